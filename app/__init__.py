@@ -1,0 +1,1 @@
+"""The dashboard: one page that shows what attention sharing saves, says and costs. Start it with `python -m app`."""

@@ -1,0 +1,1 @@
+"""The parts of the page, one file each: `build()` makes the components, `wire()` connects them."""

@@ -1,0 +1,22 @@
+"""Paths, limits and defaults of the app."""
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+ASSETS = ROOT / "assets"
+RESULTS = ROOT / "results"
+
+VERSION = "0.1.0"
+DEFAULT_MODEL = os.environ.get("SHARED_ATTENTION_MODEL", "demo")
+DEFAULT_PLAN = "17-22"  # the span that the bundled tuned model was trained with
+
+MODELS_IN_MEMORY = 3
+VIEWS_PER_MODEL = 8
+SIMILARITIES_IN_MEMORY = 64
+
+MAX_NEW_TOKENS = 300
+DEFAULT_NEW_TOKENS = 80
+MAX_SIMILARITY_TOKENS = 512  # attention weights take layers × heads × tokens² values
+MAX_MAP_TOKENS = 128  # a map with more cells than this squared cannot be read
+UPDATES_PER_SECOND = 8
