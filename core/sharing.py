@@ -1,0 +1,269 @@
+"""share_attention: a view of a decoder in which follower layers reuse their leader's attention weights.
+
+Source: Liao & Vargas 2024, "Beyond KV Caching: Shared Attention for Efficient LLMs", arXiv 2407.12866.
+
+A view is a new model object of the same class on the same parameter storage. Each forward call carries its own
+`AttentionCall` through the layers as a keyword argument, so nothing outlives a call or reaches another thread.
+"""
+
+import copy
+from collections.abc import Sequence
+from types import MethodType
+
+import torch
+from torch import nn
+from transformers import AttentionInterface, DynamicCache
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from core.cache import keep_values_only
+from core.families import PLAIN_SOFTMAX, attention_modules, check_same_kind, decoder_of, eager_attention
+from core.plan import SharingPlan
+
+EXECUTIONS = ("auto", "reuse", "recompute")
+# In `auto`, a prompt's attention weights are kept when they take at most this much memory per leader.
+REUSE_LIMIT_BYTES = 64 * 2**20
+
+_LEADER = "shared_attention_leader"
+
+
+def share_attention(model, plan: SharingPlan | str, head_map=None, execution: str = "auto"):
+    """A view of `model` in which the followers of `plan` reuse their leader's attention weights.
+
+    model: a transformers decoder; its outputs stay as they are, and no parameter is copied (a training step on the
+        view changes the original too). The view is used like any transformers model of the same class.
+    plan: a SharingPlan or its text. The empty plan gives a dense view.
+    head_map: {follower: [leader head that each of its query heads reads]}; identity where nothing is given.
+    execution: how followers get their output, for calls that do not pass `execution=` themselves.
+        `reuse`: the leader's weights [batch, heads, queries, keys] are kept and multiplied with each follower's
+        values. `recompute`: followers run the model's fused attention on the leader's queries and keys, so that no
+        weights are stored. `auto`: reuse for single query tokens, for eager attention, under attention dropout (so
+        that a span drops the same weights), and where the weights take at most REUSE_LIMIT_BYTES; else recompute.
+
+    Raises ValueError, in one sentence, for a plan or head map that does not fit the model and for families that are
+    not supported.
+    """
+    modules = attention_modules(model)
+    plan = SharingPlan.parse(plan, len(modules)) if isinstance(plan, str) else plan
+    head_map = {int(layer): tuple(heads) for layer, heads in (head_map or {}).items()}
+    _check(model, plan, head_map, execution)
+    view = _clone(model)
+    view.sharing_plan, view.sharing_head_map = plan, head_map
+    view.config.sharing_plan, view.config.sharing_head_map = str(plan), {str(k): list(v) for k, v in head_map.items()}
+    if plan.spans:
+        modules = attention_modules(view)
+        for leader in plan.leaders:
+            _make_leader(modules[leader])
+        for follower in plan.followers:
+            _make_follower(modules[follower], plan.leader_of(follower), head_map.get(follower))
+        decoder_of(view).register_forward_pre_hook(_BeginCall(plan.followers, execution), with_kwargs=True)
+    return view
+
+
+def plan_of(model) -> SharingPlan:
+    """The sharing plan a model runs with: a view's plan, or the dense plan."""
+    return getattr(model, "sharing_plan", None) or SharingPlan((), model.config.num_hidden_layers)
+
+
+class AttentionCall:
+    """What leaders leave for followers during one forward call of one view."""
+
+    def __init__(self, implementation: str, execution: str):
+        self.implementation, self.execution = implementation, execution
+        self.weights: dict[int, torch.Tensor] = {}  # reuse: [batch, heads, queries, keys]
+        self.inputs: dict[int, tuple] = {}  # recompute: (query, key, mask, keyword arguments of the attention function)
+
+    def lead(self, module, query, key, value, mask, **kwargs):
+        """A leader's attention; query [batch, heads, queries, head_dim], key and value [batch, kv_heads, keys, …]."""
+        if not self._reuses(module, query, key, kwargs.get("dropout", 0.0)):
+            self.inputs[module.layer_idx] = (query, key, mask, kwargs)
+            return self._fused(module, query, key, value, mask, kwargs)
+        mask = _additive_mask(mask, query, key, self.implementation, kwargs.get("sliding_window"))
+        if query.shape[2] > 1 or module.config.model_type not in PLAIN_SOFTMAX:
+            output, weights = eager_attention(module)(module, query, key, value, mask, **kwargs)
+        else:
+            weights = _single_query_weights(module, query, key, mask, **kwargs)
+            output = _weighted_values(weights, value)
+        self.weights[module.layer_idx] = weights
+        return output, weights
+
+    def follow(self, module, value):
+        """A follower's attention: its own values under its leader's weights, as (output, weights or None)."""
+        if module.leader in self.weights:
+            weights = self.weights[module.leader]
+            weights = weights if module.head_map is None else weights[:, module.head_map]
+            return _weighted_values(weights, value), weights
+        if module.leader not in self.inputs:
+            raise RuntimeError(
+                f"Layer {module.layer_idx} reuses the attention of layer {module.leader}, which has not run in this "
+                "call: run the view's decoder from its first layer."
+            )
+        query, key, mask, kwargs = self.inputs[module.leader]
+        if module.head_map is not None:  # query heads may leave their KV group, so keys and values get one row a head
+            groups = query.shape[1] // key.shape[1]
+            query, key = query[:, module.head_map], key.repeat_interleave(groups, 1)[:, module.head_map]
+            value = value.repeat_interleave(groups, 1)
+        return self._fused(module, query, key, value, mask, kwargs)
+
+    def _fused(self, module, query, key, value, mask, kwargs):
+        function = ALL_ATTENTION_FUNCTIONS.get_interface(self.implementation, eager_attention(module))
+        return function(module, query, key, value, mask, **kwargs)
+
+    def _reuses(self, module, query, key, dropout: float) -> bool:
+        if self.execution != "auto":
+            return self.execution == "reuse"
+        if query.shape[2] == 1 or self.implementation == "eager" or dropout:
+            return True
+        weights_bytes = query.shape[0] * query.shape[1] * query.shape[2] * key.shape[2] * query.element_size()
+        return self.implementation == "sdpa" and weights_bytes <= REUSE_LIMIT_BYTES
+
+
+class _BeginCall:
+    """Forward pre-hook of a view's decoder: a new AttentionCall for each call, and a cache without follower keys."""
+
+    def __init__(self, followers: tuple[int, ...], execution: str):
+        self.followers, self.execution = followers, execution
+
+    def __call__(self, decoder, args, kwargs):
+        execution = kwargs.pop("execution", None) or self.execution
+        _check_execution(execution)
+        kwargs["shared_attention"] = AttentionCall(decoder.config._attn_implementation, execution)
+        cache = kwargs.get("past_key_values")
+        use_cache = kwargs.get("use_cache")
+        if cache is None and (decoder.config.use_cache if use_cache is None else use_cache):
+            cache = kwargs["past_key_values"] = DynamicCache(config=decoder.config)
+        if cache is not None:
+            keep_values_only(cache, self.followers)
+        return args, kwargs
+
+
+def _lead(module, query, key, value, attention_mask, shared_attention: AttentionCall = None, **kwargs):
+    return shared_attention.lead(module, query, key, value, attention_mask, **kwargs)
+
+
+AttentionInterface.register(_LEADER, _lead)
+
+
+def _make_leader(module: nn.Module) -> None:
+    # Only this module's attention function changes; masks are still made for the implementation of the model's config.
+    module.config = copy.copy(module.config)
+    module.config._attn_implementation_internal = _LEADER
+
+
+def _make_follower(module: nn.Module, leader: int, head_map: Sequence[int] | None) -> None:
+    for name in ("q_proj", "k_proj", "q_norm", "k_norm"):
+        if hasattr(module, name):
+            delattr(module, name)
+    module.leader, module.head_map = leader, None if head_map is None else list(head_map)
+    if head_map is not None:
+        module.num_key_value_groups = 1  # `follow` gives the fused function one key row per query head
+    module.forward = MethodType(_follower_forward, module)
+
+
+def _follower_forward(module, hidden_states, shared_attention: AttentionCall = None, past_key_values=None, **kwargs):
+    shape = hidden_states.shape[:-1]  # [batch, queries]
+    value = module.v_proj(hidden_states).view(*shape, -1, module.head_dim).transpose(1, 2)
+    if past_key_values is not None:
+        _, value = past_key_values.update(value[..., :0], value, module.layer_idx)
+    output, weights = shared_attention.follow(module, value)
+    return module.o_proj(output.reshape(*shape, -1)), weights
+
+
+def _single_query_weights(module, query, key, mask, scaling, dropout=0.0, **_):
+    """Attention weights of one query token, [batch, heads, 1, keys], without repeating keys for each query head."""
+    batch, heads, _, head_dim = query.shape
+    packed = query.reshape(batch, key.shape[1], -1, head_dim)
+    scores = torch.matmul(packed, key.transpose(2, 3)) * scaling
+    scores = scores if mask is None else scores + mask
+    weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
+    return nn.functional.dropout(weights, dropout, module.training).view(batch, heads, 1, -1)
+
+
+def _weighted_values(weights, value):
+    """weights [batch, heads, queries, keys] × value [batch, kv_heads, keys, d] → [batch, queries, heads, d]."""
+    batch, heads, queries, keys = weights.shape
+    groups = heads // value.shape[1]
+    if queries == 1:  # query heads of a group side by side, so that values are read once
+        output = torch.matmul(weights.reshape(batch, -1, groups, keys), value).view(batch, heads, 1, -1)
+    else:  # the eager functions' own order of operations, to the bit
+        output = torch.matmul(weights, value.repeat_interleave(groups, 1) if groups > 1 else value)
+    return output.transpose(1, 2).contiguous()
+
+
+def _additive_mask(mask, query, key, implementation: str, sliding_window: int | None):
+    """The mask that eager attention adds to the scores, from the form that `implementation` takes; None: no mask."""
+    queries, keys = query.shape[2], key.shape[2]
+    if implementation == "eager" or (mask is None and queries == 1):
+        return mask
+    if mask is not None and mask.dtype != torch.bool and getattr(mask, "ndim", 0) == 4:
+        return mask
+    visible = _visible(mask, queries, keys, query.device, implementation, sliding_window)
+    return torch.zeros_like(visible, dtype=query.dtype).masked_fill_(~visible, torch.finfo(query.dtype).min)
+
+
+def _visible(mask, queries: int, keys: int, device, implementation: str, sliding_window: int | None):
+    """Which key each query may see, bool and broadcastable to [batch, heads, queries, keys]."""
+    if mask is not None and implementation == "sdpa":
+        return mask
+    # Fused functions that get no mask, or a mask of padded keys [batch, keys], apply the causal order themselves. In
+    # sdpa that is only so in the first call on an empty cache, where query i sits at key i.
+    offset = 0 if implementation == "sdpa" else keys - queries
+    query_index = torch.arange(queries, device=device)[:, None] + offset
+    key_index = torch.arange(keys, device=device)[None, :]
+    visible = key_index <= query_index
+    if sliding_window is not None and implementation != "sdpa":
+        visible = visible & (key_index > query_index - sliding_window)
+    return visible[None, None] if mask is None else visible[None, None] & mask[:, None, None, :].bool()
+
+
+def _clone(model):
+    """A copy of the module tree on the same parameter and buffer storage; config and generation config are copied."""
+    memo = {id(parameter): _same_storage(parameter) for parameter in model.parameters()}
+    memo |= {id(buffer): buffer for buffer in model.buffers()}
+    compiled = model.__dict__.get("_compiled_call")  # generate() keeps the compiled forward of the original here
+    if compiled is not None:
+        memo[id(compiled)] = None
+    view = copy.deepcopy(model, memo)
+    view.__dict__.pop("_compiled_call", None)
+    return view
+
+
+def _same_storage(parameter: nn.Parameter) -> nn.Parameter:
+    if type(parameter) is not nn.Parameter:  # quantized weights carry their state in the parameter object
+        return parameter
+    twin = nn.Parameter(parameter.detach(), requires_grad=parameter.requires_grad)
+    twin.__dict__.update(parameter.__dict__)
+    return twin
+
+
+def _check(model, plan: SharingPlan, head_map: dict[int, tuple[int, ...]], execution: str) -> None:
+    _check_execution(execution)
+    if plan_of(model).spans:
+        raise ValueError(
+            f"This model already shares attention with plan {plan_of(model)}: its followers have no query and key "
+            "projections any more. Apply the plan to the dense model."
+        )
+    num_layers = len(attention_modules(model))
+    if plan.num_layers != num_layers:
+        raise ValueError(f"The plan is for a model of {plan.num_layers} layers; this model has {num_layers}.")
+    for follower in plan.followers:
+        check_same_kind(model, plan.leader_of(follower), follower)
+    _check_head_map(head_map, plan, model.config.num_attention_heads)
+
+
+def _check_execution(execution: str) -> None:
+    if execution not in EXECUTIONS:
+        raise ValueError(f"There is no execution {execution!r}: choose one of {', '.join(EXECUTIONS)}.")
+
+
+def _check_head_map(head_map: dict[int, tuple[int, ...]], plan: SharingPlan, num_heads: int) -> None:
+    for layer, heads in head_map.items():
+        if layer not in plan.followers:
+            raise ValueError(
+                f"The head map names layer {layer}, which is no follower of plan {plan.name}; "
+                f"followers: {', '.join(map(str, plan.followers)) or 'none'}."
+            )
+        if len(heads) != num_heads or not all(isinstance(h, int) and 0 <= h < num_heads for h in heads):
+            raise ValueError(
+                f"The head map of layer {layer} must list one leader head from 0 to {num_heads - 1} for each of its "
+                f"{num_heads} heads; it is {list(heads)}."
+            )
