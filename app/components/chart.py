@@ -1,0 +1,62 @@
+"""A plotly chart that keeps its zoom when it is updated, follows light and dark mode, and reports clicks to Python."""
+
+import json
+from pathlib import Path
+
+import gradio as gr
+import plotly
+import plotly.graph_objects as go
+
+from app.charts import TEMPLATES
+
+PLOTLY_JS = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+
+_DRAW = """
+const holder = element.querySelector('.chart');
+const templates = JSON.parse(props.templates);
+const config = {
+  displaylogo: false, responsive: true, displayModeBar: 'hover',
+  modeBarButtonsToRemove: ['select2d', 'lasso2d', 'autoScale2d'],
+};
+const report = event => {
+  const point = event.points[0];
+  trigger('point', {x: point.x, y: point.y, id: point.customdata});
+};
+async function draw() {
+  if (!props.value) return;
+  const figure = JSON.parse(props.value);
+  figure.layout.template = templates[document.body.classList.contains('dark') ? 'dark' : 'light'];
+  holder.setAttribute('aria-label', figure.layout.meta.description);
+  await Plotly.react(holder, figure.data, figure.layout, config);
+  if (!holder.dataset.drawn) holder.on('plotly_click', report);
+  holder.dataset.drawn = 'yes';
+}
+draw();
+watch('value', draw);
+new MutationObserver(draw).observe(document.body, {attributes: true, attributeFilter: ['class']});
+"""
+
+
+class Chart(gr.HTML):
+    """A plotly figure of fixed height. `chart.point(fn)` is called with a gr.EventData when a point is clicked: its
+    `x`, `y` and `id` (the point's customdata).
+    """
+
+    def __init__(self, figure: go.Figure | None = None, *, height_px: int = 420, **kwargs):
+        super().__init__(
+            figure,
+            html_template=f'<div class="chart" role="img" style="height: {height_px}px"></div>',
+            js_on_load=_DRAW,
+            head=f'<script src="gradio_api/file={PLOTLY_JS}"></script>',
+            templates=json.dumps({mode: template.to_plotly_json() for mode, template in TEMPLATES.items()}),
+            apply_default_css=False,
+            **kwargs,
+        )
+
+    def postprocess(self, value: go.Figure | None) -> str:
+        """The figure as JSON text without its template: the page adds the one for its mode."""
+        if value is None:
+            return ""
+        figure = go.Figure(value)
+        figure.layout.template = None
+        return figure.to_json()

@@ -1,0 +1,131 @@
+"""Model and plan: what the whole page is about. Every change ends in a new view, on which the other parts redraw."""
+
+from types import SimpleNamespace
+
+import gradio as gr
+
+from app import plans, settings, text
+from app.components import html
+from app.registry import LoadedModel, get_model
+from core.plan import SharingPlan
+
+_UNCHANGED = gr.skip()
+
+
+def build() -> SimpleNamespace:
+    """The controls; `restore` fills them."""
+    from core.models import BUNDLED, PRESETS
+
+    gr.HTML(f'<h2 id="plan">{text.MODEL_HEADING}</h2>')
+    name = gr.Dropdown(
+        [*BUNDLED, *PRESETS], label=text.MODEL_LABEL, info=text.MODEL_INFO, allow_custom_value=True,
+        elem_id="model-name",
+    )  # fmt: skip
+    load = gr.Button(text.LOAD_BUTTON, size="sm", elem_id="model-load")
+    model_error = gr.HTML(elem_id="model-error")
+    preset = gr.Dropdown([], label=text.PRESET_LABEL, elem_id="plan-preset")
+    leader = gr.Slider(0, 22, step=1, label=text.LEADER_LABEL, elem_id="plan-leader", buttons=[])
+    last = gr.Slider(1, 23, step=1, label=text.LAST_LABEL, elem_id="plan-last", buttons=[])
+    plan = gr.Textbox(label=text.PLAN_LABEL, info=text.PLAN_INFO, max_lines=1, elem_id="plan-text")
+    plan_error = gr.HTML(elem_id="plan-error")
+    summary = gr.HTML(elem_id="plan-summary")
+    return SimpleNamespace(
+        name=name, load=load, preset=preset, leader=leader, last=last, plan=plan,
+        shown=[model_error, plan_error, summary, preset, leader, last, plan],
+    )  # fmt: skip
+
+
+def wire(demo: gr.Blocks, bar: gr.HTML, panel: SimpleNamespace) -> gr.events.Dependency:
+    """Connect the controls with the view that `bar` holds. Returns the event that fills the page when it opens."""
+    outputs = [bar, *panel.shown]
+    quiet = {"show_progress": "hidden", "api_visibility": "private"}
+    gr.on([panel.load.click, panel.name.select], switch_model, [panel.name, bar], outputs, **quiet)
+    live = {**quiet, "queue": False, "trigger_mode": "always_last"}
+    panel.preset.input(apply_text, [panel.preset, bar], outputs, **live)
+    panel.leader.input(move_leader, [panel.leader, panel.last, bar], outputs, **live)
+    panel.last.input(move_last, [panel.leader, panel.last, bar], outputs, **live)
+    panel.plan.input(apply_while_typing, [panel.plan, bar], outputs, **live)
+    gr.on([panel.plan.submit, panel.plan.blur], apply_text, [panel.plan, bar], outputs, **live)
+    return demo.load(restore, None, [*outputs, panel.name], **quiet)
+
+
+def restore(request: gr.Request) -> tuple:
+    """The view that the page's address asks for; where it asks for nothing or for what cannot be, the default."""
+    asked_model, asked_plan = request.query_params.get("model", ""), request.query_params.get("plan")
+    try:
+        model, problem = get_model(asked_model), ""
+    except ValueError as error:
+        model, problem = get_model(settings.DEFAULT_MODEL), error
+    first_plan = str(plans.default_plan(model.num_layers, settings.DEFAULT_PLAN))
+    shown = show(model, first_plan if asked_plan is None else asked_plan, first_plan)
+    shown["model_error"] = html.error(problem)
+    return (*shown.values(), asked_model or model.name)
+
+
+def switch_model(name: str, view: dict) -> tuple:
+    """Load the model `name`; the plan stays where the model has its layers. Errors leave everything as it is."""
+    try:
+        model = get_model(name)
+    except ValueError as error:
+        return (_UNCHANGED, html.error(error), *[_UNCHANGED] * 6)
+    dense = SharingPlan.parse("", model.num_layers)
+    plan = dense if view["plan"] == dense.name else plans.default_plan(model.num_layers, view["plan"])
+    return tuple(show(model, str(plan)).values())
+
+
+def move_leader(leader: int, last: int, view: dict) -> tuple:
+    """The leader's slider moved: it pushes the last follower before it."""
+    return apply_except("leader", f"{leader}-{max(last, leader + 1)}", view)
+
+
+def move_last(leader: int, last: int, view: dict) -> tuple:
+    """The last follower's slider moved: it pushes the leader before it."""
+    return apply_except("last", f"{min(leader, last - 1)}-{last}", view)
+
+
+def apply_while_typing(plan_text: str, view: dict) -> tuple:
+    """Half a plan is not an error yet."""
+    try:
+        get_model(view["model"]).plan(plan_text)
+    except ValueError:
+        return (_UNCHANGED,) * 8
+    return apply_except("plan", plan_text, view)
+
+
+def apply_except(control: str, plan_text: str, view: dict) -> tuple:
+    """Apply the plan, without touching the control that is under the user's hand."""
+    return tuple({**show(get_model(view["model"]), plan_text, view["plan"]), control: _UNCHANGED}.values())
+
+
+def apply_text(plan_text: str, view: dict) -> tuple:
+    """Make `plan_text` the plan; bad text gets a sentence and stays in its box."""
+    return tuple(show(get_model(view["model"]), plan_text, view["plan"]).values())
+
+
+def show(model: LoadedModel, plan_text: str, fallback: str = "") -> dict:
+    """Values of all outputs for `plan_text`; if it is bad, for the plan `fallback`, with a sentence about the fault."""
+    try:
+        plan, problem = model.plan(plan_text), ""
+    except ValueError as error:
+        plan, problem = model.plan(fallback), error
+    return {
+        "view": {"model": model.name, "plan": plan.name},
+        "model_error": "",
+        "plan_error": html.error(problem),
+        "summary": html.plan_summary(plan, text.FIXED_PLAN if model.fixed_plan else ""),
+        **control_updates(model, plan),
+        "plan": gr.Textbox(value=plan_text if problem else plan.name, interactive=not model.fixed_plan),
+    }
+
+
+def control_updates(model: LoadedModel, plan: SharingPlan) -> dict:
+    """Preset and both sliders in agreement with the plan. The sliders show its first span."""
+    choices = list(plans.presets(model.num_layers, settings.DEFAULT_PLAN if model.name == "demo" else "").items())
+    editable, top = not model.fixed_plan, model.num_layers - 1
+    first, last = ({"value": layer} for layer in plan.spans[0]) if plan.spans else ({}, {})
+    chosen = plan.name if plan.name in dict(choices).values() else None
+    return {
+        "preset": gr.Dropdown(choices=choices, value=chosen, interactive=editable),
+        "leader": gr.Slider(maximum=top - 1, interactive=editable, **first),
+        "last": gr.Slider(maximum=top, interactive=editable, **last),
+    }

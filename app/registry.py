@@ -1,0 +1,99 @@
+"""The models in memory: loaded once, used by all visitors, the least recently used one dropped first."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any
+
+from app import settings
+from core.plan import SharingPlan
+
+
+class LRUCache:
+    """A bounded cache for several threads: equal keys are made once, and different keys do not wait for each other."""
+
+    def __init__(self, capacity: int):
+        self.capacity = capacity
+        self._items: OrderedDict[Hashable, Any] = OrderedDict()
+        self._locks: dict[Hashable, Lock] = {}
+        self._lock = Lock()
+
+    def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """The item of `key`, made by `make()` when it is not there; what `make` raises is raised and not kept."""
+        with self._lock:
+            key_lock = self._locks.setdefault(key, Lock())
+        with key_lock:
+            with self._lock:
+                if key in self._items:
+                    self._items.move_to_end(key)
+                    return self._items[key]
+            item = make()
+            with self._lock:
+                self._items[key] = item
+                while len(self._items) > self.capacity:
+                    self._locks.pop(self._items.popitem(last=False)[0], None)
+        return item
+
+
+@dataclass
+class LoadedModel:
+    """A dense model, what the page needs to know about it, and its shared views by plan.
+
+    tuned: a model fine-tuned with `fixed_plan` in place; it has no dense version of its own and is compared with
+        `model`, the dense model that it belongs to.
+    """
+
+    name: str
+    model: Any
+    tokenizer: Any
+    tuned: Any = None
+    fixed_plan: SharingPlan | None = None
+    _views: LRUCache = field(default_factory=lambda: LRUCache(settings.VIEWS_PER_MODEL))
+
+    @property
+    def num_layers(self) -> int:
+        return self.model.config.num_hidden_layers
+
+    def plan(self, text: str) -> SharingPlan:
+        """The plan that `text` means for this model: its fixed plan if it has one. Raises ValueError for bad text."""
+        return self.fixed_plan or SharingPlan.parse(text, self.num_layers)
+
+    def shared(self, plan: SharingPlan):
+        """The shared model for `plan`: a view of the dense model (no second copy of weights), or the tuned model."""
+        from core import share_attention
+
+        return self.tuned or self._views.get(plan, lambda: share_attention(self.model, plan))
+
+
+_models = LRUCache(settings.MODELS_IN_MEMORY)
+
+
+def get_model(name: str) -> LoadedModel:
+    """The model of this name (bundled name, hub id or local folder), loaded if need be. Raises ValueError if it cannot."""
+    name = (name or "").strip() or settings.DEFAULT_MODEL
+    return _models.get(name, lambda: _load(name))
+
+
+def _load(name: str) -> LoadedModel:
+    from core import load_model
+    from core.sharing import plan_of
+
+    model, tokenizer = load_model(name)
+    model.eval()
+    plan = plan_of(model)
+    if not plan.spans:
+        return LoadedModel(name, model, tokenizer)
+    return LoadedModel(name, get_model(_dense_twin(name)).model, tokenizer, tuned=model, fixed_plan=plan)
+
+
+def _dense_twin(name: str) -> str:
+    from core.models import BUNDLED
+
+    twin = name.partition("-tuned-")[0]
+    if name in BUNDLED and twin in BUNDLED:
+        return twin
+    raise ValueError(
+        f"{name} was tuned with a sharing plan and has no dense version to compare it with: load the dense model that "
+        "it was made from, and choose the plan here."
+    )

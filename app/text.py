@@ -1,0 +1,139 @@
+"""Every sentence on the page, in one place: what a first-year student reads must be simple, right and consistent."""
+
+LOGO = (
+    '<svg viewBox="0 0 32 32" width="28" height="28" aria-hidden="true"><rect x="3" y="4" width="26" height="6" rx="3" '
+    'fill="#d55e00"/><rect x="3" y="13" width="26" height="6" rx="3" fill="#d55e00" opacity=".55"/>'
+    '<rect x="3" y="22" width="26" height="6" rx="3" fill="#7b8794"/></svg>'
+)
+TITLE = "Shared Attention Explorer"
+TAGLINE = (
+    "In a language model every layer works out anew how much each word should look at the words before it: its "
+    "<b>attention weights</b>. With <b>Shared Attention</b> one layer works them out and the next layers simply reuse "
+    "them. That saves memory and computation, and it changes what the model says."
+)
+INVITATION = "Pick a model, pick the layers that share, and see what it says, what it saves and what it costs."
+DIAGRAM_ALT = (
+    "Diagram: one layer, the leader, computes the attention weights; the next three layers, the followers, reuse them."
+)
+
+SECTIONS = {
+    "generate": "Generate",
+    "similarity": "Similarity",
+    "savings": "Savings",
+    "scores": "Scores",
+    "glossary": "Glossary",
+}
+
+MODEL_HEADING = "Model and plan"
+MODEL_LABEL = "Model"
+LOAD_BUTTON = "Load"
+FIXED_PLAN = "This model was trained with this plan in place, so the plan is fixed."
+MODEL_INFO = "Pick one, or type a Hugging Face id or a local folder"
+PRESET_LABEL = "Ready-made plans"
+LEADER_LABEL = "Leader: this layer computes"
+LAST_LABEL = "Last follower: layers up to here reuse"
+PLAN_LABEL = "Sharing plan as text"
+PLAN_INFO = "Several spans: 17-22,5-6. Empty: dense. SA 18~22 works too."
+STRIP_KEY = (("dense", "computes"), ("leader", "leader"), ("shared", "reuses"))
+
+GENERATE_LEAD = (
+    "The same model continues the same text twice, one token (a word or a piece of one) at a time: on the left every "
+    "layer computes its own attention weights (<b class='dense'>dense</b>), on the right the followers of the plan "
+    "reuse their leader's (<b class='shared'>shared</b>). Nothing else differs."
+)
+GENERATE_FACTS = {
+    "tokens_per_second": ("tokens per second", "How many tokens the model writes per second (median)."),
+    "first_token": ("first token after", "Time from the start to the first new token: the prompt is read in it."),
+    "cache": ("cache held", "Bytes of keys and values that the model keeps of all tokens so far: its KV cache."),
+}
+MEASURED = "measured on this machine"
+PREDICTED = "predicted (formula)"
+PROMPT_LABEL = "Prompt: the text to continue"
+EXAMPLES_LABEL = "Examples"
+
+SIMILARITY_LEAD = (
+    "Each cell compares the attention weights of two layers of the <b class='dense'>dense</b> model on the text below: "
+    "<b>1</b> means that both layers look at the same words, <b>0</b> that they look at quite different ones. "
+    "Boxes mark the spans of the plan. <b>Click a cell</b> to see the two layers' own attention maps."
+)
+SIMILARITY_WARNING = (
+    "Similar is not the same as harmless: how much a shared layer hurts the model has to be measured (see Scores), and "
+    "can be small where similarity is low, or large where it is high."
+)
+SIMILARITY_TEXT_LABEL = "The text it is computed on (edit it)"
+SIMILARITY_TEXT = (
+    "The old captain went down to the harbour every morning, long before the town was awake, and looked at the sea. "
+    "He had a small boat, painted green, that no longer left the quay. Children asked him why he came. \"To see "
+    "whether the sea is still there,\" said the captain, and the children laughed, because the sea was always there. "
+    "One morning in November the fog was so thick that he could not see the water, and for the first time in many "
+    "years the old man sat down on the stones and waited."
+)
+MAPS_LEAD = (
+    "Rows are the words that look, columns the words that are looked at: a bright cell in row <i>r</i>, column <i>c</i> "
+    "means that word <i>r</i> takes much from word <i>c</i>. If the follower reuses the leader's weights, the left map "
+    "takes the place of the right one. The first token, which collects weight in nearly every layer, may outshine the "
+    "scale; values are in the hover."
+)
+
+SAVINGS_LEAD = (
+    "What the plan saves in principle, from the model's dimensions alone: these are exact counts from formulas, not "
+    "timings. Move the sliders: every number follows."
+)
+QUANTITIES = {
+    "KV cache": (
+        "KV cache",
+        "Memory for keys and values of all earlier tokens. A follower needs no keys: it keeps values only.",
+    ),
+    "attention-weight FLOPs": (
+        "Attention FLOPs",
+        "Computation that makes attention weights: query and key projections, QKᵀ, softmax.",
+    ),
+    "total FLOPs": (
+        "Total FLOPs",
+        "Everything the model computes to read the prompt and to write up to the context length.",
+    ),
+    "projection parameters": (
+        "Projection parameters",
+        "Weights of the query, key, value and output projections. A follower needs no query and no key projection.",
+    ),
+}
+LOADED_SHAPE = "the loaded model"
+SHAPE_LABEL = "Model (well-known ones need not be loaded)"
+SHAPE_PLAN_LABEL = "Plan for this model"
+DTYPE_LABEL = "Number format of the cache"
+BATCH_LABEL = "Batch: texts at the same time"
+CONTEXT_LABEL = "Context length (tokens)"
+PROMPT_TOKENS_LABEL = "of which prompt (tokens)"
+
+SCORES_LEAD = (
+    "What sharing costs: answers of the dense and of the shared models to the same questions, scored by "
+    "lm-evaluation-harness. Every point is a measurement kept as a file in this project."
+)
+SCORES_ERROR_BARS = "Bars show ± one standard error."
+SCORES_COMMAND_LABEL = "How was this measured?"
+
+GLOSSARY = {
+    "token": "A word or a piece of a word; models read and write tokens.",
+    "layer": "One step of the stack that a language model is made of. Layers are numbered from 0.",
+    "attention weights": "For each token, how much it takes from each token before it: softmax(QKᵀ/√d), one table per head.",
+    "head": "Each layer looks at the text in several ways at once; each way is a head with its own attention weights.",
+    "dense": "The original model: every layer computes its own attention weights. The baseline of every comparison.",
+    "leader": "A layer whose attention weights other layers reuse.",
+    "follower": "A layer that reuses its leader's attention weights. It needs no query, no key, no softmax.",
+    "span": "A leader and its followers, written first-last: in 17-22 layer 17 computes and 18–22 reuse.",
+    "sharing plan": "All spans together, for example 17-22,5-6. The paper names followers only: its SA 18~22 is our 17-22.",
+    "direct, head-mapped, tuned": (
+        "Three ways to share: weights untouched; each follower head reads the leader head most like it; the model is "
+        "trained on with the plan in place."
+    ),
+    "KV cache": "Keys and values of all earlier tokens, kept in memory while text is written.",
+    "prefill and decode": "Reading the prompt, all tokens at once; then writing the answer, one token at a time.",
+    "FLOPs": "Floating-point operations: additions and multiplications. A multiply-add counts as two.",
+    "accuracy": "A score given by lm-evaluation-harness, for example the share of right answers.",
+    "damage": "How much the loss of a shared model is above the dense model's, on the same text, in nats per token.",
+    "predicted, measured": "Predicted numbers come from formulas; measured ones were timed or counted on a named machine.",
+}
+CITATION = (
+    "Liao, B. and Vargas, D. V. (2024). Beyond KV Caching: Shared Attention for Efficient LLMs. arXiv:2407.12866."
+)
+CITATION_URL = "https://arxiv.org/abs/2407.12866"

@@ -1,0 +1,29 @@
+"""Numbers as people read them: 12.6 MB, 3.1 GFLOP, −15%."""
+
+_PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z")
+_SYMBOLS = {"bytes": "B", "FLOPs": "FLOP", "parameters": ""}
+
+
+def scale_of(largest: float, unit: str) -> tuple[float, str]:
+    """The power of 1000 that makes `largest` readable, and the unit's symbol with its prefix: (1e6, "MB")."""
+    power = 0
+    while abs(largest) >= 1000 ** (power + 1) and power < len(_PREFIXES) - 1:
+        power += 1
+    return 1000.0**power, (_PREFIXES[power] + _SYMBOLS[unit]).strip()
+
+
+def amount(value: float, unit: str) -> str:
+    """`value` (in `unit`: bytes, FLOPs or parameters) with three digits and a decimal prefix."""
+    scale, symbol = scale_of(value, unit)
+    digits = max(0, 2 - len(str(int(abs(value) / scale))) + 1) if scale > 1 else 0
+    return f"{value / scale:,.{digits}f} {symbol}".strip()
+
+
+def saved(percent: float) -> str:
+    """How much smaller the shared number is: −15.4%, or ±0% where nothing is saved."""
+    return f"−{percent:.1f}%" if percent >= 0.05 else "±0%"
+
+
+def seconds(value: float) -> str:
+    """A short duration."""
+    return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.2f} s"
