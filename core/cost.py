@@ -95,7 +95,8 @@ class ModelShape:
         given = dict(config) if isinstance(config, Mapping) else config.to_dict()
         family = given.get("model_type")
         if family not in _FAMILY_FIXED:
-            raise ValueError(f"Costs of the model type {family!r} are not known: use one of {', '.join(_FAMILY_FIXED)}.")
+            families = ", ".join(_FAMILY_FIXED)
+            raise ValueError(f"Costs of the model type {family!r} are not known yet: use one of {families}.")
         known = {**_DEFAULTS, **_FAMILY_DEFAULTS.get(family, {}), **given, **_FAMILY_FIXED[family]}
         num_heads, hidden_size = _size(known, "num_attention_heads"), _size(known, "hidden_size")
         return cls(

@@ -1,0 +1,332 @@
+"""core.cost against counting: tensors of real caches, parameters of real models, FLOPs that torch counts."""
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from functools import partial, wraps
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
+
+import core.cost
+from core.cost import (
+    QUANTITIES,
+    ModelShape,
+    forward_flops,
+    generation_flops,
+    known_shapes,
+    kv_cache_bytes,
+    parameter_count,
+    savings_frame,
+)
+from core.plan import SharingPlan
+from core.sharing import share_attention
+
+PLANS = ("", "3-5", "0-1,3-4")
+PUBLISHED_TOTALS = {
+    "Llama-2-7B": 6_738_415_616,
+    "Llama-2-13B": 13_015_864_320,
+    "Llama-2-70B": 68_976_648_192,
+    "Llama-3-8B": 8_030_261_248,
+    "Llama-3-70B": 70_553_706_496,
+    "Llama-3.2-1B": 1_235_814_400,
+    "Llama-3.2-3B": 3_212_749_824,
+    "Mistral-7B-v0.1": 7_241_732_096,
+    "Mistral-7B-v0.3": 7_248_023_552,
+    "Qwen2.5-0.5B": 494_032_768,
+    "Qwen2.5-1.5B": 1_543_714_304,
+    "Qwen2.5-7B": 7_615_616_512,
+    "Qwen2.5-14B": 14_770_033_664,
+    "Qwen2.5-72B": 72_706_203_648,
+    "Qwen3-0.6B": 596_049_920,
+    "Qwen3-1.7B": 1_720_574_976,
+    "Qwen3-4B": 4_022_468_096,
+    "Qwen3-8B": 8_190_735_360,
+    "Qwen3-14B": 14_768_307_200,
+    "Qwen3-32B": 32_762_123_264,
+    "SmolLM2-135M": 134_515_008,
+    "SmolLM2-360M": 361_821_120,
+    "SmolLM2-1.7B": 1_711_376_384,
+    "SmolLM3-3B": 3_075_098_624,
+    "TinyLlama-1.1B": 1_100_048_384,
+}
+
+
+def count_flops(call, model_class: str) -> dict[str, int]:
+    """FLOPs that torch counts in `call()`, by component. Fused attention runs as plain matmuls, which torch counts."""
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.inference_mode():
+        call()
+    counts = {name: sum(operations.values()) for name, operations in counter.get_flop_counts().items()}
+
+    def of(suffix: str) -> int:
+        return sum(flops for name, flops in counts.items() if name.endswith(suffix))
+
+    names = ("q_proj", "k_proj", "v_proj", "o_proj", "mlp", "lm_head")
+    components = {name: of(f".{name}") for name in names}
+    projections = sum(components[name] for name in names[:4])
+    # The table of rotary angles, one for all layers, is made by a matmul with inner size 1: elementwise work, ignored.
+    total = counts[model_class] - of(".rotary_emb")
+    return components | {"attention_matmuls": of(".self_attn") - projections, "total": total}
+
+
+def predicted(flops) -> dict[str, int]:
+    """A FlopCount in the components of `count_flops`, which does not see softmax."""
+    names = ("q_proj", "k_proj", "v_proj", "o_proj", "mlp", "lm_head")
+    return {name: getattr(flops, name) for name in names} | {
+        "attention_matmuls": flops.scores + flops.weighted_values,
+        "total": flops.total - flops.softmax,
+    }
+
+
+def cached_bytes(cache) -> int:
+    """Bytes of all tensors in a transformers cache, counted one by one."""
+    return sum(tensor.nbytes for layer in cache.layers for tensor in (layer.keys, layer.values))
+
+
+def tokens(batch_size: int, num_tokens: int) -> torch.Tensor:
+    return torch.randint(0, 97, (batch_size, num_tokens))
+
+
+# --- shapes -----------------------------------------------------------------------------------------------------
+
+
+def test_shape_from_config_object_equals_shape_from_config_json(family, tiny_config):
+    config = tiny_config(family)
+    assert ModelShape.from_config(config) == ModelShape.from_config(json.loads(config.to_json_string()))
+
+
+def test_shape_reads_each_size(tiny_config):
+    shape = ModelShape.from_config(tiny_config("qwen2-mixed"))
+    assert (shape.num_layers, shape.hidden_size, shape.intermediate_size, shape.vocab_size) == (6, 40, 56, 97)
+    assert (shape.num_heads, shape.num_kv_heads, shape.head_dim, shape.max_context) == (4, 2, 12, 512)
+    assert shape.sliding_windows == (None, None, None, 6, 6, 6)
+    assert shape.qkv_bias and not shape.output_bias and not shape.qk_norm and not shape.tied_embeddings
+
+
+@pytest.mark.parametrize("field", ["num_hidden_layers", "hidden_size", "num_attention_heads", "vocab_size"])
+def test_shape_names_the_missing_field(field, tiny_config):
+    config = tiny_config().to_dict()
+    del config[field]
+    with pytest.raises(ValueError, match=f"has no '{field}'"):
+        ModelShape.from_config(config)
+
+
+def test_shape_refuses_unknown_family_and_bad_size(tiny_config):
+    with pytest.raises(ValueError, match="'gpt2' are not known yet: use one of llama, mistral"):
+        ModelShape.from_config({"model_type": "gpt2"})
+    with pytest.raises(ValueError, match="hidden_size = -1"):
+        ModelShape.from_config(tiny_config().to_dict() | {"hidden_size": -1})
+
+
+def test_known_shapes_have_the_published_number_of_parameters():
+    totals = {name: parameter_count(shape, "").total for name, shape in known_shapes().items()}
+    assert totals == PUBLISHED_TOTALS
+    assert all(shape.source.startswith("https://huggingface.co/") for shape in known_shapes().values())
+    assert set(known_shapes()["Mistral-7B-v0.1"].sliding_windows) == {4096}
+
+
+# --- parameters -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_parameters_equal_counting(family, plan, tiny_model):
+    model = share_attention(tiny_model(family), plan)
+    count = parameter_count(ModelShape.from_config(model.config), plan)
+    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
+
+    def of(part: str) -> int:
+        return sum(size for name, size in sizes.items() if part in name)
+
+    assert count.total == sum(sizes.values())
+    projections = [count.q_proj, count.k_proj, count.v_proj, count.o_proj]
+    assert projections == [of(f".{name}_proj.") for name in "qkvo"]
+    assert count.projections == sum(projections)
+    assert (count.mlp, count.qk_norms) == (of(".mlp."), of(".q_norm.") + of(".k_norm."))
+    assert (count.embeddings, count.lm_head) == (of("embed_tokens"), of("lm_head"))
+
+
+@pytest.mark.parametrize("name", ["Llama-3.2-1B", "Mistral-7B-v0.1", "Qwen2.5-0.5B", "Qwen3-0.6B", "SmolLM3-3B"])
+def test_parameters_equal_the_full_size_model(name):
+    config = json.loads((Path(core.cost.__file__).parent / "shapes.json").read_text())[name]["config"]
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config))
+    assert parameter_count(known_shapes()[name], "").total == sum(p.numel() for p in model.parameters())
+
+
+# --- cache ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_cache_bytes_equal_counting_after_every_step(family, plan, tiny_model):
+    model = share_attention(tiny_model(family), plan)
+    shape, cache, num_tokens = ModelShape.from_config(model.config), DynamicCache(config=model.config), 0
+    for step in (3, 1, 1, 4, 1, 20, 1, 1):  # below, onto and beyond the sliding windows of 6 and 8
+        with torch.inference_mode():
+            model(tokens(3, step), past_key_values=cache)
+        num_tokens += step
+        assert kv_cache_bytes(shape, plan, 3, num_tokens, bytes_per_value=4) == cached_bytes(cache), num_tokens
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(window=st.integers(2, 12), steps=st.lists(st.integers(1, 9), min_size=1, max_size=8))
+def test_cache_bytes_equal_counting_for_any_window_and_steps(window, steps, tiny_model):
+    model = share_attention(tiny_model("mistral-sliding", sliding_window=window, num_hidden_layers=3), "1-2").bfloat16()
+    cache = DynamicCache(config=model.config)
+    for step in steps:
+        with torch.inference_mode():
+            model(tokens(1, step), past_key_values=cache)
+    assert kv_cache_bytes(ModelShape.from_config(model.config), "1-2", 1, sum(steps)) == cached_bytes(cache)
+
+
+# --- FLOPs ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+def test_dense_flops_equal_counting(family, implementation, tiny_model):
+    model = tiny_model(family, implementation)
+    counted = count_flops(lambda: model(tokens(2, 11)), type(model).__name__)
+    assert predicted(forward_flops(ModelShape.from_config(model.config), "", 2, 11)) == counted
+
+
+@pytest.mark.parametrize("execution", ["reuse", "recompute"])
+@pytest.mark.parametrize("plan", PLANS[1:])
+def test_shared_flops_equal_counting_in_prompt_and_decoding(family, plan, execution, tiny_model):
+    model = share_attention(tiny_model(family), plan, execution=execution)
+    shape, cache, past = ModelShape.from_config(model.config), DynamicCache(config=model.config), 0
+    for step in (4, 1, 9, 1, 2):  # prompts, single tokens and chunks, below and beyond the sliding windows
+        call = partial(model, tokens(2, step), past_key_values=cache)
+        counted = count_flops(call, type(model).__name__)
+        assert predicted(forward_flops(shape, plan, 2, step, past, execution)) == counted, (step, past)
+        past += step
+
+
+def test_logits_to_keep_equals_counting(tiny_model):
+    model = tiny_model()
+    counted = count_flops(lambda: model(tokens(2, 11), logits_to_keep=3), type(model).__name__)
+    assert predicted(forward_flops(ModelShape.from_config(model.config), "", 2, 11, logits_to_keep=3)) == counted
+
+
+@pytest.mark.parametrize("prompt_execution", ["reuse", "recompute"])
+def test_generation_flops_equal_counting_generate(prompt_execution, tiny_model):
+    model = share_attention(tiny_model("mistral-sliding"), "1-4", execution=prompt_execution)
+    calls, forward = [], model.forward
+
+    @wraps(forward)  # generate() reads the signature to find out about logits_to_keep
+    def record(*args, **kwargs):
+        calls.append(kwargs["input_ids"].shape[1])
+        return forward(*args, execution="reuse" if len(calls) > 1 else prompt_execution, **kwargs)
+
+    model.forward = record
+    prompt = tokens(2, 5)
+    counted = count_flops(lambda: model.generate(prompt, max_new_tokens=9, do_sample=False), type(model).__name__)
+    assert calls == [5] + 8 * [1]  # the ninth token is never fed
+    flops = generation_flops(ModelShape.from_config(model.config), "1-4", 2, 5, 8, prompt_execution)
+    assert predicted(flops) == counted
+
+
+@given(
+    window=st.none() | st.integers(2, 40),
+    batch_size=st.integers(1, 4),
+    prompt=st.integers(1, 60),
+    new=st.integers(0, 60),
+    execution=st.sampled_from(["reuse", "recompute"]),
+)
+def test_generation_flops_are_the_sum_of_their_calls(window, batch_size, prompt, new, execution):
+    shape = replace(known_shapes()["Llama-3.2-1B"], sliding_windows=(None,) * 8 + (window,) * 8)
+    expected = forward_flops(shape, "10-15", batch_size, prompt, execution=execution, logits_to_keep=1)
+    for past in range(prompt, prompt + new):
+        expected += forward_flops(shape, "10-15", batch_size, 1, past)
+    assert generation_flops(shape, "10-15", batch_size, prompt, new, execution) == expected
+
+
+@pytest.mark.parametrize("query_tokens, past_tokens", [(1, 0), (512, 0), (1, 4095)])
+def test_span_of_four_layers_saves_three_quarters_of_attention_weight_work(query_tokens, past_tokens):
+    shape = known_shapes()["Llama-2-7B"]
+    dense = forward_flops(shape, "", 1, query_tokens, past_tokens).attention_weights
+    shared = forward_flops(shape, "20-23", 1, query_tokens, past_tokens).attention_weights
+    in_the_span = dense * 4 // shape.num_layers
+    assert (dense - shared) * 100 == 75 * in_the_span
+
+
+# --- savings ----------------------------------------------------------------------------------------------------
+
+
+def test_dense_plan_saves_exactly_nothing():
+    frame = savings_frame(known_shapes()["Qwen3-8B"], "", 4, [1, 100, 40_960], prompt_tokens=50)
+    assert (frame.saved_percent == 0).all() and (frame.dense == frame.shared).all()
+
+
+@given(
+    name=st.sampled_from(sorted(known_shapes())),
+    first=st.integers(0, 6),
+    length=st.integers(1, 8),
+    context=st.integers(1, 200_000),
+    prompt=st.integers(1, 10_000),
+    execution=st.sampled_from(["reuse", "recompute"]),
+)
+def test_each_follower_saves_more(name, first, length, context, prompt, execution):
+    shape = known_shapes()[name]
+    arguments = (2, [context], prompt, 2, execution)
+    fewer = savings_frame(shape, f"{first}-{first + length}", *arguments)
+    more = savings_frame(shape, f"{first}-{first + length + 1}", *arguments)
+    assert (0 < fewer.saved_percent).all() and (fewer.saved_percent < more.saved_percent).all()
+    assert (more.saved_percent < 100).all()
+
+
+def test_savings_frame_is_tidy_and_agrees_with_the_formulas():
+    shape, plan = known_shapes()["Llama-3-8B"], SharingPlan.parse("20-27", 32)
+    frame = savings_frame(shape, plan, 16, [1024, 4096], prompt_tokens=2048, bytes_per_value=4)
+    assert list(frame.quantity) == [*QUANTITIES] * 2 and set(frame.basis) == {"predicted"}
+    assert frame.groupby("context").size().to_dict() == {1024: 4, 4096: 4}
+    row = frame.set_index(["quantity", "context"])
+    cache = row.loc[("KV cache", 4096)]
+    assert cache.shared == kv_cache_bytes(shape, plan, 16, 4096, 4)
+    assert cache.dense == 16 * 4096 * 32 * 2 * 8 * 128 * 4 and cache.saved_percent == 100 * 7 / 64
+    assert row.loc[("total FLOPs", 1024)].shared == generation_flops(shape, plan, 16, 1024, 0).total
+    assert row.loc[("total FLOPs", 4096)].shared == generation_flops(shape, plan, 16, 2048, 2048).total
+
+
+def test_savings_frame_keeps_up_with_a_slider():
+    shape, contexts = known_shapes()["Llama-3-70B"], [2**power for power in range(18)]
+    durations_ms = []
+    for _ in range(5):
+        start = time.perf_counter()
+        savings_frame(shape, "10-79", 8, contexts, prompt_tokens=1024)
+        durations_ms.append(1000 * (time.perf_counter() - start))
+    assert min(durations_ms) < 20
+
+
+# --- bad input --------------------------------------------------------------------------------------------------
+
+
+def test_bad_arguments_are_refused_with_one_sentence():
+    shape = known_shapes()["Llama-2-7B"]
+    with pytest.raises(ValueError, match="plan is for 24 layers but Llama-2-7B has 32"):
+        kv_cache_bytes(shape, SharingPlan.parse("3-5", 24), 1, 10)
+    with pytest.raises(ValueError, match="no execution 'fast': use one of reuse, recompute"):
+        forward_flops(shape, "", 1, 10, execution="fast")
+    with pytest.raises(ValueError, match="batch_size is 0"):
+        forward_flops(shape, "", 0, 10)
+    with pytest.raises(ValueError, match="num_tokens is 1.5"):
+        kv_cache_bytes(shape, "", 1, 1.5)
+    with pytest.raises(ValueError, match="past_tokens is -1"):
+        forward_flops(shape, "", 1, 1, past_tokens=-1)
+
+
+def test_sharing_between_different_windows_is_refused(tiny_config):
+    shape = ModelShape.from_config(tiny_config("qwen2-mixed"))
+    with pytest.raises(ValueError, match="Layer 3 cannot reuse .* layer 2: .* windows differ .6 and None"):
+        parameter_count(shape, "2-4")
+
+
+def test_cost_imports_without_torch():
+    code = "import sys; sys.modules['torch'] = None; import core.cost; core.cost.known_shapes()"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(core.cost.__file__).parents[1])
