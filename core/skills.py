@@ -26,21 +26,26 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-NAMES = tuple(
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+NAMES = _words(
     "Alice Annie Arthur Ben Bob Charles Clara Dan David Dick Edward Eliza Ellen Emma Fanny Frank George Grace Harry "
     "Helen Henry Herbert Hugh Jack James Jane Jim Joe John Joseph Kate Laura Lily Louis Lucy Maggie Margaret Maria "
     "Martha Mary Nancy Ned Paul Peter Polly Rachel Ralph Richard Robert Roger Rollo Rose Ruth Sam Sarah Stephen Susan "
-    "Thomas Tom Walter Will William".split()
+    "Thomas Tom Walter Will William"
 )
-PLACES = tuple(
+PLACES = _words(
     "bank boat cabin castle church city club cottage court farm field forest garden hall hill hotel house inn island "
-    "kitchen mill office palace prison river school ship shop shore station tower village wood yard".split()
+    "kitchen mill office palace prison river school ship shop shore station tower village wood yard"
 )
-WORDS = tuple(
+WORDS = _words(
     "bag bear bed bell bird boat book box bread brother captain cat chair child church cloud coat corn cow cup day "
     "doctor dog door eye face father field fire fish friend garden glass gold grass gun hand hat head heart hill horse "
     "house iron king letter light mill moon morning mother night paper pen prince rain ring river road rose school sea "
-    "ship sister sky snow star stone sun sword table town tree voice wall water wind window wine wood".split()
+    "ship sister sky snow star stone sun sword table town tree voice wall water wind window wine wood"
 )
 """For names, places and words: common in old English prose, so (nearly) every one is a single token there."""
 

@@ -1,0 +1,54 @@
+"""The command line: `python -m core <command>`; `python -m core <command> --help` explains one.
+
+Exit code 0: done. 1: a gate failed. 2: bad input, explained in one line on stderr. 130: stopped by Ctrl-C.
+"""
+
+import argparse
+import ast
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+COMMANDS = {
+    "evaluate": "core.evaluate",
+    "compare": "core.compare",
+    "train-demo": "core.training",
+}
+"""Command → module with `add_arguments(parser)` and `run(args) -> int`; its docstring's first line is the help text."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code. Raises SystemExit(2) for arguments that argparse refuses."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    args = _parser(arguments[0] if arguments else "").parse_args(arguments)
+    try:
+        return args.run(args)
+    except (ValueError, OSError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Stopped. What was finished is kept: the same command goes on from there.", file=sys.stderr)
+        return 130
+
+
+def _parser(chosen: str) -> argparse.ArgumentParser:
+    """Only the chosen command's module is imported: the others would load torch for nothing."""
+    parser = argparse.ArgumentParser(prog="python -m core", description="Shared Attention from the command line.")
+    subparsers = parser.add_subparsers(metavar="command", required=True)
+    for command, module in COMMANDS.items():
+        subparser = subparsers.add_parser(command, help=_first_line(module), description=_first_line(module))
+        if command == chosen:
+            imported = import_module(module)
+            imported.add_arguments(subparser)
+            subparser.set_defaults(run=imported.run)
+    return parser
+
+
+def _first_line(module: str) -> str:
+    source = Path(find_spec(module).origin).read_text(encoding="utf-8")
+    return ast.get_docstring(ast.parse(source)).splitlines()[0]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,513 @@
+"""Score a model and its sharing plans on benchmarks with lm-eval.
+
+Every plan is a view of the one model in memory. Points, one plan on one task each, are measured and stored one after
+the other: whatever stops a run costs the running point only, and the same command goes on after the last stored one.
+"""
+
+import contextlib
+import copy
+import difflib
+import functools
+import hashlib
+import io
+import json
+import logging
+import os
+import platform
+import random
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lm_eval.api.task
+import numpy as np
+import torch
+from lm_eval import evaluator
+from lm_eval.api.task import Task
+from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
+from tqdm import tqdm
+
+from core.plan import SharingPlan
+from core.records import Machine, Metric, Record, load_record, save_record, to_frame
+from core.sharing import EXECUTIONS, plan_of, share_attention
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "results"
+TASKS = Path(__file__).parent / "tasks"
+SUITES: dict[str, tuple[str, ...]] = {"paper": ("mmlu", "glue", "gsm8k", "hellaswag")}
+"""Task lists by name; `paper` is what the official implementation of Shared Attention runs, with lm-eval's defaults."""
+
+# lm-eval prints bars and notices for every task; the resampling for standard errors must not fork a process that runs
+# threads.
+lm_eval.api.task.tqdm = functools.partial(tqdm, disable=True)
+logging.getLogger("lm_eval").setLevel(logging.ERROR)
+os.environ.setdefault("DISABLE_MULTIPROC", "1")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to measure. What differs from these defaults and can change a score is part of a record's file name."""
+
+    num_fewshot: int | None = None  # None: as the task says
+    limit: int | float | None = None  # the first documents only: a number, or a share below 1
+    seed: int = 1234  # lm-eval's own default for few-shot examples
+    execution: str = "auto"
+    batch_size: int | str = 64  # or `auto`, or `auto:N`
+
+    def __post_init__(self):
+        if self.limit is not None and not (0 < self.limit < 1 or (self.limit >= 1 and self.limit == int(self.limit))):
+            raise ValueError(f"The limit is {self.limit}: give a whole number of samples, or a share between 0 and 1.")
+        if self.num_fewshot is not None and self.num_fewshot < 0:
+            raise ValueError(f"{self.num_fewshot} few-shot examples are not possible: give 0 or more.")
+        size = str(self.batch_size)
+        if not (size.isdecimal() and int(size) or size.partition(":")[0] == "auto"):
+            raise ValueError(f"The batch size is {size!r}: give a whole number from 1 on, or auto.")
+
+    @property
+    def changed(self) -> dict[str, int | float | str]:
+        """The options that differ from the default and can change a score."""
+        names = ("num_fewshot", "limit", "seed", "execution")
+        return {name: getattr(self, name) for name in names if getattr(self, name) != getattr(Options, name)}
+
+
+class Progress(NamedTuple):
+    """Where a run stands: `done` of `total` requests of the running point, which is point `point` (from 0) of `points`.
+
+    `stored` says that the point is already in the results and is not measured again.
+    """
+
+    plan: str
+    task: str
+    done: int
+    total: int
+    point: int
+    points: int
+    stored: bool = False
+
+
+class Cancelled(Exception):
+    """The caller asked to stop; the running point is dropped, everything before it is stored."""
+
+
+# Tasks
+
+
+@functools.cache
+def _manager(include_defaults: bool) -> TaskManager:
+    return TaskManager(include_path=str(TASKS), include_defaults=include_defaults)
+
+
+def check_tasks(names: Sequence[str]) -> TaskManager:
+    """The task manager that knows all `names` of tasks and groups: the project's own, and lm-eval's.
+
+    Raises ValueError for a name that does not exist, with the nearest names that do.
+    """
+    if not names:
+        raise ValueError(f"No task was named: choose from {', '.join(_manager(False).all_tasks)}, or any of lm-eval.")
+    manager = _manager(include_defaults=any(name not in _manager(False).all_tasks for name in names))
+    for name in names:
+        if name not in manager.all_tasks:
+            raise ValueError(_no_task(name, manager.all_tasks))
+    return manager
+
+
+def load_tasks(names: Sequence[str]) -> dict[str, Task]:
+    """The tasks behind names of tasks and groups, each once; lm-eval's may download their data.
+
+    Raises ValueError for a name that does not exist, and for data that cannot be loaded.
+    """
+    manager, tasks = check_tasks(names), {}
+    for name in dict.fromkeys(names):
+        tasks |= {task: loaded for task, loaded in _load(manager, name).items() if task not in tasks}
+    return tasks
+
+
+def _no_task(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=3)
+    guess = f"Did you mean {' or '.join(near)}? " if near else ""
+    own = ", ".join(_manager(False).all_tasks)
+    return f"There is no task {name!r}. {guess}Available: {own}, and the {len(known)} tasks and groups of lm-eval."
+
+
+def _load(manager: TaskManager, name: str) -> dict[str, Task]:
+    try:
+        return manager.load([name])["tasks"]
+    except Exception as error:  # datasets and hub raise their own errors for no network, no access, bad data, ...
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(f"The data of task {name!r} cannot be loaded ({reason}).") from error
+
+
+def _set_up(task: Task, options: Options) -> None:
+    """Few-shot count and seed, by lm-eval's rules: a task that is zero-shot by definition stays so."""
+    own = task.get_config("num_fewshot")
+    if own is None or (options.num_fewshot is not None and own != 0):
+        task.set_config(key="num_fewshot", value=options.num_fewshot or 0)
+    task.set_fewshot_seed(seed=options.seed)
+
+
+def _data_sha256(task: Task) -> str:
+    digest = hashlib.sha256()
+    for document in task.eval_docs:
+        digest.update(json.dumps(document, sort_keys=True, ensure_ascii=False, default=str).encode() + b"\n")
+    return digest.hexdigest()
+
+
+# The model, as lm-eval sees it
+
+
+class _Evaluated(HFLM):
+    """HFLM on a model in memory, without bars, that reports each finished batch and can be stopped after one."""
+
+    def __init__(self, model, tokenizer, batch_size: int | str, on_batch: Callable[[int, int], None]):
+        # A copy of the tokenizer: HFLM sets its padding token and, while it encodes, its padding side.
+        super().__init__(model, backend="causal", tokenizer=copy.deepcopy(tokenizer), batch_size=batch_size)
+        self.on_batch, self.done, self.total = on_batch, 0, 0
+
+    def generate_until(self, requests, disable_tqdm=True):
+        self._begin(len(requests))
+        return super().generate_until(requests, disable_tqdm=True)
+
+    def loglikelihood(self, requests, disable_tqdm=True):
+        return super().loglikelihood(requests, disable_tqdm=True)
+
+    def loglikelihood_rolling(self, requests, disable_tqdm=True):
+        self._begin(len(requests))
+        return super().loglikelihood_rolling(requests, disable_tqdm=True)
+
+    def _loglikelihood_tokens(self, requests, disable_tqdm=True, override_bs=None):
+        if override_bs is None:  # not a part of a rolling request; equal inputs run once
+            self._begin(len({(*context, *continuation[:-1]) for _, context, continuation in requests}))
+        return super()._loglikelihood_tokens(requests, disable_tqdm=True, override_bs=override_bs)
+
+    def _model_call(self, inps, **kwargs):
+        logits = super()._model_call(inps, **kwargs)
+        self._advance(len(inps))
+        return logits
+
+    def _model_generate(self, context, max_length, stop, **kwargs):
+        tokens = super()._model_generate(context, max_length, stop, **kwargs)
+        self._advance(len(context))
+        return tokens
+
+    def _begin(self, total: int) -> None:
+        self.done, self.total = 0, total
+        self._advance(0)
+
+    def _advance(self, rows: int) -> None:
+        self.done = min(self.done + rows, self.total)
+        self.on_batch(self.done, self.total)
+
+
+# Measuring
+
+
+class _Point(NamedTuple):
+    """One plan on one task: everything of its record but the scores."""
+
+    model: Any
+    task: Task
+    draft: Record
+
+
+def evaluate(
+    model,
+    tokenizer,
+    plans: Sequence[SharingPlan | str],
+    tasks: Sequence[str],
+    *,
+    model_name: str,
+    weights_sha256: str,
+    head_map: dict[int, Sequence[int]] | None = None,
+    options: Options | None = None,
+    results: Path | str = RESULTS,
+    overwrite: bool = False,
+    on_progress: Callable[[Progress], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    command_options: Sequence[str] = (),
+) -> Iterator[Record]:
+    """Records of every plan on every task, in this order, each stored below `results` before it is yielded.
+
+    model, tokenizer: as `load_model` gives them. A model that shares attention already runs with its own plan only.
+    plans: sharing plans or their texts; none means the dense model (or the shared model's own plan).
+    model_name, weights_sha256: what the records call the model, and the hash of its weights.
+    command_options: options of the command line that the records' `command` repeats (`--dtype bfloat16`).
+
+    A point that is stored with the same settings is yielded as it is, not measured again. Nothing is measured before
+    plans, tasks and stored records have been checked. Raises ValueError for bad input and for a stored record of other
+    weights, data or settings (unless `overwrite`); Cancelled, between two batches, when `should_stop` says so.
+    """
+    options, results = options or Options(), Path(results)
+    loaded = load_tasks(tasks)
+    for task in loaded.values():
+        _set_up(task, options)
+    about = _about_model(model, model_name, weights_sha256) | _about_run(model, options)
+    views = _views(model, plans, head_map, options)
+    about_tasks = {name: _about_task(task) for name, task in loaded.items()}
+    points = [
+        _Point(view, task, _draft(about | about_plan | about_tasks[name], command_options))
+        for view, about_plan in views
+        for name, task in loaded.items()
+    ]
+    stored = [None if overwrite else _stored(results, point.draft) for point in points]
+    notify = _notifier(on_progress, should_stop, len(points))
+    for index, (point, record) in enumerate(zip(points, stored)):
+        notify(point.draft, index, 1, 1, True) if record else None
+        yield record or _measure(point, tokenizer, options, results, functools.partial(notify, point.draft, index))
+
+
+def _notifier(on_progress, should_stop, points: int):
+    def notify(draft: Record, index: int, done: int, total: int, stored: bool = False) -> None:
+        if should_stop is not None and should_stop():
+            raise Cancelled(f"Stopped at point {index + 1} of {points}.")
+        if on_progress is not None:
+            on_progress(Progress(draft.plan_name, draft.task, done, total, index, points, stored))
+
+    return notify
+
+
+def _views(model, plans, head_map, options: Options) -> list[tuple[Any, dict]]:
+    """A view of the model for each plan, and what the records say about the plan."""
+    num_layers, own = model.config.num_hidden_layers, plan_of(model)
+    parsed = [SharingPlan.parse(plan, num_layers) if isinstance(plan, str) else plan for plan in plans] or [own]
+    return [_view(model, plan, own, head_map or {}, options.execution) for plan in dict.fromkeys(parsed)]
+
+
+def _view(model, plan: SharingPlan, own: SharingPlan, head_map: dict, execution: str) -> tuple[Any, dict]:
+    tuned = bool(own.spans) and plan == own
+    view = model if tuned else share_attention(model, plan, head_map or None, execution)
+    kind = "tuned" if tuned else "head-mapped" if head_map else "direct" if plan.spans else "dense"
+    about = {"plan": str(plan), "followers": plan.followers, "kind": kind, "execution": execution}
+    return view, about | {"head_map": {layer: tuple(heads) for layer, heads in head_map.items()}}
+
+
+def _about_model(model, name: str, weights_sha256: str) -> dict:
+    dtype = str(model.dtype).removeprefix("torch.")
+    num_layers = model.config.num_hidden_layers
+    return {"model": name, "weights_sha256": weights_sha256, "num_layers": num_layers, "dtype": dtype}
+
+
+def _about_task(task: Task) -> dict:
+    about = {"task": task.task_name, "task_version": str(task.VERSION), "data_sha256": _data_sha256(task)}
+    return about | {"num_fewshot": task.get_config("num_fewshot")}
+
+
+def _about_run(model, options: Options) -> dict:
+    seeds = dict.fromkeys(("python", "numpy", "torch", "fewshot"), options.seed)
+    about = {"limit": options.limit, "seeds": seeds, "options": options.changed, "batch_size": options.batch_size}
+    return about | {"versions": _versions(), "git_commit": _git_commit(), "machine": _machine(model.device)}
+
+
+def _draft(about: dict, command_options: Sequence[str]) -> Record:
+    command = ["python", "-m", "core", "evaluate", "--model", about["model"], "--plan", about["plan"] or "dense"]
+    command += ["--tasks", about["task"], *command_options]
+    return Record.model_construct(**about, command=shlex.join(command))
+
+
+def _stored(results: Path, draft: Record) -> Record | None:
+    if not (results / draft.path).exists():
+        return None
+    try:
+        record = load_record(results, results / draft.path)
+    except ValueError as problem:
+        raise ValueError(f"{str(problem).removesuffix('.')}: remove it, or measure again with --overwrite.") from problem
+    differing = [name for name, value in draft.identity.items() if record.identity[name] != value]
+    if differing:
+        raise ValueError(
+            f"{draft.path} was measured with another {differing[0].replace('_', ' ')} "
+            f"({record.identity[differing[0]]}, now {draft.identity[differing[0]]}): "
+            "use --overwrite to measure again, or another folder of results."
+        )
+    return record
+
+
+def _measure(point: _Point, tokenizer, options: Options, results: Path, notify: Callable[[int, int], None]) -> Record:
+    draft, start = point.draft, time.monotonic()
+    _seed(options.seed)
+    evaluated = _Evaluated(point.model, tokenizer, options.batch_size, notify)
+    found = evaluator.evaluate(
+        evaluated, {"tasks": {draft.task: point.task}}, limit=options.limit, bootstrap_iters=1000, log_samples=True
+    )
+    record = Record(
+        **dict(draft),
+        metrics=_metrics(found["results"][draft.task], found["higher_is_better"][draft.task]),
+        num_samples=found["n-samples"][draft.task]["effective"],
+        date=datetime.now(timezone.utc).replace(microsecond=0),
+        duration_s=round(time.monotonic() - start, 2),
+    )
+    return save_record(results, record, _samples(found["samples"][draft.task]))
+
+
+def _seed(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def _metrics(scores: dict[str, Any], higher_is_better: dict[str, bool]) -> dict[str, Metric]:
+    """lm-eval's `metric,filter` keys as metrics; the filter stays in the name unless it is the only, nameless one."""
+    metrics = {}
+    for key, value in scores.items():
+        metric, _, name = key.partition(",")
+        if not name or metric.endswith("_stderr"):
+            continue
+        stderr = scores.get(f"{metric}_stderr,{name}")
+        metrics[metric if name == "none" else key] = Metric(
+            value=float(value),
+            stderr=float(stderr) if isinstance(stderr, (int, float)) else None,
+            higher_is_better=higher_is_better.get(metric, True),
+        )
+    return metrics
+
+
+def _samples(samples: Iterable[dict]) -> list[dict]:
+    """What a later comparison needs of each answer; the document itself is found by its number."""
+    kept = []
+    for sample in sorted(samples, key=lambda sample: (sample["doc_id"], sample["filter"])):
+        scores = {metric: sample[metric] for metric in sample["metrics"]}
+        about = {name: sample[name] for name in ("doc_id", "filter", "target")}
+        kept.append(about | {"answer": sample["filtered_resps"], "scores": scores})
+    return kept
+
+
+def _versions() -> dict[str, str]:
+    packages = ("torch", "transformers", "tokenizers", "lm_eval", "datasets")
+    return {"python": platform.python_version()} | {package: version(package) for package in packages}
+
+
+@functools.cache
+def _git_commit() -> str | None:
+    """The commit of the checkout, with `-dirty` when the code that measures was changed; None outside a checkout."""
+    git = functools.partial(subprocess.run, cwd=ROOT, capture_output=True, text=True, check=True, timeout=10)
+    try:
+        commit = git(["git", "rev-parse", "HEAD"]).stdout.strip()
+        changed = git(["git", "status", "--porcelain", "--", "core"]).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return f"{commit}-dirty" if changed else commit
+
+
+def _machine(device: torch.device) -> Machine:
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return Machine(cpu=_cpu_name(), cpu_cores=cores, gpu=gpu)
+
+
+def _cpu_name() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+# The command line
+
+
+def add_arguments(parser) -> None:
+    """The arguments of `python -m core evaluate`."""
+    parser.add_argument("--model", help="bundled name, hub id or folder (default: the bundled demo model)")
+    parser.add_argument("--plan", action="append", default=[], help="sharing plan, e.g. 17-22,5-6, or dense; repeatable")
+    parser.add_argument("--tasks", default="", help="tasks and groups, separated by commas, e.g. demo")
+    parser.add_argument("--suite", choices=SUITES, help=f"task list: {'; '.join(map(_describe_suite, SUITES))}")
+    parser.add_argument("--num-fewshot", type=int, help="examples before each question (default: as the task says)")
+    parser.add_argument("--limit", type=_number, help="first documents of each task only: a number, or a share below 1")
+    parser.add_argument("--batch-size", default=Options.batch_size, help="number or auto (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=Options.seed, help="(default: %(default)s)")
+    parser.add_argument("--device", help="e.g. cpu or cuda (default: the GPU when there is one)")
+    parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: as the model's files)")
+    parser.add_argument("--head-map", type=Path, metavar="FILE", help="JSON file: follower → leader head of each head")
+    parser.add_argument("--execution", choices=EXECUTIONS, default=Options.execution)
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="where records are kept")
+    parser.add_argument("--overwrite", action="store_true", help="measure again what is stored")
+
+
+def _describe_suite(name: str) -> str:
+    return f"{name} = {','.join(SUITES[name])}"
+
+
+def _number(text: str) -> int | float:
+    return int(text) if text.lstrip("+-").isdecimal() else float(text)
+
+
+def run(args) -> int:
+    """Measure what is not stored yet, with one progress bar, and print the scores; 0 when all points are stored."""
+    from core.models import load_model, weights_sha256  # here: helps `--help` and bad options to answer at once
+
+    names = [name.strip() for name in args.tasks.split(",") if name.strip()] + list(SUITES.get(args.suite, ()))
+    options = Options(args.num_fewshot, args.limit, args.seed, args.execution, _batch_size(args.batch_size))
+    check_tasks(names)
+    model, tokenizer = load_model(args.model, dtype=args.dtype, device=args.device)
+    with _Bar() as bar:
+        records = evaluate(
+            model, tokenizer, args.plan, names,
+            model_name=_model_name(args.model), weights_sha256=weights_sha256(model), head_map=_head_map(args.head_map),
+            options=options, results=args.results, overwrite=args.overwrite, on_progress=bar.show,
+            command_options=_repeat_options(args),
+        )  # fmt: skip
+        records = list(records)
+    _report(records, bar.measured, args.results)
+    return 0
+
+
+def _batch_size(text: str) -> int | str:
+    return int(text) if str(text).isdecimal() else text
+
+
+def _model_name(model: str | None) -> str:
+    """A bundled name or hub id as it is; a folder by its last part."""
+    return Path(model).resolve().name if model and Path(model).is_dir() else model or "demo"
+
+
+def _head_map(path: Path | None) -> dict[int, list[int]] | None:
+    if path is None:
+        return None
+    try:
+        return {int(layer): list(heads) for layer, heads in json.loads(path.read_text(encoding="utf-8")).items()}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise ValueError(f"{path} is no head map, which looks like {{\"18\": [0, 1, 2]}}: {error}.") from error
+
+
+def _repeat_options(args) -> list[str]:
+    """The options that a point's own command repeats: all that were given but model, plan, tasks and the folder."""
+    names = ("num_fewshot", "limit", "batch_size", "seed", "device", "dtype", "head_map", "execution")
+    given = {name: getattr(args, name) for name in names if getattr(args, name) not in (None, getattr(Options, name, 0))}
+    return [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+
+
+class _Bar:
+    """One progress bar on the terminal; what lm-eval prints meanwhile is swallowed."""
+
+    def __enter__(self):
+        self.measured = 0
+        self.bar = tqdm(total=1, bar_format="{l_bar}{bar}| {elapsed} < {remaining}", file=sys.stderr, leave=False)
+        self.silence = contextlib.ExitStack()
+        self.silence.enter_context(contextlib.redirect_stdout(io.StringIO()))
+        self.silence.enter_context(contextlib.redirect_stderr(io.StringIO()))
+        return self
+
+    def show(self, progress: Progress) -> None:
+        self.measured += not progress.stored and progress.done == 0
+        self.bar.total = progress.points
+        self.bar.n = progress.point + progress.done / max(1, progress.total)
+        self.bar.set_description(f"{progress.point + 1}/{progress.points} {progress.plan} {progress.task}")
+
+    def __exit__(self, *error):
+        self.silence.close()
+        self.bar.close()
+
+
+def _report(records: list[Record], measured: int, results: Path) -> None:
+    if not measured:
+        print(f"Nothing to do: all {len(records)} points are in {results} already (--overwrite measures them again).")
+    else:
+        print(f"Measured {measured} of {len(records)} points, stored in {results}.")
+    table = to_frame(records)[["plan", "task", "metric", "value", "stderr", "n"]]
+    print(table.to_string(index=False, float_format="{:.4f}".format))
