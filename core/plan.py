@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 _SPAN = re.compile(r"(-?\d+)\s*([-~])\s*(-?\d+)")
 
@@ -84,7 +85,7 @@ def _layers(num_layers: int) -> str:
 
 
 def _parse_span(part: str, num_layers: int) -> tuple[int, int]:
-    part = re.sub(r"^SA\s*", "", part, flags=re.IGNORECASE)
+    written, part = part, re.sub(r"^SA\s*", "", part, flags=re.IGNORECASE)
     match = _SPAN.fullmatch(part)
     if match is None:
         raise ValueError(
@@ -92,6 +93,11 @@ def _parse_span(part: str, num_layers: int) -> tuple[int, int]:
             f"{_layers(num_layers)}."
         )
     first, last = int(match[1]), int(match[3])
+    if match[2] == "-" and part != written:
+        raise ValueError(
+            f"{written!r} mixes two notations: write {part} if layer {first} is the leader, or SA {first}~{last} if it "
+            f"is the first follower; {_layers(num_layers)}."
+        )
     if match[2] == "~":  # the paper's notation starts at the first follower
         if first == 0:
             raise ValueError(
@@ -118,7 +124,7 @@ def _check_spans(spans: tuple[tuple[int, int], ...], num_layers: int) -> None:
                 f"Span {span} has one layer only: a span needs a leader and at least one follower; "
                 f"{_layers(num_layers)}."
             )
-    for (first, last), (next_first, next_last) in zip(spans, spans[1:]):
+    for (first, last), (next_first, next_last) in pairwise(spans):
         if next_first <= last:
             raise ValueError(
                 f"Spans {first}-{last} and {next_first}-{next_last} overlap: each layer can be in one span only; "
