@@ -5,6 +5,8 @@ told apart with every kind of colour vision, and read on light and on dark groun
 (text, grid) is in TEMPLATES, which the page swaps without asking the server.
 """
 
+import textwrap
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -167,4 +169,112 @@ def savings_bars(frame: pd.DataFrame) -> go.Figure:
         margin={"t": 52, "r": 64},
         xaxis={"range": [0, 100], "nticks": 6},
         yaxis={"autorange": "reversed"},
+    )
+
+
+_KINDS = {
+    "dense": (DENSE, "square", "dense"),
+    "direct": (SHARED, "circle", "shared directly"),
+    "head-mapped": (SHARED, "triangle-up", "shared, heads mapped"),
+    "tuned": (SHARED, "diamond-open", "shared and tuned"),
+}
+
+
+def tradeoff(frame: pd.DataFrame, plan: str) -> go.Figure:
+    """Score against cache saved, one point per model and plan. frame: rows of one task and metric, see app.panels.scores.
+
+    The dense score is drawn as a reference line with its standard error; `plan` gets a ring.
+    """
+    if frame.empty:
+        return message("No scores for this selection.")
+    dense = frame[frame.kind == "dense"]
+    return _figure(
+        [_ring(frame, plan), *(_points(frame[frame.kind == kind], kind) for kind in _KINDS if kind in set(frame.kind))],
+        f"{_axis_title(frame)} against cache saved, {len(frame)} points.",
+        margin={"t": 48},
+        xaxis={"title": {"text": "KV cache saved, predicted (%)"}, "rangemode": "tozero"},
+        yaxis={"title": {"text": _axis_title(frame)}, "nticks": 7},
+        shapes=[shape for row in dense.itertuples() for shape in _reference(row.value, row.stderr)],
+    )
+
+
+def _axis_title(frame: pd.DataFrame) -> str:
+    first = frame.iloc[0]
+    return f"{first.metric.replace('_', ' ')} ({'higher' if first.higher_is_better else 'lower'} is better)"
+
+
+def _points(frame: pd.DataFrame, kind: str) -> go.Scatter:
+    colour, symbol, name = _KINDS[kind]
+    return go.Scatter(
+        x=frame.saved_percent,
+        y=frame.value,
+        error_y={"array": frame.stderr, "color": colour, "thickness": 2, "width": 5},
+        customdata=frame[["path", "metric"]],
+        mode="markers",
+        name=name,
+        marker={"color": colour, "symbol": symbol, "size": 13, "line": {"width": 3 if "open" in symbol else 0}},
+        text=[_point_text(row) for row in frame.itertuples()],
+        hovertemplate="%{text}<extra></extra>",
+    )
+
+
+def _point_text(row) -> str:
+    error = "" if np.isnan(row.stderr) else f" ± {row.stderr:.3f}"
+    words = (
+        f"<b>{row.model}</b> · plan <b>{_short(row.plan)}</b> ({row.kind})",
+        f"{row.task} {row.metric}: <b>{row.value:.3f}</b>{error}, n = {row.n}",
+        f"{row.followers} of {row.num_layers} layers reuse; {row.saved_percent:.1f}% of the KV cache saved",
+        *_wrapped(row.command),
+    )
+    return "<br>".join(words)
+
+
+def _wrapped(command: str) -> list[str]:
+    return [f"<i>{_hover_safe(line)}</i>" for line in textwrap.wrap(command, 70)]
+
+
+def _short(plan: str) -> str:
+    return plan if len(plan) <= 24 else f"{plan[:plan.rfind(',', 0, 22)]}, …"
+
+
+def _ring(frame: pd.DataFrame, plan: str) -> go.Scatter:
+    here = frame[frame.plan == plan]
+    marker = {"size": 28, "color": SHARED_TINT, "line": {"color": SHARED, "width": 2}}
+    return go.Scatter(
+        x=here.saved_percent, y=here.value, mode="markers", marker=marker, name="this page's plan", hoverinfo="skip"
+    )
+
+
+def _reference(value: float, stderr: float) -> list[dict]:
+    across = {"xref": "paper", "x0": 0, "x1": 1, "layer": "below"}
+    band = {**across, "type": "rect", "y0": value - stderr, "y1": value + stderr, "fillcolor": DENSE_TINT, "line": {"width": 0}}
+    line = {**across, "type": "line", "y0": value, "y1": value, "line": {"color": DENSE, "width": 2, "dash": "dash"}}
+    return [line] if np.isnan(stderr) else [band, line]
+
+
+def score_bars(frame: pd.DataFrame, plan: str) -> go.Figure:
+    """One bar per model and plan, from the gentlest plan to the most brutal, with standard errors; `plan` is outlined."""
+    if frame.empty:
+        return message("No scores for this selection.")
+    several = frame.model.nunique() > 1
+    names = [f"{_short(row.plan)} ({row.model})" if several else _short(row.plan) for row in frame.itertuples()]
+    bars = go.Bar(
+        x=list(range(len(frame))),
+        y=frame.value,
+        error_y={"array": frame.stderr, "thickness": 2, "width": 5},
+        customdata=frame[["path", "metric"]],
+        marker={
+            "color": [_KINDS[kind][0] for kind in frame.kind],
+            "opacity": [1.0 if row_plan in (plan, "dense") else 0.6 for row_plan in frame.plan],
+        },
+        text=[_point_text(row) for row in frame.itertuples()],
+        textposition="none",
+        hovertemplate="%{text}<extra></extra>",
+    )
+    return _figure(
+        [bars],
+        f"{_axis_title(frame)} by plan, {len(frame)} bars.",
+        xaxis={"tickvals": list(range(len(frame))), "ticktext": names, "tickangle": -40},
+        yaxis={"title": {"text": _axis_title(frame)}, "nticks": 7},
+        margin={"t": 24},
     )

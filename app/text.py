@@ -46,10 +46,39 @@ GENERATE_FACTS = {
     "first_token": ("first token after", "Time from the start to the first new token: the prompt is read in it."),
     "cache": ("cache held", "Bytes of keys and values that the model keeps of all tokens so far: its KV cache."),
 }
-MEASURED = "measured on this machine"
-PREDICTED = "predicted (formula)"
+BADGES = {
+    "measured": "measured on this machine",
+    "measured_there": "measured, on the machine named here",
+    "predicted": "predicted (formula)",
+}
+PANE_TITLES = {"dense": "Dense: every layer computes", "shared": "Shared"}
+MARK_TITLE = "The texts differ from here on"
+DIFFERENT = "The two texts are the same for the first {words} words ({characters} characters), then they part at the mark."
+SAME = "Both models wrote exactly the same text."
+SAME_SO_FAR = "The same so far."
+OUTDATED = "The texts above are older than this choice: press Generate to see {model} with plan {plan}."
 PROMPT_LABEL = "Prompt: the text to continue"
-EXAMPLES_LABEL = "Examples"
+GENERATE_BUTTON = "Generate"
+STOP_BUTTON = "Stop"
+TOKENS_LABEL = "Tokens to write, at most"
+TEMPERATURE_LABEL = "Temperature (0: always the likeliest token)"
+SEED_LABEL = "Seed of the chance"
+EXAMPLES_LABEL = "Try:"
+EXAMPLES = {
+    "prose": "go on with a story",
+    "recall": "recall a fact",
+    "where_is": "where is she now?",
+    "arithmetic": "add two numbers",
+    "copy": "copy words",
+}
+RIGHT_ANSWER = "Right answer: {answer}"
+PROMPTS = (
+    "The old captain went down to the harbour every morning, and",
+    "It was a dark and stormy night, and the three travellers",
+    "My dear sister, I write to you from the house of our uncle, where",
+    "When the king heard the news, he rose from his chair and said",
+    "The garden behind the house was so large that the children",
+)
 
 SIMILARITY_LEAD = (
     "Each cell compares the attention weights of two layers of the <b class='dense'>dense</b> model on the text below: "
@@ -67,6 +96,20 @@ SIMILARITY_TEXT = (
     "whether the sea is still there,\" said the captain, and the children laughed, because the sea was always there. "
     "One morning in November the fog was so thick that he could not see the water, and for the first time in many "
     "years the old man sat down on the stones and waited."
+)
+METHOD_LABEL = "How two layers are compared"
+COMPUTE_BUTTON = "Compute for this text"
+MAPS_HEADING = "Attention maps of two layers"
+MAP_LEADER_LABEL = "Leader (left map)"
+MAP_FOLLOWER_LABEL = "Follower (right map: its own weights)"
+MAP_HEAD_LABEL = "Head"
+PAIR_IN_PLAN = (
+    "Left: what layer {leader} computes ({head}). Right: what layer {follower} would compute itself; under the plan it "
+    "reuses the left map instead."
+)
+PAIR_NOT_IN_PLAN = (
+    "Left: layer {leader} ({head}). Right: layer {follower}. Under the plan layer {follower} does not reuse the weights of "
+    "layer {leader}."
 )
 MAPS_LEAD = (
     "Rows are the words that look, columns the words that are looked at: a bright cell in row <i>r</i>, column <i>c</i> "
@@ -110,6 +153,11 @@ SCORES_LEAD = (
     "lm-evaluation-harness. Every point is a measurement kept as a file in this project."
 )
 SCORES_ERROR_BARS = "Bars show ± one standard error."
+SCORES_MODEL_LABEL = "Models (none chosen: all)"
+SCORES_TASK_LABEL = "Task and score"
+PROBLEMS = "files in results/ are not shown"
+SCORE_COLUMNS = ("model", "plan", "kind", "task", "score", "value ± standard error", "n", "cache saved", "machine")
+EXPORT_BUTTON = "Download this table (CSV)"
 SCORES_COMMAND_LABEL = "How was this measured?"
 
 GLOSSARY = {
@@ -137,3 +185,6 @@ CITATION = (
     "Liao, B. and Vargas, D. V. (2024). Beyond KV Caching: Shared Attention for Efficient LLMs. arXiv:2407.12866."
 )
 CITATION_URL = "https://arxiv.org/abs/2407.12866"
+CITATION_LINK = "Read the paper"
+LICENCE = "Licence: see LICENSE in the project"
+DIAGRAM_ROWS = ("leader computes", "follower reuses", "follower reuses", "follower reuses")

@@ -37,26 +37,24 @@ new MutationObserver(draw).observe(document.body, {attributes: true, attributeFi
 """
 
 
-class Chart(gr.HTML):
-    """A plotly figure of fixed height. `chart.point(fn)` is called with a gr.EventData when a point is clicked: its
-    `x`, `y` and `id` (the point's customdata).
+def chart(height_px: int, elem_id: str) -> gr.HTML:
+    """An empty chart of fixed height; its value is `figure_json(figure)`.
+
+    `chart.point(function)` calls it with a gr.EventData when a point is clicked: `x`, `y` and `id` (its customdata).
     """
+    return gr.HTML(
+        "",
+        html_template=f'<div class="chart" role="img" style="height: {height_px}px"></div>',
+        js_on_load=_DRAW,
+        head=f'<script src="gradio_api/file={PLOTLY_JS}"></script>',
+        templates=json.dumps({mode: template.to_plotly_json() for mode, template in TEMPLATES.items()}),
+        apply_default_css=False,
+        elem_id=elem_id,
+    )
 
-    def __init__(self, figure: go.Figure | None = None, *, height_px: int = 420, **kwargs):
-        super().__init__(
-            figure,
-            html_template=f'<div class="chart" role="img" style="height: {height_px}px"></div>',
-            js_on_load=_DRAW,
-            head=f'<script src="gradio_api/file={PLOTLY_JS}"></script>',
-            templates=json.dumps({mode: template.to_plotly_json() for mode, template in TEMPLATES.items()}),
-            apply_default_css=False,
-            **kwargs,
-        )
 
-    def postprocess(self, value: go.Figure | None) -> str:
-        """The figure as JSON text without its template: the page adds the one for its mode."""
-        if value is None:
-            return ""
-        figure = go.Figure(value)
-        figure.layout.template = None
-        return figure.to_json()
+def figure_json(figure: go.Figure) -> str:
+    """The figure without its template: the page adds the one for its mode."""
+    figure = go.Figure(figure)
+    figure.layout.template = None
+    return figure.to_json()

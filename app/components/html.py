@@ -2,7 +2,9 @@
 
 from html import escape
 
-from app import text
+import pandas as pd
+
+from app import settings, text, units
 from core.plan import SharingPlan
 
 
@@ -41,9 +43,8 @@ def _cell(plan: SharingPlan, layer: int) -> str:
 
 
 def badge(kind: str) -> str:
-    """Where numbers come from: `measured` or `predicted`."""
-    words = {"measured": text.MEASURED, "predicted": text.PREDICTED}[kind]
-    return f'<span class="badge {kind}">{words}</span>'
+    """Where numbers come from: a key of `text.BADGES`."""
+    return f'<span class="badge {kind}">{text.BADGES[kind]}</span>'
 
 
 def number_card(title: str, hint: str, headline: str, dense: str, shared: str) -> str:
@@ -59,3 +60,143 @@ def definitions(words: dict[str, str]) -> str:
     """A glossary as an HTML definition list."""
     items = "".join(f"<div><dt>{escape(word)}</dt><dd>{escape(meaning)}</dd></div>" for word, meaning in words.items())
     return f'<dl class="glossary">{items}</dl>'
+
+
+def waiting_pane(side: str) -> str:
+    """A pane before its first text."""
+    return _pane(side, text.PANE_TITLES[side], '<span class="prompt">…</span>', _facts({}))
+
+
+def pair(prompt: str, progress, plan_name: str) -> list[str]:
+    """The dense pane, the shared pane and the verdict for a `core.generation.PairProgress`."""
+    titles = {"dense": text.PANE_TITLES["dense"], "shared": f"{text.PANE_TITLES['shared']} · {plan_name}"}
+    panes = [
+        _pane(side, titles[side], _marked(prompt, stream.text, progress.first_difference), _facts(_measured(stream)))
+        for side, stream in (("dense", progress.dense), ("shared", progress.shared))
+    ]
+    return [*panes, verdict(_difference(progress))]
+
+
+def verdict(sentence: str) -> str:
+    """The line below the two texts. It keeps its place when it is empty."""
+    return f'<p class="verdict" aria-live="polite">{escape(sentence) or "&nbsp;"}</p>'
+
+
+def _pane(side: str, title: str, body: str, facts: str) -> str:
+    return (
+        f'<section class="pane {side}" aria-label="{escape(title)}"><h3>{escape(title)}</h3>'
+        f'<div class="text" tabindex="0"><div>{body}</div></div>{facts}</section>'
+    )
+
+
+def _marked(prompt: str, continuation: str, difference: int | None) -> str:
+    """The prompt in grey, the text that both models wrote, and from the first difference on a mark."""
+    cut = len(continuation) if difference is None else difference
+    word = len(continuation) - len(continuation[cut:].lstrip())
+    word_end = word + len(continuation[word:].split(maxsplit=1)[0]) if continuation[word:].strip() else len(continuation)
+    same, first, rest = continuation[:cut], continuation[cut:word_end], continuation[word_end:]
+    mark = f'<mark title="{escape(text.MARK_TITLE)}">{escape(first)}</mark>' if first else ""
+    return f'<span class="prompt">{escape(prompt)}</span>{escape(same)}{mark}<span class="after">{escape(rest)}</span>'
+
+
+def _difference(progress) -> str:
+    if progress.first_difference is not None:
+        same = progress.dense.text[: progress.first_difference]
+        return text.DIFFERENT.format(words=len(same.split()), characters=len(same))
+    return text.SAME if progress.dense.finished and progress.shared.finished else text.SAME_SO_FAR
+
+
+def _measured(stream) -> dict[str, str]:
+    return {
+        "tokens_per_second": f"{stream.tokens_per_second:.0f}" if stream.tokens_per_second else "–",
+        "first_token": units.seconds(stream.time_to_first_token_s),
+        "cache": units.amount(stream.cache_bytes, "bytes"),
+    }
+
+
+def _facts(values: dict[str, str]) -> str:
+    cells = "".join(
+        f'<div title="{escape(hint)}"><b>{escape(values.get(name, "–"))}</b><span>{escape(label)}</span></div>'
+        for name, (label, hint) in text.GENERATE_FACTS.items()
+    )
+    return f'<div class="facts">{cells}</div>{badge("measured")}'
+
+
+def map_pair(leader: int, follower: int, head: str | int, plan: SharingPlan) -> str:
+    """One sentence about the two maps below it."""
+    which = head if isinstance(head, str) else f"head {head}"
+    reuses = plan.leader_of(follower) == leader != follower
+    relation = text.PAIR_IN_PLAN if reuses else text.PAIR_NOT_IN_PLAN
+    return f'<p class="sentence">{escape(relation.format(leader=leader, follower=follower, head=which))}</p>'
+
+
+def problems(sentences: list[str]) -> str:
+    """A small note about files that are not shown, folded."""
+    if not sentences:
+        return ""
+    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
+    return f'<details class="problems"><summary>{len(sentences)} {text.PROBLEMS}</summary><ul>{items}</ul></details>'
+
+
+def score_table(frame: pd.DataFrame) -> str:
+    """All selected scores with standard error and number of samples."""
+    head = "".join(f"<th scope='col'>{title}</th>" for title in text.SCORE_COLUMNS)
+    rows = "".join(f"<tr>{_score_cells(row)}</tr>" for row in frame.itertuples())
+    return (
+        f'<div class="table" tabindex="0" role="region" aria-label="Scores"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _score_cells(row) -> str:
+    stderr = "" if row.stderr != row.stderr else f" ± {row.stderr:.3f}"
+    saved = f"{row.saved_percent:.1f}%"
+    values = (row.model, row.plan, row.kind, row.task, row.metric, f"{row.value:.3f}{stderr}", row.n, saved, row.machine)
+    return "".join(f"<td>{escape(str(value))}</td>" for value in values)
+
+
+def measurement(row: dict) -> str:
+    """How one score was measured: the command, the machine, the file."""
+    stderr = "" if row["stderr"] != row["stderr"] else f" ± {row['stderr']:.3f}"
+    facts = (
+        f"{row['model']} · {row['plan']} ({row['kind']}) · {row['task']} {row['metric']} = {row['value']:.3f}{stderr}, "
+        f"n = {row['n']}, {row['num_fewshot']}-shot, {row['dtype']}, {row['machine']}, {row['date']:%Y-%m-%d}, "
+        f"{row['duration_s']:.0f} s"
+    )
+    return (
+        f'<div class="measurement"><h3>{escape(text.SCORES_COMMAND_LABEL)}</h3>{badge("measured_there")}'
+        f"<p>{escape(facts)}</p><pre tabindex='0'>{escape(row['command'])}</pre><p class='note'>results/{escape(row['path'])}</p></div>"
+    )
+
+
+def hero() -> str:
+    """What the page is about, in words and in a picture."""
+    return (
+        f'<header class="hero"><div><h1>{escape(text.TITLE)}</h1><p class="tagline">{text.TAGLINE}</p>'
+        f'<p class="invitation">{escape(text.INVITATION)}</p></div>{_diagram()}</header>'
+    )
+
+
+def _diagram() -> str:
+    """Four layers on top of each other: the first computes the weights, the arrows carry them to the next three."""
+    rows = "".join(
+        f'<g transform="translate(0 {126 - 42 * row})"><rect class="{"leader" if row == 0 else "follower"}" width="196" '
+        f'height="32" rx="8"/><text x="98" y="21">{words}</text></g>'
+        for row, words in enumerate(text.DIAGRAM_ROWS)
+    )
+    arrows = "".join(f'<path d="M196 142 C {250 + 8 * row} 142, {250 + 8 * row} {142 - 42 * row}, 204 {142 - 42 * row}"/>'
+                     for row in (1, 2, 3))
+    heads = "".join(f'<path class="head" d="M204 {142 - 42 * row} l 10 -6 l 0 12 z"/>' for row in (1, 2, 3))
+    return (
+        f'<svg class="diagram" viewBox="-4 -4 268 170" role="img" aria-label="{escape(text.DIAGRAM_ALT)}">'
+        f"{arrows}{heads}{rows}</svg>"
+    )
+
+
+def footer() -> str:
+    """Glossary, citation, version and licence."""
+    return (
+        f'<footer><h2 id="glossary">{text.SECTIONS["glossary"]}</h2>{definitions(text.GLOSSARY)}'
+        f'<p class="cite">{escape(text.CITATION)} <a href="{text.CITATION_URL}" rel="noopener">{text.CITATION_LINK}</a></p>'
+        f'<p class="colophon">{escape(text.TITLE)} {settings.VERSION} · {escape(text.LICENCE)}</p></footer>'
+    )

@@ -51,8 +51,6 @@ element.querySelector('.mode').addEventListener('click', () => {
 """
 
 
-class ViewBar(gr.HTML):
-    """Top bar; its value is the view, `{"model": name, "plan": plan text}`, as input and as output of events."""
-
-    def __init__(self, view: dict, **kwargs):
-        super().__init__(view, html_template=_TEMPLATE, js_on_load=_SCRIPT, apply_default_css=False, **kwargs)
+def view_bar() -> gr.HTML:
+    """The bar; its value is the view, `{"model": name, "plan": plan text}`, as input and as output of events."""
+    return gr.HTML({}, html_template=_TEMPLATE, js_on_load=_SCRIPT, apply_default_css=False, elem_id="bar")

@@ -7,7 +7,7 @@ import pandas as pd
 
 from app import charts, plans, text, units
 from app.components import html
-from app.components.chart import Chart
+from app.components.chart import chart, figure_json
 from app.registry import get_model
 from core.cost import BYTES_PER_VALUE, ModelShape, known_shapes, savings_frame
 from core.plan import SharingPlan
@@ -33,8 +33,8 @@ def build() -> SimpleNamespace:
     error = gr.HTML(elem_id="savings-error")
     cards = gr.HTML(elem_id="savings-cards")
     with gr.Row(elem_classes="charts"):
-        curves = [Chart(height_px=320, elem_id=f"savings-chart-{index}") for index in range(len(_CURVES))]
-        bars = Chart(height_px=320, elem_id="savings-bars")
+        curves = [chart(320, f"savings-chart-{index}") for index in range(len(_CURVES))]
+        bars = chart(320, "savings-bars")
     return SimpleNamespace(
         shape=shape, plan=plan, batch=batch, context=context, prompt=prompt, dtype=dtype, outputs=[error, cards, *curves, bars]
     )  # fmt: skip
@@ -83,8 +83,9 @@ def draw(view: dict, choice: str, plan_text: str, batch: int, context: int, prom
     except ValueError as problem:
         return (html.error(problem), *[gr.skip()] * (len(_CURVES) + 2))
     chosen = frame[frame.context == int(context)]
-    curves = [charts.savings_curve(frame[frame.quantity == quantity], int(context)) for quantity in _CURVES]
-    return "", cards(chosen), *curves, charts.savings_bars(chosen)
+    figures = [charts.savings_curve(frame[frame.quantity == quantity], int(context)) for quantity in _CURVES]
+    figures.append(charts.savings_bars(chosen))
+    return "", cards(chosen), *map(figure_json, figures)
 
 
 def frame_over_context(

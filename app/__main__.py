@@ -1,0 +1,56 @@
+"""`python -m app`: start the page."""
+
+import argparse
+import os
+import socket
+import sys
+import webbrowser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve until Ctrl-C. Exit code 2 for a port that cannot be used, with one line on stderr."""
+    options = _parser().parse_args(arguments)
+    problem = port_problem(options.host, options.port)
+    if problem:
+        print(problem, file=sys.stderr)
+        return 2
+    if options.model:
+        os.environ["SHARED_ATTENTION_MODEL"] = options.model
+    from app.main import demo, launch_options, warm_up  # late: --help and a bad port answer at once
+
+    warm_up()
+    demo.launch(
+        server_name=options.host, server_port=options.port, inbrowser=options.open and _has_browser(), **launch_options()
+    )
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m app", description="Shared Attention Explorer in the browser.")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (0.0.0.0: all)")
+    parser.add_argument("--port", type=int, default=7860, help="port to listen on")
+    parser.add_argument("--model", help="the model shown first: a bundled name, a hub id or a local folder")
+    parser.add_argument("--open", action="store_true", help="open the page in the browser, if there is one")
+    return parser
+
+
+def port_problem(host: str, port: int) -> str:
+    """One sentence if the address cannot be listened on, else nothing."""
+    if not 1 <= port <= 65535:
+        return f"Port {port} does not exist: use a number from 1 to 65535."
+    try:
+        with socket.create_server((host, port)):
+            return ""
+    except OSError as error:
+        return f"Port {port} on {host} cannot be used ({error.strerror}): stop what uses it, or choose another with --port."
+
+
+def _has_browser() -> bool:
+    try:
+        return bool(webbrowser.get())
+    except webbrowser.Error:
+        return False
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""Endpoints for programs (gradio_client, curl): the same functions that the page uses, under stable names.
+
+What the page would show as a sentence comes back as an error with that sentence.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+
+import gradio as gr
+
+from app import settings
+from app.panels import generate, savings, scores, similarity
+from app.registry import get_model
+from core.cost import BYTES_PER_VALUE, known_shapes, savings_frame
+from core.plan import SharingPlan
+
+
+def add_endpoints() -> None:
+    """Register all endpoints in the current gr.Blocks."""
+    gr.api(savings_endpoint, api_name="savings")
+    gr.api(similarity_endpoint, api_name="similarity", concurrency_limit=1, concurrency_id="attention")
+    gr.api(generate_endpoint, api_name="generate", concurrency_limit=2, concurrency_id="generate")
+    gr.api(scores_endpoint, api_name="scores")
+
+
+@contextmanager
+def sentences_as_errors():
+    """Bad input reaches the caller as its sentence."""
+    try:
+        yield
+    except ValueError as problem:
+        raise gr.Error(str(problem), print_exception=False) from problem
+
+
+def savings_endpoint(
+    model: str = settings.DEFAULT_MODEL,
+    plan: str = settings.DEFAULT_PLAN,
+    batch_size: int = 1,
+    context_tokens: int = 1024,
+    prompt_tokens: int = 512,
+    dtype: str = "bfloat16",
+) -> dict:
+    """Predicted savings of a sharing plan: {quantity: {unit, dense, shared, saved_percent}}.
+
+    model: a bundled name, hub id or local folder, or a well-known shape (such as Llama-3-8B), which is not loaded.
+    plan: spans first-last, separated by commas; empty for dense.
+    dtype: number format of the cache: float32, bfloat16, float16 or float8.
+    """
+    with sentences_as_errors():
+        shape = savings.shape_of(model if model in known_shapes() else savings.LOADED, model)
+        if dtype not in BYTES_PER_VALUE:
+            raise ValueError(f"There is no number format {dtype!r}: use one of {', '.join(BYTES_PER_VALUE)}.")
+        parsed = SharingPlan.parse(plan, shape.num_layers)
+        frame = savings_frame(shape, parsed, batch_size, [context_tokens], prompt_tokens, BYTES_PER_VALUE[dtype])
+    return frame.set_index("quantity")[["unit", "dense", "shared", "saved_percent"]].to_dict("index")
+
+
+def similarity_endpoint(text: str, model: str = settings.DEFAULT_MODEL, method: str = "head_mean") -> dict:
+    """Attention similarity between the layers of a dense model on a text: {method, tokens, similarity [layers][layers]}."""
+    from core.similarity import METHODS
+
+    with sentences_as_errors():
+        if method not in METHODS:
+            raise ValueError(f"There is no method {method!r}: use one of {', '.join(METHODS)}.")
+        loaded = get_model(model)
+        matrix = similarity.similarity(loaded, text, method)
+        tokens = similarity.tokens_of(loaded, text, settings.MAX_SIMILARITY_TOKENS).shape[1]
+    return {"method": method, "tokens": tokens, "similarity": matrix.tolist()}
+
+
+def generate_endpoint(
+    prompt: str,
+    model: str = settings.DEFAULT_MODEL,
+    plan: str = settings.DEFAULT_PLAN,
+    max_new_tokens: int = settings.DEFAULT_NEW_TOKENS,
+    temperature: float = 0.0,
+    seed: int = 0,
+) -> Iterator[dict]:
+    """Dense and shared continuation of a prompt, streamed: {dense, shared, first_difference}, times measured here."""
+    with sentences_as_errors():
+        for progress in generate.stream(model, plan, prompt, max_new_tokens, temperature, seed):
+            yield asdict(progress)
+
+
+def scores_endpoint(model: str = "", plan: str = "", task: str = "") -> list[dict]:
+    """Measured scores, one per record and metric; an empty argument selects all. Dense rows have the plan `dense`."""
+    frame, _ = scores.all_scores()
+    for column, wanted in (("model", model), ("plan", plan), ("task", task)):
+        frame = frame[frame[column] == wanted] if wanted else frame
+    return [{**row, "date": row["date"].isoformat()} for row in frame.astype(object).where(frame.notna(), None).to_dict("records")]

@@ -1,0 +1,83 @@
+"""The page: its layout, what is connected with what, and the endpoints for programs. Under Spaces this file is run."""
+
+import os
+import sys
+from pathlib import Path
+from threading import Thread
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+if __name__ == "__main__":  # run as a script, the checkout is not on the path yet
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import gradio as gr
+
+from app import settings, text
+from app.api import add_endpoints
+from app.components import html
+from app.components.chart import PLOTLY_JS
+from app.components.view_bar import view_bar
+from app.panels import generate, model, savings, scores, similarity
+from app.registry import get_model
+
+THEME = gr.themes.Base(
+    primary_hue=gr.themes.Color(
+        c50="#fff4ec", c100="#ffe6d3", c200="#ffcba6", c300="#ffa96e", c400="#f58535", c500="#d55e00", c600="#bf5400",
+        c700="#9c4400", c800="#7d3700", c900="#662e02", c950="#381800",
+    ),
+    neutral_hue="slate",
+    text_size="lg",
+    radius_size="md",
+    font=[gr.themes.LocalFont("IBM Plex Sans"), "Segoe UI", "system-ui", "sans-serif"],
+    font_mono=[gr.themes.LocalFont("IBM Plex Mono"), "ui-monospace", "monospace"],
+)  # fmt: skip
+
+
+def build() -> gr.Blocks:
+    """The whole page."""
+    gr.set_static_paths([PLOTLY_JS])
+    day_s = 24 * 3600
+    with gr.Blocks(title=text.TITLE, analytics_enabled=False, fill_width=True, delete_cache=(day_s, day_s)) as demo:
+        bar = view_bar()
+        gr.HTML(html.hero(), elem_id="top", apply_default_css=False)
+        with gr.Row(elem_id="page", equal_height=False):
+            with gr.Column(elem_id="side", scale=0, min_width=340):
+                controls = model.build()
+            with gr.Column(elem_id="main", scale=1):
+                parts = {part: _section(part) for part in (generate, similarity, savings, scores)}
+        gr.HTML(html.footer(), elem_id="foot", apply_default_css=False)
+        opened = model.wire(demo, bar, controls)
+        generate.wire(bar, opened, parts[generate])
+        similarity.wire(bar, parts[similarity])
+        savings.wire(bar, parts[savings])
+        scores.wire(bar, opened, parts[scores])
+        add_endpoints()
+    return demo
+
+
+def _section(part):
+    with gr.Column(elem_classes="section"):
+        return part.build()
+
+
+def launch_options() -> dict:
+    """What `launch` needs to show the page as designed, without a request to any other host."""
+    return {
+        "theme": THEME,
+        "css_paths": settings.ASSETS / "style.css",
+        "favicon_path": settings.ASSETS / "logo.svg",
+        "footer_links": [],
+        "ssr_mode": False,
+        "share": False,
+    }
+
+
+def warm_up() -> None:
+    """Load the first model in the background, so that the first visitor does not wait for it."""
+    Thread(target=get_model, args=(settings.DEFAULT_MODEL,), daemon=True).start()
+
+
+demo = build()
+
+if __name__ == "__main__":
+    warm_up()
+    demo.launch(**launch_options())

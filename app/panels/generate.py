@@ -1,0 +1,123 @@
+"""Generate: the dense and the shared model continue the same prompt, side by side, token by token."""
+
+import random
+import time
+from collections.abc import Iterator
+from functools import cache
+from types import SimpleNamespace
+
+import gradio as gr
+
+from app import settings, text
+from app.components import html
+from app.registry import get_model
+from core.skills import SKILLS, Example, evaluation_examples
+
+try:
+    from spaces import GPU as on_gpu  # Hugging Face ZeroGPU lends a GPU for the length of a call
+except ImportError:
+
+    def on_gpu(function):
+        """Run the function where it is."""
+        return function
+
+
+def build() -> SimpleNamespace:
+    """Prompt with examples and settings, and the two texts with their numbers below."""
+    gr.HTML(html.section("generate", text.SECTIONS["generate"], text.GENERATE_LEAD))
+    with gr.Row(elem_classes="panes"):
+        panes = [
+            gr.HTML(html.waiting_pane(side), elem_id=f"pane-{side}", apply_default_css=False) for side in ("dense", "shared")
+        ]
+    verdict = gr.HTML(html.verdict(""), elem_id="verdict", apply_default_css=False)
+    with gr.Row(elem_classes="prompt-row"):
+        prompt = gr.Textbox(text.PROMPTS[0], label=text.PROMPT_LABEL, lines=3, max_lines=6, scale=5, elem_id="prompt")
+        with gr.Column(scale=1, min_width=160):
+            go = gr.Button(text.GENERATE_BUTTON, variant="primary", elem_id="generate-go")
+            stop = gr.Button(text.STOP_BUTTON, variant="stop", interactive=False, elem_id="generate-stop")
+    error = gr.HTML(elem_id="generate-error")
+    with gr.Row(elem_classes="examples"):
+        gr.HTML(f"<span>{text.EXAMPLES_LABEL}</span>")
+        examples = {kind: gr.Button(label, size="sm", elem_id=f"example-{kind}") for kind, label in text.EXAMPLES.items()}
+        answer = gr.HTML(elem_id="answer")
+    with gr.Row(elem_classes="controls"):
+        tokens = gr.Slider(
+            1, settings.MAX_NEW_TOKENS, settings.DEFAULT_NEW_TOKENS, step=1, label=text.TOKENS_LABEL, buttons=[],
+            elem_id="max-tokens",
+        )  # fmt: skip
+        temperature = gr.Slider(0, 1.5, 0, step=0.1, label=text.TEMPERATURE_LABEL, buttons=[], elem_id="temperature")
+        seed = gr.Number(0, label=text.SEED_LABEL, precision=0, minimum=0, elem_id="seed")
+    return SimpleNamespace(
+        prompt=prompt, go=go, stop=stop, error=error, examples=examples, answer=answer,
+        settings=[tokens, temperature, seed], shown=[*panes, verdict, error, go, stop],
+    )  # fmt: skip
+
+
+def wire(bar: gr.HTML, opened: gr.events.Dependency, panel: SimpleNamespace) -> None:
+    """Generate on the button, on an example and when the page has opened; Stop ends the computation."""
+    quiet = {"show_progress": "hidden", "api_visibility": "private"}
+    heavy = {**quiet, "concurrency_limit": 2, "concurrency_id": "generate"}
+    inputs = [bar, panel.prompt, *panel.settings]
+    runs = [gr.on([panel.go.click, panel.prompt.submit], run, inputs, panel.shown, **heavy)]
+    runs.append(opened.then(run, inputs, panel.shown, **heavy))
+    for kind, button in panel.examples.items():
+        picked = button.click(lambda kind=kind: pick(kind), None, [panel.prompt, panel.answer], **quiet)
+        runs.append(picked.then(run, inputs, panel.shown, **heavy))
+    panel.stop.click(lambda: buttons(running=False), None, panel.shown[-2:], cancels=runs, **quiet)
+    panel.prompt.input(lambda: "", None, panel.answer, queue=False, **quiet)
+    bar.change(outdated, [bar], panel.shown[2], queue=False, **quiet)
+
+
+def run(view: dict, prompt: str, max_new_tokens: int, temperature: float, seed: int) -> Iterator[tuple]:
+    """Both texts as they grow: HTML of the two panes and the verdict, an error sentence, the two buttons."""
+    sides = [gr.skip(), gr.skip(), gr.skip()]
+    yield (*sides, "", *buttons(running=True))
+    error = ""
+    try:
+        for progress in stream(view["model"], view["plan"], prompt, int(max_new_tokens), temperature, int(seed or 0)):
+            sides = html.pair(prompt, progress, view["plan"])
+            yield (*sides, "", gr.skip(), gr.skip())
+    except ValueError as problem:
+        error = html.error(problem)
+    yield (*sides, error, *buttons(running=False))
+
+
+@on_gpu
+def stream(model_name: str, plan_text: str, prompt: str, max_new_tokens: int, temperature: float, seed: int) -> Iterator:
+    """`core.generation.generate_pair`, thinned out to what a page can show. Raises ValueError for bad input."""
+    from core.generation import generate_pair
+
+    model = get_model(model_name)
+    shared = model.shared(model.plan(plan_text))
+    shown_at = 0.0
+    for progress in generate_pair(
+        model.model, shared, model.tokenizer, prompt, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
+    ):
+        finished = progress.dense.finished and progress.shared.finished
+        if finished or time.monotonic() - shown_at > 1 / settings.UPDATES_PER_SECOND:
+            shown_at = time.monotonic()
+            yield progress
+
+
+def buttons(running: bool) -> tuple:
+    """Generate and Stop: one of them can be pressed."""
+    return gr.Button(interactive=not running), gr.Button(interactive=running)
+
+
+def outdated(view: dict) -> str:
+    """What the page says below the texts when the plan has changed since."""
+    return html.verdict(text.OUTDATED.format(**view))
+
+
+@cache
+def examples_of(skill: str) -> list[Example]:
+    """Held-out examples of a skill: the demo model has not seen them in training."""
+    return evaluation_examples(skill, 40, seed=7)
+
+
+def pick(kind: str) -> tuple[str, str]:
+    """A prompt of this kind, and the right answer where there is one."""
+    if kind not in SKILLS:
+        return random.choice(text.PROMPTS), ""
+    prompt, answer = random.choice(examples_of(kind))
+    return prompt, html.note(text.RIGHT_ANSWER.format(answer=answer.strip()))
