@@ -1,0 +1,56 @@
+# make run    set up .venv, then start the app at http://127.0.0.1:7860 and open the browser, if there is one
+# make test   the same set-up plus the test tools, then all tests
+# make clean  remove .venv
+#
+# Variables, for example `make run PYTHON=python3.12 APP_ARGS="--port 8000"`:
+PYTHON ?= python3
+VENV ?= .venv
+APP_ARGS ?= --open
+PYTEST_ARGS ?=
+# More arguments for every `pip install`, for example a mirror: PIP_ARGS="--index-url https://mirror.example/simple".
+PIP_ARGS ?=
+# On Linux the plain torch package brings several GB of CUDA libraries. On a machine without an NVIDIA driver, torch
+# comes from this index instead, if it can be reached; set it to nothing to never ask.
+CPU_TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+
+PIP_INSTALL = $(VENV)/bin/python -m pip install --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
+
+.PHONY: run test clean
+.DELETE_ON_ERROR:
+
+run: $(VENV)/run.stamp
+	$(VENV)/bin/python -m app $(APP_ARGS)
+
+test: $(VENV)/test.stamp
+	$(VENV)/bin/python -m ruff check .
+	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+clean:
+	rm -rf $(VENV)
+
+# Stamps make a second run skip what is done, until the requirements change.
+$(VENV)/run.stamp: requirements.txt constraints.txt
+	$(call check,pass,There is no $(PYTHON): install Python 3.10 or newer and name it with make PYTHON=…)
+	$(call check,import sys; assert sys.hexversion >= 0x30A0000,$(PYTHON) is older than Python 3.10: name a newer one \
+with make PYTHON=…)
+	$(call check,import venv; import ensurepip,$(PYTHON) cannot make virtual environments: install its venv package \
+(Debian and Ubuntu: apt install python3-venv).)
+	@echo "Setting up $(VENV): the first time takes a few minutes."
+	$(PYTHON) -m venv $(VENV)
+	$(PIP_INSTALL) torch $$($(find_cpu_torch))
+	$(PIP_INSTALL) -r requirements.txt
+	@touch $@
+
+$(VENV)/test.stamp: $(VENV)/run.stamp requirements-test.txt
+	$(PIP_INSTALL) -r requirements-test.txt
+	@touch $@
+
+# Stops with a sentence when Python cannot run a statement (neither may hold a comma).
+check = @$(PYTHON) -c "$(1)" 2>/dev/null || { echo "$(2)" >&2; exit 1; }
+
+# Prints the pip argument that makes torch come from CPU_TORCH_INDEX, or nothing.
+define find_cpu_torch
+if [ "$$(uname)" = Linux ] && ! command -v nvidia-smi >/dev/null && [ -n "$(CPU_TORCH_INDEX)" ]; then \
+  $(VENV)/bin/python -c "from urllib.request import urlopen; urlopen('$(CPU_TORCH_INDEX)/torch/', timeout=5)" 2>/dev/null \
+  && echo --extra-index-url $(CPU_TORCH_INDEX); fi; true
+endef
