@@ -37,14 +37,14 @@ END_OF_TEXT = "<|endoftext|>"
 class Recipe:
     """Everything that decides the trained weights, apart from the corpus and the machine."""
 
-    steps: int = 5600
+    steps: int = 3700
     trunk_share: float = 0.8  # of the steps, before the branches part
     batch_rows: int = 128
     context_tokens: int = 1024
-    skill_share: float = 0.2  # of the rows; the others are prose
+    skill_share: float = 0.25  # of the rows; the others are prose
     skill_examples: int = 2_000_000
     learning_rate: float = 4e-3
-    muon_learning_rate: float = 0.0  # for the weight matrices; 0: AdamW for all weights
+    muon_learning_rate: float = 0.02  # for the weight matrices; 0: AdamW for all weights
     warmup_steps: int = 100
     decay_share: float = 0.4  # of the steps, at the end, linear to 0
     weight_decay: float = 0.1
