@@ -47,7 +47,11 @@ _DEFAULTS = {
     "max_window_layers": 28,
     "qk_norm": False,
 }
-_FAMILY_DEFAULTS = {"mistral": {"sliding_window": 4096}, "smollm3": {"tie_word_embeddings": True}}
+_FAMILY_DEFAULTS = {
+    "mistral": {"sliding_window": 4096},
+    "qwen3": {"head_dim": 128},
+    "smollm3": {"tie_word_embeddings": True},
+}
 _FAMILY_FIXED = {
     "llama": {"use_sliding_window": False},
     "mistral": {

@@ -103,6 +103,14 @@ def test_shape_from_config_object_equals_shape_from_config_json(family, tiny_con
     assert ModelShape.from_config(config) == ModelShape.from_config(json.loads(config.to_json_string()))
 
 
+@pytest.mark.parametrize("model_type", ["llama", "mistral", "qwen2", "qwen3", "smollm3"])
+def test_shape_fills_in_what_a_config_json_leaves_unsaid(model_type):
+    said = {"num_hidden_layers": 30, "hidden_size": 1024, "num_attention_heads": 16, "num_key_value_heads": 4}
+    said |= {"intermediate_size": 3000, "vocab_size": 5000, "max_position_embeddings": 2048}
+    expected = ModelShape.from_config(AutoConfig.for_model(model_type, **said))
+    assert ModelShape.from_config({"model_type": model_type, **said}) == expected
+
+
 def test_shape_reads_each_size(tiny_config):
     shape = ModelShape.from_config(tiny_config("qwen2-mixed"))
     assert (shape.num_layers, shape.hidden_size, shape.intermediate_size, shape.vocab_size) == (6, 40, 56, 97)
@@ -206,6 +214,18 @@ def test_shared_flops_equal_counting_in_prompt_and_decoding(family, plan, execut
         counted = count_flops(call, type(model).__name__)
         assert predicted(forward_flops(shape, plan, 2, step, past, execution)) == counted, (step, past)
         past += step
+
+
+def test_flops_of_llama_2_7b_by_hand():
+    flops = forward_flops(known_shapes()["Llama-2-7B"], "28-31", batch_size=2, query_tokens=10, past_tokens=90)
+    tokens, weights, width, inner, vocabulary = 2 * 10, 2 * 10 * 100, 4096, 11_008, 32_000
+    assert flops.softmax == 3 * 29 * weights * 32
+    assert flops.scores == 2 * 29 * weights * width and flops.weighted_values == 2 * 32 * weights * width
+    assert flops.attention == flops.scores + flops.softmax + flops.weighted_values
+    assert flops.attention_weights == 29 * 2 * tokens * 2 * width**2 + flops.scores + flops.softmax
+    dense_layer = 2 * tokens * (4 * width**2 + 3 * width * inner) + (2 + 2) * weights * width + 3 * weights * 32
+    skipped = 3 * (flops.attention_weights // 29)
+    assert flops.total == 32 * dense_layer - skipped + 2 * tokens * width * vocabulary
 
 
 def test_logits_to_keep_equals_counting(tiny_model):
