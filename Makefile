@@ -1,5 +1,5 @@
 # make run    set up .venv, then start the app at http://127.0.0.1:7860 and open the browser, if there is one
-# make test   the same set-up plus the test tools, then all tests
+# make test   the same set-up plus the test tools, then all tests and the linter
 # make clean  remove .venv
 #
 # Variables, for example `make run PYTHON=python3.12 APP_ARGS="--port 8000"`:
@@ -22,8 +22,8 @@ run: $(VENV)/run.stamp
 	$(VENV)/bin/python -m app $(APP_ARGS)
 
 test: $(VENV)/test.stamp
-	$(VENV)/bin/python -m ruff check .
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+	$(VENV)/bin/python -m ruff check .
 
 clean:
 	rm -rf $(VENV)
