@@ -20,8 +20,14 @@ FONT = "IBM Plex Sans, Segoe UI, system-ui, Helvetica, Arial, sans-serif"
 FONT_PX = 16
 
 
+_COLORBAR = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "thickness": 14, "outlinewidth": 0, "nticks": 6}
+
+
 def _template(ink: str, grid: str, card: str) -> go.layout.Template:
-    axis = {"gridcolor": grid, "linecolor": grid, "zeroline": False, "automargin": True, "title": {"standoff": 12}}
+    axis = {
+        "gridcolor": grid, "linecolor": grid, "zeroline": False, "automargin": True,
+        "title": {"standoff": 12}, "ticklabelstandoff": 6,
+    }  # fmt: skip
     return go.layout.Template(
         layout={
             "font": {"family": FONT, "size": FONT_PX, "color": ink},
@@ -29,13 +35,14 @@ def _template(ink: str, grid: str, card: str) -> go.layout.Template:
             "plot_bgcolor": "rgba(0,0,0,0)",
             "xaxis": axis,
             "yaxis": axis,
-            "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+            "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "traceorder": "normal"},
             "hoverlabel": {
                 "bgcolor": card, "bordercolor": grid, "align": "left", "font": {"size": 15, "color": ink, "family": FONT}
             },
             "margin": {"l": 12, "r": 12, "t": 12, "b": 12},
             "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": grid, "activecolor": ink},
-        }
+        },
+        data={"bar": [{"error_y": {"color": ink}}]},
     )  # fmt: skip
 
 
@@ -60,23 +67,25 @@ def similarity_heatmap(similarity: np.ndarray, plan: SharingPlan) -> go.Figure:
     heatmap = go.Heatmap(
         z=np.round(similarity, 4),
         colorscale=SCALE,
-        colorbar={"title": {"text": "similarity", "side": "right"}, "thickness": 16, "outlinewidth": 0},
+        colorbar=_COLORBAR,
         hovertemplate="layers %{y} and %{x}<br>similarity <b>%{z:.3f}</b><extra></extra>",
         xgap=1,
         ygap=1,
     )
-    ticks = {"tickmode": "linear", "dtick": _layer_step(layers), "tick0": 0, "showgrid": False, "constrain": "domain"}
+    square = {"nticks": 13, "showgrid": False, "constrain": "domain"}
     return _figure(
         [heatmap],
         f"Heatmap of attention similarity between {layers} layers; the plan {plan.name} is outlined.",
         shapes=[shape for span in plan.spans for shape in _outline(*span)],
-        xaxis={**ticks, "title": {"text": "layer (follower)"}, "range": [-0.5, layers - 0.5]},
-        yaxis={**ticks, "title": {"text": "layer (leader)"}, "range": [layers - 0.5, -0.5], "scaleanchor": "x"},
+        xaxis={**square, "title": {"text": "layer (follower)", "standoff": 20}, "range": [-0.5, layers - 0.5]},
+        yaxis={
+            **square,
+            "title": {"text": "layer (leader)"},
+            "range": [layers - 0.5, -0.5],
+            "scaleanchor": "x",
+            "constraintoward": "top",
+        },
     )
-
-
-def _layer_step(layers: int) -> int:
-    return next(step for step in (1, 2, 4, 8, 16) if layers / step <= 13 or step == 16)
 
 
 def _outline(first: int, last: int) -> list[dict]:
@@ -85,27 +94,30 @@ def _outline(first: int, last: int) -> list[dict]:
     return [{**box, "line": {"color": "#111820", "width": 6}}, {**box, "line": {"color": "#ff8a33", "width": 3}}]
 
 
-def attention_map(weights: np.ndarray, tokens: list[str], top: float) -> go.Figure:
+def attention_map(weights: np.ndarray, tokens: list[str], title: str, top: float) -> go.Figure:
     """One head's attention weights [tokens, tokens] (row: the token that looks), with the tokens' text on hover.
 
     top: the weight that gets the brightest colour, so that two maps can be compared.
     """
-    names = [f"{index} “{_hover_safe(token)}”" for index, token in enumerate(tokens)]
     heatmap = go.Heatmap(
         z=np.where(np.tril(np.ones_like(weights)) > 0, np.round(weights, 4), np.nan),
         colorscale=SCALE,
         zmin=0,
         zmax=top,
-        colorbar={"thickness": 12, "outlinewidth": 0, "tickformat": ".2f"},
+        colorbar=_COLORBAR,
         hovertemplate="%{y} looks at %{x}<br>weight <b>%{z:.3f}</b><extra></extra>",
         hoverongaps=False,
     )
-    axis = {"tickvals": list(range(len(tokens))), "ticktext": names, "showgrid": False, "constrain": "domain"}
+    names = [f"{index} “{_hover_safe(token)}”" for index, token in enumerate(tokens)]
+    axis = {"tickvals": list(range(len(tokens))), "ticktext": names, "ticks": "", "showticklabels": False}
+    square = {**axis, "showgrid": False, "constrain": "domain"}
     return _figure(
         [heatmap],
-        f"Attention map of {len(tokens)} tokens: which token looks at which.",
-        xaxis={**axis, "showticklabels": False, "title": {"text": "looked-at token"}},
-        yaxis={**axis, "showticklabels": False, "title": {"text": "looking token"}, "autorange": "reversed", "scaleanchor": "x"},
+        f"Attention map of {title}, {len(tokens)} tokens: which token looks at which.",
+        title={"text": f"<b>{title}</b>", "x": 0, "xref": "container", "y": 0.98},
+        margin={"t": 96},
+        xaxis=square,
+        yaxis={**square, "autorange": "reversed", "scaleanchor": "x", "constraintoward": "top"},
     )
 
 
@@ -116,11 +128,11 @@ def _hover_safe(text: str) -> str:
     return text
 
 
-def savings_curve(frame: pd.DataFrame, context: int) -> go.Figure:
+def savings_curve(frame: pd.DataFrame, title: str, context: int) -> go.Figure:
     """One quantity of `core.cost.savings_frame` over context length, dense and shared; the chosen context is marked."""
     if frame.empty:
         return message("Nothing to show: choose a model and a plan.")
-    title, (scale, symbol) = frame.quantity.iloc[0], scale_of(frame.dense.max(), frame.unit.iloc[0])
+    scale, symbol = scale_of(frame.dense.max(), frame.unit.iloc[0])
     traces = [
         go.Scatter(
             x=frame.context,
@@ -133,16 +145,8 @@ def savings_curve(frame: pd.DataFrame, context: int) -> go.Figure:
         )
         for name, colour, dash in (("dense", DENSE, "dot"), ("shared", SHARED, "solid"))
     ]
-    return _figure(
-        traces,
-        f"{title} over context length, dense and shared, in {symbol}.",
-        title={"text": f"<b>{title}</b> ({symbol})", "x": 0, "xref": "paper", "y": 0.97},
-        margin={"t": 76},
-        hovermode="x unified",
-        xaxis={"title": {"text": "context length (tokens)"}, "rangemode": "tozero", "nticks": 6},
-        yaxis={"rangemode": "tozero", "nticks": 6},
-        shapes=[_upright(context)],
-    )
+    description = f"{title} over context length, dense and shared, in {symbol}."
+    return _figure(traces, description, **_over_context(title, symbol, context))
 
 
 def _upright(x: float) -> dict:
@@ -150,26 +154,34 @@ def _upright(x: float) -> dict:
     return {"type": "line", "x0": x, "x1": x, "y0": 0, "y1": 1, "yref": "paper", "line": line}
 
 
-def savings_bars(frame: pd.DataFrame) -> go.Figure:
-    """How many percent each quantity saves. frame: rows of `core.cost.savings_frame` at one context length."""
-    bars = go.Bar(
-        x=frame.saved_percent,
-        y=frame.quantity,
-        orientation="h",
-        marker={"color": SHARED},
-        text=[f"{percent:.1f}%" for percent in frame.saved_percent],
-        textposition="outside",
-        cliponaxis=False,
-        hovertemplate="%{y}: <b>%{x:.2f}%</b> saved<extra></extra>",
-    )
-    return _figure(
-        [bars],
-        "Percent saved: " + ", ".join(f"{row.quantity} {row.saved_percent:.1f}" for row in frame.itertuples()),
-        title={"text": "<b>Saved at the marked context</b> (%)", "x": 0, "xref": "paper", "y": 0.97},
-        margin={"t": 52, "r": 64},
-        xaxis={"range": [0, 100], "nticks": 6},
-        yaxis={"autorange": "reversed"},
-    )
+def saved_curves(frame: pd.DataFrame, quantities: dict[str, str], context: int) -> go.Figure:
+    """Percent saved over context length, one line per quantity. quantities: name in the frame → name on screen."""
+    traces = [
+        go.Scatter(
+            x=rows.context,
+            y=rows.saved_percent,
+            name=quantities[name],
+            line={"color": SHARED, "width": 4, "dash": dash},
+            hovertemplate=f"{quantities[name]} <b>%{{y:.1f}}%</b><extra></extra>",
+        )
+        for (name, rows), dash in zip(frame[frame.quantity.isin(quantities)].groupby("quantity", sort=False), _DASHES)
+    ]
+    return _figure(traces, "Percent saved over context length.", **_over_context("Saved", "%", context))
+
+
+_DASHES = ("solid", "dash", "dot", "dashdot")
+
+
+def _over_context(title: str, symbol: str, context: int) -> dict:
+    """Layout of a chart over context length, with a line at the chosen one."""
+    return {
+        "title": {"text": f"<b>{title}</b> ({symbol})", "x": 0, "xref": "container", "y": 0.97},
+        "margin": {"t": 76},
+        "hovermode": "x unified",
+        "xaxis": {"title": {"text": "context length (tokens)"}, "rangemode": "tozero", "nticks": 6},
+        "yaxis": {"rangemode": "tozero", "nticks": 6},
+        "shapes": [_upright(context)],
+    }
 
 
 _KINDS = {
@@ -192,7 +204,7 @@ def tradeoff(frame: pd.DataFrame, plan: str) -> go.Figure:
         [_ring(frame, plan), *(_points(frame[frame.kind == kind], kind) for kind in _KINDS if kind in set(frame.kind))],
         f"{_axis_title(frame)} against cache saved, {len(frame)} points.",
         margin={"t": 48},
-        xaxis={"title": {"text": "KV cache saved, predicted (%)"}, "rangemode": "tozero"},
+        xaxis={"title": {"text": "KV cache saved, predicted (%)"}, "range": [-1.5, frame.saved_percent.max() * 1.05 + 1]},
         yaxis={"title": {"text": _axis_title(frame)}, "nticks": 7},
         shapes=[shape for row in dense.itertuples() for shape in _reference(row.value, row.stderr)],
     )
@@ -234,7 +246,7 @@ def _wrapped(command: str) -> list[str]:
 
 
 def _short(plan: str) -> str:
-    return plan if len(plan) <= 24 else f"{plan[:plan.rfind(',', 0, 22)]}, …"
+    return plan if len(plan) <= 18 else f"{plan[: plan.rfind(',', 0, 16)]},…"
 
 
 def _ring(frame: pd.DataFrame, plan: str) -> go.Scatter:
@@ -256,8 +268,6 @@ def score_bars(frame: pd.DataFrame, plan: str) -> go.Figure:
     """One bar per model and plan, from the gentlest plan to the most brutal, with standard errors; `plan` is outlined."""
     if frame.empty:
         return message("No scores for this selection.")
-    several = frame.model.nunique() > 1
-    names = [f"{_short(row.plan)} ({row.model})" if several else _short(row.plan) for row in frame.itertuples()]
     bars = go.Bar(
         x=list(range(len(frame))),
         y=frame.value,
@@ -274,7 +284,14 @@ def score_bars(frame: pd.DataFrame, plan: str) -> go.Figure:
     return _figure(
         [bars],
         f"{_axis_title(frame)} by plan, {len(frame)} bars.",
-        xaxis={"tickvals": list(range(len(frame))), "ticktext": names, "tickangle": -40},
+        xaxis={"tickvals": list(range(len(frame))), "ticktext": _bar_names(frame), "tickangle": -40},
         yaxis={"title": {"text": _axis_title(frame)}, "nticks": 7},
         margin={"t": 24},
     )
+
+
+def _bar_names(frame: pd.DataFrame) -> list[str]:
+    """The plan, the kind where it is not plain, and the model where that is not enough."""
+    plain = {"dense": "", "direct": ""}
+    names = frame.plan.map(_short) + frame.kind.map(lambda kind: plain.get(kind, f" {kind}"))
+    return names.where(~names.duplicated(keep=False), names + " (" + frame.model + ")").tolist()

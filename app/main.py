@@ -18,18 +18,7 @@ from app.components.chart import PLOTLY_JS
 from app.components.view_bar import view_bar
 from app.panels import generate, model, savings, scores, similarity
 from app.registry import get_model
-
-THEME = gr.themes.Base(
-    primary_hue=gr.themes.Color(
-        c50="#fff4ec", c100="#ffe6d3", c200="#ffcba6", c300="#ffa96e", c400="#f58535", c500="#d55e00", c600="#bf5400",
-        c700="#9c4400", c800="#7d3700", c900="#662e02", c950="#381800",
-    ),
-    neutral_hue="slate",
-    text_size="lg",
-    radius_size="md",
-    font=[gr.themes.LocalFont("IBM Plex Sans"), "Segoe UI", "system-ui", "sans-serif"],
-    font_mono=[gr.themes.LocalFont("IBM Plex Mono"), "ui-monospace", "monospace"],
-)  # fmt: skip
+from app.theme import THEME
 
 
 def build() -> gr.Blocks:

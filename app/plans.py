@@ -39,18 +39,18 @@ def presets(num_layers: int, own: str = "") -> dict[str, str]:
 
     own: a plan of special interest for this model (the one that its tuned twin was trained with), listed first.
     """
-    plans = {f"{own}: the bundled tuned model's span": own} if own else {}
-    plans["dense: no sharing"] = "dense"
+    plans = {f"{own} · span of the tuned model": own} if own else {}
+    plans["dense · no sharing"] = "dense"
     middle = num_layers // 2
-    plans[f"{middle - 1}-{middle}: one follower"] = f"{middle - 1}-{middle}"
+    plans[f"{middle - 1}-{middle} · one follower"] = f"{middle - 1}-{middle}"
     first = int(num_layers * 0.625)
     last = min(first + 3, num_layers - 1)
     if last - first == 3:
-        plans[f"{first}-{last}: four-layer span (75% less attention work in it)"] = f"{first}-{last}"
+        plans[f"{first}-{last} · four layers, 75% less attention work"] = f"{first}-{last}"
     for name, span in PAPER_SPANS.items():
         first, last = scaled_span(span, PAPER_LAYERS, num_layers)
-        where = "of the paper" if num_layers == PAPER_LAYERS else f"of the paper, scaled to {num_layers} layers"
-        plans[f"{first}-{last}: {name} {where}"] = f"{first}-{last}"
+        where = "of the paper" if num_layers == PAPER_LAYERS else "of the paper, scaled"
+        plans[f"{first}-{last} · {name} {where}"] = f"{first}-{last}"
     pairs = ",".join(f"{layer}-{layer + 1}" for layer in range(0, num_layers - 1, 2))
-    plans["pairs: every second layer reuses"] = pairs
+    plans["pairs · every second layer reuses"] = pairs
     return plans

@@ -30,8 +30,8 @@ LOAD_BUTTON = "Load"
 FIXED_PLAN = "This model was trained with this plan in place, so the plan is fixed."
 MODEL_INFO = "Pick one, or type a Hugging Face id or a local folder"
 PRESET_LABEL = "Ready-made plans"
-LEADER_LABEL = "Leader: this layer computes"
-LAST_LABEL = "Last follower: layers up to here reuse"
+LEADER_LABEL = "Leader (computes)"
+LAST_LABEL = "Last follower (reuses)"
 PLAN_LABEL = "Sharing plan as text"
 PLAN_INFO = "Several spans: 17-22,5-6. Empty: dense. SA 18~22 works too."
 STRIP_KEY = (("dense", "computes"), ("leader", "leader"), ("shared", "reuses"))
@@ -61,8 +61,8 @@ PROMPT_LABEL = "Prompt: the text to continue"
 GENERATE_BUTTON = "Generate"
 STOP_BUTTON = "Stop"
 TOKENS_LABEL = "Tokens to write, at most"
-TEMPERATURE_LABEL = "Temperature (0: always the likeliest token)"
-SEED_LABEL = "Seed of the chance"
+TEMPERATURE_LABEL = "Temperature (0: likeliest token)"
+SEED_LABEL = "Random seed"
 EXAMPLES_LABEL = "Try:"
 EXAMPLES = {
     "prose": "go on with a story",
@@ -101,7 +101,7 @@ METHOD_LABEL = "How two layers are compared"
 COMPUTE_BUTTON = "Compute for this text"
 MAPS_HEADING = "Attention maps of two layers"
 MAP_LEADER_LABEL = "Leader (left map)"
-MAP_FOLLOWER_LABEL = "Follower (right map: its own weights)"
+MAP_FOLLOWER_LABEL = "Follower (right map)"
 MAP_HEAD_LABEL = "Head"
 PAIR_IN_PLAN = (
     "Left: what layer {leader} computes ({head}). Right: what layer {follower} would compute itself; under the plan it "
@@ -111,6 +111,8 @@ PAIR_NOT_IN_PLAN = (
     "Left: layer {leader} ({head}). Right: layer {follower}. Under the plan layer {follower} does not reuse the weights of "
     "layer {leader}."
 )
+MAP_LEFT_TITLE = "Layer {} (leader)"
+MAP_RIGHT_TITLE = "Layer {}, its own weights"
 MAPS_LEAD = (
     "Rows are the words that look, columns the words that are looked at: a bright cell in row <i>r</i>, column <i>c</i> "
     "means that word <i>r</i> takes much from word <i>c</i>. If the follower reuses the leader's weights, the left map "
@@ -128,7 +130,7 @@ QUANTITIES = {
         "Memory for keys and values of all earlier tokens. A follower needs no keys: it keeps values only.",
     ),
     "attention-weight FLOPs": (
-        "Attention FLOPs",
+        "Attention-weight FLOPs",
         "Computation that makes attention weights: query and key projections, QKᵀ, softmax.",
     ),
     "total FLOPs": (
@@ -136,17 +138,17 @@ QUANTITIES = {
         "Everything the model computes to read the prompt and to write up to the context length.",
     ),
     "projection parameters": (
-        "Projection parameters",
+        "Projection weights",
         "Weights of the query, key, value and output projections. A follower needs no query and no key projection.",
     ),
 }
 LOADED_SHAPE = "the loaded model"
-SHAPE_LABEL = "Model (well-known ones need not be loaded)"
+SHAPE_LABEL = "Model (no loading needed)"
 SHAPE_PLAN_LABEL = "Plan for this model"
 DTYPE_LABEL = "Number format of the cache"
-BATCH_LABEL = "Batch: texts at the same time"
-CONTEXT_LABEL = "Context length (tokens)"
-PROMPT_TOKENS_LABEL = "of which prompt (tokens)"
+BATCH_LABEL = "Batch (texts at once)"
+CONTEXT_LABEL = "Context (tokens)"
+PROMPT_TOKENS_LABEL = "Of it prompt (tokens)"
 
 SCORES_LEAD = (
     "What sharing costs: answers of the dense and of the shared models to the same questions, scored by "
@@ -155,7 +157,7 @@ SCORES_LEAD = (
 SCORES_ERROR_BARS = "Bars show ± one standard error."
 SCORES_MODEL_LABEL = "Models (none chosen: all)"
 SCORES_TASK_LABEL = "Task and score"
-PROBLEMS = "files in results/ are not shown"
+PROBLEMS = "Files in results/ that are not records and not shown:"
 SCORE_COLUMNS = ("model", "plan", "kind", "task", "score", "value ± standard error", "n", "cache saved", "machine")
 EXPORT_BUTTON = "Download this table (CSV)"
 SCORES_COMMAND_LABEL = "How was this measured?"

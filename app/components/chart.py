@@ -38,13 +38,13 @@ new MutationObserver(draw).observe(document.body, {attributes: true, attributeFi
 
 
 def chart(height_px: int, elem_id: str) -> gr.HTML:
-    """An empty chart of fixed height; its value is `figure_json(figure)`.
+    """An empty chart of fixed height (lower on narrow screens); its value is `figure_json(figure)`.
 
     `chart.point(function)` calls it with a gr.EventData when a point is clicked: `x`, `y` and `id` (its customdata).
     """
     return gr.HTML(
         "",
-        html_template=f'<div class="chart" role="img" style="height: {height_px}px"></div>',
+        html_template=f'<div class="chart" role="img" style="height: min({height_px}px, 112vw)"></div>',
         js_on_load=_DRAW,
         head=f'<script src="gradio_api/file={PLOTLY_JS}"></script>',
         templates=json.dumps({mode: template.to_plotly_json() for mode, template in TEMPLATES.items()}),

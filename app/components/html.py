@@ -135,7 +135,7 @@ def problems(sentences: list[str]) -> str:
     if not sentences:
         return ""
     items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
-    return f'<details class="problems"><summary>{len(sentences)} {text.PROBLEMS}</summary><ul>{items}</ul></details>'
+    return f'<details class="problems"><summary>{text.PROBLEMS} {len(sentences)}</summary><ul>{items}</ul></details>'
 
 
 def score_table(frame: pd.DataFrame) -> str:

@@ -33,10 +33,9 @@ def build() -> SimpleNamespace:
     error = gr.HTML(elem_id="savings-error")
     cards = gr.HTML(elem_id="savings-cards")
     with gr.Row(elem_classes="charts"):
-        curves = [chart(320, f"savings-chart-{index}") for index in range(len(_CURVES))]
-        bars = chart(320, "savings-bars")
+        figures = [chart(320, f"savings-chart-{index}") for index in range(len(_CURVES) + 1)]
     return SimpleNamespace(
-        shape=shape, plan=plan, batch=batch, context=context, prompt=prompt, dtype=dtype, outputs=[error, cards, *curves, bars]
+        shape=shape, plan=plan, batch=batch, context=context, prompt=prompt, dtype=dtype, outputs=[error, cards, *figures]
     )  # fmt: skip
 
 
@@ -76,15 +75,17 @@ def fit_controls(view: dict, choice: str, context: int) -> tuple:
 
 def draw(view: dict, choice: str, plan_text: str, batch: int, context: int, prompt: int, dtype: str) -> tuple:
     """All outputs of this part, or one sentence about a bad plan while the last numbers stay."""
+    context = int(context)
     try:
         shape = shape_of(choice, view["model"])
         plan = SharingPlan.parse(plan_text, shape.num_layers)
-        frame = frame_over_context(shape, plan, int(batch), int(context), int(prompt), dtype)
+        frame = frame_over_context(shape, plan, int(batch), context, int(prompt), dtype)
     except ValueError as problem:
         return (html.error(problem), *[gr.skip()] * (len(_CURVES) + 2))
-    chosen = frame[frame.context == int(context)]
-    figures = [charts.savings_curve(frame[frame.quantity == quantity], int(context)) for quantity in _CURVES]
-    figures.append(charts.savings_bars(chosen))
+    chosen = frame[frame.context == context]
+    titles = {name: text.QUANTITIES[name][0] for name in _CURVES}
+    figures = [charts.savings_curve(frame[frame.quantity == name], title, context) for name, title in titles.items()]
+    figures.append(charts.saved_curves(frame, titles, context))
     return "", cards(chosen), *map(figure_json, figures)
 
 

@@ -38,8 +38,8 @@ def wire(bar: gr.HTML, opened: gr.events.Dependency, panel: SimpleNamespace) -> 
     filters = [bar, panel.models, panel.task]
     opened.then(choices, None, [panel.models, panel.task, panel.problems], **quiet).then(draw, filters, shown, **quiet)
     gr.on([panel.models.input, panel.task.input, bar.change], draw, filters, shown, **quiet)
-    for chart in (panel.tradeoff, panel.bars):
-        chart.point(show_clicked, None, panel.details, **quiet)
+    for figure in (panel.tradeoff, panel.bars):
+        figure.point(show_clicked, None, panel.details, **quiet)
 
 
 def all_scores() -> tuple[pd.DataFrame, list[str]]:

@@ -20,7 +20,7 @@ def build() -> SimpleNamespace:
 
     gr.HTML(html.section("similarity", text.SECTIONS["similarity"], text.SIMILARITY_LEAD))
     with gr.Row(elem_classes="split"):
-        heatmap = chart(560, "similarity-heatmap")
+        heatmap = chart(600, "similarity-heatmap")
         with gr.Column(elem_classes="beside"):
             method = gr.Radio(list(METHODS), value=next(iter(METHODS)), label=text.METHOD_LABEL, elem_id="similarity-method")
             about = gr.HTML(html.note(next(iter(METHODS.values()))))
@@ -37,7 +37,7 @@ def build() -> SimpleNamespace:
         head = gr.Dropdown([_MEAN], value=_MEAN, label=text.MAP_HEAD_LABEL, elem_id="map-head")
     pair = gr.HTML(elem_id="map-pair")
     with gr.Row(elem_classes="charts"):
-        maps = [chart(480, f"map-{side}") for side in ("left", "right")]
+        maps = [chart(520, f"map-{side}") for side in ("left", "right")]
     return SimpleNamespace(
         heatmap=heatmap, method=method, about=about, source=source, compute=compute, error=error,
         leader=leader, follower=follower, head=head, maps=[pair, *maps],
@@ -125,7 +125,8 @@ def draw_maps(view: dict, source: str, leader: int, follower: int, head: str | i
     tokens = [model.tokenizer.decode([token]) for token in ids[0].tolist()]
     top = float(max(np.quantile(one[1:, 1:], 0.995) for one in pair))
     heading = html.map_pair(leader, follower, head, model.plan(view["plan"]))
-    return heading, *(figure_json(charts.attention_map(one, tokens, top)) for one in pair)
+    titles = text.MAP_LEFT_TITLE.format(leader), text.MAP_RIGHT_TITLE.format(follower)
+    return heading, *(figure_json(charts.attention_map(one, tokens, title, top)) for one, title in zip(pair, titles))
 
 
 def _one_head(weights, head: str | int) -> np.ndarray:
