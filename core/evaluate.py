@@ -36,11 +36,9 @@ from lm_eval.tasks import TaskManager
 from tqdm import tqdm
 
 from core.plan import SharingPlan
-from core.records import Machine, Metric, Record, load_record, save_record, to_frame
+from core.records import RESULTS, Machine, Metric, Record, load_record, save_record, to_frame
 from core.sharing import EXECUTIONS, plan_of, share_attention
 
-ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "results"
 TASKS = Path(__file__).parent / "tasks"
 SUITES: dict[str, tuple[str, ...]] = {"paper": ("mmlu", "glue", "gsm8k", "hellaswag")}
 """Task lists by name; `paper` is what the official implementation of Shared Attention runs, with lm-eval's defaults."""
@@ -317,7 +315,9 @@ def _stored(results: Path, draft: Record) -> Record | None:
     try:
         record = load_record(results, results / draft.path)
     except ValueError as problem:
-        raise ValueError(f"{str(problem).removesuffix('.')}: remove it, or measure again with --overwrite.") from problem
+        raise ValueError(
+            f"{str(problem).removesuffix('.')}: remove it, or measure again with --overwrite."
+        ) from problem
     differing = [name for name, value in draft.identity.items() if record.identity[name] != value]
     if differing:
         raise ValueError(
@@ -385,10 +385,10 @@ def _versions() -> dict[str, str]:
 @functools.cache
 def _git_commit() -> str | None:
     """The commit of the checkout, with `-dirty` when the code that measures was changed; None outside a checkout."""
-    git = functools.partial(subprocess.run, cwd=ROOT, capture_output=True, text=True, check=True, timeout=10)
+    git = functools.partial(subprocess.run, cwd=TASKS, capture_output=True, text=True, check=True, timeout=10)
     try:
         commit = git(["git", "rev-parse", "HEAD"]).stdout.strip()
-        changed = git(["git", "status", "--porcelain", "--", "core"]).stdout.strip()
+        changed = git(["git", "status", "--porcelain", "--", ".."]).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
     return f"{commit}-dirty" if changed else commit
@@ -414,7 +414,9 @@ def _cpu_name() -> str:
 def add_arguments(parser) -> None:
     """The arguments of `python -m core evaluate`."""
     parser.add_argument("--model", help="bundled name, hub id or folder (default: the bundled demo model)")
-    parser.add_argument("--plan", action="append", default=[], help="sharing plan, e.g. 17-22,5-6, or dense; repeatable")
+    parser.add_argument(
+        "--plan", action="append", default=[], help="sharing plan, e.g. 17-22,5-6, or dense; repeatable"
+    )
     parser.add_argument("--tasks", default="", help="tasks and groups, separated by commas, e.g. demo")
     parser.add_argument("--suite", choices=SUITES, help=f"task list: {'; '.join(map(_describe_suite, SUITES))}")
     parser.add_argument("--num-fewshot", type=int, help="examples before each question (default: as the task says)")
@@ -472,13 +474,15 @@ def _head_map(path: Path | None) -> dict[int, list[int]] | None:
     try:
         return {int(layer): list(heads) for layer, heads in json.loads(path.read_text(encoding="utf-8")).items()}
     except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise ValueError(f"{path} is no head map, which looks like {{\"18\": [0, 1, 2]}}: {error}.") from error
+        raise ValueError(f'{path} is no head map, which looks like {{"18": [0, 1, 2]}}: {error}.') from error
 
 
 def _repeat_options(args) -> list[str]:
     """The options that a point's own command repeats: all that were given but model, plan, tasks and the folder."""
     names = ("num_fewshot", "limit", "batch_size", "seed", "device", "dtype", "head_map", "execution")
-    given = {name: getattr(args, name) for name in names if getattr(args, name) not in (None, getattr(Options, name, 0))}
+    given = {
+        name: getattr(args, name) for name in names if getattr(args, name) not in (None, getattr(Options, name, 0))
+    }
     return [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", str(value))]
 
 

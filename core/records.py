@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from core.plan import SharingPlan
 
+RESULTS = Path(__file__).parent.parent / "results"
 FORMAT_VERSION = 1
 Kind = Literal["dense", "direct", "head-mapped", "tuned"]
 
@@ -81,8 +82,9 @@ class Record(_Strict):
 
     @model_validator(mode="after")
     def _plan_and_followers_agree(self):
-        if SharingPlan.parse(self.plan, self.num_layers).followers != self.followers:
-            raise ValueError(f"followers {self.followers} do not belong to plan {self.plan!r}")
+        plan = SharingPlan.parse(self.plan, self.num_layers)
+        if (str(plan), plan.followers) != (self.plan, self.followers):
+            raise ValueError(f"plan {str(plan)!r} has the followers {plan.followers}, not {self.followers}")
         return self
 
     @property
@@ -137,12 +139,16 @@ def save_record(directory: Path, record: Record, samples: Iterable[dict] | None 
     Returns the record as stored. The record is written last: where it stands, its samples stand too. Raises OSError.
     """
     if samples is not None:
-        lines = "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples)
+        lines = "".join(json.dumps(sample, ensure_ascii=False, default=_plain) + "\n" for sample in samples)
         packed = gzip.compress(lines.encode(), mtime=0)
         record = record.model_copy(update={"samples_sha256": hashlib.sha256(packed).hexdigest()})
         _write(directory / record.samples_path, packed)
     _write(directory / record.path, (record.model_dump_json(indent=2) + "\n").encode())
     return record
+
+
+def _plain(value) -> Any:
+    return value.item() if hasattr(value, "item") else str(value)  # numbers of numpy
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -1,0 +1,279 @@
+"""The lm-eval runner: the same scores as lm-eval itself, each point stored once, nothing lost when it stops."""
+
+import json
+import re
+import shlex
+
+import pytest
+import torch
+from lm_eval import evaluator
+from lm_eval.api.instance import Instance
+from lm_eval.models.huggingface import HFLM
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from core import evaluate as runner
+from core.__main__ import main
+from core.evaluate import Cancelled, Options, Progress, evaluate, load_tasks
+from core.records import load_records, load_samples, to_frame
+from core.sharing import share_attention
+
+SKILL_TASKS = ["demo_recall", "demo_where_is", "demo_arithmetic", "demo_copy"]
+
+
+@pytest.fixture
+def tokenizer():
+    """One token per byte, with an end token and, like many base models, no padding token."""
+    vocabulary = {"<end>": 0} | {c: i + 1 for i, c in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    bytes_only = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    bytes_only.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bytes_only.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=bytes_only, eos_token="<end>", bos_token="<end>")
+
+
+@pytest.fixture
+def model(tiny_model):
+    return tiny_model(vocab_size=257, max_position_embeddings=1024, eos_token_id=0)
+
+
+@pytest.fixture
+def measure(model, tokenizer, tmp_path):
+    """`measure(plans, tasks, **arguments)` evaluates the tiny model into a fresh store; one list of records."""
+
+    def measure(plans=("dense",), tasks=("demo_copy",), limit=4, **arguments):
+        arguments = {"model_name": "tiny", "weights_sha256": "abc", "results": tmp_path} | arguments
+        options = arguments.pop("options", None) or Options(limit=limit, batch_size=3)
+        return list(evaluate(model, tokenizer, plans, tasks, options=options, **arguments))
+
+    return measure
+
+
+@pytest.fixture
+def no_measuring(monkeypatch):
+    """From here on, anything that is measured is an error."""
+
+    def refuse(*_):
+        raise AssertionError("measured again")
+
+    return lambda: monkeypatch.setattr(runner, "_measure", refuse)
+
+
+@pytest.fixture
+def own_tasks(monkeypatch):
+    """lm-eval's own tasks left out, because their list takes seconds to read."""
+    manager = runner._manager(False)
+    monkeypatch.setattr(runner, "_manager", lambda include_defaults: manager)
+
+
+def test_every_demo_task_gives_a_score_with_a_standard_error(measure, tmp_path):
+    records = measure(["dense", "2-4"], ["demo"])
+    frame = to_frame(records)
+    assert list(frame["task"]) == [*SKILL_TASKS, "demo_prose"] * 2
+    assert list(frame["plan"]) == ["dense"] * 5 + ["2-4"] * 5
+    assert list(frame["kind"]) == ["dense"] * 5 + ["direct"] * 5
+    assert list(frame["metric"]) == (["exact_match"] * 4 + ["bits_per_byte"]) * 2
+    assert frame["stderr"].notna().all() and (frame["n"] == 4).all()
+    assert not frame[frame.metric == "bits_per_byte"]["higher_is_better"].any()
+    assert load_records(tmp_path)[0] == sorted(records, key=lambda record: record.path.as_posix())
+
+
+def test_scores_equal_those_of_lm_eval_on_the_saved_folder(measure, model, tokenizer, tmp_path):
+    folder = tmp_path / "saved"
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    tasks = load_tasks(["demo_copy", "demo_prose"])
+    for task in tasks.values():
+        task.set_config("num_fewshot", 0)
+    plain = HFLM(str(folder), device="cpu", batch_size=3)
+    expected = evaluator.evaluate(plain, {"tasks": tasks}, limit=4)
+    for record in measure(["dense"], list(tasks), results=tmp_path):
+        ours, theirs = load_samples(tmp_path, record), expected["samples"][record.task]
+        assert [s["answer"] for s in ours] == [s["filtered_resps"] for s in theirs]
+        for name, metric in record.metrics.items():
+            assert metric.value == expected["results"][record.task][f"{name},none"]
+            assert metric.stderr == expected["results"][record.task][f"{name}_stderr,none"]
+
+
+def test_a_right_answer_counts(measure, monkeypatch, tokenizer):
+    """A model that continues every prompt with its right answer scores 1: prompts, stops and targets fit together."""
+    texts = {doc["prompt"]: f" {doc['answer']}." for t in load_tasks(SKILL_TASKS).values() for doc in t.eval_docs}
+
+    def answer(self, context, max_length, stop, **kwargs):
+        rows = [tokenizer.encode(texts[p]) for p in self.tokenizer.batch_decode(context, skip_special_tokens=True)]
+        return torch.tensor(
+            [[*c, *row[:5], *row[5:], *[0] * (99 - len(row))] for c, row in zip(context.tolist(), rows)]
+        )
+
+    monkeypatch.setattr(HFLM, "_model_generate", answer)
+    assert [r.metrics["exact_match"].value for r in measure(tasks=SKILL_TASKS, limit=20)] == [1.0] * 4
+
+
+def test_shared_logits_of_one_token_answers_are_right_for_a_view(model, tokenizer):
+    """HFLM scores all one-token continuations of a context from one forward call; a view must not mind."""
+    requests = [
+        Instance("loglikelihood", {}, (context, continuation), 0)
+        for context in ("Roses are", "Violets are red and")
+        for continuation in ("a", "b", "xyz", "c")
+    ]
+    view = share_attention(model, "2-4")
+    ours = runner._Evaluated(view, tokenizer, 3, lambda done, total: None).loglikelihood(requests)
+    one_by_one = HFLM(view, tokenizer=tokenizer, batch_size=1, logits_cache=False).loglikelihood(requests)
+    assert [row[1] for row in ours] == [row[1] for row in one_by_one]
+    assert [row[0] for row in ours] == pytest.approx([row[0] for row in one_by_one], rel=1e-5)
+
+
+def test_the_tokenizer_and_the_model_stay_as_they_were(measure, model, tokenizer):
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    measure(["1-5"], ["demo_copy", "demo_prose"], limit=2)
+    assert tokenizer.pad_token is None
+    assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
+
+
+def test_stored_points_are_not_measured_again(measure, no_measuring):
+    first = measure(["dense", "2-4"])
+    no_measuring()
+    seen: list[Progress] = []
+    assert measure(["dense", "2-4"], on_progress=seen.append) == first
+    assert all(progress.stored for progress in seen) and len(seen) == 2
+
+
+def test_another_limit_is_another_point(measure, tmp_path):
+    measure(limit=2), measure(limit=3)
+    assert sorted(path.name for path in (tmp_path / "tiny" / "dense").glob("*.json")) == [
+        "demo_copy+limit=2.json",
+        "demo_copy+limit=3.json",
+    ]
+
+
+def test_other_weights_under_the_same_name_are_refused_unless_overwritten(measure, tmp_path):
+    measure()
+    with pytest.raises(ValueError, match=r"measured with another weights sha256 \(abc, now def\): use --overwrite"):
+        measure(weights_sha256="def")
+    assert [record.weights_sha256 for record in measure(weights_sha256="def", overwrite=True)] == ["def"]
+    assert len(load_records(tmp_path)[0]) == 1
+
+
+def test_a_broken_record_in_the_way_is_named_before_anything_is_measured(measure, tmp_path, no_measuring):
+    (path,) = [tmp_path / record.path for record in measure()]
+    path.write_text("{")
+    no_measuring()
+    with pytest.raises(ValueError, match="demo_copy.*is not a record.*--overwrite"):
+        measure(["2-4", "dense"])
+
+
+def test_a_run_that_is_stopped_keeps_finished_points_and_goes_on(measure, tmp_path):
+    seen: list[Progress] = []
+
+    def stop() -> bool:
+        return bool(seen) and seen[-1].task == "demo_copy" and seen[-1].done >= 3
+
+    with pytest.raises(Cancelled):
+        measure(tasks=["demo_arithmetic", "demo_copy"], on_progress=seen.append, should_stop=stop)
+    assert [record.task for record in load_records(tmp_path)[0]] == ["demo_arithmetic"]
+    again: list[Progress] = []
+    assert len(measure(tasks=["demo_arithmetic", "demo_copy"], on_progress=again.append)) == 2
+    assert [progress.stored for progress in again if progress.task == "demo_arithmetic"] == [True]
+    assert len(load_records(tmp_path)[0]) == 2
+
+
+def test_progress_counts_every_request(measure):
+    seen: list[Progress] = []
+    measure(["dense", "2-4"], ["demo_copy", "demo_prose"], on_progress=seen.append)
+    assert [p.point for p in seen] == sorted(p.point for p in seen)
+    for point in range(4):
+        done = [p.done for p in seen if p.point == point]
+        assert done[0] == 0 and done[-1] == 4 and done == sorted(done) and len(done) >= 3
+
+
+def test_records_say_how_they_were_made(measure):
+    (record,) = measure(["2-4"], head_map={3: [0, 0, 1, 1]}, command_options=["--limit", "4"])
+    assert record.kind == "head-mapped" and record.head_map == {3: (0, 0, 1, 1)}
+    assert record.followers == (3, 4) and record.num_layers == 6 and record.dtype == "float32"
+    assert record.command == "python -m core evaluate --model tiny --plan 2-4 --tasks demo_copy --limit 4"
+    assert set(record.versions) >= {"python", "torch", "transformers", "lm_eval"}
+    assert set(record.seeds.values()) == {1234} and record.limit == 4 and record.duration_s > 0
+    assert re.fullmatch(r"[0-9a-f]{64}", record.data_sha256)
+
+
+def test_few_shot_examples_are_asked_and_recorded(measure, tmp_path):
+    (record,) = measure(options=Options(num_fewshot=2, limit=2))
+    assert record.num_fewshot == 2 and record.options == {"num_fewshot": 2, "limit": 2}
+
+
+@pytest.mark.parametrize(
+    ("plans", "tasks", "message"),
+    [
+        (["dense"], [], "No task was named: choose from demo"),
+        (["dense"], ["demo_recal"], "There is no task 'demo_recal'. Did you mean demo_recall"),
+        (["5-2"], ["demo_copy"], "reversed"),
+        (["dense", "4-9"], ["demo_copy"], "layers 0 to 5"),
+    ],
+)
+def test_bad_input_is_one_sentence(measure, no_measuring, own_tasks, plans, tasks, message):
+    no_measuring()
+    with pytest.raises(ValueError, match=message):
+        measure(plans, tasks)
+
+
+@pytest.mark.parametrize(
+    "bad", [{"limit": 0}, {"limit": -3}, {"limit": 2.5}, {"num_fewshot": -1}, {"batch_size": 0}, {"batch_size": "big"}]
+)
+def test_impossible_options_are_refused(bad):
+    with pytest.raises(ValueError):
+        Options(**bad)
+
+
+# The command line
+
+
+@pytest.fixture
+def command(model, tokenizer, tmp_path, monkeypatch, capsys, own_tasks):
+    """`command("evaluate --plan 2-4 …")` → exit code, stdout, stderr, with the tiny model as the bundled one."""
+    import core.models
+
+    monkeypatch.setattr(core.models, "load_model", lambda *_, **__: (model, tokenizer))
+    monkeypatch.setattr(core.models, "weights_sha256", lambda _: "abc")
+
+    def run(line: str) -> tuple[int, str, str]:
+        code = main([*shlex.split(line), "--results", str(tmp_path)])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def test_the_command_measures_once_and_says_so(command, tmp_path):
+    line = "evaluate --plan dense --plan 2-4 --tasks demo_arithmetic --limit 3"
+    code, out, _ = command(line)
+    assert code == 0 and "Measured 2 of 2 points" in out and "exact_match" in out
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.json")}
+    code, out, _ = command(line)
+    assert code == 0 and "Nothing to do: all 2 points" in out
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*.json")}
+
+
+def test_the_recorded_command_reproduces_the_record(command, tmp_path):
+    command("evaluate --plan 2-4 --tasks demo_arithmetic --limit 3 --batch-size 2 --seed 5")
+    ((record,), _) = load_records(tmp_path)
+    code, out, _ = command(record.command.removeprefix("python -m core "))
+    assert code == 0 and "Nothing to do" in out
+
+
+def test_bad_input_is_one_line_on_stderr_and_code_2(command, tmp_path):
+    (tmp_path / "map.json").write_text(json.dumps([1]))
+    for line in (
+        "evaluate --tasks demo_poetry",
+        "evaluate",
+        "evaluate --tasks demo_copy --plan 9-3",
+        "evaluate --tasks demo_copy --limit 0",
+        "evaluate --tasks demo_copy --batch-size big",
+        f"evaluate --tasks demo_copy --plan 2-4 --head-map {tmp_path / 'map.json'}",
+        "evaluate --tasks demo_copy --head-map nowhere.json",
+    ):
+        code, out, err = command(line)
+        assert code == 2 and out == "" and err.startswith("error: ") and err.count("\n") == 1, (line, err)
+
+
+def test_help_needs_no_model_and_no_torch(monkeypatch, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--help"])
+    assert stopped.value.code == 0 and "evaluate" in capsys.readouterr().out
