@@ -18,6 +18,11 @@ COMMANDS = {
 """Command → module with `add_arguments(parser)` and `run(args) -> int`; its docstring's first line is the help text."""
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        self.exit(2, f"error: {message} (see {self.prog} --help)\n")  # one line, without the usage
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code. Raises SystemExit(2) for arguments that argparse refuses."""
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -32,9 +37,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
-def _parser(chosen: str) -> argparse.ArgumentParser:
+def _parser(chosen: str) -> _Parser:
     """Only the chosen command's module is imported: the others would load torch for nothing."""
-    parser = argparse.ArgumentParser(prog="python -m core", description="Shared Attention from the command line.")
+    parser = _Parser(prog="python -m core", description="Shared Attention from the command line.")
     subparsers = parser.add_subparsers(metavar="command", required=True)
     for command, module in COMMANDS.items():
         subparser = subparsers.add_parser(command, help=_first_line(module), description=_first_line(module))

@@ -487,11 +487,10 @@ def _repeat_options(args) -> list[str]:
 
 
 class _Bar:
-    """One progress bar on the terminal; what lm-eval prints meanwhile is swallowed."""
+    """One progress bar, on terminals only; what lm-eval prints meanwhile is swallowed."""
 
     def __enter__(self):
-        self.measured = 0
-        self.bar = tqdm(total=1, bar_format="{l_bar}{bar}| {elapsed} < {remaining}", file=sys.stderr, leave=False)
+        self.bar, self.measured, self.terminal = None, 0, sys.stderr
         self.silence = contextlib.ExitStack()
         self.silence.enter_context(contextlib.redirect_stdout(io.StringIO()))
         self.silence.enter_context(contextlib.redirect_stderr(io.StringIO()))
@@ -499,13 +498,16 @@ class _Bar:
 
     def show(self, progress: Progress) -> None:
         self.measured += not progress.stored and progress.done == 0
-        self.bar.total = progress.points
-        self.bar.n = progress.point + progress.done / max(1, progress.total)
+        if self.bar is None:
+            form = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
+            self.bar = tqdm(total=progress.points, bar_format=form, file=self.terminal, leave=False, disable=None)
+        self.bar.n = progress.point + progress.done / progress.total
         self.bar.set_description(f"{progress.point + 1}/{progress.points} {progress.plan} {progress.task}")
 
     def __exit__(self, *error):
         self.silence.close()
-        self.bar.close()
+        if self.bar is not None:
+            self.bar.close()
 
 
 def _report(records: list[Record], measured: int, results: Path) -> None:

@@ -3,6 +3,8 @@
 import json
 import re
 import shlex
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -13,7 +15,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from core import evaluate as runner
-from core.__main__ import main
+from core.__main__ import COMMANDS, main
 from core.evaluate import Cancelled, Options, Progress, evaluate, load_tasks
 from core.records import load_records, load_samples, to_frame
 from core.sharing import share_attention
@@ -273,7 +275,16 @@ def test_bad_input_is_one_line_on_stderr_and_code_2(command, tmp_path):
         assert code == 2 and out == "" and err.startswith("error: ") and err.count("\n") == 1, (line, err)
 
 
-def test_help_needs_no_model_and_no_torch(monkeypatch, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        main(["--help"])
-    assert stopped.value.code == 0 and "evaluate" in capsys.readouterr().out
+def test_refused_arguments_are_one_line_too(capsys):
+    for line in ("", "evaluat", "compare --max-drop x a b"):
+        with pytest.raises(SystemExit) as stopped:
+            main(line.split())
+        err = capsys.readouterr().err
+        assert stopped.value.code == 2 and err.startswith("error: ") and err.count("\n") == 1
+
+
+def test_help_loads_no_torch():
+    code = "import core.__main__; core.__main__.main(['--help'])"
+    check = f"try:\n    {code}\nexcept SystemExit:\n    import sys; assert 'torch' not in sys.modules"
+    shown = subprocess.run([sys.executable, "-c", check], check=True, capture_output=True, text=True).stdout
+    assert all(command in shown for command in COMMANDS)
