@@ -20,7 +20,7 @@ FONT = "IBM Plex Sans, Segoe UI, system-ui, Helvetica, Arial, sans-serif"
 FONT_PX = 16
 
 
-_COLORBAR = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "thickness": 14, "outlinewidth": 0, "nticks": 6}
+_COLORBAR = {"orientation": "h", "y": 1, "yanchor": "bottom", "ypad": 6, "thickness": 14, "outlinewidth": 0, "nticks": 6}
 
 
 def _template(ink: str, grid: str, card: str) -> go.layout.Template:
@@ -42,17 +42,19 @@ def _template(ink: str, grid: str, card: str) -> go.layout.Template:
             "margin": {"l": 12, "r": 12, "t": 12, "b": 12},
             "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": grid, "activecolor": ink},
         },
-        data={"bar": [{"error_y": {"color": ink}}]},
+        data={"bar": [{"error_x": {"color": ink}}]},
     )  # fmt: skip
 
 
 TEMPLATES = {"light": _template("#1b2430", "#dfe4ea", "#ffffff"), "dark": _template("#e8ecf1", "#3a4553", "#1b2430")}
 
 
-def _figure(traces, description: str, **layout) -> go.Figure:
-    """A figure in the common look; `description` is read out to people who do not see the chart."""
-    figure = go.Figure(traces, layout={"template": TEMPLATES["light"], "meta": {"description": description}})
-    return figure.update_layout(uirevision="keep", **layout)
+def _figure(traces, description: str, title: str = "", **layout) -> go.Figure:
+    """A figure that waits for one of TEMPLATES. `title` is written above it, `description` is read out on request."""
+    meta = {"title": title, "description": description}
+    figure = go.Figure(traces, layout={"meta": meta, "uirevision": "keep", **layout})
+    figure.layout.template = None  # plotly's own would travel with every figure
+    return figure
 
 
 def message(text: str) -> go.Figure:
@@ -72,12 +74,13 @@ def similarity_heatmap(similarity: np.ndarray, plan: SharingPlan) -> go.Figure:
         xgap=1,
         ygap=1,
     )
-    square = {"nticks": 13, "showgrid": False, "constrain": "domain"}
+    square = {"nticks": 13, "showgrid": False, "constrain": "domain", "automargin": False}
     return _figure(
         [heatmap],
         f"Heatmap of attention similarity between {layers} layers; the plan {plan.name} is outlined.",
+        margin={"l": 66, "r": 8, "t": 56, "b": 70},
         shapes=[shape for span in plan.spans for shape in _outline(*span)],
-        xaxis={**square, "title": {"text": "layer (follower)", "standoff": 20}, "range": [-0.5, layers - 0.5]},
+        xaxis={**square, "title": {"text": "layer (follower)"}, "range": [-0.5, layers - 0.5]},
         yaxis={
             **square,
             "title": {"text": "layer (leader)"},
@@ -109,13 +112,13 @@ def attention_map(weights: np.ndarray, tokens: list[str], title: str, top: float
         hoverongaps=False,
     )
     names = [f"{index} “{_hover_safe(token)}”" for index, token in enumerate(tokens)]
-    axis = {"tickvals": list(range(len(tokens))), "ticktext": names, "ticks": "", "showticklabels": False}
+    axis = {"tickvals": list(range(len(tokens))), "ticktext": names, "ticks": "", "showticklabels": False, "automargin": False}
     square = {**axis, "showgrid": False, "constrain": "domain"}
     return _figure(
         [heatmap],
         f"Attention map of {title}, {len(tokens)} tokens: which token looks at which.",
-        title={"text": f"<b>{title}</b>", "x": 0, "xref": "container", "y": 0.98},
-        margin={"t": 96},
+        title=title,
+        margin={"l": 8, "r": 8, "t": 52, "b": 8},
         xaxis=square,
         yaxis={**square, "autorange": "reversed", "scaleanchor": "x", "constraintoward": "top"},
     )
@@ -175,8 +178,8 @@ _DASHES = ("solid", "dash", "dot", "dashdot")
 def _over_context(title: str, symbol: str, context: int) -> dict:
     """Layout of a chart over context length, with a line at the chosen one."""
     return {
-        "title": {"text": f"<b>{title}</b> ({symbol})", "x": 0, "xref": "container", "y": 0.97},
-        "margin": {"t": 76},
+        "title": f"{title} ({symbol})",
+        "margin": {"t": 40},
         "hovermode": "x unified",
         "xaxis": {"title": {"text": "context length (tokens)"}, "rangemode": "tozero", "nticks": 6},
         "yaxis": {"rangemode": "tozero", "nticks": 6},
@@ -265,13 +268,14 @@ def _reference(value: float, stderr: float) -> list[dict]:
 
 
 def score_bars(frame: pd.DataFrame, plan: str) -> go.Figure:
-    """One bar per model and plan, from the gentlest plan to the most brutal, with standard errors; `plan` is outlined."""
+    """One bar per model and plan, from the gentlest plan to the most brutal, with standard errors; `plan` stands out."""
     if frame.empty:
         return message("No scores for this selection.")
     bars = go.Bar(
-        x=list(range(len(frame))),
-        y=frame.value,
-        error_y={"array": frame.stderr, "thickness": 2, "width": 5},
+        x=frame.value,
+        y=list(range(len(frame))),
+        orientation="h",
+        error_x={"array": frame.stderr, "thickness": 2, "width": 5},
         customdata=frame[["path", "metric"]],
         marker={
             "color": [_KINDS[kind][0] for kind in frame.kind],
@@ -284,9 +288,8 @@ def score_bars(frame: pd.DataFrame, plan: str) -> go.Figure:
     return _figure(
         [bars],
         f"{_axis_title(frame)} by plan, {len(frame)} bars.",
-        xaxis={"tickvals": list(range(len(frame))), "ticktext": _bar_names(frame), "tickangle": -40},
-        yaxis={"title": {"text": _axis_title(frame)}, "nticks": 7},
-        margin={"t": 24},
+        xaxis={"title": {"text": _axis_title(frame)}, "nticks": 7},
+        yaxis={"tickvals": list(range(len(frame))), "ticktext": _bar_names(frame), "autorange": "reversed"},
     )
 
 

@@ -122,7 +122,8 @@ MAPS_LEAD = (
 
 SAVINGS_LEAD = (
     "What the plan saves in principle, from the model's dimensions alone: these are exact counts from formulas, not "
-    "timings. Move the sliders: every number follows."
+    "timings. A prompt is read in one go, usually by a fused kernel that stores no weights, so followers save less there "
+    "than while text is written token by token."
 )
 QUANTITIES = {
     "KV cache": (
@@ -145,6 +146,11 @@ QUANTITIES = {
 LOADED_SHAPE = "the loaded model"
 SHAPE_LABEL = "Model (no loading needed)"
 SHAPE_PLAN_LABEL = "Plan for this model"
+EXECUTION_LABEL = "While the prompt is read, followers"
+PROMPT_EXECUTIONS = {
+    "recompute": "compute the weights again (usual)",
+    "reuse": "take the stored weights",
+}
 DTYPE_LABEL = "Number format of the cache"
 BATCH_LABEL = "Batch (texts at once)"
 CONTEXT_LABEL = "Context (tokens)"

@@ -12,6 +12,7 @@ from app.charts import TEMPLATES
 PLOTLY_JS = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 
 _DRAW = """
+const title = element.querySelector('figcaption');
 const holder = element.querySelector('.chart');
 const templates = JSON.parse(props.templates);
 const config = {
@@ -26,6 +27,7 @@ async function draw() {
   if (!props.value) return;
   const figure = JSON.parse(props.value);
   figure.layout.template = templates[document.body.classList.contains('dark') ? 'dark' : 'light'];
+  if (title) title.textContent = figure.layout.meta.title;
   holder.setAttribute('aria-label', figure.layout.meta.description);
   await Plotly.react(holder, figure.data, figure.layout, config);
   if (!holder.dataset.drawn) holder.on('plotly_click', report);
@@ -37,14 +39,15 @@ new MutationObserver(draw).observe(document.body, {attributes: true, attributeFi
 """
 
 
-def chart(height_px: int, elem_id: str) -> gr.HTML:
+def chart(height_px: int, elem_id: str, titled: bool = False) -> gr.HTML:
     """An empty chart of fixed height (lower on narrow screens); its value is `figure_json(figure)`.
 
     `chart.point(function)` calls it with a gr.EventData when a point is clicked: `x`, `y` and `id` (its customdata).
     """
+    title = "<figcaption></figcaption>" if titled else ""
     return gr.HTML(
         "",
-        html_template=f'<div class="chart" role="img" style="height: min({height_px}px, 112vw)"></div>',
+        html_template=f'{title}<div class="chart" role="img" style="height: min({height_px}px, 112vw)"></div>',
         js_on_load=_DRAW,
         head=f'<script src="gradio_api/file={PLOTLY_JS}"></script>',
         templates=json.dumps({mode: template.to_plotly_json() for mode, template in TEMPLATES.items()}),
@@ -54,7 +57,5 @@ def chart(height_px: int, elem_id: str) -> gr.HTML:
 
 
 def figure_json(figure: go.Figure) -> str:
-    """The figure without its template: the page adds the one for its mode."""
-    figure = go.Figure(figure)
-    figure.layout.template = None
-    return figure.to_json()
+    """The figure as the value of a chart; the page adds the template of its mode."""
+    return figure.to_json(validate=False)

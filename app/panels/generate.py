@@ -101,7 +101,7 @@ def stream(model_name: str, plan_text: str, prompt: str, max_new_tokens: int, te
 
 def buttons(running: bool) -> tuple:
     """Generate and Stop: one of them can be pressed."""
-    return gr.Button(interactive=not running), gr.Button(interactive=running)
+    return gr.update(interactive=not running), gr.update(interactive=running)
 
 
 def outdated(view: dict) -> str:

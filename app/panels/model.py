@@ -114,7 +114,7 @@ def show(model: LoadedModel, plan_text: str, fallback: str = "") -> dict:
         "plan_error": html.error(problem),
         "summary": html.plan_summary(plan, text.FIXED_PLAN if model.fixed_plan else ""),
         **control_updates(model, plan),
-        "plan": gr.Textbox(value=plan_text if problem else plan.name, interactive=not model.fixed_plan),
+        "plan": gr.update(value=plan_text if problem else plan.name, interactive=not model.fixed_plan),
     }
 
 
@@ -125,7 +125,7 @@ def control_updates(model: LoadedModel, plan: SharingPlan) -> dict:
     first, last = ({"value": layer} for layer in plan.spans[0]) if plan.spans else ({}, {})
     chosen = plan.name if plan.name in dict(choices).values() else None
     return {
-        "preset": gr.Dropdown(choices=choices, value=chosen, interactive=editable),
-        "leader": gr.Slider(maximum=top - 1, interactive=editable, **first),
-        "last": gr.Slider(maximum=top, interactive=editable, **last),
+        "preset": gr.update(choices=choices, value=chosen, interactive=editable),
+        "leader": gr.update(maximum=top - 1, interactive=editable, **first),
+        "last": gr.update(maximum=top, interactive=editable, **last),
     }

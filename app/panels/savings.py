@@ -21,33 +21,34 @@ def build() -> SimpleNamespace:
     """Number cards and charts with the sliders that drive them."""
     gr.HTML(html.section("savings", text.SECTIONS["savings"], text.SAVINGS_LEAD))
     with gr.Row(elem_classes="controls"):
-        shape = gr.Dropdown(
-            [(text.LOADED_SHAPE, LOADED), *known_shapes()], value=LOADED, label=text.SHAPE_LABEL, elem_id="savings-shape"
-        )
+        shapes = [(text.LOADED_SHAPE, LOADED), *known_shapes()]
+        shape = gr.Dropdown(shapes, value=LOADED, label=text.SHAPE_LABEL, elem_id="savings-shape")
         plan = gr.Textbox(label=text.SHAPE_PLAN_LABEL, interactive=False, max_lines=1, elem_id="savings-plan")
-        dtype = gr.Radio(list(BYTES_PER_VALUE), value="bfloat16", label=text.DTYPE_LABEL, elem_id="savings-dtype")
     with gr.Row(elem_classes="controls"):
         batch = gr.Slider(1, 64, 1, step=1, label=text.BATCH_LABEL, elem_id="savings-batch", buttons=[])
         context = gr.Slider(16, 1024, 1024, step=1, label=text.CONTEXT_LABEL, elem_id="savings-context", buttons=[])
         prompt = gr.Slider(1, 1024, 512, step=1, label=text.PROMPT_TOKENS_LABEL, elem_id="savings-prompt", buttons=[])
+    with gr.Row(elem_classes="controls"):
+        dtype = gr.Radio(list(BYTES_PER_VALUE), value="bfloat16", label=text.DTYPE_LABEL, elem_id="savings-dtype")
+        ways = [(label, execution) for execution, label in text.PROMPT_EXECUTIONS.items()]
+        execution = gr.Radio(ways, value="recompute", label=text.EXECUTION_LABEL, elem_id="savings-execution")
     error = gr.HTML(elem_id="savings-error")
     cards = gr.HTML(elem_id="savings-cards")
     with gr.Row(elem_classes="charts"):
-        figures = [chart(320, f"savings-chart-{index}") for index in range(len(_CURVES) + 1)]
+        figures = [chart(310, f"savings-chart-{index}", titled=True) for index in range(len(_CURVES) + 1)]
     return SimpleNamespace(
-        shape=shape, plan=plan, batch=batch, context=context, prompt=prompt, dtype=dtype, outputs=[error, cards, *figures]
+        shape=shape, plan=plan, context=context, prompt=prompt, sizes=[batch, context, prompt, dtype, execution], outputs=[error, cards, *figures]
     )  # fmt: skip
 
 
 def wire(bar: gr.HTML, panel: SimpleNamespace) -> None:
     """Everything redraws while a slider is dragged."""
     live = {"queue": False, "show_progress": "hidden", "trigger_mode": "always_last", "api_visibility": "private"}
-    sizes = [panel.batch, panel.context, panel.prompt, panel.dtype]
-    inputs = [bar, panel.shape, panel.plan, *sizes]
-    gr.on([bar.change, panel.shape.change], fit_controls, [bar, panel.shape, panel.context], [
-        panel.plan, panel.context, panel.prompt
-    ], **live).then(draw, inputs, panel.outputs, **live)  # fmt: skip
-    gr.on([size.input for size in sizes] + [panel.plan.input], draw, inputs, panel.outputs, **live)
+    inputs = [bar, panel.shape, panel.plan, *panel.sizes]
+    controls = [panel.plan, panel.context, panel.prompt]
+    bar.change(follow_view, [bar, panel.shape, *panel.sizes], [*controls, *panel.outputs], **live)
+    panel.shape.input(switch_shape, [bar, panel.shape, *panel.sizes], [*controls, *panel.outputs], **live)
+    gr.on([size.input for size in panel.sizes] + [panel.plan.input], draw, inputs, panel.outputs, **live)
 
 
 def shape_of(choice: str, model_name: str) -> ModelShape:
@@ -59,27 +60,35 @@ def shape_of(choice: str, model_name: str) -> ModelShape:
     return known_shapes()[choice]
 
 
-def fit_controls(view: dict, choice: str, context: int) -> tuple:
-    """Plan and sliders for another model: the plan at the same relative depth, contexts up to the longest it knows."""
+def follow_view(view: dict, choice: str, batch: int, context: int, prompt: int, *formats: str) -> tuple:
+    """The page's model or plan changed: the plan at the same relative depth, contexts that the model knows."""
     model, shape = get_model(view["model"]), shape_of(choice, view["model"])
-    plan = plans.scaled_plan(model.plan(view["plan"]), shape.num_layers)
+    plan = plans.scaled_plan(model.plan(view["plan"]), shape.num_layers).name
     longest = shape.max_context or 4096
     step = max(1, longest // 256)
-    context = longest if choice != LOADED or context > longest else context
+    context, prompt = min(context, longest), min(prompt, longest)
     return (
-        gr.Textbox(value=plan.name, interactive=choice != LOADED),
-        gr.Slider(minimum=step, maximum=longest, step=step, value=context),
-        gr.Slider(minimum=step, maximum=longest, step=step),
+        gr.update(value=plan, interactive=choice != LOADED),
+        gr.update(minimum=step, maximum=longest, step=step, value=context),
+        gr.update(minimum=step, maximum=longest, step=step, value=prompt),
+        *draw(view, choice, plan, batch, context, prompt, *formats),
     )
 
 
-def draw(view: dict, choice: str, plan_text: str, batch: int, context: int, prompt: int, dtype: str) -> tuple:
+def switch_shape(view: dict, choice: str, batch: int, _context: int, _prompt: int, *formats: str) -> tuple:
+    """Another shape is looked at: at its longest context, half of it prompt."""
+    longest = shape_of(choice, view["model"]).max_context or 4096
+    return follow_view(view, choice, batch, longest, longest // 2, *formats)
+
+
+def draw(view: dict, choice: str, plan_text: str, batch: int, context: int, prompt: int, dtype: str, way: str) -> tuple:
     """All outputs of this part, or one sentence about a bad plan while the last numbers stay."""
-    context = int(context)
+    batch, context, prompt = int(batch), int(context), int(prompt)
     try:
         shape = shape_of(choice, view["model"])
         plan = SharingPlan.parse(plan_text, shape.num_layers)
-        frame = frame_over_context(shape, plan, int(batch), context, int(prompt), dtype)
+        contexts = contexts_up_to(max(shape.max_context or 4096, context), context)
+        frame = savings_frame(shape, plan, batch, contexts, prompt, BYTES_PER_VALUE[dtype], way)
     except ValueError as problem:
         return (html.error(problem), *[gr.skip()] * (len(_CURVES) + 2))
     chosen = frame[frame.context == context]
@@ -89,13 +98,9 @@ def draw(view: dict, choice: str, plan_text: str, batch: int, context: int, prom
     return "", cards(chosen), *map(figure_json, figures)
 
 
-def frame_over_context(
-    shape: ModelShape, plan: SharingPlan, batch: int, context: int, prompt: int, dtype: str
-) -> pd.DataFrame:
-    """core.cost.savings_frame at evenly spaced contexts up to the model's longest, the chosen one among them."""
-    longest = max(shape.max_context or 4096, context)
-    contexts = sorted({context, *(max(1, longest * step // _POINTS) for step in range(1, _POINTS + 1))})
-    return savings_frame(shape, plan, batch, contexts, prompt, BYTES_PER_VALUE[dtype])
+def contexts_up_to(longest: int, chosen: int) -> list[int]:
+    """Evenly spaced context lengths for the curves, the chosen one among them."""
+    return sorted({chosen, *(max(1, longest * step // _POINTS) for step in range(1, _POINTS + 1))})
 
 
 def cards(chosen: pd.DataFrame) -> str:

@@ -68,8 +68,8 @@ def choices() -> tuple:
     frame, problems = all_scores()
     tasks = list(dict.fromkeys(_task_names(frame)))
     return (
-        gr.Dropdown(choices=sorted(set(frame.model)), value=[]),
-        gr.Dropdown(choices=tasks, value=tasks[0] if tasks else None),
+        gr.update(choices=sorted(set(frame.model)), value=[]),
+        gr.update(choices=tasks, value=tasks[0] if tasks else None),
         html.problems(problems),
     )
 

@@ -11,6 +11,7 @@ from app.components.chart import chart, figure_json
 from app.registry import LoadedModel, LRUCache, get_model
 
 _matrices = LRUCache(settings.SIMILARITIES_IN_MEMORY)
+_layer_weights = LRUCache(settings.LAYER_WEIGHTS_IN_MEMORY)
 _MEAN = "mean of all heads"
 
 
@@ -20,7 +21,7 @@ def build() -> SimpleNamespace:
 
     gr.HTML(html.section("similarity", text.SECTIONS["similarity"], text.SIMILARITY_LEAD))
     with gr.Row(elem_classes="split"):
-        heatmap = chart(600, "similarity-heatmap")
+        heatmap = chart(580, "similarity-heatmap")
         with gr.Column(elem_classes="beside"):
             method = gr.Radio(list(METHODS), value=next(iter(METHODS)), label=text.METHOD_LABEL, elem_id="similarity-method")
             about = gr.HTML(html.note(next(iter(METHODS.values()))))
@@ -37,7 +38,7 @@ def build() -> SimpleNamespace:
         head = gr.Dropdown([_MEAN], value=_MEAN, label=text.MAP_HEAD_LABEL, elem_id="map-head")
     pair = gr.HTML(elem_id="map-pair")
     with gr.Row(elem_classes="charts"):
-        maps = [chart(520, f"map-{side}") for side in ("left", "right")]
+        maps = [chart(500, f"map-{side}", titled=True) for side in ("left", "right")]
     return SimpleNamespace(
         heatmap=heatmap, method=method, about=about, source=source, compute=compute, error=error,
         leader=leader, follower=follower, head=head, maps=[pair, *maps],
@@ -55,10 +56,10 @@ def wire(bar: gr.HTML, panel: SimpleNamespace) -> None:
         [bar.change, panel.method.change, panel.compute.click], draw, draw_inputs, [panel.heatmap, panel.about, panel.error],
         **heavy,
     )  # fmt: skip
-    bar.change(choose_pair, [bar, panel.head], pair, **quiet).then(draw_maps, map_inputs, panel.maps, **heavy)
+    bar.change(choose_pair, [bar, panel.head], pair, queue=False, **quiet).then(draw_maps, map_inputs, panel.maps, **heavy)
     panel.compute.click(draw_maps, map_inputs, panel.maps, **heavy)
     gr.on([control.input for control in pair], draw_maps, map_inputs, panel.maps, **heavy)
-    panel.heatmap.point(choose_cell, None, pair[:2], **quiet).then(draw_maps, map_inputs, panel.maps, **heavy)
+    panel.heatmap.point(choose_cell, None, pair[:2], queue=False, **quiet).then(draw_maps, map_inputs, panel.maps, **heavy)
 
 
 def tokens_of(model: LoadedModel, source: str, limit: int):
@@ -100,9 +101,9 @@ def choose_pair(view: dict, head: str | int) -> tuple:
     heads = [_MEAN, *((f"head {index}", index) for index in range(model.model.config.num_attention_heads))]
     known = head == _MEAN or head < model.model.config.num_attention_heads
     return (
-        gr.Dropdown(choices=layers, value=leader),
-        gr.Dropdown(choices=layers, value=min(leader + 1, last)),
-        gr.Dropdown(choices=heads, value=head if known else _MEAN),
+        gr.update(choices=layers, value=leader),
+        gr.update(choices=layers, value=min(leader + 1, last)),
+        gr.update(choices=heads, value=head if known else _MEAN),
     )
 
 
@@ -113,15 +114,12 @@ def choose_cell(event: gr.EventData) -> tuple[int, int]:
 
 def draw_maps(view: dict, source: str, leader: int, follower: int, head: str | int) -> tuple:
     """A sentence about the pair, the leader's map and the follower's own map, both of the dense model."""
-    from core.similarity import attention_weights
-
     model = get_model(view["model"])
     try:
         ids = tokens_of(model, source, settings.MAX_MAP_TOKENS)
     except ValueError:
         return gr.skip(), gr.skip(), gr.skip()  # the sentence stands beside the text
-    weights = attention_weights(model.model, ids, layers=sorted({leader, follower}))
-    pair = [_one_head(weights[layer], head) for layer in (leader, follower)]
+    pair = [_one_head(layer_weights(model, ids, layer), head) for layer in (leader, follower)]
     tokens = [model.tokenizer.decode([token]) for token in ids[0].tolist()]
     top = float(max(np.quantile(one[1:, 1:], 0.995) for one in pair))
     heading = html.map_pair(leader, follower, head, model.plan(view["plan"]))
@@ -129,7 +127,16 @@ def draw_maps(view: dict, source: str, leader: int, follower: int, head: str | i
     return heading, *(figure_json(charts.attention_map(one, tokens, title, top)) for one, title in zip(pair, titles))
 
 
-def _one_head(weights, head: str | int) -> np.ndarray:
-    """[1, heads, tokens, tokens] → [tokens, tokens]."""
-    one = weights[0].mean(0) if head == _MEAN else weights[0, head]
-    return one.float().cpu().numpy()
+def layer_weights(model: LoadedModel, ids, layer: int) -> np.ndarray:
+    """One layer's attention weights [heads, tokens, tokens] in the dense model, kept for the next time."""
+    from core.similarity import attention_weights
+
+    key = (model.name, tuple(ids[0].tolist()), layer)
+    return _layer_weights.get(
+        key, lambda: attention_weights(model.model, ids, layers=[layer])[layer][0].float().cpu().numpy()
+    )
+
+
+def _one_head(weights: np.ndarray, head: str | int) -> np.ndarray:
+    """[heads, tokens, tokens] → [tokens, tokens]."""
+    return weights.mean(0) if head == _MEAN else weights[head]

@@ -1,0 +1,486 @@
+"""The dashboard without a browser: charts, words, panels and endpoints on a tiny random model in a local folder."""
+
+import base64
+import json
+import socket
+import subprocess
+import sys
+import threading
+from html.parser import HTMLParser
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from app import api, charts, plans, settings, text, units
+from app.components import html
+from app.components.chart import figure_json
+from app.panels import generate, model, savings, scores, similarity
+from app.registry import LRUCache, get_model
+from core.cost import kv_cache_bytes, known_shapes
+from core.plan import SharingPlan
+from core.records import Machine, Metric, Record, save_record
+
+PROMPT = "A fox went to the sea."
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A tiny random Llama with a byte-level tokenizer, as an ordinary local folder."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    path = tmp_path_factory.mktemp("models") / "tiny"
+    torch.manual_seed(0)
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({char: index for index, char in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(path)
+    config = LlamaConfig(
+        vocab_size=len(alphabet), hidden_size=32, intermediate_size=48, num_hidden_layers=6, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=128, initializer_range=0.3, bos_token_id=None, eos_token_id=None,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(path)
+    return str(path)
+
+
+@pytest.fixture
+def view(folder):
+    return {"model": folder, "plan": "2-4"}
+
+
+class _Words(HTMLParser):
+    """The text of a piece of HTML as a browser shows it, and the tags it has."""
+
+    def __init__(self, source: str):
+        super().__init__(convert_charrefs=True)
+        self.words, self.tags = "", []
+        self.feed(source)
+        self.close()
+
+    def handle_data(self, data):
+        self.words += data
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+
+
+def _array(sent) -> np.ndarray:
+    """An array of a figure as it travels: a list, or bytes in base64."""
+    if isinstance(sent, list):
+        return np.array(sent, dtype=float)
+    values = np.frombuffer(base64.b64decode(sent["bdata"]), dtype=sent["dtype"])
+    return values.reshape([int(size) for size in sent["shape"].split(",")]) if "shape" in sent else values
+
+
+# --- plans and units ---------------------------------------------------------------------------------------------------
+
+
+def test_paper_spans_are_themselves_at_the_papers_depth():
+    assert {name: plans.scaled_span(span, 32, 32) for name, span in plans.PAPER_SPANS.items()} == plans.PAPER_SPANS
+
+
+@given(st.integers(2, 120))
+def test_every_preset_is_a_plan_of_the_model(num_layers):
+    presets = plans.presets(num_layers)
+    parsed = [SharingPlan.parse(text, num_layers) for text in presets.values()]
+    assert sum(not plan.spans for plan in parsed) == 1  # dense
+    assert max(len(plan.followers) for plan in parsed) >= num_layers // 2
+
+
+@given(st.data())
+def test_a_scaled_plan_keeps_its_relative_depth(data):
+    from_layers, to_layers = data.draw(st.integers(4, 100)), data.draw(st.integers(2, 100))
+    cuts = sorted(data.draw(st.sets(st.integers(0, from_layers - 1), min_size=2, max_size=8)))
+    plan = SharingPlan(tuple(zip(cuts[::2], cuts[1::2])), from_layers)
+    scaled = plans.scaled_plan(plan, to_layers)
+    assert scaled.spans and scaled.num_layers == to_layers
+    assert abs(scaled.spans[0][0] / to_layers - plan.spans[0][0] / from_layers) <= 2 / to_layers
+
+
+def test_default_plan_takes_the_preferred_one_where_it_fits():
+    assert str(plans.default_plan(24, "17-22")) == "17-22"
+    assert plans.default_plan(5, "17-22").spans
+    assert plans.default_plan(5, "").spans
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "shown"),
+    [(0, "bytes", "0 B"), (999, "bytes", "999 B"), (1234567, "bytes", "1.23 MB"), (8.19e12, "FLOPs", "8.19 TFLOP"),
+     (1.5e9, "parameters", "1.50 G"), (123.4e6, "bytes", "123 MB"), (45.67e3, "bytes", "45.7 kB")],
+)  # fmt: skip
+def test_amounts_have_three_digits_and_a_prefix(value, unit, shown):
+    assert units.amount(value, unit) == shown
+
+
+def test_savings_have_a_sign():
+    assert [units.saved(15.44), units.saved(0.0)] == ["−15.4%", "±0%"]
+
+
+# --- charts ------------------------------------------------------------------------------------------------------------
+
+
+def test_similarity_heatmap_shows_the_values_and_outlines_every_span():
+    values = np.random.default_rng(0).random((6, 6))
+    figure = charts.similarity_heatmap(values, SharingPlan.parse("0-1,3-5", 6))
+    assert np.allclose(figure.data[0].z, values, atol=1e-4)
+    assert {(shape.x0, shape.x1, shape.y0, shape.y1) for shape in figure.layout.shapes} == {
+        (-0.5, 1.5, -0.5, 1.5), (2.5, 5.5, 2.5, 5.5),
+    }  # fmt: skip
+
+
+def test_attention_map_hides_the_future_and_shows_tokens_as_they_are():
+    figure = charts.attention_map(np.full((3, 3), 0.5), ["<b>", "a&b", "\n"], "Layer 1", top=1.0)
+    assert np.isnan(figure.data[0].z[0][1]) and figure.data[0].z[2][0] == 0.5
+    assert figure.layout.xaxis.ticktext == ("0 “&lt;b&gt;”", "1 “a&amp;b”", "2 “⏎”")
+
+
+def test_savings_curve_draws_both_models_in_their_colours():
+    frame = pd.DataFrame({"context": [1, 2], "dense": [2e6, 4e6], "shared": [1e6, 2e6], "unit": "bytes"})
+    dense, shared = charts.savings_curve(frame, "KV cache", 2).data
+    assert (dense.line.color, shared.line.color) == (charts.DENSE, charts.SHARED)
+    assert list(dense.y) == [2, 4] and list(shared.y) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "draw", [lambda empty: charts.tradeoff(empty, ""), lambda empty: charts.score_bars(empty, ""),
+             lambda empty: charts.savings_curve(empty, "KV cache", 1)],
+)  # fmt: skip
+def test_an_empty_selection_draws_a_sentence(draw):
+    figure = draw(pd.DataFrame(columns=["kind", "value"]))
+    assert not figure.data and figure.layout.annotations[0].text.endswith(".")
+
+
+def test_charts_travel_without_a_template_and_say_what_they_show():
+    sent = json.loads(figure_json(charts.message("Nothing here.")))
+    assert "template" not in sent["layout"] or not sent["layout"]["template"]
+    assert sent["layout"]["meta"]["description"] == "Nothing here."
+
+
+# --- words -------------------------------------------------------------------------------------------------------------
+
+
+def _progress(dense: str, shared: str, difference: int | None, finished: bool = True):
+    streams = [
+        SimpleNamespace(
+            text=words, tokens=3, prompt_tokens=2, time_to_first_token_s=0.012, tokens_per_second=120.0,
+            cache_bytes=12_345, finished=finished,
+        )
+        for words in (dense, shared)
+    ]  # fmt: skip
+    return SimpleNamespace(dense=streams[0], shared=streams[1], first_difference=difference)
+
+
+@given(st.text(), st.text(), st.integers(0, 20))
+def test_model_text_is_shown_as_it_is_and_never_as_html(prompt, words, difference):
+    pane, _, _ = html.pair(prompt, _progress(words, words, min(difference, len(words))), "2-4")
+    seen = _Words(pane)
+    assert set(seen.tags) <= {"section", "h3", "div", "span", "mark", "b"}
+    shown = "".join(char for char in prompt + words if char != "\r")  # parsers read a carriage return as a line end
+    assert shown in seen.words.replace("\r", "")
+
+
+def test_the_first_difference_is_marked_in_both_texts():
+    dense, shared, verdict = html.pair("It is", _progress(" a red fox", " a blue fox", 3), "2-4")
+    assert ">red</mark>" in dense and ">blue</mark>" in shared
+    assert "first 1 word" in verdict
+
+
+def test_measured_numbers_stand_under_the_text_with_their_label():
+    dense, _, verdict = html.pair("It", _progress(" is", " is", None), "2-4")
+    assert {"120", "12 ms", "12.3 kB", text.BADGES["measured"]} <= set(_texts(dense))
+    assert text.SAME in verdict
+
+
+def _texts(source: str) -> list[str]:
+    return [part.split("<")[0] for part in source.split(">")]
+
+
+def test_every_quantity_of_the_formulas_has_words():
+    from core.cost import QUANTITIES
+
+    assert set(text.QUANTITIES) == set(QUANTITIES)
+
+
+# --- registry ----------------------------------------------------------------------------------------------------------
+
+
+def test_cache_makes_an_item_once_for_many_threads_and_drops_the_oldest():
+    cache, made, start = LRUCache(2), [], threading.Barrier(8)
+
+    def ask(key):
+        start.wait()
+        cache.get(key, lambda: made.append(key) or key)
+
+    threads = [threading.Thread(target=ask, args=("ab"[index % 2],)) for index in range(8)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert sorted(made) == ["a", "b"]
+    cache.get("b", None), cache.get("c", lambda: "c")
+    cache.get("a", lambda: made.append("a again"))
+    assert made[-1] == "a again"
+
+
+def test_cache_does_not_keep_a_failure():
+    cache = LRUCache(2)
+    with pytest.raises(ValueError):
+        cache.get("key", lambda: (_ for _ in ()).throw(ValueError("no")))
+    assert cache.get("key", lambda: 5) == 5
+
+
+def test_views_are_made_once_and_share_the_weights(folder):
+    loaded = get_model(folder)
+    plan = loaded.plan("2-4")
+    assert loaded.shared(plan) is loaded.shared(SharingPlan.parse("2-4", 6)) is not loaded.model
+    assert next(loaded.shared(plan).parameters()).data_ptr() == next(loaded.model.parameters()).data_ptr()
+
+
+# --- model and plan ----------------------------------------------------------------------------------------------------
+
+NAMES = ("view", "model_error", "plan_error", "summary", "preset", "leader", "last", "plan")
+
+
+def _named(outputs) -> dict:
+    return dict(zip(NAMES, outputs))
+
+
+@pytest.mark.parametrize("bad", ["9-3", "2-9", "0~3", "1-3,2-4", "x", "3-3"])
+def test_bad_plan_text_gets_a_sentence_and_stays(view, bad):
+    shown = _named(model.apply_text(bad, view))
+    assert shown["view"] == view
+    assert shown["plan"]["value"] == bad
+    assert "layers 0 to 5" in shown["plan_error"] and 'role="alert"' in shown["plan_error"]
+
+
+def test_half_a_plan_while_typing_changes_nothing(view):
+    assert all(update == model._UNCHANGED for update in model.apply_while_typing("3-", view))
+
+
+def test_a_slider_pushes_the_other_one(view):
+    up = _named(model.move_leader(4, 3, view))
+    assert up["view"]["plan"] == "4-5" and up["last"]["value"] == 5 and up["leader"] == model._UNCHANGED
+    down = _named(model.move_last(4, 2, view))
+    assert down["view"]["plan"] == "1-2" and down["leader"]["value"] == 1 and down["last"] == model._UNCHANGED
+
+
+def test_the_plan_is_told_in_words_with_both_notations(view):
+    summary = _named(model.apply_text("2-4", view))["summary"]
+    assert "Layer 2 computes, 3–4 reuse" in summary and "SA 3~4" in summary
+
+
+def test_the_address_restores_model_and_plan(folder):
+    outputs = model.restore(SimpleNamespace(query_params={"model": folder, "plan": "1-2,4-5"}))
+    assert outputs[0] == {"model": folder, "plan": "1-2,4-5"} and outputs[-1] == folder
+
+
+def test_a_bad_plan_in_the_address_is_explained(folder):
+    outputs = model.restore(SimpleNamespace(query_params={"model": folder, "plan": "70-90"}))
+    assert "out of range" in outputs[2] and outputs[7]["value"] == "70-90"
+    assert SharingPlan.parse(outputs[0]["plan"], 6).spans
+
+
+def test_a_model_that_does_not_exist_is_explained_and_nothing_else_changes(view):
+    outputs = model.switch_model("no/such-model-anywhere", view)
+    assert 'class="error"' in outputs[1] and outputs[0] == model._UNCHANGED
+
+
+# --- similarity --------------------------------------------------------------------------------------------------------
+
+
+def test_similarity_is_that_of_the_core(view, folder):
+    from core import attention_similarity
+
+    loaded = get_model(folder)
+    ids = loaded.tokenizer(PROMPT, return_tensors="pt").input_ids
+    figure, note, error = similarity.draw(view, PROMPT, "head_mean")
+    expected = attention_similarity(loaded.model, ids, method="head_mean")
+    assert np.allclose(_array(json.loads(figure)["data"][0]["z"]), expected, atol=1e-4) and not error
+
+
+@pytest.mark.parametrize("empty", ["", "   ", "a"])
+def test_no_text_is_explained(view, empty):
+    assert "type a few words" in similarity.draw(view, empty, "head_mean")[2]
+
+
+def test_the_two_maps_belong_to_the_chosen_layers_and_head(view, folder):
+    from core.similarity import attention_weights
+
+    sentence, left, right = similarity.draw_maps(view, PROMPT, 2, 3, 1)
+    loaded = get_model(folder)
+    weights = attention_weights(loaded.model, loaded.tokenizer(PROMPT, return_tensors="pt").input_ids)
+    assert "layer 2" in sentence and "head 1" in sentence and "reuses the left map" in sentence
+    for drawn, layer in ((left, 2), (right, 3)):
+        values = _array(json.loads(drawn)["data"][0]["z"])
+        seen = np.tril(np.ones_like(values)) > 0
+        assert np.allclose(values[seen], weights[layer][0, 1].float().numpy()[seen], atol=1e-4)
+
+
+def test_a_clicked_cell_names_the_earlier_layer_leader():
+    assert similarity.choose_cell(SimpleNamespace(x=2, y=5)) == (2, 5)
+
+
+# --- savings -----------------------------------------------------------------------------------------------------------
+
+SIZES = (4, 128, 64, "bfloat16", "recompute")
+
+
+def test_cards_show_the_formulas_of_the_core(view):
+    error, cards, *figures = savings.draw(view, "Llama-3-8B", "22-26", *SIZES)
+    shape = known_shapes()["Llama-3-8B"]
+    cache = [units.amount(kv_cache_bytes(shape, plan, 4, 128), "bytes") for plan in ("", "22-26")]
+    assert not error and all(f"<b>{amount}</b>" in cards for amount in cache)
+    assert text.BADGES["predicted"] in cards and len(figures) == 4
+
+
+def test_a_bad_plan_for_another_shape_is_explained(view):
+    error, *rest = savings.draw(view, "Llama-3-8B", "22-99", *SIZES)
+    assert "layers 0 to 31" in error and len(rest) == 5
+
+
+def test_the_plan_follows_to_another_depth(view):
+    plan, context, *_ = savings.follow_view(view, "Llama-3-8B", *SIZES)
+    assert SharingPlan.parse(plan["value"], 32).spans == ((11, 21),)
+    assert savings.follow_view(view, "loaded", *SIZES)[0]["value"] == "2-4"
+
+
+# --- generate ----------------------------------------------------------------------------------------------------------
+
+
+def test_both_texts_grow_and_the_buttons_change(view):
+    updates = list(generate.run(view, PROMPT, 5, 0.0, 0))
+    assert not updates[0][-2]["interactive"] and updates[0][-1]["interactive"]
+    assert updates[-1][-2]["interactive"] and not updates[-1][-1]["interactive"]
+    assert "Dense" in updates[-1][0] and "Shared · 2-4" in updates[-1][1] and not updates[-1][3]
+
+
+@pytest.mark.parametrize(("prompt", "told"), [("", "empty"), ("word " * 200, "128")])
+def test_a_bad_prompt_is_explained(view, prompt, told):
+    *_, error, go, stop = list(generate.run(view, prompt, 5, 0.0, 0))[-1]
+    assert told in error and go["interactive"] and not stop["interactive"]
+
+
+def test_closing_the_stream_stops_the_computation(view, monkeypatch):
+    import core.generation
+
+    closed = []
+
+    def endless(*args, **kwargs):
+        try:
+            while True:
+                yield _progress(" a", " a", None, finished=False)
+        finally:
+            closed.append(True)
+
+    monkeypatch.setattr(core.generation, "generate_pair", endless)
+    stream = generate.run(view, PROMPT, 5, 0.0, 0)
+    next(stream), next(stream)
+    stream.close()
+    assert closed == [True]
+
+
+@pytest.mark.parametrize("kind", ["recall", "where_is", "arithmetic", "copy"])
+def test_examples_come_from_the_skills_with_their_answer(kind):
+    prompt, answer = generate.pick(kind)
+    assert any(prompt == example.prompt and example.answer.strip() in answer for example in generate.examples_of(kind))
+
+
+# --- scores ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    """Two plans and the dense model on two tasks, and a file that is no record."""
+    monkeypatch.setattr(settings, "RESULTS", tmp_path)
+    for task, metric in (("copy", "exact_match"), ("prose", "bits_per_byte")):
+        for plan, value in (("", 0.9), ("2-3", 0.8), ("1-5", 0.4)):
+            save_record(tmp_path, _record(plan, task, metric, value))
+    (tmp_path / "broken.json").write_text("{")
+    return tmp_path
+
+
+def _record(plan: str, task: str, metric: str, value: float) -> Record:
+    return Record(
+        model="tiny", weights_sha256="0", num_layers=6, plan=plan, followers=SharingPlan.parse(plan, 6).followers,
+        kind="direct" if plan else "dense", dtype="float32", task=task, task_version="1",
+        metrics={metric: Metric(value=value, stderr=0.01, higher_is_better=metric == "exact_match")}, num_samples=500,
+        num_fewshot=0, seeds={"random": 0}, batch_size=8, data_sha256="0", versions={}, git_commit=None,
+        machine=Machine(cpu="some <cpu>", cpu_cores=2), date="2026-01-01T00:00:00Z", duration_s=1.0,
+        command=f"python -m core evaluate --plan {plan} --tasks {task}",
+    )  # fmt: skip
+
+
+def test_one_selection_feeds_charts_table_and_file(results, view):
+    tradeoff, bars, table, path, details = scores.draw({**view, "plan": "2-3"}, [], "copy · exact_match")
+    points = [trace for trace in json.loads(tradeoff)["data"] if trace.get("customdata")]
+    assert sorted(y for trace in points for y in _array(trace["y"])) == [0.4, 0.8, 0.9]
+    assert sorted(x for trace in points for x in _array(trace["x"])) == pytest.approx([0, 100 / 12, 400 / 12])
+    assert _array(json.loads(bars)["data"][0]["x"]).tolist() == [0.9, 0.8, 0.4]
+    assert table.count("<tr>") == 4 and "some &lt;cpu&gt;" in table
+    assert pd.read_csv(path).value.tolist() == [0.9, 0.8, 0.4]
+    assert "--tasks copy" in details
+
+
+def test_broken_record_files_are_named(results):
+    *_, note = scores.choices()
+    assert "broken.json" in note and ": 1" in note
+
+
+def test_no_records_at_all_still_draw(tmp_path, monkeypatch, view):
+    monkeypatch.setattr(settings, "RESULTS", tmp_path)
+    scores.choices()
+    assert "No scores" in scores.draw(view, [], None)[0]
+
+
+def test_a_click_on_a_point_tells_how_it_was_measured(results):
+    event = SimpleNamespace(id=["tiny/1-5/prose.json", "bits_per_byte"])
+    assert "--plan 1-5 --tasks prose" in scores.show_clicked(event)
+
+
+# --- endpoints and command line ----------------------------------------------------------------------------------------
+
+
+def test_savings_endpoint_counts_like_the_core():
+    answer = api.savings_endpoint("Llama-3-8B", "22-26", 2, 1000, 500, "float16")
+    shape = known_shapes()["Llama-3-8B"]
+    assert answer["KV cache"]["shared"] == kv_cache_bytes(shape, "22-26", 2, 1000)
+
+
+def test_endpoints_answer_bad_input_with_the_sentence(folder):
+    import gradio as gr
+
+    for call in (
+        lambda: api.savings_endpoint("Llama-3-8B", "5-2"),
+        lambda: api.savings_endpoint("Llama-3-8B", dtype="int3"),
+        lambda: api.similarity_endpoint("", folder),
+        lambda: api.similarity_endpoint(PROMPT, folder, "no-such-method"),
+        lambda: list(api.generate_endpoint("", folder, "2-4")),
+    ):
+        with pytest.raises(gr.Error) as caught:
+            call()
+        assert caught.value.message.endswith(".")
+
+
+def test_generate_endpoint_streams_plain_data(folder):
+    last = list(api.generate_endpoint(PROMPT, folder, "2-4", 4))[-1]
+    assert last["dense"]["tokens"] == last["shared"]["tokens"] == 4 and json.dumps(last)
+
+
+def test_scores_endpoint_selects(results):
+    rows = api.scores_endpoint(plan="2-3", task="copy")
+    assert [row["value"] for row in rows] == [0.8] and json.dumps(rows)
+
+
+@pytest.mark.parametrize("port", ["70000", None])
+def test_a_port_that_cannot_be_used_is_one_line_and_exit_code_2(port):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = port or str(taken.getsockname()[1])
+        done = subprocess.run(
+            [sys.executable, "-m", "app", "--port", port], cwd=settings.ROOT, capture_output=True, text=True, timeout=60
+        )
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and port in done.stderr
