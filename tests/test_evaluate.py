@@ -79,7 +79,8 @@ def test_every_demo_task_gives_a_score_with_a_standard_error(measure, tmp_path):
     assert load_records(tmp_path)[0] == sorted(records, key=lambda record: record.path.as_posix())
 
 
-def test_scores_equal_those_of_lm_eval_on_the_saved_folder(measure, model, tokenizer, tmp_path):
+@pytest.mark.parametrize("plan", ["", "2-4"])
+def test_scores_equal_those_of_lm_eval_on_the_saved_folder(plan, measure, model, tokenizer, tmp_path):
     folder = tmp_path / "saved"
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -87,13 +88,28 @@ def test_scores_equal_those_of_lm_eval_on_the_saved_folder(measure, model, token
     for task in tasks.values():
         task.set_config("num_fewshot", 0)
     plain = HFLM(str(folder), device="cpu", batch_size=3)
+    plain._model = share_attention(plain.model, plan) if plan else plain.model
     expected = evaluator.evaluate(plain, {"tasks": tasks}, limit=4)
-    for record in measure(["dense"], list(tasks), results=tmp_path):
+    for record in measure([plan], list(tasks)):
         ours, theirs = load_samples(tmp_path, record), expected["samples"][record.task]
         assert [s["answer"] for s in ours] == [s["filtered_resps"] for s in theirs]
         for name, metric in record.metrics.items():
             assert metric.value == expected["results"][record.task][f"{name},none"]
             assert metric.stderr == expected["results"][record.task][f"{name}_stderr,none"]
+
+
+def test_plans_change_scores(measure):
+    dense, shared = measure(["dense", "1-5"], ["demo_prose"])
+    assert dense.metrics["bits_per_byte"].value != shared.metrics["bits_per_byte"].value
+
+
+def test_a_model_that_shares_already_is_scored_with_its_own_plan(model, tokenizer, tmp_path):
+    tuned = share_attention(model, "2-4")
+    about = {"model_name": "tuned", "weights_sha256": "abc", "results": tmp_path, "options": Options(limit=2)}
+    (record,) = evaluate(tuned, tokenizer, [], ["demo_prose"], **about)
+    assert (record.kind, record.plan, record.path.parent.name) == ("tuned", "2-4", "2-4")
+    with pytest.raises(ValueError, match="already shares attention with plan 2-4"):
+        list(evaluate(tuned, tokenizer, ["dense"], ["demo_prose"], **about))
 
 
 def test_a_right_answer_counts(measure, monkeypatch, tokenizer):
