@@ -88,4 +88,5 @@ def scores_endpoint(model: str = "", plan: str = "", task: str = "") -> list[dic
     frame, _ = scores.all_scores()
     for column, wanted in (("model", model), ("plan", plan), ("task", task)):
         frame = frame[frame[column] == wanted] if wanted else frame
-    return [{**row, "date": row["date"].isoformat()} for row in frame.astype(object).where(frame.notna(), None).to_dict("records")]
+    rows = frame.astype(object).where(frame.notna(), None).rename(columns={"path": "file"})  # `path` would be fetched
+    return [{**row, "date": row["date"].isoformat()} for row in rows.to_dict("records")]
