@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from tqdm import tqdm
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast, set_seed
 
@@ -235,7 +235,8 @@ def _prose_file(corpus: Path, split: str) -> Path:
 
 
 def _documents(corpus: Path, split: str) -> list[str]:
-    text = lzma.open(_prose_file(corpus, split), "rt", encoding="utf-8").read()
+    with lzma.open(_prose_file(corpus, split), "rt", encoding="utf-8") as file:
+        text = file.read()
     return [document.strip("\n") for document in text.split(f"{END_OF_TEXT}\n") if document.strip()]
 
 
@@ -254,6 +255,8 @@ def prepare_tokenizer(recipe: Recipe, corpus: Path, work: Path) -> PreTrainedTok
         documents = _documents(corpus, "train")
         sample = random.Random(recipe.seed).sample(documents, max(1, len(documents) // 10))
         tokenizer.train_from_iterator(itertools.chain(sample, _skill_texts(recipe.seed, 20_000)), trainer)
+        end = (END_OF_TEXT, tokenizer.token_to_id(END_OF_TEXT))  # before every text, as in training
+        tokenizer.post_processor = processors.TemplateProcessing(single=f"{END_OF_TEXT} $A", special_tokens=[end])
         fast = PreTrainedTokenizerFast(
             tokenizer_object=tokenizer,
             bos_token=END_OF_TEXT,
