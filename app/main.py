@@ -14,7 +14,7 @@ import gradio as gr
 from app import settings, text
 from app.api import add_endpoints
 from app.components import html
-from app.components.chart import PLOTLY_JS
+from app.components.chart import PLOTLY_JS, PLOTLY_URL
 from app.components.view_bar import view_bar
 from app.panels import generate, model, savings, scores, similarity
 from app.registry import get_model
@@ -53,6 +53,7 @@ def launch_options() -> dict:
     return {
         "theme": THEME,
         "css_paths": settings.ASSETS / "style.css",
+        "head": f'<link rel="preload" as="script" href="{PLOTLY_URL}">',
         "favicon_path": settings.ASSETS / "logo.svg",
         "footer_links": [],
         "ssr_mode": False,

@@ -127,6 +127,7 @@ def test_first_sight_is_full_of_real_results(open_page):
     assert len(re.findall(r"−\d+\.\d%", page.inner_text("#savings-cards"))) == 4
     assert page.locator("#scores-table tbody tr").count() > 5
     assert page.locator(".chart .main-svg").count() >= 9
+    assert not page.locator("[data-title*=Share]").count()  # plotly's button that uploads a chart
     assert page.evaluate("document.documentElement.scrollWidth") <= 1440
 
 

@@ -10,13 +10,14 @@ import plotly.graph_objects as go
 from app.charts import TEMPLATES
 
 PLOTLY_JS = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+PLOTLY_URL = f"gradio_api/file={PLOTLY_JS}"
 
 _DRAW = """
 const title = element.querySelector('figcaption');
 const holder = element.querySelector('.chart');
 const templates = JSON.parse(props.templates);
 const config = {
-  displaylogo: false, responsive: true, displayModeBar: 'hover',
+  displaylogo: false, responsive: true, showSendToCloud: false, plotlyServerURL: '',
   modeBarButtonsToRemove: ['select2d', 'lasso2d', 'autoScale2d'],
 };
 const report = event => {
@@ -49,7 +50,7 @@ def chart(height_px: int, elem_id: str, titled: bool = False) -> gr.HTML:
         "",
         html_template=f'{title}<div class="chart" role="img" style="height: min({height_px}px, 112vw)"></div>',
         js_on_load=_DRAW,
-        head=f'<script src="gradio_api/file={PLOTLY_JS}"></script>',
+        head=f'<script src="{PLOTLY_URL}"></script>',
         templates=json.dumps({mode: template.to_plotly_json() for mode, template in TEMPLATES.items()}),
         apply_default_css=False,
         elem_id=elem_id,
