@@ -191,7 +191,8 @@ class _Evaluated(HFLM):
         return logits
 
     def _model_generate(self, context, max_length, stop, **kwargs):
-        tokens = super()._model_generate(context, max_length, stop, **kwargs)
+        # The task's own limit: a `max_new_tokens` in the model's generation config would win against `max_length`.
+        tokens = super()._model_generate(context, max_length, stop, max_new_tokens=None, **kwargs)
         self._advance(len(context))
         return tokens
 

@@ -203,6 +203,13 @@ def test_progress_counts_every_request(measure):
         assert done[0] == 0 and done[-1] == 4 and done == sorted(done) and len(done) >= 3
 
 
+def test_the_tasks_own_answer_length_counts(measure, model, tmp_path):
+    model.generation_config.max_new_tokens = 50
+    (record,) = measure(tasks=["demo_arithmetic"])
+    assert all(len(sample["answer"][0]) <= 6 for sample in load_samples(tmp_path, record))
+    assert model.generation_config.max_new_tokens == 50
+
+
 def test_records_say_how_they_were_made(measure):
     (record,) = measure(["2-4"], head_map={3: [0, 0, 1, 1]}, command_options=["--limit", "4"])
     assert record.kind == "head-mapped" and record.head_map == {3: (0, 0, 1, 1)}
