@@ -16,6 +16,10 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     if options.model:
         os.environ["SHARED_ATTENTION_MODEL"] = options.model
+        problem = model_problem(options.model)
+        if problem:
+            print(problem, file=sys.stderr)
+            return 2
     from app.main import demo, launch_options, warm_up  # late: --help and a bad port answer at once
 
     warm_up()
@@ -43,6 +47,17 @@ def port_problem(host: str, port: int) -> str:
             return ""
     except OSError as error:
         return f"Port {port} on {host} cannot be used ({error.strerror}): stop what uses it, or choose another with --port."
+
+
+def model_problem(name: str) -> str:
+    """One sentence if the model cannot be loaded, else nothing."""
+    from app.registry import get_model
+
+    try:
+        get_model(name)
+    except ValueError as problem:
+        return str(problem)
+    return ""
 
 
 def _has_browser() -> bool:

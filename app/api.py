@@ -63,10 +63,9 @@ def similarity_endpoint(text: str, model: str = settings.DEFAULT_MODEL, method: 
     with sentences_as_errors():
         if method not in METHODS:
             raise ValueError(f"There is no method {method!r}: use one of {', '.join(METHODS)}.")
-        loaded = get_model(model)
-        matrix = similarity.similarity(loaded, text, method)
-        tokens = similarity.tokens_of(loaded, text, settings.MAX_SIMILARITY_TOKENS).shape[1]
-    return {"method": method, "tokens": tokens, "similarity": matrix.tolist()}
+        ids = similarity.token_ids(get_model(model), text, settings.MAX_SIMILARITY_TOKENS)
+        matrix = similarity.similarity(model, ids, method)
+    return {"method": method, "tokens": len(ids), "similarity": matrix.tolist()}
 
 
 def generate_endpoint(

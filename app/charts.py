@@ -215,7 +215,7 @@ def tradeoff(frame: pd.DataFrame, plan: str) -> go.Figure:
 
 def _axis_title(frame: pd.DataFrame) -> str:
     first = frame.iloc[0]
-    return f"{first.metric.replace('_', ' ')} ({'higher' if first.higher_is_better else 'lower'} is better)"
+    return f"{first.task} · {first.metric.replace('_', ' ')} ({'higher' if first.higher_is_better else 'lower'} is better)"
 
 
 def _points(frame: pd.DataFrame, kind: str) -> go.Scatter:

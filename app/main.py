@@ -69,5 +69,5 @@ def warm_up() -> None:
 demo = build()
 
 if __name__ == "__main__":
-    warm_up()
+    get_model(settings.DEFAULT_MODEL)
     demo.launch(**launch_options())

@@ -39,7 +39,7 @@ STRIP_KEY = (("dense", "computes"), ("leader", "leader"), ("shared", "reuses"))
 GENERATE_LEAD = (
     "The same model continues the same text twice, one token (a word or a piece of one) at a time: on the left every "
     "layer computes its own attention weights (<b class='dense'>dense</b>), on the right the followers of the plan "
-    "reuse their leader's (<b class='shared'>shared</b>). Nothing else differs."
+    "reuse their leader's (<b class='shared'>shared</b>). Nothing else differs, unless the model was tuned with the plan."
 )
 GENERATE_FACTS = {
     "tokens_per_second": ("tokens per second", "How many tokens the model writes per second (median)."),
@@ -162,6 +162,13 @@ SCORES_LEAD = (
 )
 SCORES_ERROR_BARS = "Bars show ± one standard error."
 SCORES_MODEL_LABEL = "Models (none chosen: all)"
+TASKS = {
+    "demo_recall": "Recall: the ages of four to six people are told; how old is one of them? Share of right answers.",
+    "demo_where_is": "Where is: people walk from place to place; where is one of them now? Share of right answers.",
+    "demo_arithmetic": "Arithmetic: add two numbers of two digits. Share of right answers.",
+    "demo_copy": "Copy: repeat four to eight words. Share of right answers.",
+    "demo_prose": "Prose: how well the model foresees forty short passages, in bits per byte: the fewer, the better.",
+}
 SCORES_TASK_LABEL = "Task and score"
 PROBLEMS = "Files in results/ that are not records and not shown:"
 SCORE_COLUMNS = ("model", "plan", "kind", "task", "score", "value ± standard error", "n", "cache saved", "machine")
@@ -194,5 +201,5 @@ CITATION = (
 )
 CITATION_URL = "https://arxiv.org/abs/2407.12866"
 CITATION_LINK = "Read the paper"
-LICENCE = "Licence: see LICENSE in the project"
+LICENCE = "Apache License 2.0"
 DIAGRAM_ROWS = ("leader computes", "follower reuses", "follower reuses", "follower reuses")

@@ -26,6 +26,7 @@ from core.cost import known_shapes, kv_cache_bytes
 from core.plan import SharingPlan
 from core.records import Machine, Metric, Record, save_record
 
+VIEW = {"model": "tiny", "plan": "2-4"}
 PROMPT = "A fox went to the sea."
 
 
@@ -179,7 +180,7 @@ def _progress(dense: str, shared: str, difference: int | None, finished: bool = 
 
 @given(st.text(), st.text(), st.integers(0, 20))
 def test_model_text_is_shown_as_it_is_and_never_as_html(prompt, words, difference):
-    pane, _, _ = html.pair(prompt, _progress(words, words, min(difference, len(words))), "2-4")
+    pane, _, _ = html.pair(prompt, _progress(words, words, min(difference, len(words))), VIEW)
     seen = _Words(pane)
     assert set(seen.tags) <= {"section", "h3", "div", "span", "mark", "b"}
     shown = "".join(char for char in prompt + words if char != "\r")  # parsers read a carriage return as a line end
@@ -187,13 +188,13 @@ def test_model_text_is_shown_as_it_is_and_never_as_html(prompt, words, differenc
 
 
 def test_the_first_difference_is_marked_in_both_texts():
-    dense, shared, verdict = html.pair("It is", _progress(" a red fox", " a blue fox", 3), "2-4")
+    dense, shared, verdict = html.pair("It is", _progress(" a red fox", " a blue fox", 3), VIEW)
     assert ">red</mark>" in dense and ">blue</mark>" in shared
     assert "first 1 word" in verdict
 
 
 def test_measured_numbers_stand_under_the_text_with_their_label():
-    dense, _, verdict = html.pair("It", _progress(" is", " is", None), "2-4")
+    dense, _, verdict = html.pair("It", _progress(" is", " is", None), VIEW)
     assert {"120", "12 ms", "12.3 kB", text.BADGES["measured"]} <= set(_texts(dense))
     assert text.SAME in verdict
 
@@ -384,6 +385,14 @@ def test_closing_the_stream_stops_the_computation(view, monkeypatch):
     assert closed == [True]
 
 
+def test_texts_of_another_plan_are_called_outdated():
+    _, pane, _ = html.pair("It", _progress(" is", " is", None), VIEW)
+    assert "plan 1-2" in generate.outdated({**VIEW, "plan": "1-2"}, pane)
+    assert all(update == model._UNCHANGED for update in (
+        generate.outdated(VIEW, pane), generate.outdated(VIEW, html.waiting_pane("shared")))
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("kind", ["recall", "where_is", "arithmetic", "copy"])
 def test_examples_come_from_the_skills_with_their_answer(kind):
     prompt, answer = generate.pick(kind)
@@ -416,14 +425,14 @@ def _record(plan: str, task: str, metric: str, value: float) -> Record:
 
 
 def test_one_selection_feeds_charts_table_and_file(results, view):
-    tradeoff, bars, table, path, details = scores.draw({**view, "plan": "2-3"}, [], "copy · exact_match")
+    about, tradeoff, bars, table, path, details = scores.draw({**view, "plan": "2-3"}, [], "copy · exact_match")
     points = [trace for trace in json.loads(tradeoff)["data"] if trace.get("customdata")]
     assert sorted(y for trace in points for y in _array(trace["y"])) == [0.4, 0.8, 0.9]
     assert sorted(x for trace in points for x in _array(trace["x"])) == pytest.approx([0, 100 / 12, 400 / 12])
     assert _array(json.loads(bars)["data"][0]["x"]).tolist() == [0.9, 0.8, 0.4]
     assert table.count("<tr>") == 4 and "some &lt;cpu&gt;" in table
     assert pd.read_csv(path).value.tolist() == [0.9, 0.8, 0.4]
-    assert "--tasks copy" in details
+    assert "--tasks copy" in details and 'class="note"' in about
 
 
 def test_broken_record_files_are_named(results):
@@ -434,7 +443,7 @@ def test_broken_record_files_are_named(results):
 def test_no_records_at_all_still_draw(tmp_path, monkeypatch, view):
     monkeypatch.setattr(settings, "RESULTS", tmp_path)
     scores.choices()
-    assert "No scores" in scores.draw(view, [], None)[0]
+    assert "No scores" in scores.draw(view, [], None)[1]
 
 
 def test_a_click_on_a_point_tells_how_it_was_measured(results):

@@ -67,14 +67,23 @@ def waiting_pane(side: str) -> str:
     return _pane(side, text.PANE_TITLES[side], '<span class="prompt">…</span>', _facts({}))
 
 
-def pair(prompt: str, progress, plan_name: str) -> list[str]:
+def pair(prompt: str, progress, view: dict) -> list[str]:
     """The dense pane, the shared pane and the verdict for a `core.generation.PairProgress`."""
-    titles = {"dense": text.PANE_TITLES["dense"], "shared": f"{text.PANE_TITLES['shared']} · {plan_name}"}
+    titles = {"dense": text.PANE_TITLES["dense"], "shared": f"{text.PANE_TITLES['shared']} · {view['plan']}"}
     panes = [
-        _pane(side, titles[side], _marked(prompt, stream.text, progress.first_difference), _facts(_measured(stream)))
+        _pane(side, titles[side], _marked(prompt, stream.text, progress.first_difference), _facts(_measured(stream)), view)
         for side, stream in (("dense", progress.dense), ("shared", progress.shared))
     ]
     return [*panes, verdict(_difference(progress))]
+
+
+def is_of_view(pane: str, view: dict) -> bool:
+    """Whether a pane shows a text of this model and plan, or no text yet."""
+    return "data-view" not in pane or _view_mark(view) in pane
+
+
+def _view_mark(view: dict) -> str:
+    return f'data-view="{escape(view["model"])} {escape(view["plan"])}"'
 
 
 def verdict(sentence: str) -> str:
@@ -82,10 +91,10 @@ def verdict(sentence: str) -> str:
     return f'<p class="verdict" aria-live="polite">{escape(sentence) or "&nbsp;"}</p>'
 
 
-def _pane(side: str, title: str, body: str, facts: str) -> str:
+def _pane(side: str, title: str, body: str, facts: str, view: dict | None = None) -> str:
     return (
-        f'<section class="pane {side}" aria-label="{escape(title)}"><h3>{escape(title)}</h3>'
-        f'<div class="text" tabindex="0"><div>{body}</div></div>{facts}</section>'
+        f'<section class="pane {side}" aria-label="{escape(title)}" {_view_mark(view) if view else ""}>'
+        f'<h3>{escape(title)}</h3><div class="text" tabindex="0"><div>{body}</div></div>{facts}</section>'
     )
 
 

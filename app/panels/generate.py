@@ -10,16 +10,9 @@ import gradio as gr
 
 from app import settings, text
 from app.components import html
+from app.gpu import on_gpu
 from app.registry import get_model
 from core.skills import SKILLS, Example, evaluation_examples
-
-try:
-    from spaces import GPU as on_gpu  # Hugging Face ZeroGPU lends a GPU for the length of a call
-except ImportError:
-
-    def on_gpu(function):
-        """Run the function where it is."""
-        return function
 
 
 def build() -> SimpleNamespace:
@@ -65,7 +58,7 @@ def wire(bar: gr.HTML, opened: gr.events.Dependency, panel: SimpleNamespace) -> 
         runs.append(picked.then(run, inputs, panel.shown, **heavy))
     panel.stop.click(lambda: buttons(running=False), None, panel.shown[-2:], cancels=runs, **quiet)
     panel.prompt.input(lambda: "", None, panel.answer, queue=False, **quiet)
-    bar.change(outdated, [bar], panel.shown[2], queue=False, **quiet)
+    bar.change(outdated, [bar, panel.shown[1]], panel.shown[2], queue=False, **quiet)
 
 
 def run(view: dict, prompt: str, max_new_tokens: int, temperature: float, seed: int) -> Iterator[tuple]:
@@ -75,7 +68,7 @@ def run(view: dict, prompt: str, max_new_tokens: int, temperature: float, seed: 
     error = ""
     try:
         for progress in stream(view["model"], view["plan"], prompt, int(max_new_tokens), temperature, int(seed or 0)):
-            sides = html.pair(prompt, progress, view["plan"])
+            sides = html.pair(prompt, progress, view)
             yield (*sides, "", gr.skip(), gr.skip())
     except ValueError as problem:
         error = html.error(problem)
@@ -104,8 +97,10 @@ def buttons(running: bool) -> tuple:
     return gr.update(interactive=not running), gr.update(interactive=running)
 
 
-def outdated(view: dict) -> str:
-    """What the page says below the texts when the plan has changed since."""
+def outdated(view: dict, shared_pane: str) -> str:
+    """What the page says below the texts when they belong to another view than the present one."""
+    if html.is_of_view(shared_pane, view):
+        return gr.skip()
     return html.verdict(text.OUTDATED.format(**view))
 
 

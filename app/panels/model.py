@@ -39,7 +39,8 @@ def wire(demo: gr.Blocks, bar: gr.HTML, panel: SimpleNamespace) -> gr.events.Dep
     """Connect the controls with the view that `bar` holds. Returns the event that fills the page when it opens."""
     outputs = [bar, *panel.shown]
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
-    gr.on([panel.load.click, panel.name.select], switch_model, [panel.name, bar], outputs, **quiet)
+    loading = {"show_progress": "minimal", "show_progress_on": panel.name, "api_visibility": "private"}
+    gr.on([panel.load.click, panel.name.select], switch_model, [panel.name, bar], outputs, **loading)
     live = {**quiet, "queue": False, "trigger_mode": "always_last"}
     panel.preset.input(apply_text, [panel.preset, bar], outputs, **live)
     panel.leader.input(move_leader, [panel.leader, panel.last, bar], outputs, **live)

@@ -20,6 +20,7 @@ def build() -> SimpleNamespace:
     with gr.Row(elem_classes="controls"):
         models = gr.Dropdown([], multiselect=True, label=text.SCORES_MODEL_LABEL, elem_id="scores-models")
         task = gr.Dropdown([], label=text.SCORES_TASK_LABEL, elem_id="scores-task")
+    about = gr.HTML(html.note(" "), elem_id="scores-about")
     problems = gr.HTML(elem_id="scores-problems")
     tradeoff = chart(460, "scores-tradeoff")
     details = gr.HTML(elem_id="scores-details")
@@ -27,17 +28,17 @@ def build() -> SimpleNamespace:
     table = gr.HTML(elem_id="scores-table")
     export = gr.DownloadButton(text.EXPORT_BUTTON, size="sm", elem_id="scores-export")
     return SimpleNamespace(
-        models=models, task=task, problems=problems, tradeoff=tradeoff, details=details, bars=bars, table=table, export=export
-    )
+        models=models, task=task, problems=problems, tradeoff=tradeoff, bars=bars, details=details,
+        shown=[about, tradeoff, bars, table, export, details],
+    )  # fmt: skip
 
 
 def wire(bar: gr.HTML, opened: gr.events.Dependency, panel: SimpleNamespace) -> None:
     """Fill the filters when the page opens; draw on every change of a filter or of the plan."""
     quiet = {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "always_last"}
-    shown = [panel.tradeoff, panel.bars, panel.table, panel.export, panel.details]
     filters = [bar, panel.models, panel.task]
-    opened.then(choices, None, [panel.models, panel.task, panel.problems], **quiet).then(draw, filters, shown, **quiet)
-    gr.on([panel.models.input, panel.task.input, bar.change], draw, filters, shown, **quiet)
+    opened.then(choices, None, [panel.models, panel.task, panel.problems], **quiet).then(draw, filters, panel.shown, **quiet)
+    gr.on([panel.models.input, panel.task.input, bar.change], draw, filters, panel.shown, **quiet)
     for figure in (panel.tradeoff, panel.bars):
         figure.point(show_clicked, None, panel.details, **quiet)
 
@@ -66,7 +67,7 @@ def _task_names(frame: pd.DataFrame) -> pd.Series:
 def choices() -> tuple:
     """What can be selected, and a note about files that are not records."""
     frame, problems = all_scores()
-    tasks = list(dict.fromkeys(_task_names(frame)))
+    tasks = list(dict.fromkeys(_task_names(frame.sort_values("higher_is_better", ascending=False, kind="stable"))))
     return (
         gr.update(choices=sorted(set(frame.model)), value=[]),
         gr.update(choices=tasks, value=tasks[0] if tasks else None),
@@ -75,11 +76,12 @@ def choices() -> tuple:
 
 
 def draw(view: dict, models: list[str], task: str | None) -> tuple:
-    """Both charts, the table, the CSV file and the measurement behind the page's plan (or behind the first point)."""
+    """What the task is, both charts, the table, the CSV file and the measurement behind the page's plan (or behind the first point)."""
     chosen = select(all_scores()[0], models, task)
     here = chosen[(chosen.plan == view["plan"]) & (chosen.model == view["model"])]
     described = here if len(here) else chosen[chosen.followers > 0]
     return (
+        html.note(text.TASKS.get((task or "").partition(" · ")[0], " ")),
         figure_json(charts.tradeoff(chosen, view["plan"])),
         figure_json(charts.score_bars(chosen, view["plan"])),
         html.score_table(chosen),

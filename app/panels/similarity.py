@@ -8,6 +8,7 @@ import numpy as np
 from app import charts, settings, text
 from app.components import html
 from app.components.chart import chart, figure_json
+from app.gpu import on_gpu
 from app.registry import LoadedModel, LRUCache, get_model
 
 _matrices = LRUCache(settings.SIMILARITIES_IN_MEMORY)
@@ -62,21 +63,44 @@ def wire(bar: gr.HTML, panel: SimpleNamespace) -> None:
     panel.heatmap.point(choose_cell, None, pair[:2], queue=False, **quiet).then(draw_maps, map_inputs, panel.maps, **heavy)
 
 
-def tokens_of(model: LoadedModel, source: str, limit: int):
-    """The first `limit` tokens of the text as [1, tokens] ids. Raises ValueError for a text with less than two tokens."""
-    ids = model.tokenizer(source or "", return_tensors="pt").input_ids[:, :limit]
-    if ids.shape[1] < 2 or not source.strip():
+def token_ids(model: LoadedModel, source: str, limit: int) -> tuple[int, ...]:
+    """The first `limit` tokens of the text. Raises ValueError for a text with less than two tokens."""
+    ids = tuple(model.tokenizer(source or "").input_ids[:limit])
+    if len(ids) < 2 or not source.strip():
         raise ValueError("There is no text to look at: type a few words or sentences.")
-    return ids.to(model.model.device)
+    return ids
 
 
-def similarity(model: LoadedModel, source: str, method: str) -> np.ndarray:
-    """`core.attention_similarity` [layers, layers] of the dense model on a text, kept for the next time."""
+def similarity(model_name: str, ids: tuple[int, ...], method: str) -> np.ndarray:
+    """`core.attention_similarity` [layers, layers] of the dense model on some tokens, kept for the next time."""
+    return _matrices.get((model_name, ids, method), lambda: _compute_similarity(model_name, ids, method))
+
+
+def layer_weights(model_name: str, ids: tuple[int, ...], layer: int) -> np.ndarray:
+    """One layer's attention weights [heads, tokens, tokens] in the dense model, kept for the next time."""
+    return _layer_weights.get((model_name, ids, layer), lambda: _compute_weights(model_name, ids, layer))
+
+
+@on_gpu
+def _compute_similarity(model_name: str, ids: tuple[int, ...], method: str) -> np.ndarray:
     from core import attention_similarity
 
-    ids = tokens_of(model, source, settings.MAX_SIMILARITY_TOKENS)
-    key = (model.name, tuple(ids[0].tolist()), method)
-    return _matrices.get(key, lambda: np.asarray(attention_similarity(model.model, ids, method=method)))
+    model = get_model(model_name).model
+    return np.asarray(attention_similarity(model, _batch(model, ids), method=method))
+
+
+@on_gpu
+def _compute_weights(model_name: str, ids: tuple[int, ...], layer: int) -> np.ndarray:
+    from core.similarity import attention_weights
+
+    model = get_model(model_name).model
+    return attention_weights(model, _batch(model, ids), layers=[layer])[layer][0].float().cpu().numpy()
+
+
+def _batch(model, ids: tuple[int, ...]):
+    import torch
+
+    return torch.tensor([ids], device=model.device)
 
 
 def draw(view: dict, source: str, method: str) -> tuple:
@@ -85,7 +109,7 @@ def draw(view: dict, source: str, method: str) -> tuple:
 
     model = get_model(view["model"])
     try:
-        matrix = similarity(model, source, method)
+        matrix = similarity(model.name, token_ids(model, source, settings.MAX_SIMILARITY_TOKENS), method)
     except ValueError as problem:
         return gr.skip(), gr.skip(), html.error(problem)
     figure = charts.similarity_heatmap(matrix, model.plan(view["plan"]))
@@ -116,25 +140,15 @@ def draw_maps(view: dict, source: str, leader: int, follower: int, head: str | i
     """A sentence about the pair, the leader's map and the follower's own map, both of the dense model."""
     model = get_model(view["model"])
     try:
-        ids = tokens_of(model, source, settings.MAX_MAP_TOKENS)
+        ids = token_ids(model, source, settings.MAX_MAP_TOKENS)
     except ValueError:
         return gr.skip(), gr.skip(), gr.skip()  # the sentence stands beside the text
-    pair = [_one_head(layer_weights(model, ids, layer), head) for layer in (leader, follower)]
-    tokens = [model.tokenizer.decode([token]) for token in ids[0].tolist()]
+    pair = [_one_head(layer_weights(model.name, ids, layer), head) for layer in (leader, follower)]
+    tokens = [model.tokenizer.decode([token]) for token in ids]
     top = float(max(np.quantile(one[1:, 1:], 0.995) for one in pair))
     heading = html.map_pair(leader, follower, head, model.plan(view["plan"]))
     titles = text.MAP_LEFT_TITLE.format(leader), text.MAP_RIGHT_TITLE.format(follower)
     return heading, *(figure_json(charts.attention_map(one, tokens, title, top)) for one, title in zip(pair, titles))
-
-
-def layer_weights(model: LoadedModel, ids, layer: int) -> np.ndarray:
-    """One layer's attention weights [heads, tokens, tokens] in the dense model, kept for the next time."""
-    from core.similarity import attention_weights
-
-    key = (model.name, tuple(ids[0].tolist()), layer)
-    return _layer_weights.get(
-        key, lambda: attention_weights(model.model, ids, layers=[layer])[layer][0].float().cpu().numpy()
-    )
 
 
 def _one_head(weights: np.ndarray, head: str | int) -> np.ndarray:
