@@ -64,6 +64,20 @@ def plan_of(model) -> SharingPlan:
     return getattr(model, "sharing_plan", None) or SharingPlan((), model.config.num_hidden_layers)
 
 
+def recording_view(model):
+    """A view of `model` in which every layer that computes attention weights leaves them in the AttentionCall.
+
+    Call its decoder with `shared_attention=AttentionCall(…, "reuse")` and read `weights` afterwards.
+    """
+    plan, view = plan_of(model), _clone(model)
+    for layer, module in enumerate(attention_modules(view)):
+        if layer not in plan.followers and layer not in plan.leaders:
+            _make_leader(module)
+    if not plan.spans:
+        decoder_of(view).register_forward_pre_hook(_BeginCall((), "reuse"), with_kwargs=True)
+    return view
+
+
 class AttentionCall:
     """What leaders leave for followers during one forward call of one view."""
 
@@ -126,12 +140,12 @@ class _BeginCall:
     def __call__(self, decoder, args, kwargs):
         execution = kwargs.pop("execution", None) or self.execution
         _check_execution(execution)
-        kwargs["shared_attention"] = AttentionCall(decoder.config._attn_implementation, execution)
+        kwargs.setdefault("shared_attention", AttentionCall(decoder.config._attn_implementation, execution))
         cache = kwargs.get("past_key_values")
         use_cache = kwargs.get("use_cache")
         if cache is None and (decoder.config.use_cache if use_cache is None else use_cache):
             cache = kwargs["past_key_values"] = DynamicCache(config=decoder.config)
-        if cache is not None:
+        if cache is not None and self.followers:
             keep_values_only(cache, self.followers)
         return args, kwargs
 

@@ -1,0 +1,153 @@
+"""Find and load models: the bundled ones, any Hugging Face hub id, any local folder."""
+
+import hashlib
+import re
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+)
+from transformers.utils import logging
+
+from core.families import attention_modules
+from core.plan import SharingPlan
+from core.sharing import share_attention
+
+_MODELS = Path(__file__).resolve().parents[1] / "assets" / "models"
+BUNDLED: dict[str, Path] = {name: _MODELS / name for name in ("demo", "demo-tuned-17-22")}
+"""The models that come with the project, by name."""
+
+PRESETS: tuple[str, ...] = (
+    "HuggingFaceTB/SmolLM2-135M",
+    "HuggingFaceTB/SmolLM2-1.7B",
+    "Qwen/Qwen3-0.6B",
+    "Qwen/Qwen2.5-0.5B",
+    "TinyLlama/TinyLlama-1.1B-Chat-v1.0",
+    "meta-llama/Llama-3.2-1B",
+    "mistralai/Mistral-7B-v0.1",
+)
+"""Hub models worth a try; the first ones need little memory."""
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+
+
+def load_model(name_or_path: str | Path | None = None, dtype=None, device=None):
+    """Load a decoder and its tokenizer: (model in eval mode, tokenizer).
+
+    name_or_path: a bundled model's name (default: `demo`), a hub id, or a local folder. A folder saved from a view
+        (its config has `sharing_plan`) comes back as that view.
+    dtype: torch dtype or its name; default float32 on a CPU, else as the weights are stored.
+    device: torch device; default the first GPU when there is one, else the CPU.
+
+    Raises ValueError, in one sentence, for a model that does not exist, cannot be reached, is no decoder, or is of a
+    family that attention sharing does not support. Code from a model repository is never run.
+    """
+    source = _source(str(name_or_path or "demo").strip())
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    dtype = _dtype(dtype, device)
+    config = _explained(source, "", AutoConfig.from_pretrained, source)
+    plan = _check_config(source, config)
+    tokenizer = _explained(source, "the tokenizer of ", AutoTokenizer.from_pretrained, source)
+    with _quiet():
+        model = _explained(source, "the weights of ", AutoModelForCausalLM.from_pretrained, source, dtype=dtype)
+        model = model.to(device).eval()
+    if plan.spans:
+        head_map = getattr(config, "sharing_head_map", None) or {}
+        model = share_attention(model, plan, {int(layer): heads for layer, heads in head_map.items()})
+    return model, tokenizer
+
+
+def weights_sha256(model) -> str:
+    """SHA-256 over the names, shapes and bytes of a model's parameters, in the order of their names (hexadecimal)."""
+    digest = hashlib.sha256()
+    for name, parameter in sorted(model.named_parameters()):
+        digest.update(f"{name} {parameter.dtype} {tuple(parameter.shape)}".encode())
+        digest.update(parameter.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _source(name: str) -> str:
+    """The folder or hub id behind what a user typed."""
+    if name in BUNDLED:
+        return str(BUNDLED[name])
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ValueError(f"The folder {name} holds no model: it has no config.json. Give a Hugging Face model folder.")
+        return str(folder)
+    if not _HUB_ID.fullmatch(name):
+        raise ValueError(
+            f"There is no folder {name!r}, and it is no hub id such as Qwen/Qwen3-0.6B. Bundled: {', '.join(BUNDLED)}."
+        )
+    return name
+
+
+def _dtype(dtype, device: torch.device):
+    if isinstance(dtype, str) and dtype != "auto":
+        resolved = getattr(torch, dtype, None)
+        if not isinstance(resolved, torch.dtype) or not resolved.is_floating_point:
+            raise ValueError(f"There is no dtype {dtype!r}: use float32, bfloat16, float16 or auto.")
+        return resolved
+    return dtype or (torch.float32 if device.type == "cpu" else "auto")
+
+
+def _check_config(source: str, config) -> SharingPlan:
+    """The plan in the config, or the dense plan; ValueError when the model is no decoder or of another family."""
+    kind = config.model_type
+    encoder = kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False)
+    if config.is_encoder_decoder or encoder or kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise ValueError(
+            f"{source} is no decoder language model (its type is {kind!r}): attention sharing needs a model that "
+            "generates text token by token, such as Llama or Qwen."
+        )
+    with torch.device("meta"):  # the architecture alone, before any weights are fetched
+        skeleton = AutoModelForCausalLM.from_config(config)
+    return SharingPlan.parse(getattr(config, "sharing_plan", ""), len(attention_modules(skeleton)))
+
+
+def _explained(source: str, part: str, load, *args, **kwargs):
+    try:
+        return load(*args, **kwargs)
+    except Exception as error:  # loaders raise nearly anything: what a user needs is one sentence
+        raise ValueError(_sentence(source, part, error)) from error
+
+
+def _sentence(source: str, part: str, error: Exception) -> str:
+    chain = []
+    cause: BaseException | None = error
+    while cause is not None:
+        chain.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    first_line = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    if Path(source).is_dir():
+        return f"Could not load {part}{source}: {first_line}"
+    if any(isinstance(cause, GatedRepoError) for cause in chain):
+        return f"{source} is gated: accept its licence on huggingface.co and log in with `hf auth login`, then try again."
+    if any(isinstance(cause, RepositoryNotFoundError) for cause in chain):
+        return f"There is no model {source} on the Hugging Face hub (or it is private): check the spelling."
+    unreachable = (LocalEntryNotFoundError, ConnectionError, HfHubHTTPError)
+    if any(isinstance(cause, unreachable) or "offline" in str(cause).lower() for cause in chain):
+        return (
+            f"Could not fetch {part}{source}: the Hugging Face hub cannot be reached and no local copy exists. "
+            f"Connect to the network, give a local folder, or use a bundled model ({', '.join(BUNDLED)})."
+        )
+    return f"Could not load {part}{source}: {first_line}"
+
+
+@contextmanager
+def _quiet():
+    """No progress bars, and no report on the followers' query and key weights, which are missing on purpose."""
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,80 @@
+"""How alike the attention of two layers is: cosine similarity of their attention weights on a text."""
+
+import numpy as np
+import torch
+
+from core.families import decoder_of
+from core.sharing import AttentionCall, plan_of, recording_view
+
+METHODS: dict[str, str] = {
+    "head_mean": "Average the heads of each layer into one map, then compare the two maps (cosine similarity).",
+    "per_head": "Compare head 0 with head 0, head 1 with head 1, and so on, then average: what direct sharing does.",
+    "best_head": "Give each head of the later layer the most similar head of the earlier layer: what a head map can do.",
+}
+"""The ways to compare two layers, each with one line that explains it."""
+
+
+@torch.inference_mode()
+def attention_weights(model, input_ids, layers=None) -> dict[int, torch.Tensor]:
+    """Attention weights of `layers` (default: all) as {layer: [batch, heads, tokens, tokens]}, from one forward call.
+
+    input_ids: token ids [batch, tokens]. The model itself stays as it is, whatever its attention implementation. In a
+    model that shares attention, a follower's weights are its leader's. Raises ValueError for a layer that is not there.
+    """
+    plan = plan_of(model)
+    layers = range(plan.num_layers) if layers is None else layers
+    leaders = {layer: plan.leader_of(layer) for layer in layers}
+    decoder = decoder_of(recording_view(model))
+    call = AttentionCall(decoder.config._attn_implementation, "reuse")
+    decoder(input_ids=_as_ids(input_ids).to(model.device), use_cache=False, shared_attention=call)
+    return {layer: call.weights[leader] for layer, leader in leaders.items()}
+
+
+@torch.inference_mode()
+def attention_similarity(model, input_ids, method: str = "head_mean", skip_first: bool = True) -> np.ndarray:
+    """Cosine similarity of the attention weights of every two layers, [layers, layers], symmetric, 1 on the diagonal.
+
+    input_ids: token ids [batch, tokens] (or [tokens]), no padding; the similarities of several texts are averaged.
+    method: one of METHODS. In `best_head` entry [i, j] takes the earlier layer as the leader.
+    skip_first: leave out the first token, as a query (it can only see itself) and as a key: most heads rest on it
+        (the attention sink), which alone makes any two layers look alike.
+
+    Each map is compared as one long vector of its lower triangle, so a query counts by the length of its weight
+    vector. Raises ValueError for an unknown method and for texts that are too short.
+    """
+    if method not in METHODS:
+        raise ValueError(f"There is no method {method!r}: choose one of {', '.join(METHODS)}.")
+    ids = _as_ids(input_ids)
+    if ids.shape[1] < (needed := 3 if skip_first else 2):
+        raise ValueError(f"The text has {ids.shape[1]} tokens: similarity needs at least {needed}.")
+    weights = attention_weights(model, ids)
+    features = torch.stack([_features(weights.pop(layer), method, skip_first) for layer in sorted(weights)], dim=1)
+    features = torch.nn.functional.normalize(features, dim=-1)  # [batch, layers, maps, entries]
+    compare = _best_head if method == "best_head" else _head_by_head
+    return compare(features).mean(0).cpu().numpy()
+
+
+def _as_ids(input_ids) -> torch.Tensor:
+    ids = torch.as_tensor(input_ids)
+    return ids[None] if ids.ndim == 1 else ids
+
+
+def _features(weights: torch.Tensor, method: str, skip_first: bool) -> torch.Tensor:
+    """[batch, heads, tokens, tokens] → the lower triangles [batch, maps, entries], float32."""
+    maps = weights.mean(1, keepdim=True) if method == "head_mean" else weights
+    maps = maps[..., skip_first:, skip_first:].float()
+    rows, columns = torch.tril_indices(*maps.shape[-2:], device=maps.device)
+    return maps.flatten(2).index_select(2, rows * maps.shape[-1] + columns)
+
+
+def _head_by_head(features: torch.Tensor) -> torch.Tensor:
+    by_head = features.transpose(1, 2)  # [batch, maps, layers, entries]
+    return (by_head @ by_head.mT).mean(1)
+
+
+def _best_head(features: torch.Tensor) -> torch.Tensor:
+    batch, layers, heads, entries = features.shape
+    flat = features.reshape(batch, layers * heads, entries)
+    cosines = (flat @ flat.mT).view(batch, layers, heads, layers, heads)  # [batch, leader, its head, follower, its head]
+    best = cosines.amax(2).mean(-1).triu(1)
+    return best + best.mT + torch.eye(layers, device=best.device)
