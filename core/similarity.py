@@ -51,7 +51,8 @@ def attention_similarity(model, input_ids, method: str = "head_mean", skip_first
     features = torch.stack([_features(weights.pop(layer), method, skip_first) for layer in sorted(weights)], dim=1)
     features = torch.nn.functional.normalize(features, dim=-1)  # [batch, layers, maps, entries]
     compare = _best_head if method == "best_head" else _head_by_head
-    return compare(features).mean(0).cpu().numpy()
+    similarity = compare(features).mean(0)
+    return ((similarity + similarity.mT) / 2).cpu().numpy()  # the last bits depend on the order of a product
 
 
 def _as_ids(input_ids) -> torch.Tensor:
