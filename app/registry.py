@@ -63,7 +63,7 @@ class LoadedModel:
         """The shared model for `plan`: a view of the dense model (no second copy of weights), or the tuned model."""
         from core import share_attention
 
-        return self.tuned or self._views.get(plan, lambda: share_attention(self.model, plan))
+        return self.tuned or self._views.get(plan, lambda: _warmed(share_attention(self.model, plan)))
 
 
 _models = LRUCache(settings.MODELS_IN_MEMORY)
@@ -80,11 +80,20 @@ def _load(name: str) -> LoadedModel:
     from core.sharing import plan_of
 
     model, tokenizer = load_model(name)
-    model.eval()
+    _warmed(model)
     plan = plan_of(model)
     if not plan.spans:
         return LoadedModel(name, model, tokenizer)
     return LoadedModel(name, get_model(_dense_twin(name)).model, tokenizer, tuned=model, fixed_plan=plan)
+
+
+def _warmed(model):
+    """The model after a first short call, which takes longer than all later ones and would be measured with them."""
+    import torch
+
+    with torch.inference_mode():
+        model(torch.zeros(1, 8, dtype=torch.long, device=model.device), use_cache=True)
+    return model
 
 
 def _dense_twin(name: str) -> str:

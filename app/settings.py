@@ -17,7 +17,8 @@ SIMILARITIES_IN_MEMORY = 64
 LAYER_WEIGHTS_IN_MEMORY = 64
 
 MAX_NEW_TOKENS = 300
-DEFAULT_NEW_TOKENS = 80
+DEFAULT_NEW_TOKENS = 64
+PROSE_TEMPERATURE = 0.6  # a small model that always takes the likeliest token repeats itself
 MAX_SIMILARITY_TOKENS = 512  # attention weights take layers × heads × tokens² values
 MAX_MAP_TOKENS = 128  # a map with more cells than this squared cannot be read
 UPDATES_PER_SECOND = 8

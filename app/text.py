@@ -53,7 +53,7 @@ BADGES = {
 }
 PANE_TITLES = {"dense": "Dense: every layer computes", "shared": "Shared"}
 MARK_TITLE = "The texts differ from here on"
-DIFFERENT = "The two texts are the same for the first {words} words ({characters} characters), then they part at the mark."
+DIFFERENT = "The two texts are the same for the first {words} ({characters} characters), then they part at the mark."
 SAME = "Both models wrote exactly the same text."
 SAME_SO_FAR = "The same so far."
 OUTDATED = "The texts above are older than this choice: press Generate to see {model} with plan {plan}."
@@ -62,7 +62,7 @@ GENERATE_BUTTON = "Generate"
 STOP_BUTTON = "Stop"
 TOKENS_LABEL = "Tokens to write, at most"
 TEMPERATURE_LABEL = "Temperature (0: likeliest token)"
-SEED_LABEL = "Random seed"
+SEED_LABEL = "Random seed (the same numbers for both)"
 EXAMPLES_LABEL = "Try:"
 EXAMPLES = {
     "prose": "go on with a story",
@@ -73,11 +73,11 @@ EXAMPLES = {
 }
 RIGHT_ANSWER = "Right answer: {answer}"
 PROMPTS = (
+    "The doctor looked at the letter for a long time before he",
     "The old captain went down to the harbour every morning, and",
-    "It was a dark and stormy night, and the three travellers",
-    "My dear sister, I write to you from the house of our uncle, where",
-    "When the king heard the news, he rose from his chair and said",
-    "The garden behind the house was so large that the children",
+    "There was once a poor fisherman who lived with his wife in",
+    "The door opened slowly, and there stood",
+    "On the morning of our departure the rain fell so heavily that",
 )
 
 SIMILARITY_LEAD = (

@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 LOCAL = ("127.0.0.1", "localhost")
 PATIENCE_MS = 30_000
+DESKTOP = {"width": 1440, "height": 900}
 # Chromium's own errands (updates, sync, metrics) are switched off, so that every request seen is the page's.
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run", "--disable-default-apps", "--disable-domain-reliability", "--metrics-recording-only"]
 
@@ -60,7 +61,10 @@ def browser():
 
 @pytest.fixture
 def open_page(browser, address):
-    """`open_page(query="", **context options)` opens the page; at the end nothing may have gone wrong in any of them."""
+    """`open_page(query="", beside=None, **context options)`: a new page, of the same visitor as the page `beside`.
+
+    At the end nothing may have gone wrong in any of them.
+    """
     faults, contexts = [], []
 
     def watch(request):
@@ -68,8 +72,8 @@ def open_page(browser, address):
         if request.url.startswith("http") and host not in LOCAL:
             faults.append(f"request to {request.url}")
 
-    def open_it(query: str = "", wait: bool = True, **options):
-        context = browser.new_context(**{"viewport": {"width": 1440, "height": 900}, **options})
+    def open_it(query: str = "", beside=None, **options):
+        context = beside.context if beside else browser.new_context(**{"viewport": DESKTOP, **options})
         contexts.append(context)
         context.set_default_timeout(PATIENCE_MS)
         page = context.new_page()
@@ -77,8 +81,7 @@ def open_page(browser, address):
         page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.goto(address + query, wait_until="domcontentloaded")
-        if wait:
-            wait_until_idle(page)
+        wait_until_idle(page)
         return page
 
     yield open_it
@@ -169,8 +172,7 @@ def test_the_mode_button_switches_page_and_charts_and_is_remembered(open_page):
     page.click(".bar .mode")
     page.wait_for_function(f"{ink} !== '{light}'")
     assert "dark" in page.evaluate("document.body.className")
-    page.reload(wait_until="domcontentloaded")
-    wait_until_idle(page)
+    page = open_page(beside=page)
     assert "dark" in page.evaluate("document.body.className")
 
 
@@ -182,7 +184,7 @@ def test_bad_plans_get_a_sentence_and_stay_in_the_box(open_page):
         assert plan_box(page).input_value() == bad
     assert "Layer 17" in page.inner_text("#plan-summary")
     type_plan(page, "5-6,10-12")
-    page.wait_for_function("!document.querySelector('#plan-error').innerText")
+    page.wait_for_function("!document.querySelector('#plan-error .error')")
     assert "5 computes, 6 reuses; layer 10 computes, 11–12 reuse" in page.inner_text("#plan-summary")
 
 
@@ -302,7 +304,7 @@ def test_scores_tell_how_they_were_measured_and_can_be_taken_away(open_page):
     assert {"model", "plan", "value", "stderr", "n", "command"} <= set(header.split(","))
 
 
-def test_two_pages_do_not_disturb_each_other_and_links_open_the_same_view(open_page, address):
+def test_two_pages_do_not_disturb_each_other_and_links_open_the_same_view(open_page):
     first, second = open_page(), open_page("?plan=2-3,8-10")
     assert plan_box(second).input_value() == "2-3,8-10"
     type_plan(second, "11-12")
@@ -312,9 +314,8 @@ def test_two_pages_do_not_disturb_each_other_and_links_open_the_same_view(open_p
     second.click("#generate-go")
     wait_until_idle(first), wait_until_idle(second)
     assert "17-22" in first.inner_text("#pane-shared h3") and "11-12" in second.inner_text("#pane-shared h3")
-    second.reload(wait_until="domcontentloaded")
-    wait_until_idle(second)
-    assert plan_box(second).input_value() == "11-12"
+    third = open_page("?" + second.url.partition("?")[2])
+    assert plan_box(third).input_value() == "11-12" and "11-12" in third.inner_text("#pane-shared h3")
 
 
 def test_everything_can_be_reached_by_keyboard_and_has_a_name(open_page):

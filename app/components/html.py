@@ -111,14 +111,15 @@ def _marked(prompt: str, continuation: str, difference: int | None) -> str:
 def _difference(progress) -> str:
     if progress.first_difference is not None:
         same = progress.dense.text[: progress.first_difference]
-        return text.DIFFERENT.format(words=len(same.split()), characters=len(same))
+        count = len(same.split())
+        return text.DIFFERENT.format(words=f"{count} word{'s' * (count != 1)}", characters=len(same))
     return text.SAME if progress.dense.finished and progress.shared.finished else text.SAME_SO_FAR
 
 
 def _measured(stream) -> dict[str, str]:
     return {
         "tokens_per_second": f"{stream.tokens_per_second:.0f}" if stream.tokens_per_second else "–",
-        "first_token": units.seconds(stream.time_to_first_token_s),
+        "first_token": units.seconds(stream.time_to_first_token_s) if stream.time_to_first_token_s else "–",
         "cache": units.amount(stream.cache_bytes, "bytes"),
     }
 

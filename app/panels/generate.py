@@ -38,7 +38,10 @@ def build() -> SimpleNamespace:
             1, settings.MAX_NEW_TOKENS, settings.DEFAULT_NEW_TOKENS, step=1, label=text.TOKENS_LABEL, buttons=[],
             elem_id="max-tokens",
         )  # fmt: skip
-        temperature = gr.Slider(0, 1.5, 0, step=0.1, label=text.TEMPERATURE_LABEL, buttons=[], elem_id="temperature")
+        temperature = gr.Slider(
+            0, 1.5, settings.PROSE_TEMPERATURE, step=0.1, label=text.TEMPERATURE_LABEL, buttons=[],
+            elem_id="temperature",
+        )  # fmt: skip
         seed = gr.Number(0, label=text.SEED_LABEL, precision=0, minimum=0, elem_id="seed")
     return SimpleNamespace(
         prompt=prompt, go=go, stop=stop, error=error, examples=examples, answer=answer,
@@ -54,7 +57,7 @@ def wire(bar: gr.HTML, opened: gr.events.Dependency, panel: SimpleNamespace) -> 
     runs = [gr.on([panel.go.click, panel.prompt.submit], run, inputs, panel.shown, **heavy)]
     runs.append(opened.then(run, inputs, panel.shown, **heavy))
     for kind, button in panel.examples.items():
-        picked = button.click(lambda kind=kind: pick(kind), None, [panel.prompt, panel.answer], **quiet)
+        picked = button.click(lambda kind=kind: pick(kind), None, [panel.prompt, panel.answer, panel.settings[1]], **quiet)
         runs.append(picked.then(run, inputs, panel.shown, **heavy))
     panel.stop.click(lambda: buttons(running=False), None, panel.shown[-2:], cancels=runs, **quiet)
     panel.prompt.input(lambda: "", None, panel.answer, queue=False, **quiet)
@@ -110,9 +113,9 @@ def examples_of(skill: str) -> list[Example]:
     return evaluation_examples(skill, 40, seed=7)
 
 
-def pick(kind: str) -> tuple[str, str]:
-    """A prompt of this kind, and the right answer where there is one."""
+def pick(kind: str) -> tuple[str, str, float]:
+    """A prompt of this kind, the right answer where there is one, and the temperature that suits it."""
     if kind not in SKILLS:
-        return random.choice(text.PROMPTS), ""
+        return random.choice(text.PROMPTS), "", settings.PROSE_TEMPERATURE
     prompt, answer = random.choice(examples_of(kind))
-    return prompt, html.note(text.RIGHT_ANSWER.format(answer=answer.strip()))
+    return prompt, html.note(text.RIGHT_ANSWER.format(answer=answer.strip())), 0.0

@@ -99,8 +99,11 @@ def apply_except(control: str, plan_text: str, view: dict) -> tuple:
 
 
 def apply_text(plan_text: str, view: dict) -> tuple:
-    """Make `plan_text` the plan; bad text gets a sentence and stays in its box."""
-    return tuple(show(get_model(view["model"]), plan_text, view["plan"]).values())
+    """The text is finished, or a ready-made plan chosen: make it the plan. Bad text gets a sentence and stays."""
+    shown = show(get_model(view["model"]), plan_text, view["plan"])
+    if shown["plan_error"]:
+        shown["plan"] = _UNCHANGED  # the box may hold newer text by now
+    return tuple(shown.values())
 
 
 def show(model: LoadedModel, plan_text: str, fallback: str = "") -> dict:
