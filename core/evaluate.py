@@ -178,7 +178,13 @@ class _Evaluated(HFLM):
 
     def loglikelihood_rolling(self, requests, disable_tqdm=True):
         self._begin(len(requests))
-        return super().loglikelihood_rolling(requests, disable_tqdm=True)
+        # lm-eval puts the beginning-of-text token before each text itself; a tokenizer that adds one too would have the
+        # model scored on the second one.
+        self.add_bos_token, as_given = False, self.add_bos_token
+        try:
+            return super().loglikelihood_rolling(requests, disable_tqdm=True)
+        finally:
+            self.add_bos_token = as_given
 
     def _loglikelihood_tokens(self, requests, disable_tqdm=True, override_bs=None):
         if override_bs is None:  # not a part of a rolling request; equal inputs run once

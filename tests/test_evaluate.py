@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from lm_eval import evaluator
@@ -16,7 +17,8 @@ from transformers import PreTrainedTokenizerFast
 
 from core import evaluate as runner
 from core.__main__ import COMMANDS, main
-from core.evaluate import Cancelled, Options, Progress, evaluate, load_tasks
+from core.evaluate import TASKS, Cancelled, Options, Progress, evaluate, load_tasks
+from core.models import load_model
 from core.records import load_records, load_samples, to_frame
 from core.sharing import share_attention
 
@@ -246,6 +248,20 @@ def test_bad_input_is_one_sentence(measure, no_measuring, own_tasks, plans, task
 def test_impossible_options_are_refused(bad):
     with pytest.raises(ValueError):
         Options(**bad)
+
+
+def test_prose_is_scored_from_the_first_token_on_and_no_further(tmp_path):
+    model, tokenizer = load_model("demo", device="cpu")
+    about = {"model_name": "demo", "weights_sha256": "abc", "results": tmp_path, "options": Options(limit=3)}
+    (record,) = evaluate(model, tokenizer, [], ["demo_prose"], **about)
+    scores = []
+    for line in (TASKS / "prose.jsonl").read_text(encoding="utf-8").splitlines()[:3]:
+        passage = json.loads(line)["text"]
+        ids = tokenizer(passage, return_tensors="pt").input_ids  # the tokenizer itself puts <|endoftext|> first
+        with torch.no_grad():
+            nats = torch.nn.functional.cross_entropy(model(ids).logits[0, :-1], ids[0, 1:], reduction="sum").item()
+        scores.append(nats / np.log(2) / len(passage.encode()))
+    assert record.metrics["bits_per_byte"].value == pytest.approx(np.mean(scores), rel=1e-5)
 
 
 # The command line
