@@ -113,7 +113,7 @@ class Record(_Strict):
     @property
     def identity(self) -> dict[str, Any]:
         """What must be equal in two records of the same measured point."""
-        names = ("model", "weights_sha256", "plan", "head_map", "execution", "dtype", "task", "task_version")
+        names = ("model", "dtype", "weights_sha256", "plan", "head_map", "execution", "task", "task_version")
         names += ("num_fewshot", "limit", "seeds", "options", "data_sha256")
         return {name: getattr(self, name) for name in names}
 
