@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
@@ -20,6 +21,7 @@ from transformers import PreTrainedTokenizerFast
 from app import api, charts, plans, settings, text, units
 from app.components import html
 from app.components.chart import figure_json
+from app.compute import taking_turns
 from app.panels import generate, model, savings, scores, similarity
 from app.registry import LRUCache, get_model
 from core.cost import known_shapes, kv_cache_bytes
@@ -240,6 +242,23 @@ def test_views_are_made_once_and_share_the_weights(folder):
     plan = loaded.plan("2-4")
     assert loaded.shared(plan) is loaded.shared(SharingPlan.parse("2-4", 6)) is not loaded.model
     assert next(loaded.shared(plan).parameters()).data_ptr() == next(loaded.model.parameters()).data_ptr()
+
+
+def test_computations_take_turns():
+    busy, overlaps = [], []
+
+    def steps():
+        for _ in range(20):
+            busy.append(1)
+            overlaps.append(len(busy))
+            time.sleep(0.001)
+            busy.pop()
+            yield
+
+    threads = [threading.Thread(target=lambda: list(taking_turns(steps()))) for _ in range(3)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert len(overlaps) == 60 and set(overlaps) == {1}
 
 
 # --- model and plan ----------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import gradio as gr
 
 from app import settings, text
 from app.components import html
-from app.gpu import on_gpu
+from app.compute import on_gpu, taking_turns
 from app.registry import get_model
 from core.skills import SKILLS, Example, evaluation_examples
 
@@ -85,10 +85,9 @@ def stream(model_name: str, plan_text: str, prompt: str, max_new_tokens: int, te
 
     model = get_model(model_name)
     shared = model.shared(model.plan(plan_text))
+    steps = generate_pair(model.model, shared, model.tokenizer, prompt, max_new_tokens, temperature, seed=seed)
     shown_at = 0.0
-    for progress in generate_pair(
-        model.model, shared, model.tokenizer, prompt, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
-    ):
+    for progress in taking_turns(steps):
         finished = progress.dense.finished and progress.shared.finished
         if finished or time.monotonic() - shown_at > 1 / settings.UPDATES_PER_SECOND:
             shown_at = time.monotonic()

@@ -8,7 +8,7 @@ import numpy as np
 from app import charts, settings, text
 from app.components import html
 from app.components.chart import chart, figure_json
-from app.gpu import on_gpu
+from app.compute import on_gpu, one_at_a_time
 from app.registry import LoadedModel, LRUCache, get_model
 
 _matrices = LRUCache(settings.SIMILARITIES_IN_MEMORY)
@@ -86,7 +86,8 @@ def _compute_similarity(model_name: str, ids: tuple[int, ...], method: str) -> n
     from core import attention_similarity
 
     model = get_model(model_name).model
-    return np.asarray(attention_similarity(model, _batch(model, ids), method=method))
+    with one_at_a_time:
+        return np.asarray(attention_similarity(model, _batch(model, ids), method=method))
 
 
 @on_gpu
@@ -94,7 +95,9 @@ def _compute_weights(model_name: str, ids: tuple[int, ...], layer: int) -> np.nd
     from core.similarity import attention_weights
 
     model = get_model(model_name).model
-    return attention_weights(model, _batch(model, ids), layers=[layer])[layer][0].float().cpu().numpy()
+    with one_at_a_time:
+        weights = attention_weights(model, _batch(model, ids), layers=[layer])
+    return weights[layer][0].float().cpu().numpy()
 
 
 def _batch(model, ids: tuple[int, ...]):
