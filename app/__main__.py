@@ -24,7 +24,10 @@ def main(arguments: list[str] | None = None) -> int:
 
     warm_up()
     demo.launch(
-        server_name=options.host, server_port=options.port, inbrowser=options.open and _has_browser(), **launch_options()
+        server_name=options.host,
+        server_port=options.port,
+        inbrowser=options.open and _has_browser(),
+        **launch_options(),
     )
     return 0
 
@@ -46,7 +49,10 @@ def port_problem(host: str, port: int) -> str:
         with socket.create_server((host, port)):
             return ""
     except OSError as error:
-        return f"Port {port} on {host} cannot be used ({error.strerror}): stop what uses it, or choose another with --port."
+        return (
+            f"Port {port} on {host} cannot be used ({error.strerror}): stop what uses it, or choose another port with "
+            "--port."
+        )
 
 
 def model_problem(name: str) -> str:

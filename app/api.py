@@ -57,7 +57,7 @@ def savings_endpoint(
 
 
 def similarity_endpoint(text: str, model: str = settings.DEFAULT_MODEL, method: str = "head_mean") -> dict:
-    """Attention similarity between the layers of a dense model on a text: {method, tokens, similarity [layers][layers]}."""
+    """Similarity of the attention of each two layers on a text: {method, tokens, similarity [layers][layers]}."""
     from core.similarity import METHODS
 
     with sentences_as_errors():

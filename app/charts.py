@@ -20,7 +20,15 @@ FONT = "IBM Plex Sans, Segoe UI, system-ui, Helvetica, Arial, sans-serif"
 FONT_PX = 16
 
 
-_COLORBAR = {"orientation": "h", "y": 1, "yanchor": "bottom", "ypad": 6, "thickness": 14, "outlinewidth": 0, "nticks": 6}
+_COLORBAR = {
+    "orientation": "h",
+    "y": 1,
+    "yanchor": "bottom",
+    "ypad": 6,
+    "thickness": 14,
+    "outlinewidth": 0,
+    "nticks": 6,
+}
 
 
 def _template(ink: str, grid: str, card: str) -> go.layout.Template:
@@ -112,7 +120,13 @@ def attention_map(weights: np.ndarray, tokens: list[str], title: str, top: float
         hoverongaps=False,
     )
     names = [f"{index} “{_hover_safe(token)}”" for index, token in enumerate(tokens)]
-    axis = {"tickvals": list(range(len(tokens))), "ticktext": names, "ticks": "", "showticklabels": False, "automargin": False}
+    axis = {
+        "tickvals": list(range(len(tokens))),
+        "ticktext": names,
+        "ticks": "",
+        "showticklabels": False,
+        "automargin": False,
+    }
     square = {**axis, "showgrid": False, "constrain": "domain"}
     return _figure(
         [heatmap],
@@ -207,7 +221,10 @@ def tradeoff(frame: pd.DataFrame, plan: str) -> go.Figure:
         [_ring(frame, plan), *(_points(frame[frame.kind == kind], kind) for kind in _KINDS if kind in set(frame.kind))],
         f"{_axis_title(frame)} against cache saved, {len(frame)} points.",
         margin={"t": 48},
-        xaxis={"title": {"text": "KV cache saved, predicted (%)"}, "range": [-1.5, frame.saved_percent.max() * 1.05 + 1]},
+        xaxis={
+            "title": {"text": "KV cache saved, predicted (%)"},
+            "range": [-1.5, frame.saved_percent.max() * 1.05 + 1],
+        },
         yaxis={"title": {"text": _axis_title(frame)}, "nticks": 7},
         shapes=[shape for row in dense.itertuples() for shape in _reference(row.value, row.stderr)],
     )
@@ -215,7 +232,9 @@ def tradeoff(frame: pd.DataFrame, plan: str) -> go.Figure:
 
 def _axis_title(frame: pd.DataFrame) -> str:
     first = frame.iloc[0]
-    return f"{first.task} · {first.metric.replace('_', ' ')} ({'higher' if first.higher_is_better else 'lower'} is better)"
+    return (
+        f"{first.task} · {first.metric.replace('_', ' ')} ({'higher' if first.higher_is_better else 'lower'} is better)"
+    )
 
 
 def _points(frame: pd.DataFrame, kind: str) -> go.Scatter:
@@ -262,7 +281,14 @@ def _ring(frame: pd.DataFrame, plan: str) -> go.Scatter:
 
 def _reference(value: float, stderr: float) -> list[dict]:
     across = {"xref": "paper", "x0": 0, "x1": 1, "layer": "below"}
-    band = {**across, "type": "rect", "y0": value - stderr, "y1": value + stderr, "fillcolor": DENSE_TINT, "line": {"width": 0}}
+    band = {
+        **across,
+        "type": "rect",
+        "y0": value - stderr,
+        "y1": value + stderr,
+        "fillcolor": DENSE_TINT,
+        "line": {"width": 0},
+    }
     line = {**across, "type": "line", "y0": value, "y1": value, "line": {"color": DENSE, "width": 2, "dash": "dash"}}
     return [line] if np.isnan(stderr) else [band, line]
 

@@ -31,7 +31,11 @@ def default_plan(num_layers: int, preferred: str = "") -> SharingPlan:
         plan = SharingPlan.parse(preferred, num_layers)
     except ValueError:
         plan = SharingPlan()
-    return plan if plan.spans else SharingPlan((scaled_span(PAPER_SPANS["SA 23~26"], PAPER_LAYERS, num_layers),), num_layers)
+    return (
+        plan
+        if plan.spans
+        else SharingPlan((scaled_span(PAPER_SPANS["SA 23~26"], PAPER_LAYERS, num_layers),), num_layers)
+    )
 
 
 def presets(num_layers: int, own: str = "") -> dict[str, str]:

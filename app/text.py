@@ -92,8 +92,8 @@ SIMILARITY_WARNING = (
 SIMILARITY_TEXT_LABEL = "The text it is computed on (edit it)"
 SIMILARITY_TEXT = (
     "The old captain went down to the harbour every morning, long before the town was awake, and looked at the sea. "
-    "He had a small boat, painted green, that no longer left the quay. Children asked him why he came. \"To see "
-    "whether the sea is still there,\" said the captain, and the children laughed, because the sea was always there. "
+    'He had a small boat, painted green, that no longer left the quay. Children asked him why he came. "To see '
+    'whether the sea is still there," said the captain, and the children laughed, because the sea was always there. '
     "One morning in November the fog was so thick that he could not see the water, and for the first time in many "
     "years the old man sat down on the stones and waited."
 )
@@ -108,8 +108,8 @@ PAIR_IN_PLAN = (
     "reuses the left map instead."
 )
 PAIR_NOT_IN_PLAN = (
-    "Left: layer {leader} ({head}). Right: layer {follower}. Under the plan layer {follower} does not reuse the weights of "
-    "layer {leader}."
+    "Left: layer {leader} ({head}). Right: layer {follower}. Under the plan layer {follower} does not reuse the weights "
+    "of layer {leader}."
 )
 MAP_LEFT_TITLE = "Layer {} (leader)"
 MAP_RIGHT_TITLE = "Layer {}, its own weights"
@@ -158,9 +158,9 @@ PROMPT_TOKENS_LABEL = "Of it prompt (tokens)"
 
 SCORES_LEAD = (
     "What sharing costs: answers of the dense and of the shared models to the same questions, scored by "
-    "lm-evaluation-harness. Every point is a measurement kept as a file in this project."
+    "lm-evaluation-harness. Every point is a measurement kept as a file in this project; error bars are ± one "
+    "standard error."
 )
-SCORES_ERROR_BARS = "Bars show ± one standard error."
 SCORES_MODEL_LABEL = "Models (none chosen: all)"
 TASKS = {
     "demo_recall": "Recall: the ages of four to six people are told; how old is one of them? Share of right answers.",
@@ -178,13 +178,13 @@ SCORES_COMMAND_LABEL = "How was this measured?"
 GLOSSARY = {
     "token": "A word or a piece of a word; models read and write tokens.",
     "layer": "One step of the stack that a language model is made of. Layers are numbered from 0.",
-    "attention weights": "For each token, how much it takes from each token before it: softmax(QKᵀ/√d), one table per head.",
+    "attention weights": "How much each token takes from each token before it: softmax(QKᵀ/√d), one table per head.",
     "head": "Each layer looks at the text in several ways at once; each way is a head with its own attention weights.",
     "dense": "The original model: every layer computes its own attention weights. The baseline of every comparison.",
     "leader": "A layer whose attention weights other layers reuse.",
     "follower": "A layer that reuses its leader's attention weights. It needs no query, no key, no softmax.",
     "span": "A leader and its followers, written first-last: in 17-22 layer 17 computes and 18–22 reuse.",
-    "sharing plan": "All spans together, for example 17-22,5-6. The paper names followers only: its SA 18~22 is our 17-22.",
+    "sharing plan": "All spans, for example 17-22,5-6. The paper names followers only: its SA 18~22 is our 17-22.",
     "direct, head-mapped, tuned": (
         "Three ways to share: weights untouched; each follower head reads the leader head most like it; the model is "
         "trained on with the plan in place."
@@ -194,7 +194,7 @@ GLOSSARY = {
     "FLOPs": "Floating-point operations: additions and multiplications. A multiply-add counts as two.",
     "accuracy": "A score given by lm-evaluation-harness, for example the share of right answers.",
     "damage": "How much the loss of a shared model is above the dense model's, on the same text, in nats per token.",
-    "predicted, measured": "Predicted numbers come from formulas; measured ones were timed or counted on a named machine.",
+    "predicted, measured": "Predicted numbers come from formulas, measured ones from timing or counting on a machine.",
 }
 CITATION = (
     "Liao, B. and Vargas, D. V. (2024). Beyond KV Caching: Shared Attention for Efficient LLMs. arXiv:2407.12866."

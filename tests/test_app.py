@@ -511,6 +511,10 @@ def test_a_port_that_cannot_be_used_is_one_line_and_exit_code_2(port):
         port = port or str(taken.getsockname()[1])
         done = subprocess.run(
             [sys.executable, "-m", "app", "--port", port],
-            cwd=settings.ROOT, capture_output=True, text=True, timeout=60, check=False,
+            cwd=settings.ROOT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and port in done.stderr

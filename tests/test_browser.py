@@ -18,7 +18,17 @@ LOCAL = ("127.0.0.1", "localhost")
 PATIENCE_MS = 30_000
 DESKTOP = {"width": 1440, "height": 900}
 # Chromium's own errands (updates, sync, metrics) are switched off, so that every request seen is the page's.
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run", "--disable-default-apps", "--disable-domain-reliability", "--metrics-recording-only"]
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--disable-default-apps",
+    "--disable-domain-reliability",
+    "--metrics-recording-only",
+]
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +151,9 @@ def test_both_modes_and_widths_have_readable_text_and_no_sideways_scrolling(open
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     ratios = page.evaluate(_CONTRASTS)
     assert len(ratios) > 20 and min(ratio for ratio, _ in ratios) >= 4.5, sorted(ratios)[:5]
-    font_sizes = page.evaluate("[...document.querySelectorAll('.chart text')].map(t => parseFloat(getComputedStyle(t).fontSize))")
+    font_sizes = page.evaluate(
+        "[...document.querySelectorAll('.chart text')].map(t => parseFloat(getComputedStyle(t).fontSize))"
+    )
     assert min(font_sizes) >= 14
 
 
@@ -178,7 +190,13 @@ def test_the_mode_button_switches_page_and_charts_and_is_remembered(open_page):
 
 def test_bad_plans_get_a_sentence_and_stay_in_the_box(open_page):
     page = open_page()
-    for bad, told in (("9-3", "reversed"), ("5-40", "out of range"), ("1-3,2-4", "overlap"), ("0~3", "layer 0"), ("?", "span")):
+    for bad, told in (
+        ("9-3", "reversed"),
+        ("5-40", "out of range"),
+        ("1-3,2-4", "overlap"),
+        ("0~3", "layer 0"),
+        ("?", "span"),
+    ):
         type_plan(page, bad)
         page.wait_for_function(f"document.querySelector('#plan-error').innerText.includes('{told}')")
         assert plan_box(page).input_value() == bad
@@ -342,7 +360,12 @@ def client(address):
 
 
 def test_programs_find_exactly_the_named_endpoints(client):
-    assert set(client.view_api(return_format="dict")["named_endpoints"]) == {"/savings", "/similarity", "/generate", "/scores"}
+    assert set(client.view_api(return_format="dict")["named_endpoints"]) == {
+        "/savings",
+        "/similarity",
+        "/generate",
+        "/scores",
+    }
 
 
 def test_endpoints_answer(client):

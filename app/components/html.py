@@ -71,7 +71,9 @@ def pair(prompt: str, progress, view: dict) -> list[str]:
     """The dense pane, the shared pane and the verdict for a `core.generation.PairProgress`."""
     titles = {"dense": text.PANE_TITLES["dense"], "shared": f"{text.PANE_TITLES['shared']} · {view['plan']}"}
     panes = [
-        _pane(side, titles[side], _marked(prompt, stream.text, progress.first_difference), _facts(_measured(stream)), view)
+        _pane(
+            side, titles[side], _marked(prompt, stream.text, progress.first_difference), _facts(_measured(stream)), view
+        )
         for side, stream in (("dense", progress.dense), ("shared", progress.shared))
     ]
     return [*panes, verdict(_difference(progress))]
@@ -102,7 +104,9 @@ def _marked(prompt: str, continuation: str, difference: int | None) -> str:
     """The prompt in grey, the text that both models wrote, and from the first difference on a mark."""
     cut = len(continuation) if difference is None else difference
     word = len(continuation) - len(continuation[cut:].lstrip())
-    word_end = word + len(continuation[word:].split(maxsplit=1)[0]) if continuation[word:].strip() else len(continuation)
+    word_end = (
+        word + len(continuation[word:].split(maxsplit=1)[0]) if continuation[word:].strip() else len(continuation)
+    )
     same, first, rest = continuation[:cut], continuation[cut:word_end], continuation[word_end:]
     mark = f'<mark title="{escape(text.MARK_TITLE)}">{escape(first)}</mark>' if first else ""
     return f'<span class="prompt">{escape(prompt)}</span>{escape(same)}{mark}<span class="after">{escape(rest)}</span>'
@@ -161,7 +165,17 @@ def score_table(frame: pd.DataFrame) -> str:
 def _score_cells(row) -> str:
     stderr = "" if row.stderr != row.stderr else f" ± {row.stderr:.3f}"
     saved = f"{row.saved_percent:.1f}%"
-    values = (row.model, row.plan, row.kind, row.task, row.metric, f"{row.value:.3f}{stderr}", row.n, saved, row.machine)
+    values = (
+        row.model,
+        row.plan,
+        row.kind,
+        row.task,
+        row.metric,
+        f"{row.value:.3f}{stderr}",
+        row.n,
+        saved,
+        row.machine,
+    )
     return "".join(f"<td>{escape(str(value))}</td>" for value in values)
 
 
@@ -175,7 +189,7 @@ def measurement(row: dict) -> str:
     )
     return (
         f'<div class="measurement"><h3>{escape(text.SCORES_COMMAND_LABEL)}</h3>{badge("measured_there")}'
-        f"<p>{escape(facts)}</p><pre tabindex='0'>{escape(row['command'])}</pre><p class='note'>results/{escape(row['path'])}</p></div>"
+        f"<p>{escape(facts)}</p><pre tabindex='0'>{escape(row['command'])}</pre>{note('results/' + row['path'])}</div>"
     )
 
 
@@ -194,8 +208,10 @@ def _diagram() -> str:
         f'height="32" rx="8"/><text x="98" y="21">{words}</text></g>'
         for row, words in enumerate(text.DIAGRAM_ROWS)
     )
-    arrows = "".join(f'<path d="M196 142 C {250 + 8 * row} 142, {250 + 8 * row} {142 - 42 * row}, 204 {142 - 42 * row}"/>'
-                     for row in (1, 2, 3))
+    arrows = "".join(
+        f'<path d="M196 142 C {250 + 8 * row} 142, {250 + 8 * row} {142 - 42 * row}, 204 {142 - 42 * row}"/>'
+        for row in (1, 2, 3)
+    )
     heads = "".join(f'<path class="head" d="M204 {142 - 42 * row} l 10 -6 l 0 12 z"/>' for row in (1, 2, 3))
     return (
         f'<svg class="diagram" viewBox="-4 -4 268 170" role="img" aria-label="{escape(text.DIAGRAM_ALT)}">'
@@ -207,6 +223,6 @@ def footer() -> str:
     """Glossary, citation, version and licence."""
     return (
         f'<footer><h2 id="glossary">{text.SECTIONS["glossary"]}</h2>{definitions(text.GLOSSARY)}'
-        f'<p class="cite">{escape(text.CITATION)} <a href="{text.CITATION_URL}" rel="noopener">{text.CITATION_LINK}</a></p>'
+        f'<p>{escape(text.CITATION)} <a href="{text.CITATION_URL}" rel="noopener">{text.CITATION_LINK}</a></p>'
         f'<p class="colophon">{escape(text.TITLE)} {settings.VERSION} · {escape(text.LICENCE)}</p></footer>'
     )

@@ -20,7 +20,8 @@ def build() -> SimpleNamespace:
     gr.HTML(html.section("generate", text.SECTIONS["generate"], text.GENERATE_LEAD))
     with gr.Row(elem_classes="panes"):
         panes = [
-            gr.HTML(html.waiting_pane(side), elem_id=f"pane-{side}", apply_default_css=False) for side in ("dense", "shared")
+            gr.HTML(html.waiting_pane(side), elem_id=f"pane-{side}", apply_default_css=False)
+            for side in ("dense", "shared")
         ]
     verdict = gr.HTML(html.verdict(""), elem_id="verdict", apply_default_css=False)
     with gr.Row(elem_classes="prompt-row"):
@@ -31,7 +32,9 @@ def build() -> SimpleNamespace:
     error = gr.HTML(elem_id="generate-error")
     with gr.Row(elem_classes="examples"):
         gr.HTML(f"<span>{text.EXAMPLES_LABEL}</span>")
-        examples = {kind: gr.Button(label, size="sm", elem_id=f"example-{kind}") for kind, label in text.EXAMPLES.items()}
+        examples = {
+            kind: gr.Button(label, size="sm", elem_id=f"example-{kind}") for kind, label in text.EXAMPLES.items()
+        }
         answer = gr.HTML(elem_id="answer")
     with gr.Row(elem_classes="controls"):
         tokens = gr.Slider(
@@ -57,7 +60,9 @@ def wire(bar: gr.HTML, opened: gr.events.Dependency, panel: SimpleNamespace) -> 
     runs = [gr.on([panel.go.click, panel.prompt.submit], run, inputs, panel.shown, **heavy)]
     runs.append(opened.then(run, inputs, panel.shown, **heavy))
     for kind, button in panel.examples.items():
-        picked = button.click(lambda kind=kind: pick(kind), None, [panel.prompt, panel.answer, panel.settings[1]], **quiet)
+        picked = button.click(
+            lambda kind=kind: pick(kind), None, [panel.prompt, panel.answer, panel.settings[1]], **quiet
+        )
         runs.append(picked.then(run, inputs, panel.shown, **heavy))
     panel.stop.click(lambda: buttons(running=False), None, panel.shown[-2:], cancels=runs, **quiet)
     panel.prompt.input(lambda: "", None, panel.answer, queue=False, **quiet)
@@ -79,7 +84,9 @@ def run(view: dict, prompt: str, max_new_tokens: int, temperature: float, seed: 
 
 
 @on_gpu
-def stream(model_name: str, plan_text: str, prompt: str, max_new_tokens: int, temperature: float, seed: int) -> Iterator:
+def stream(
+    model_name: str, plan_text: str, prompt: str, max_new_tokens: int, temperature: float, seed: int
+) -> Iterator:
     """`core.generation.generate_pair`, thinned out to what a page can show. Raises ValueError for bad input."""
     from core.generation import generate_pair
 

@@ -37,7 +37,8 @@ def build() -> SimpleNamespace:
     with gr.Row(elem_classes="charts"):
         figures = [chart(310, f"savings-chart-{index}", titled=True) for index in range(len(_CURVES) + 1)]
     return SimpleNamespace(
-        shape=shape, plan=plan, context=context, prompt=prompt, sizes=[batch, context, prompt, dtype, execution], outputs=[error, cards, *figures]
+        shape=shape, plan=plan, context=context, prompt=prompt, sizes=[batch, context, prompt, dtype, execution],
+        outputs=[error, cards, *figures]
     )  # fmt: skip
 
 

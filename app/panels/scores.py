@@ -37,7 +37,9 @@ def wire(bar: gr.HTML, opened: gr.events.Dependency, panel: SimpleNamespace) -> 
     """Fill the filters when the page opens; draw on every change of a filter or of the plan."""
     quiet = {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "always_last"}
     filters = [bar, panel.models, panel.task]
-    opened.then(choices, None, [panel.models, panel.task, panel.problems], **quiet).then(draw, filters, panel.shown, **quiet)
+    opened.then(choices, None, [panel.models, panel.task, panel.problems], **quiet).then(
+        draw, filters, panel.shown, **quiet
+    )
     gr.on([panel.models.input, panel.task.input, bar.change], draw, filters, panel.shown, **quiet)
     for figure in (panel.tradeoff, panel.bars):
         figure.point(show_clicked, None, panel.details, **quiet)
@@ -93,7 +95,9 @@ def draw(view: dict, models: list[str], task: str | None) -> tuple:
 def csv_file(frame: pd.DataFrame) -> Path:
     """The selection as a CSV file; equal selections share one file."""
     content = frame.to_csv(index=False)
-    folder = Path(tempfile.gettempdir()) / "shared-attention-exports" / hashlib.sha256(content.encode()).hexdigest()[:16]
+    folder = (
+        Path(tempfile.gettempdir()) / "shared-attention-exports" / hashlib.sha256(content.encode()).hexdigest()[:16]
+    )
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "shared-attention-scores.csv"
     path.write_text(content, encoding="utf-8")

@@ -24,7 +24,9 @@ def build() -> SimpleNamespace:
     with gr.Row(elem_classes="split"):
         heatmap = chart(580, "similarity-heatmap")
         with gr.Column(elem_classes="beside"):
-            method = gr.Radio(list(METHODS), value=next(iter(METHODS)), label=text.METHOD_LABEL, elem_id="similarity-method")
+            method = gr.Radio(
+                list(METHODS), value=next(iter(METHODS)), label=text.METHOD_LABEL, elem_id="similarity-method"
+            )
             about = gr.HTML(html.note(next(iter(METHODS.values()))))
             source = gr.Textbox(
                 text.SIMILARITY_TEXT, label=text.SIMILARITY_TEXT_LABEL, lines=8, max_lines=8, elem_id="similarity-text"
@@ -57,10 +59,14 @@ def wire(bar: gr.HTML, panel: SimpleNamespace) -> None:
         [bar.change, panel.method.change, panel.compute.click], draw, draw_inputs, [panel.heatmap, panel.about, panel.error],
         **heavy,
     )  # fmt: skip
-    bar.change(choose_pair, [bar, panel.head], pair, queue=False, **quiet).then(draw_maps, map_inputs, panel.maps, **heavy)
+    bar.change(choose_pair, [bar, panel.head], pair, queue=False, **quiet).then(
+        draw_maps, map_inputs, panel.maps, **heavy
+    )
     panel.compute.click(draw_maps, map_inputs, panel.maps, **heavy)
     gr.on([control.input for control in pair], draw_maps, map_inputs, panel.maps, **heavy)
-    panel.heatmap.point(choose_cell, None, pair[:2], queue=False, **quiet).then(draw_maps, map_inputs, panel.maps, **heavy)
+    panel.heatmap.point(choose_cell, None, pair[:2], queue=False, **quiet).then(
+        draw_maps, map_inputs, panel.maps, **heavy
+    )
 
 
 def token_ids(model: LoadedModel, source: str, limit: int) -> tuple[int, ...]:
