@@ -45,7 +45,8 @@ def _template(ink: str, grid: str, card: str) -> go.layout.Template:
             "yaxis": axis,
             "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "traceorder": "normal"},
             "hoverlabel": {
-                "bgcolor": card, "bordercolor": grid, "align": "left", "font": {"size": 15, "color": ink, "family": FONT}
+                "bgcolor": card, "bordercolor": grid, "align": "left",
+                "font": {"size": 15, "color": ink, "family": FONT},
             },
             "margin": {"l": 12, "r": 12, "t": 12, "b": 12},
             "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": grid, "activecolor": ink},
@@ -210,7 +211,7 @@ _KINDS = {
 
 
 def tradeoff(frame: pd.DataFrame, plan: str) -> go.Figure:
-    """Score against cache saved, one point per model and plan. frame: rows of one task and metric, see app.panels.scores.
+    """Score against cache saved, one point per model and plan. frame: rows of one task and metric.
 
     The dense score is drawn as a reference line with its standard error; `plan` gets a ring.
     """
@@ -294,7 +295,7 @@ def _reference(value: float, stderr: float) -> list[dict]:
 
 
 def score_bars(frame: pd.DataFrame, plan: str) -> go.Figure:
-    """One bar per model and plan, from the gentlest plan to the most brutal, with standard errors; `plan` stands out."""
+    """One bar per model and plan, from the gentlest plan to the most brutal, with standard errors."""
     if frame.empty:
         return message("No scores for this selection.")
     bars = go.Bar(

@@ -8,7 +8,7 @@ try:
 except ImportError:
 
     def on_gpu(function):
-        """The function as it is. (Under ZeroGPU: runs in a forked process, so arguments must be small and picklable.)"""
+        """The function as it is. (Under ZeroGPU: run in a forked process, so arguments must be picklable.)"""
         return function
 
 

@@ -70,7 +70,7 @@ _models = LRUCache(settings.MODELS_IN_MEMORY)
 
 
 def get_model(name: str) -> LoadedModel:
-    """The model of this name (bundled, hub id or local folder), loaded if need be. Raises ValueError if it cannot be."""
+    """The model of this name (bundled, hub id or local folder), loaded if need be. Raises ValueError if it cannot."""
     name = (name or "").strip() or settings.DEFAULT_MODEL
     return _models.get(name, lambda: _load(name))
 

@@ -39,7 +39,7 @@ STRIP_KEY = (("dense", "computes"), ("leader", "leader"), ("shared", "reuses"))
 GENERATE_LEAD = (
     "The same model continues the same text twice, one token (a word or a piece of one) at a time: on the left every "
     "layer computes its own attention weights (<b class='dense'>dense</b>), on the right the followers of the plan "
-    "reuse their leader's (<b class='shared'>shared</b>). Nothing else differs, unless the model was tuned with the plan."
+    "reuse their leader's (<b class='shared'>shared</b>). Nothing else differs, unless the model was tuned."
 )
 GENERATE_FACTS = {
     "tokens_per_second": ("tokens per second", "How many tokens the model writes per second (median)."),
@@ -108,22 +108,22 @@ PAIR_IN_PLAN = (
     "reuses the left map instead."
 )
 PAIR_NOT_IN_PLAN = (
-    "Left: layer {leader} ({head}). Right: layer {follower}. Under the plan layer {follower} does not reuse the weights "
-    "of layer {leader}."
+    "Left: layer {leader} ({head}). Right: layer {follower}. Under the plan layer {follower} does not reuse the "
+    "weights of layer {leader}."
 )
 MAP_LEFT_TITLE = "Layer {} (leader)"
 MAP_RIGHT_TITLE = "Layer {}, its own weights"
 MAPS_LEAD = (
-    "Rows are the words that look, columns the words that are looked at: a bright cell in row <i>r</i>, column <i>c</i> "
-    "means that word <i>r</i> takes much from word <i>c</i>. If the follower reuses the leader's weights, the left map "
+    "Rows are the words that look, columns the words that are looked at: a bright cell in row <i>r</i>, column "
+    "<i>c</i> means that word <i>r</i> takes much from word <i>c</i>. If the follower reuses the leader's weights, the left map "
     "takes the place of the right one. The first token, which collects weight in nearly every layer, may outshine the "
     "scale; values are in the hover."
 )
 
 SAVINGS_LEAD = (
     "What the plan saves in principle, from the model's dimensions alone: these are exact counts from formulas, not "
-    "timings. A prompt is read in one go, usually by a fused kernel that stores no weights, so followers save less there "
-    "than while text is written token by token."
+    "timings. A prompt is read in one go, usually by a fused kernel that stores no weights, so followers save less "
+    "there than while text is written token by token."
 )
 QUANTITIES = {
     "KV cache": (

@@ -82,7 +82,7 @@ def _array(sent) -> np.ndarray:
     return values.reshape([int(size) for size in sent["shape"].split(",")]) if "shape" in sent else values
 
 
-# --- plans and units ---------------------------------------------------------------------------------------------------
+# --- plans and units -------------------------------------------------------------------------------------------------
 
 
 def test_paper_spans_are_themselves_at_the_papers_depth():
@@ -126,7 +126,7 @@ def test_savings_have_a_sign():
     assert [units.saved(15.44), units.saved(0.0)] == ["−15.4%", "±0%"]
 
 
-# --- charts ------------------------------------------------------------------------------------------------------------
+# --- charts ----------------------------------------------------------------------------------------------------------
 
 
 def test_similarity_heatmap_shows_the_values_and_outlines_every_span():
@@ -166,7 +166,7 @@ def test_charts_travel_without_a_template_and_say_what_they_show():
     assert sent["layout"]["meta"]["description"] == "Nothing here."
 
 
-# --- words -------------------------------------------------------------------------------------------------------------
+# --- words -----------------------------------------------------------------------------------------------------------
 
 
 def _progress(dense: str, shared: str, difference: int | None, finished: bool = True):
@@ -211,7 +211,7 @@ def test_every_quantity_of_the_formulas_has_words():
     assert set(text.QUANTITIES) == set(QUANTITIES)
 
 
-# --- registry ----------------------------------------------------------------------------------------------------------
+# --- registry --------------------------------------------------------------------------------------------------------
 
 
 def test_cache_makes_an_item_once_for_many_threads_and_drops_the_oldest():
@@ -261,7 +261,7 @@ def test_computations_take_turns():
     assert len(overlaps) == 60 and set(overlaps) == {1}
 
 
-# --- model and plan ----------------------------------------------------------------------------------------------------
+# --- model and plan --------------------------------------------------------------------------------------------------
 
 NAMES = ("view", "model_error", "plan_error", "summary", "preset", "leader", "last", "plan")
 
@@ -310,7 +310,7 @@ def test_a_model_that_does_not_exist_is_explained_and_nothing_else_changes(view)
     assert 'class="error"' in outputs[1] and outputs[0] == model._UNCHANGED
 
 
-# --- similarity --------------------------------------------------------------------------------------------------------
+# --- similarity ------------------------------------------------------------------------------------------------------
 
 
 def test_similarity_is_that_of_the_core(view, folder):
@@ -345,7 +345,7 @@ def test_a_clicked_cell_names_the_earlier_layer_leader():
     assert similarity.choose_cell(SimpleNamespace(x=2, y=5)) == (2, 5)
 
 
-# --- savings -----------------------------------------------------------------------------------------------------------
+# --- savings ---------------------------------------------------------------------------------------------------------
 
 SIZES = (4, 128, 64, "bfloat16", "recompute")
 
@@ -369,7 +369,7 @@ def test_the_plan_follows_to_another_depth(view):
     assert savings.follow_view(view, "loaded", *SIZES)[0]["value"] == "2-4"
 
 
-# --- generate ----------------------------------------------------------------------------------------------------------
+# --- generate --------------------------------------------------------------------------------------------------------
 
 
 def test_both_texts_grow_and_the_buttons_change(view):
@@ -419,7 +419,7 @@ def test_examples_come_from_the_skills_with_their_answer(kind):
     assert any(prompt == example.prompt and example.answer.strip() in answer for example in generate.examples_of(kind))
 
 
-# --- scores ------------------------------------------------------------------------------------------------------------
+# --- scores ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -471,7 +471,7 @@ def test_a_click_on_a_point_tells_how_it_was_measured(results):
     assert "--plan 1-5 --tasks prose" in scores.show_clicked(event)
 
 
-# --- endpoints and command line ----------------------------------------------------------------------------------------
+# --- endpoints and command line --------------------------------------------------------------------------------------
 
 
 def test_savings_endpoint_counts_like_the_core():

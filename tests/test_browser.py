@@ -160,16 +160,16 @@ def test_both_modes_and_widths_have_readable_text_and_no_sideways_scrolling(open
 # WCAG contrast of every visible word against the nearest opaque ground, of our own HTML.
 _CONTRASTS = """() => {
   const rgb = css => css.match(/[0-9.]+/g).map(Number);
-  const light = ([r, g, b]) => [r, g, b].map(c => c / 255).map(c => c <= .03928 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4)
-    .reduce((sum, c, i) => sum + c * [.2126, .7152, .0722][i], 0);
+  const linear = c => c <= .03928 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4;
+  const light = ([r, g, b]) => [r, g, b].map(c => linear(c / 255)).reduce((sum, c, i) => sum + c * [.2126, .7152, .0722][i], 0);
   const over = ([r, g, b, a = 1], ground) => [r, g, b].map((c, i) => c * a + ground[i] * (1 - a));
   const ground = element => {
     if (!element) return [255, 255, 255];
     const colour = rgb(getComputedStyle(element).backgroundColor);
     return colour[3] === undefined ? colour : over(colour, ground(element.parentElement));
   };
-  const own = 'h1, h2, h3, .lead, .lead b, .tagline, .note, .sentence, .badge, .chip, .hint, .big, .pair span, .pair b, '
-    + '.pane .text span, .pane mark, .facts span, .facts b, .warning, dt, dd, .bar a, th, td, .key span, .verdict';
+  const own = 'h1, h2, h3, .lead, .lead b, .tagline, .note, .sentence, .badge, .chip, .hint, .big, .pair span, '
+    + '.pair b, .pane .text span, .pane mark, .facts span, .facts b, .warning, dt, dd, .bar a, th, td, .key span, .verdict';
   return [...document.querySelectorAll(own)].filter(e => e.innerText?.trim() && e.offsetParent).map(e => {
     const behind = ground(e), a = light(over(rgb(getComputedStyle(e).color), behind)), b = light(behind);
     return [(Math.max(a, b) + .05) / (Math.min(a, b) + .05), e.className + ' ' + e.innerText.slice(0, 30)];
@@ -349,7 +349,7 @@ def test_everything_can_be_reached_by_keyboard_and_has_a_name(open_page):
     assert page.evaluate("document.activeElement !== document.body")
 
 
-# --- endpoints ---------------------------------------------------------------------------------------------------------
+# --- endpoints -------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

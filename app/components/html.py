@@ -29,7 +29,8 @@ def plan_summary(plan: SharingPlan, remark: str = "") -> str:
     key = "".join(f'<span><i class="{kind}"></i>{word}</span>' for kind, word in text.STRIP_KEY)
     words = escape(plan.describe())
     return (
-        f'<div class="strip" role="img" aria-label="{words}">{cells}</div><div class="key" aria-hidden="true">{key}</div>'
+        f'<div class="strip" role="img" aria-label="{words}">{cells}</div>'
+        f'<div class="key" aria-hidden="true">{key}</div>'
         f'<p class="sentence">{words}</p>{note(remark)}'
     )
 
@@ -204,7 +205,7 @@ def hero() -> str:
 def _diagram() -> str:
     """Four layers on top of each other: the first computes the weights, the arrows carry them to the next three."""
     rows = "".join(
-        f'<g transform="translate(0 {126 - 42 * row})"><rect class="{"leader" if row == 0 else "follower"}" width="196" '
+        f'<g transform="translate(0 {126 - 42 * row})"><rect class="{"follower" if row else "leader"}" width="196" '
         f'height="32" rx="8"/><text x="98" y="21">{words}</text></g>'
         for row, words in enumerate(text.DIAGRAM_ROWS)
     )

@@ -1,4 +1,4 @@
-"""Scores: what sharing costs, measured through lm-eval; one selection that both charts, the table and the file share."""
+"""Scores: what sharing costs, measured through lm-eval; one selection for both charts, the table and the file."""
 
 import hashlib
 import tempfile
@@ -78,7 +78,7 @@ def choices() -> tuple:
 
 
 def draw(view: dict, models: list[str], task: str | None) -> tuple:
-    """What the task is, both charts, the table, the CSV file and the measurement behind the page's plan (or behind the first point)."""
+    """What the task is, both charts, the table, the CSV file, and how the page's plan (or the first) was measured."""
     chosen = select(all_scores()[0], models, task)
     here = chosen[(chosen.plan == view["plan"]) & (chosen.model == view["model"])]
     described = here if len(here) else chosen[chosen.followers > 0]

@@ -56,7 +56,8 @@ def wire(bar: gr.HTML, panel: SimpleNamespace) -> None:
     pair = [panel.leader, panel.follower, panel.head]
     map_inputs = [bar, panel.source, *pair]
     gr.on(
-        [bar.change, panel.method.change, panel.compute.click], draw, draw_inputs, [panel.heatmap, panel.about, panel.error],
+        [bar.change, panel.method.change, panel.compute.click],
+        draw, draw_inputs, [panel.heatmap, panel.about, panel.error],
         **heavy,
     )  # fmt: skip
     bar.change(choose_pair, [bar, panel.head], pair, queue=False, **quiet).then(
