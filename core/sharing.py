@@ -83,6 +83,7 @@ class AttentionCall:
 
     def __init__(self, implementation: str, execution: str):
         self.implementation, self.execution = implementation, execution
+        self.additive_mask = None  # (what it was made for, the mask that is added to the scores)
         self.weights: dict[int, torch.Tensor] = {}  # reuse: [batch, heads, queries, keys]
         self.inputs: dict[int, tuple] = {}  # recompute: (query, key, mask, keyword arguments of the attention function)
 
@@ -91,7 +92,7 @@ class AttentionCall:
         if not self._reuses(module, query, key, kwargs.get("dropout", 0.0)):
             self.inputs[module.layer_idx] = (query, key, mask, kwargs)
             return self._fused(module, query, key, value, mask, kwargs)
-        mask = _additive_mask(mask, query, key, self.implementation, kwargs.get("sliding_window"))
+        mask = self._mask(mask, query, key, kwargs.get("sliding_window"))
         if query.shape[2] > 1 or module.config.model_type not in PLAIN_SOFTMAX:
             output, weights = eager_attention(module)(module, query, key, value, mask, **kwargs)
         else:
@@ -117,6 +118,14 @@ class AttentionCall:
             query, key = query[:, module.head_map], key.repeat_interleave(groups, 1)[:, module.head_map]
             value = value.repeat_interleave(groups, 1)
         return self._fused(module, query, key, value, mask, kwargs)
+
+    def _mask(self, mask, query, key, sliding_window: int | None):
+        """`_additive_mask`, made once for consecutive leaders with the same mask and lengths."""
+        made_for = (id(mask), key.shape[2], sliding_window)
+        if self.additive_mask is None or self.additive_mask[0] != made_for:
+            made = _additive_mask(mask, query, key, self.implementation, sliding_window)
+            self.additive_mask = (made_for, made)
+        return self.additive_mask[1]
 
     def _fused(self, module, query, key, value, mask, kwargs):
         function = ALL_ATTENTION_FUNCTIONS.get_interface(self.implementation, eager_attention(module))

@@ -1,5 +1,7 @@
 """How alike the attention of two layers is: cosine similarity of their attention weights on a text."""
 
+from weakref import WeakKeyDictionary
+
 import numpy as np
 import torch
 
@@ -24,7 +26,7 @@ def attention_weights(model, input_ids, layers=None) -> dict[int, torch.Tensor]:
     plan = plan_of(model)
     layers = range(plan.num_layers) if layers is None else layers
     leaders = {layer: plan.leader_of(layer) for layer in layers}
-    decoder = decoder_of(recording_view(model))
+    decoder = decoder_of(_recording_view(model))
     call = AttentionCall(decoder.config._attn_implementation, "reuse")
     decoder(input_ids=_as_ids(input_ids).to(model.device), use_cache=False, shared_attention=call)
     return {layer: call.weights[leader] for layer, leader in leaders.items()}
@@ -39,8 +41,7 @@ def attention_similarity(model, input_ids, method: str = "head_mean", skip_first
     skip_first: leave out the first token, as a query (it can only see itself) and as a key: most heads rest on it
         (the attention sink), which alone makes any two layers look alike.
 
-    Each map is compared as one long vector of its lower triangle, so a query counts by the length of its weight
-    vector. Raises ValueError for an unknown method and for texts that are too short.
+    Each map is compared as one long vector, so a query counts by the length of its weight vector. Raises ValueError for an unknown method and for texts that are too short.
     """
     if method not in METHODS:
         raise ValueError(f"There is no method {method!r}: choose one of {', '.join(METHODS)}.")
@@ -48,11 +49,21 @@ def attention_similarity(model, input_ids, method: str = "head_mean", skip_first
     if ids.shape[1] < (needed := 3 if skip_first else 2):
         raise ValueError(f"The text has {ids.shape[1]} tokens: similarity needs at least {needed}.")
     weights = attention_weights(model, ids)
-    features = torch.stack([_features(weights.pop(layer), method, skip_first) for layer in sorted(weights)], dim=1)
-    features = torch.nn.functional.normalize(features, dim=-1)  # [batch, layers, maps, entries]
-    compare = _best_head if method == "best_head" else _head_by_head
-    similarity = compare(features).mean(0)
+    maps = torch.stack([_maps(weights.pop(layer), method, skip_first) for layer in sorted(weights)], dim=1)
+    products = _best_head(maps) if method == "best_head" else _head_by_head(maps)
+    similarity = products.mean(0)
     return ((similarity + similarity.mT) / 2).cpu().numpy()  # the last bits depend on the order of a product
+
+
+def _recording_view(model):
+    """The recording view of a model, made once as long as the model keeps its parameters where they are."""
+    where = tuple(parameter.data_ptr() for parameter in model.parameters())
+    if model not in _views or _views[model][0] != where:
+        _views[model] = (where, recording_view(model))
+    return _views[model][1]
+
+
+_views: WeakKeyDictionary = WeakKeyDictionary()
 
 
 def _as_ids(input_ids) -> torch.Tensor:
@@ -60,22 +71,27 @@ def _as_ids(input_ids) -> torch.Tensor:
     return ids[None] if ids.ndim == 1 else ids
 
 
-def _features(weights: torch.Tensor, method: str, skip_first: bool) -> torch.Tensor:
-    """[batch, heads, tokens, tokens] → the lower triangles [batch, maps, entries], float32."""
-    maps = weights.mean(1, keepdim=True) if method == "head_mean" else weights
-    maps = maps[..., skip_first:, skip_first:].float()
-    rows, columns = torch.tril_indices(*maps.shape[-2:], device=maps.device)
-    return maps.flatten(2).index_select(2, rows * maps.shape[-1] + columns)
+def _maps(weights: torch.Tensor, method: str, skip_first: bool) -> torch.Tensor:
+    """[batch, heads, tokens, tokens] → the maps to compare, as vectors [batch, maps, tokens²] in float32."""
+    maps = weights.float()
+    if skip_first:
+        maps[..., 0] = 0  # the first query has weight on the first key only, so its row goes with it
+    return (maps.mean(1, keepdim=True) if method == "head_mean" else maps).flatten(2)
 
 
-def _head_by_head(features: torch.Tensor) -> torch.Tensor:
-    by_head = features.transpose(1, 2)  # [batch, maps, layers, entries]
-    return (by_head @ by_head.mT).mean(1)
+def _head_by_head(maps: torch.Tensor) -> torch.Tensor:
+    return _cosines(maps.transpose(1, 2)).mean(1)  # [batch, heads, layers, layers] → mean over heads
 
 
-def _best_head(features: torch.Tensor) -> torch.Tensor:
-    batch, layers, heads, entries = features.shape
-    flat = features.reshape(batch, layers * heads, entries)
-    cosines = (flat @ flat.mT).view(batch, layers, heads, layers, heads)  # [batch, leader, its head, follower, its head]
+def _best_head(maps: torch.Tensor) -> torch.Tensor:
+    batch, layers, heads, _ = maps.shape
+    cosines = _cosines(maps.flatten(1, 2)).view(batch, layers, heads, layers, heads)  # leader, its head, follower, its head
     best = cosines.amax(2).mean(-1).triu(1)
     return best + best.mT + torch.eye(layers, device=best.device)
+
+
+def _cosines(vectors: torch.Tensor) -> torch.Tensor:
+    """[…, n, entries] → cosine similarity of every two of the n vectors, […, n, n]."""
+    products = vectors @ vectors.mT
+    lengths = products.diagonal(dim1=-2, dim2=-1).sqrt()
+    return products / (lengths[..., :, None] * lengths[..., None, :]).clamp_min(torch.finfo(products.dtype).tiny)

@@ -220,7 +220,7 @@ class Run:
             return True
         model = self.model.eval().to(torch.bfloat16)
         model.config.dtype = torch.bfloat16
-        model.generation_config.update(do_sample=False, max_new_tokens=100)
+        model.generation_config.update(do_sample=False)
         model.save_pretrained(folder, max_shard_size="9MB")
         self.tokenizer.save_pretrained(folder)
         scores = prose_scores(model, self.data["prose_validation"], self.tokenizer) | skill_scores(model, self.tokenizer)
