@@ -2,10 +2,14 @@
 
 import hashlib
 import re
+import socket
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlparse
+from urllib.request import getproxies
 
 import torch
+from huggingface_hub.constants import ENDPOINT
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.models.auto.modeling_auto import (
@@ -50,11 +54,12 @@ def load_model(name_or_path: str | Path | None = None, dtype=None, device=None):
     source = _source(str(name_or_path or "demo").strip())
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     dtype = _dtype(dtype, device)
-    config = _explained(source, "", AutoConfig.from_pretrained, source)
+    fetch = {"local_files_only": not (Path(source).is_dir() or _hub_is_reachable())}
+    config = _explained(source, "", AutoConfig.from_pretrained, source, **fetch)
     plan = _check_config(source, config)
-    tokenizer = _explained(source, "the tokenizer of ", AutoTokenizer.from_pretrained, source)
+    tokenizer = _explained(source, "the tokenizer of ", AutoTokenizer.from_pretrained, source, **fetch)
     with _quiet():
-        model = _explained(source, "the weights of ", AutoModelForCausalLM.from_pretrained, source, dtype=dtype)
+        model = _explained(source, "the weights of ", AutoModelForCausalLM.from_pretrained, source, dtype=dtype, **fetch)
         model = model.to(device).eval()
     if plan.spans:
         head_map = getattr(config, "sharing_head_map", None) or {}
@@ -85,6 +90,18 @@ def _source(name: str) -> str:
             f"There is no folder {name!r}, and it is no hub id such as Qwen/Qwen3-0.6B. Bundled: {', '.join(BUNDLED)}."
         )
     return name
+
+
+def _hub_is_reachable() -> bool:
+    """Whether the hub answers at all; the hub's own client would retry for half a minute before it says no."""
+    hub = urlparse(ENDPOINT)
+    if getproxies():
+        return True  # only the client knows how to go through a proxy
+    try:
+        socket.create_connection((hub.hostname, hub.port or 443), timeout=5).close()
+    except OSError:
+        return False
+    return True
 
 
 def _dtype(dtype, device: torch.device):
