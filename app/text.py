@@ -115,8 +115,8 @@ MAP_LEFT_TITLE = "Layer {} (leader)"
 MAP_RIGHT_TITLE = "Layer {}, its own weights"
 MAPS_LEAD = (
     "Rows are the words that look, columns the words that are looked at: a bright cell in row <i>r</i>, column "
-    "<i>c</i> means that word <i>r</i> takes much from word <i>c</i>. If the follower reuses the leader's weights, the left map "
-    "takes the place of the right one. The first token, which collects weight in nearly every layer, may outshine the "
+    "<i>c</i> means that word <i>r</i> takes much from word <i>c</i>. If the follower reuses the leader's weights, the "
+    "left map takes the place of the right one. The first token, which collects weight in nearly every layer, may outshine the "
     "scale; values are in the hover."
 )
 

@@ -1,5 +1,7 @@
 """The look of gradio's own components: colours come from the variables in assets/style.css, so both modes agree."""
 
+import re
+
 import gradio as gr
 
 _ACCENT = gr.themes.Color(
@@ -58,11 +60,14 @@ _ONE_VALUE = {
 _DARK = {f"{name}_dark": value for name, value in _SAME_IN_BOTH_MODES.items()}
 
 # Served from the gradio package. Its semibold files lack most letters, so bold is 700.
+_FONT = gr.themes.LocalFont("IBM Plex Sans", weights=(400, 700))
+FONT_URLS: list[str] = re.findall(r"url\('([^']+)'\)", _FONT.stylesheet()["css"])
+
 THEME = gr.themes.Base(
     primary_hue=_ACCENT,
     neutral_hue="slate",
     text_size="lg",
     radius_size="md",
-    font=[gr.themes.LocalFont("IBM Plex Sans", weights=(400, 700)), "Segoe UI", "system-ui", "sans-serif"],
+    font=[_FONT, "Segoe UI", "system-ui", "sans-serif"],
     font_mono=[gr.themes.LocalFont("IBM Plex Mono", weights=(400, 700)), "ui-monospace", "monospace"],
 ).set(**_SAME_IN_BOTH_MODES, **_DARK, **_ONE_VALUE)

@@ -161,7 +161,8 @@ def test_both_modes_and_widths_have_readable_text_and_no_sideways_scrolling(open
 _CONTRASTS = """() => {
   const rgb = css => css.match(/[0-9.]+/g).map(Number);
   const linear = c => c <= .03928 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4;
-  const light = ([r, g, b]) => [r, g, b].map(c => linear(c / 255)).reduce((sum, c, i) => sum + c * [.2126, .7152, .0722][i], 0);
+  const parts = [.2126, .7152, .0722];
+  const light = colour => parts.reduce((sum, part, i) => sum + part * linear(colour[i] / 255), 0);
   const over = ([r, g, b, a = 1], ground) => [r, g, b].map((c, i) => c * a + ground[i] * (1 - a));
   const ground = element => {
     if (!element) return [255, 255, 255];
@@ -169,7 +170,8 @@ _CONTRASTS = """() => {
     return colour[3] === undefined ? colour : over(colour, ground(element.parentElement));
   };
   const own = 'h1, h2, h3, .lead, .lead b, .tagline, .note, .sentence, .badge, .chip, .hint, .big, .pair span, '
-    + '.pair b, .pane .text span, .pane mark, .facts span, .facts b, .warning, dt, dd, .bar a, th, td, .key span, .verdict';
+    + '.pair b, .pane .text span, .pane mark, .facts span, .facts b, .warning, dt, dd, .bar a, th, td, '
+    + '.key span, .verdict';
   return [...document.querySelectorAll(own)].filter(e => e.innerText?.trim() && e.offsetParent).map(e => {
     const behind = ground(e), a = light(over(rgb(getComputedStyle(e).color), behind)), b = light(behind);
     return [(Math.max(a, b) + .05) / (Math.min(a, b) + .05), e.className + ' ' + e.innerText.slice(0, 30)];

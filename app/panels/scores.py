@@ -56,14 +56,14 @@ def all_scores() -> tuple[pd.DataFrame, list[str]]:
 
 
 def select(frame: pd.DataFrame, models: list[str] | None, task: str | None) -> pd.DataFrame:
-    """The one selection point: rows of these models and of one `task · metric`; no model means all."""
+    """The one selection point: rows of these models and of one `task · metric` (· settings); no model means all."""
     chosen = frame[frame.model.isin(models)] if models else frame
     chosen = chosen[_task_names(chosen) == task] if task else chosen
     return chosen.sort_values(["saved_percent", "model", "plan"]).reset_index(drop=True)
 
 
 def _task_names(frame: pd.DataFrame) -> pd.Series:
-    return frame.task + " · " + frame.metric
+    return frame.task + " · " + frame.metric + frame.settings.map(lambda settings: settings and f" · {settings}")
 
 
 def choices() -> tuple:
