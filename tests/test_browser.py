@@ -87,6 +87,7 @@ def open_page(browser, address):
         contexts.append(context)
         context.set_default_timeout(PATIENCE_MS)
         page = context.new_page()
+        page.add_init_script(_SUM_OF_LAYOUT_SHIFTS)
         page.on("request", watch)
         page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: faults.append(str(error)))
@@ -146,7 +147,7 @@ def test_first_sight_is_full_of_real_results(open_page):
 
 @pytest.mark.parametrize("mode", ["light", "dark"])
 @pytest.mark.parametrize("width", [1440, 390])
-def test_both_modes_and_widths_have_readable_text_and_no_sideways_scrolling(open_page, mode, width):
+def test_both_modes_and_widths_are_readable_and_calm(open_page, mode, width):
     page = open_page(color_scheme=mode, viewport={"width": width, "height": 844})
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     ratios = page.evaluate(_CONTRASTS)
@@ -155,7 +156,14 @@ def test_both_modes_and_widths_have_readable_text_and_no_sideways_scrolling(open
         "[...document.querySelectorAll('.chart text')].map(t => parseFloat(getComputedStyle(t).fontSize))"
     )
     assert min(font_sizes) >= 14
+    assert page.evaluate("layoutShifts") < 0.1  # what the Web Vitals call good
 
+
+_SUM_OF_LAYOUT_SHIFTS = """
+window.layoutShifts = 0;
+new PerformanceObserver(list => { for (const shift of list.getEntries()) layoutShifts += shift.value; })
+  .observe({type: 'layout-shift', buffered: true});
+"""
 
 # WCAG contrast of every visible word against the nearest opaque ground, of our own HTML.
 _CONTRASTS = """() => {
@@ -257,6 +265,7 @@ def test_generation_streams_in_both_panes_and_stop_ends_it(open_page):
         page.wait_for_function(f"{length} > {more}")
     page.click("#generate-stop")
     page.wait_for_selector("#generate-go:not([disabled])")
+    page.wait_for_timeout(500)  # an update may be under way
     stopped_at = page.evaluate(length)
     page.wait_for_timeout(1000)
     assert page.evaluate(length) == stopped_at

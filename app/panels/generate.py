@@ -27,7 +27,7 @@ def build() -> SimpleNamespace:
     with gr.Row(elem_classes="prompt-row"):
         prompt = gr.Textbox(text.PROMPTS[0], label=text.PROMPT_LABEL, lines=3, max_lines=6, scale=5, elem_id="prompt")
         with gr.Column(scale=1, min_width=160):
-            go = gr.Button(text.GENERATE_BUTTON, variant="primary", elem_id="generate-go")
+            go = gr.Button(text.GENERATE_BUTTON, variant="primary", interactive=False, elem_id="generate-go")
             stop = gr.Button(text.STOP_BUTTON, variant="stop", interactive=False, elem_id="generate-stop")
     error = gr.HTML(elem_id="generate-error")
     with gr.Row(elem_classes="examples"):
