@@ -1,5 +1,6 @@
 # make run    set up .venv, then start the app at http://127.0.0.1:7860 and open the browser, if there is one
 # make test   the same set-up plus the test tools, then all tests and the linter
+# make screenshots   take the pictures of the README again (needs Chromium)
 # make clean  remove .venv
 #
 # Variables, for example `make run PYTHON=python3.12 APP_ARGS="--port 8000"`:
@@ -15,7 +16,7 @@ CPU_TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 PIP_INSTALL = $(VENV)/bin/python -m pip install --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 
-.PHONY: run test clean
+.PHONY: run test screenshots clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/run.stamp
@@ -24,6 +25,9 @@ run: $(VENV)/run.stamp
 test: $(VENV)/test.stamp
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
 	$(VENV)/bin/python -m ruff check .
+
+screenshots: $(VENV)/test.stamp
+	$(VENV)/bin/python -m tests.screenshots
 
 clean:
 	rm -rf $(VENV)

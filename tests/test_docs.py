@@ -1,0 +1,221 @@
+"""The documentation is under test: what it names exists, what it shows runs, and its figures are those of the project."""
+
+import contextlib
+import io
+import json
+import re
+import runpy
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import FAMILIES
+
+import app.__main__
+import core.__main__
+from app import settings, text
+from core.cost import ModelShape, known_shapes, parameter_count
+from core.models import BUNDLED
+from core.plan import SharingPlan
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SPACE_COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "core/tasks/README.md")
+
+
+def blocks(document: str, language: str) -> list[str]:
+    """The code blocks of one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", document, flags=re.MULTILINE | re.DOTALL)
+
+
+def commands(document: str) -> list[str]:
+    """Every line of the shell blocks, without comments and prompts, continued lines joined."""
+    lines = "".join(blocks(document, "sh") + blocks(document, "console")).replace("\\\n", "").splitlines()
+    lines = [re.sub(r" +", " ", line.partition("  #")[0]).removeprefix("$ ").strip() for line in lines]
+    return [line for line in lines if line]
+
+
+def section(title: str) -> str:
+    """One section of the README."""
+    return re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", README, flags=re.MULTILINE | re.DOTALL)[1]
+
+
+def read(document: str) -> str:
+    return (ROOT / document).read_text(encoding="utf-8")
+
+
+# The header of the Space
+
+
+def test_the_front_matter_is_that_of_a_space():
+    header = yaml.safe_load(README.split("---\n")[1])
+    pinned = dict(line.split(" ;")[0].split("==") for line in read("constraints.txt").splitlines() if "==" in line)
+    assert README.startswith("---\n") and header["sdk"] == "gradio"
+    assert header["sdk_version"] == pinned["gradio"]
+    assert (ROOT / header["app_file"]).is_file() and header["title"] == text.TITLE
+    assert isinstance(header["python_version"], str) and f"python:{header['python_version']}-" in read("Dockerfile")
+    assert header["license"] == "apache-2.0" and "Apache License" in read("LICENSE")[:200]
+    assert {header["colorFrom"], header["colorTo"]} <= SPACE_COLOURS
+    assert len(header["short_description"]) <= 60
+
+
+# Files
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_to_local_files_and_headings_resolve(document):
+    content = read(document)
+    for link in re.findall(r"\]\(([^)\s]+)\)", content):
+        path, _, heading = link.partition("#")
+        if "://" in link:
+            continue
+        target = (ROOT / document).parent / path if path else ROOT / document
+        assert target.exists(), link
+        headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE) if heading else []
+        assert not heading or heading in [title.lower().replace(" ", "-") for title in headings], link
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_files_named_in_the_text_exist(document):
+    for name in re.findall(r"`((?:core|app|tests|assets|results)/[\w./*-]+)`", read(document)):
+        assert list(ROOT.glob(name)), name
+
+
+def test_the_file_map_names_every_module_once():
+    rows = re.findall(r"^\| \[.*?\]\((.*?)\) \| .+ \|$", section("File map"), flags=re.MULTILINE)
+    assert len(rows) == len(set(rows))
+    modules = {path for package in ("core", "app") for path in (ROOT / package).rglob("*.py")}
+    modules |= set((ROOT / "core").glob("*.json"))
+    assert {ROOT / row for row in rows if row.endswith((".py", ".json"))} == modules
+
+
+def test_the_words_of_a_link_are_its_path():
+    for words, path in re.findall(r"^\| \[(.*?)\]\((.*?)\) \|", section("File map"), flags=re.MULTILINE):
+        assert path.startswith(words.replace("\\", "")), path
+
+
+def test_screenshots_are_shown_and_small():
+    pictures = set((ROOT / "assets" / "screenshots").iterdir())
+    assert {ROOT / link for link in re.findall(r"!\[[^\]]+\]\((.*?)\)", README)} == pictures
+    assert all(picture.stat().st_size < 400_000 for picture in pictures)
+
+
+# Commands
+
+
+@pytest.mark.parametrize("goal", ["run", "test"])
+def test_the_plain_commands_are_those_of_make(goal, tmp_path):
+    if not shutil.which("make"):
+        pytest.skip("There is no make.")
+    printed = subprocess.run(
+        ["make", "-n", goal, f"VENV={tmp_path}/.venv"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.replace(f"{tmp_path}/", "")
+    setup = [line for line in printed.splitlines() if line.startswith(("python3 -m venv", ".venv/bin/python -m"))]
+    setup = [line.partition("$(")[0].replace(" --disable-pip-version-check", "") for line in setup]
+    run, test = ("".join(block).splitlines() for block in blocks(README, "sh")[1:3])
+    assert [" ".join(line.split()) for line in setup] == (run if goal == "run" else run[:3] + test)
+    assert "CPU_TORCH_INDEX ?= https://download.pytorch.org/whl/cpu\n" in read("Makefile")
+    assert "--extra-index-url https://download.pytorch.org/whl/cpu" in " ".join(README.split())
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_targets_of_make_exist(document):
+    targets = set(re.findall(r"^([a-z]+):", read("Makefile"), flags=re.MULTILINE))
+    named = re.findall(r"(?:^|`)make ([a-z]+)\b", read(document), flags=re.MULTILINE)
+    assert set(named) <= targets
+
+
+@pytest.mark.parametrize(
+    "command",
+    [line for name in DOCUMENTS for line in commands(read(name)) if "python -m core" in line or "python -m app" in line],
+)
+def test_commands_are_understood(command):
+    arguments = shlex.split(command)
+    arguments = arguments[arguments.index("-m") + 1 :]
+    parser = core.__main__._parser(arguments[1]) if arguments[0] == "core" else app.__main__._parser()
+    options = parser.parse_args(arguments[1:])
+    for plan in getattr(options, "plan", []) if arguments[1] == "evaluate" else []:
+        SharingPlan.parse(plan, 24)
+
+
+def test_every_command_is_described():
+    described = re.findall(r"^\*\*([a-z-]+)\*\*", section("Command line"), flags=re.MULTILINE)
+    assert sorted(described) == sorted(core.__main__.COMMANDS)
+
+
+@pytest.mark.parametrize("block", blocks(README, "console"))
+def test_console_output_is_what_the_command_prints(block, capsys):
+    command, _, output = block.partition("\n")
+    core.__main__.main(shlex.split(command)[4:])
+    assert capsys.readouterr().out == output
+
+
+# Code
+
+
+def test_python_blocks_run_and_print_what_stands_below_them(tmp_path):
+    parts = re.split(r"^```(\w*)\n(.*?)^```$", section("As a library"), flags=re.MULTILINE | re.DOTALL)
+    code = list(zip(parts[1::3], parts[2::3]))
+    assert [language for language, _ in code] == ["python", "text"] * (len(code) // 2)
+    for (_, source), (_, output) in zip(code[::2], code[1::2]):
+        (tmp_path / "example.py").write_text(source, encoding="utf-8")
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            runpy.run_path(tmp_path / "example.py")
+        assert printed.getvalue() == output
+
+
+# Facts
+
+
+def test_the_tour_follows_the_page():
+    parts = re.findall(r"^\*\*(.+?)\.\*\*", section("Tour of the page"), flags=re.MULTILINE)
+    assert parts == [text.MODEL_HEADING, *text.SECTIONS.values()]
+
+
+def test_endpoints_are_those_of_the_app():
+    endpoints = set(re.findall(r'api_name="(\w+)"', read("app/api.py")))
+    assert endpoints and endpoints == set(re.findall(r"`/(\w+)`", section("Tour of the page")))
+
+
+def test_plans_are_told_in_the_papers_notation():
+    rows = re.findall(r"^\| `([\d,-]+)` \| (.+) \| (SA .+) \|$", section("Words"), flags=re.MULTILINE)
+    assert rows
+    for plan, words, paper in rows:
+        parsed = SharingPlan.parse(plan, 32)
+        assert parsed == SharingPlan.parse(paper, 32) and parsed.paper_notation == paper
+        assert parsed.describe().lower().startswith(words)
+
+
+def test_the_bundled_models_have_the_sizes_and_scores_that_are_told():
+    told = " ".join(section("Bundled models").split())
+    for folder in BUNDLED.values():
+        config = json.loads((folder / "config.json").read_text())
+        shape = ModelShape.from_config(config)
+        millions = parameter_count(shape, config.get("sharing_plan", "")).total / 1e6
+        assert f"{millions:.1f} M" in told
+        assert f"{shape.num_layers} layers, width {shape.hidden_size}, {shape.num_heads} query and" in told
+        assert f"{shape.num_kv_heads} key-value heads" in told
+        card = (folder / "README.md").read_text(encoding="utf-8")
+        scores = re.findall(r"^\| (?:prose, nats|[a-z_]+ \(exact).* \| (.+) \|$", card, flags=re.MULTILINE)
+        assert len(scores) == 5 and f"| {' | '.join(scores)} |" in told
+
+
+def test_families_are_those_under_test():
+    told = re.search(r"Checked: (.*?), and with them", " ".join(section("Limits").split()))[1]
+    assert {name.lower() for name in told.split(", ")} == {model_type for model_type, _ in FAMILIES.values()}
+
+
+def test_the_number_of_shapes_in_the_changelog():
+    assert f"shapes of {len(known_shapes())} well-known models" in read("CHANGELOG.md")
+
+
+def test_one_version_everywhere():
+    citation = yaml.safe_load(read("CITATION.cff"))
+    newest, date = re.search(r"^## \[(\d.+)\] - (.+)$", read("CHANGELOG.md"), re.MULTILINE).groups()
+    assert newest == citation["version"] == settings.VERSION and date == str(citation["date-released"])
+    assert f"version = {{{newest}}}" in README
+    assert "2407.12866" in section("How to cite") and text.CITATION_URL == citation["references"][0]["url"]
