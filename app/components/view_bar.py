@@ -16,7 +16,7 @@ _TEMPLATE = f"""
   <nav aria-label="Parts of the page">
     {"".join(f'<a href="#{name}">{escape(title)}</a>' for name, title in text.SECTIONS.items())}
   </nav>
-  <span class="chip" title="The model and the plan that this page shows"></span>
+  <span class="chip"></span>
   <button class="mode" type="button" aria-label="Switch between light and dark">◐</button>
 </div>
 """
@@ -26,7 +26,8 @@ const chip = element.querySelector('.chip');
 function show() {
   const view = props.value;
   if (!view || !view.model) return;
-  chip.textContent = view.model + ' · ' + (view.plan || 'dense');
+  chip.textContent = view.model.split('/').pop() + ' · ' + view.plan;
+  chip.title = view.model + ' with plan ' + view.plan;
   const url = new URL(window.location);
   url.searchParams.set('model', view.model);
   url.searchParams.set('plan', view.plan);
