@@ -1,0 +1,266 @@
+"""The damage of many sharing plans on one text, with the work of common prefixes done once.
+
+Two plans that agree up to a layer have the same hidden states up to there. Plans are sorted so that neighbours agree
+on as much as possible; each one starts at the hidden states where it parts from the plan before it. Every layer runs
+as the module of a `share_attention` view, with the masks and position embeddings that the model's own forward makes,
+so that the logits equal those of the view to the bit.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from core.calibration import Batch, Text
+from core.families import decoder_of
+from core.plan import SharingPlan
+from core.sharing import AttentionCall, share_attention
+
+BATCH_TOKENS = 2048
+
+
+class Role(NamedTuple):
+    """What one layer does: it follows `leader` (with its heads reading the leader heads `heads`), or computes."""
+
+    leader: int | None = None
+    leads: bool = False  # others reuse its weights
+    heads: tuple[int, ...] | None = None  # None: each head reads the leader's head of the same number
+
+    @property
+    def order(self) -> tuple:
+        """Sort key; layers that only compute come first, so that the dense plan is the first of all."""
+        return self.leader is not None, self.leads, self.leader or 0, self.heads or ()
+
+
+Roles = tuple[Role, ...]
+
+
+def roles_of(plan: SharingPlan, head_map: Mapping[int, Sequence[int]] | None = None) -> Roles:
+    """The role of each layer under a sharing plan."""
+    return _roles({layer: plan.leader_of(layer) for layer in plan.followers}, plan.num_layers, head_map or {})
+
+
+def pair_roles(leader: int, follower: int, num_layers: int) -> Roles:
+    """Layer `follower` alone reuses the weights of layer `leader`; the layers between them compute their own."""
+    return _roles({follower: leader}, num_layers, {})
+
+
+def _roles(leaders: dict[int, int], num_layers: int, head_map: Mapping[int, Sequence[int]]) -> Roles:
+    heads = {layer: tuple(heads) for layer, heads in head_map.items()}
+    leading = set(leaders.values())
+    return tuple(Role(leaders.get(layer), layer in leading, heads.get(layer)) for layer in range(num_layers))
+
+
+@dataclass(frozen=True)
+class Damage:
+    """The increase of the mean loss against the dense model on the same text, in nats per token.
+
+    `kl` is the mean Kullback-Leibler divergence KL(dense ‖ shared) of the next-token distributions, NaN if not asked
+    for. Standard errors are over the chunks of the text: they say how far the mean would move on other text of the
+    same kind; NaN for a single chunk.
+    """
+
+    mean: float
+    stderr: float
+    kl: float
+    kl_stderr: float
+    tokens: int
+
+    @classmethod
+    def over_chunks(cls, increase: np.ndarray, kl: np.ndarray, tokens: np.ndarray) -> "Damage":
+        """From the sums of each chunk, all [chunks]."""
+        return cls(*_mean(increase, tokens), *_mean(kl, tokens), int(tokens.sum()))
+
+
+def _mean(sums: np.ndarray, tokens: np.ndarray) -> tuple[float, float]:
+    """Mean per token, and its standard error as a ratio estimate over chunks (Cochran, Sampling Techniques, §2.11)."""
+    mean = float(sums.sum() / tokens.sum())
+    chunks = len(sums)
+    if chunks < 2:
+        return mean, float("nan")
+    residuals = ((sums - mean * tokens) ** 2).sum()
+    return mean, float(np.sqrt(chunks / (chunks - 1) * residuals) / tokens.sum())
+
+
+class PlanRunner:
+    """Runs a dense model under many plans on the same tokens; counts the layers that it runs.
+
+    model: a dense decoder; it stays as it is. execution: see `share_attention`.
+    Kept during a batch: the hidden states of one path through the layers, [layers, rows, tokens, width], and what one
+    plan's leaders leave for its followers. `layer_evaluations` and `naive_layer_evaluations` count, in layers run on
+    one batch, what was done and what running each plan from its first layer would have done.
+    """
+
+    def __init__(self, model, execution: str = "auto"):
+        self.model, self.execution = model, execution
+        self.frame = share_attention(model, "")
+        layers = decoder_of(self.frame).layers
+        self.num_layers = len(layers)
+        self.modules: dict[tuple[int, Role], nn.Module] = {(i, Role()): layer for i, layer in enumerate(layers)}
+        decoder_of(self.frame).layers = nn.ModuleList(_StandIn() for _ in layers)
+        self.layer_evaluations = self.naive_layer_evaluations = 0
+
+    @torch.inference_mode()
+    def logits(self, input_ids: torch.Tensor, plans: Iterable[Roles]) -> Iterator[tuple[Roles, torch.Tensor]]:
+        """The logits [rows, tokens, vocabulary] of each plan on `input_ids` [rows, tokens], in the order of `in_order`."""
+        stand_ins = decoder_of(self.frame).layers
+        self.frame(input_ids=input_ids, use_cache=False)
+        states = [stand_ins[0].hidden_states]
+        arguments = [stand_in.arguments for stand_in in stand_ins]
+        call = AttentionCall(decoder_of(self.frame).config._attn_implementation, self.execution)
+        plans, previous = in_order(plans), ()
+        for roles in reversed(plans):  # long spans first: their views hold the modules of the short ones too
+            self._make_modules(roles)
+        for roles in plans:
+            shared = _common_prefix(previous, roles)
+            del states[shared + 1 :]
+            _forget(call, shared)
+            for layer in range(shared, self.num_layers):
+                states.append(self._run(layer, roles[layer], states[-1], arguments[layer], call))
+            self.naive_layer_evaluations += self.num_layers
+            stand_ins[-1].output = states[-1]
+            yield roles, self.frame(input_ids=input_ids, use_cache=False).logits
+            stand_ins[-1].output = None
+            previous = roles
+
+    def _run(self, layer: int, role: Role, hidden_states, arguments: dict, call: AttentionCall):
+        self.layer_evaluations += 1
+        extra = {} if role == Role() else {"shared_attention": call}
+        return self.modules[layer, role](hidden_states, **arguments, **extra)
+
+    def _make_modules(self, roles: Roles) -> None:
+        if all((layer, role) in self.modules for layer, role in enumerate(roles)):
+            return
+        last = {role.leader: layer for layer, role in enumerate(roles) if role.leader is not None}
+        plan = SharingPlan(tuple(last.items()), self.num_layers)
+        heads = {layer: role.heads for layer, role in enumerate(roles) if role.heads is not None}
+        layers = decoder_of(share_attention(self.model, plan, heads, self.execution)).layers
+        for layer, role in enumerate(roles_of(plan, heads)):
+            self.modules.setdefault((layer, role), layers[layer])
+
+
+class _StandIn(nn.Module):
+    """Takes a layer's place in the model's own forward: keeps what the layer would get, gives back `output`."""
+
+    output = None
+
+    def forward(self, hidden_states, **arguments):
+        self.hidden_states, self.arguments = hidden_states, arguments
+        return hidden_states if self.output is None else self.output
+
+
+def in_order(plans: Iterable[Roles]) -> list[Roles]:
+    """The plans, each once, sorted so that neighbours have long common prefixes."""
+    return sorted(set(plans), key=lambda roles: [role.order for role in roles])
+
+
+def _common_prefix(first: Roles, second: Roles) -> int:
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, second)))
+
+
+def _forget(call: AttentionCall, layer: int) -> None:
+    """Drop what leaders from `layer` on left in the call."""
+    for left in (call.weights, call.inputs):
+        for leader in [leader for leader in left if leader >= layer]:
+            del left[leader]
+
+
+class Scorer:
+    """Sums the loss, and KL(dense ‖ shared), of each row of a batch, in nats; logits are taken in float32.
+
+    Source of the KL: Σ p·(log p − log q), p of the dense model; `dense` is None where it is not asked for.
+    """
+
+    def __init__(self, batch: Batch, dense: torch.Tensor | None = None):
+        self.batch, self.p = batch, None
+        if dense is not None:
+            log_p = dense.float().log_softmax(-1)
+            self.p = log_p.exp()
+            self.negative_entropy = torch.linalg.vecdot(self.p, log_p)
+
+    def __call__(self, logits: torch.Tensor) -> np.ndarray:
+        """[2, rows]: losses and divergences (NaN if not asked for) of logits [rows, tokens, vocabulary]."""
+        logits = logits.float()
+        normalizer = logits.logsumexp(-1)
+        losses = normalizer - logits.gather(-1, self.batch.targets[..., None])[..., 0]
+        if self.p is None:
+            kl = torch.full_like(losses, torch.nan)
+        else:  # Σ p·log q = Σ p·logits − log Σ exp logits, without a second array of the vocabulary's size
+            kl = self.negative_entropy - torch.linalg.vecdot(self.p, logits) + normalizer
+        per_token = torch.stack([losses, kl]).masked_fill(~self.batch.mask, 0)
+        return per_token.sum(-1, dtype=torch.float64).cpu().numpy()
+
+
+class Cell(NamedTuple):
+    """The damage of one plan so far: on `damage.tokens` of the `total_tokens` tokens of the text."""
+
+    roles: Roles
+    damage: Damage
+    total_tokens: int
+
+    @property
+    def finished(self) -> bool:
+        """Whether the whole text went in."""
+        return self.damage.tokens == self.total_tokens
+
+
+class DamageMeter:
+    """Measures the damage of plans on a text, batch by batch; what was measured once is not run again.
+
+    known: {(batch, label of a plan): sums of the rows, [2, rows]}; a mapping that also writes to a file (`Journal`)
+    makes a search go on where it was stopped.
+    """
+
+    def __init__(
+        self, model, text: Text, *, kl: bool = False, execution: str = "auto", batch_tokens: int = BATCH_TOKENS,
+        known: MutableMapping[tuple[int, str], np.ndarray] | None = None,
+    ):  # fmt: skip
+        self.runner, self.text, self.kl = PlanRunner(model, execution), text, kl
+        self.num_layers = self.runner.num_layers
+        self.dense = roles_of(SharingPlan((), self.num_layers))
+        self.batches = list(text.batches(batch_tokens, model.device))
+        self.known = {} if known is None else known
+
+    def stream(self, plans: Iterable[Roles]) -> Iterator[Cell]:
+        """A `Cell` for each plan after each batch, all plans once per batch; close the iterator to stop."""
+        plans = in_order(plans)
+        for number, batch in enumerate(self.batches):
+            finished = {roles for roles in plans if (number, label(roles)) in self.known}
+            yield from (self._cell(roles, number) for roles in plans if roles in finished)
+            for roles in self._run(number, batch, [roles for roles in plans if roles not in finished]):
+                yield self._cell(roles, number)
+
+    def measure(self, plans: Iterable[Roles]) -> dict[Roles, Damage]:
+        """The damage of each plan on the whole text."""
+        return {cell.roles: cell.damage for cell in self.stream(plans) if cell.finished}
+
+    def _run(self, number: int, batch: Batch, plans: list[Roles]) -> Iterator[Roles]:
+        if not plans:
+            return
+        needs_dense = self.kl or (number, label(self.dense)) not in self.known
+        scorer = None
+        for roles, logits in self.runner.logits(batch.inputs, [self.dense] * needs_dense + plans):
+            scorer = scorer or Scorer(batch, logits if self.kl else None)
+            self.known[number, label(roles)] = scorer(logits)
+            if roles in plans:
+                yield roles
+
+    def _cell(self, roles: Roles, last_batch: int) -> Cell:
+        batches = range(last_batch + 1)
+        sums = np.concatenate([self.known[number, label(roles)] for number in batches], axis=1)
+        dense = np.concatenate([self.known[number, label(self.dense)] for number in batches], axis=1)
+        tokens = np.concatenate([batch.tokens for batch in self.batches[: last_batch + 1]])
+        return Cell(roles, Damage.over_chunks(sums[0] - dense[0], sums[1], tokens), self.text.num_tokens)
+
+
+def label(roles: Roles) -> str:
+    """A short unique text for the roles of all layers: `18<17,19<17:0.0.2`; empty for the dense plan."""
+    return ",".join(
+        f"{layer}<{role.leader}" + ("" if role.heads is None else ":" + ".".join(map(str, role.heads)))
+        for layer, role in enumerate(roles)
+        if role.leader is not None
+    )
