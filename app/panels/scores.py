@@ -67,12 +67,13 @@ def _task_names(frame: pd.DataFrame) -> pd.Series:
 
 
 def choices() -> tuple:
-    """What can be selected, and a note about files that are not records."""
+    """What can be selected, first the task that tells most plans apart, and a note about files that are not records."""
     frame, problems = all_scores()
-    tasks = list(dict.fromkeys(_task_names(frame.sort_values("higher_is_better", ascending=False, kind="stable"))))
+    different_scores = frame.value.round(2).groupby(_task_names(frame)).nunique()
+    tasks = list(different_scores.index)
     return (
         gr.update(choices=sorted(set(frame.model)), value=[]),
-        gr.update(choices=tasks, value=tasks[0] if tasks else None),
+        gr.update(choices=tasks, value=different_scores.idxmax() if tasks else None),
         html.problems(problems),
     )
 
