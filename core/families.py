@@ -1,36 +1,93 @@
-"""Where a decoder family keeps the parts that attention sharing touches, and which layers may share at all."""
+"""Where a decoder family keeps the parts that attention sharing touches, and which layers may share at all.
+
+A family needs an entry here only if it holds its value or output projection in a new way: see VALUES and OUTPUTS.
+"""
 
 import sys
+from collections.abc import Callable
 
+import torch
 from torch import nn
+from torch.nn.functional import dropout
 
-# Families whose attention is the plain softmax(QKᵀ·scaling + mask)·V, checked against the official implementation
-# or the oracle in the tests. Another family with the same projections runs through its own eager attention function.
+# Families whose attention weights are plain softmax(QKᵀ·scaling + mask): one query token takes a faster path. The
+# others run through their family's own eager attention function, soft-caps, sinks and all.
 PLAIN_SOFTMAX = frozenset({"llama", "mistral", "qwen2", "qwen3", "smollm3"})
 
-_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj")
+CHECKED = PLAIN_SOFTMAX | frozenset(
+    "arcee biogpt cohere cohere2 ernie4_5 exaone4 gemma gemma2 gemma3_text glm glm4 gpt2 gpt_neox gpt_oss granite "
+    "granitemoe helium hunyuan_v1_dense ministral mixtral nemotron olmo olmo2 olmo3 olmoe opt phi phi3 phimoe qwen3_moe "
+    "seed_oss stablelm starcoder2".split()
+)
+"""Families (transformers' `model_type`) whose shared attention the tests compare with the oracle."""
+
+KEEPS_KEYWORDS = frozenset({"nemotron", "stablelm"})
+"""Families whose decoder layers do not hand keyword arguments on to their attention."""
+
+_LAYERS = ("layers", "h")  # in the decoder
+_ATTENTION = ("self_attn", "attention", "attn")  # in a layer
+
+# Ways of holding the value projection: attribute → values [batch, tokens, kv_heads · head_dim] of hidden states
+# [batch, tokens, hidden]. Fused projections are sliced, on their own storage.
+VALUES: dict[str, Callable] = {
+    "v_proj": lambda module, hidden: module.v_proj(hidden),
+    "qkv_proj": lambda module, hidden: _last_rows(module.qkv_proj, hidden, module.num_key_value_heads * module.head_dim),
+    "c_attn": lambda module, hidden: _last_columns(module.c_attn, hidden, module.c_attn.nf // 3),
+    "query_key_value": lambda module, hidden: _last_of_each_head(module.query_key_value, hidden, module.head_size),
+}
+OUTPUTS = ("o_proj", "out_proj", "dense", "c_proj")
+"""Names of the output projection."""
+
+_FOLLOWERS_DO_WITHOUT = ("q_proj", "k_proj", "q_norm", "k_norm", "query_layernorm", "key_layernorm")
+_FOLLOWERS_DO_WITHOUT += ("q_layernorm", "k_layernorm")
 
 
 def decoder_of(model: nn.Module) -> nn.Module:
     """The module that runs the decoder layers (`LlamaModel` in a `LlamaForCausalLM`)."""
-    return model.base_model
+    return model.get_decoder()
 
 
 def attention_modules(model: nn.Module) -> list[nn.Module]:
-    """The attention module of each decoder layer, in order. Raises ValueError when the family is not supported."""
-    layers = getattr(decoder_of(model), "layers", None)
-    modules = [getattr(layer, "self_attn", None) for layer in layers or []]
-    if not modules or any(not hasattr(module, name) for module in modules for name in ("v_proj", "o_proj")):
+    """The attention module of each decoder layer, in order. Raises ValueError, with the reason, when it cannot share."""
+    decoder = decoder_of(model)
+    layers = next((getattr(decoder, name) for name in _LAYERS if hasattr(decoder, name)), [])
+    modules = [next((getattr(layer, name) for name in _ATTENTION if hasattr(layer, name)), None) for layer in layers]
+    if reason := "its decoder layers were not found" if not modules else next(filter(None, map(_obstacle, modules)), ""):
         raise ValueError(
-            f"Models of type {model.config.model_type!r} are not supported yet: attention sharing needs decoder layers "
-            f"with separate {', '.join(_PROJECTIONS)}. Checked families: {', '.join(sorted(PLAIN_SOFTMAX))}."
+            f"Models of type {model.config.model_type!r} are not supported yet: {reason}. "
+            f"Supported: {', '.join(sorted(CHECKED))}, and others built like them."
         )
     return modules
 
 
-def eager_attention(module: nn.Module):
+def eager_attention(module: nn.Module) -> Callable:
     """The family's own eager attention function, which also returns the attention weights."""
-    return sys.modules[type(module).__module__].eager_attention_forward
+    return _family(module).eager_attention_forward
+
+
+def values_of(module: nn.Module, hidden_states: torch.Tensor) -> torch.Tensor:
+    """A layer's values [batch, kv_heads, tokens, head_dim] for hidden states [batch, tokens, hidden]."""
+    way = next(name for name in VALUES if hasattr(module, name))
+    values = VALUES[way](module, hidden_states)
+    if (clip := getattr(module.config, "clip_qkv", None)) is not None:  # the OLMo families
+        values = values.clamp(-clip, clip)
+    head_dim = getattr(module, "head_dim", None) or module.head_size
+    return values.view(*hidden_states.shape[:-1], -1, head_dim).transpose(1, 2)
+
+
+def output_of(module: nn.Module, attended: torch.Tensor) -> torch.Tensor:
+    """A layer's output [batch, tokens, hidden] for its heads' results [batch, tokens, heads · head_dim]."""
+    output = next(getattr(module, name) for name in OUTPUTS if hasattr(module, name))(attended)
+    if isinstance(layer := getattr(module, "resid_dropout", None), nn.Module):  # GPT-2
+        return layer(output)
+    return dropout(output, getattr(module, "residual_dropout", 0.0), module.training)  # StarCoder2
+
+
+def remove_query_and_key(module: nn.Module) -> None:
+    """Take away what a follower does not need; of a fused projection it goes on using the value part alone."""
+    for name in _FOLLOWERS_DO_WITHOUT:
+        if hasattr(module, name):
+            delattr(module, name)
 
 
 def check_same_kind(model: nn.Module, leader: int, follower: int) -> None:
@@ -41,13 +98,47 @@ def check_same_kind(model: nn.Module, leader: int, follower: int) -> None:
             f"Layer {follower} cannot reuse the attention weights of layer {leader}: layer {leader} is "
             f"{kinds[leader]!r}, layer {follower} is {kinds[follower]!r}. Share between layers of the same kind."
         )
-    heads = [(_heads(modules[layer]), modules[layer].v_proj.out_features) for layer in (leader, follower)]
-    if heads[0] != heads[1]:
+    shapes = [{name: tuple(p.shape) for name, p in modules[layer].named_parameters()} for layer in (leader, follower)]
+    if shapes[0] != shapes[1]:
+        name = next(name for name in shapes[0] | shapes[1] if shapes[0].get(name) != shapes[1].get(name))
         raise ValueError(
-            f"Layer {follower} cannot reuse the attention weights of layer {leader}: they have different heads "
-            f"({heads[0][0]} and {heads[1][0]}). Share between layers with equal head counts."
+            f"Layer {follower} cannot reuse the attention weights of layer {leader}: their attention differs "
+            f"({name}: {shapes[0].get(name)} and {shapes[1].get(name)}). Share between layers with equal heads."
         )
 
 
-def _heads(module: nn.Module) -> int:
-    return module.o_proj.in_features // module.head_dim
+def _family(module: nn.Module):
+    return sys.modules[type(module).__module__]
+
+
+def _obstacle(module: nn.Module | None) -> str:
+    """Why this attention module cannot take part, or nothing."""
+    if module is None:
+        return "a decoder layer without an attention module was found"
+    if not hasattr(_family(module), "eager_attention_forward"):
+        return f"{type(module).__name__} computes attention inside its own forward, out of reach from outside"
+    if not any(hasattr(module, name) for name in VALUES) or not any(hasattr(module, name) for name in OUTPUTS):
+        return f"{type(module).__name__} has no value or output projection of a known form"
+    if getattr(module, "is_cross_attention", False):
+        return f"{type(module).__name__} attends to another sequence"
+    return ""
+
+
+def _last_rows(linear: nn.Linear, hidden: torch.Tensor, size: int) -> torch.Tensor:
+    """The last `size` outputs of a linear layer: Phi-3 keeps queries, keys and values one after the other."""
+    bias = None if linear.bias is None else linear.bias[-size:]
+    return nn.functional.linear(hidden, linear.weight[-size:], bias)
+
+
+def _last_columns(conv: nn.Module, hidden: torch.Tensor, size: int) -> torch.Tensor:
+    """The last `size` outputs of a Conv1D, whose weight is [in, out]: GPT-2."""
+    return torch.matmul(hidden, conv.weight[:, -size:]) + conv.bias[-size:]
+
+
+def _last_of_each_head(linear: nn.Linear, hidden: torch.Tensor, head_size: int) -> torch.Tensor:
+    """The last third of each head's outputs: GPT-NeoX keeps query, key and value of a head together."""
+    weight = linear.weight.unflatten(0, (-1, 3, head_size))[:, 2]  # [heads, head_size, hidden]
+    values = torch.einsum("bti,hki->bthk", hidden, weight)
+    if linear.bias is not None:
+        values = values + linear.bias.view(-1, 3, head_size)[:, 2]
+    return values.flatten(2)

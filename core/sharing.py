@@ -8,6 +8,7 @@ A view is a new model object of the same class on the same parameter storage. Ea
 
 import copy
 from collections.abc import Sequence
+from contextvars import ContextVar
 from types import MethodType
 
 import torch
@@ -16,7 +17,18 @@ from transformers import AttentionInterface, DynamicCache
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from core.cache import keep_values_only
-from core.families import PLAIN_SOFTMAX, attention_modules, check_same_kind, decoder_of, eager_attention
+from core.families import (
+    CHECKED,
+    KEEPS_KEYWORDS,
+    PLAIN_SOFTMAX,
+    attention_modules,
+    check_same_kind,
+    decoder_of,
+    eager_attention,
+    output_of,
+    remove_query_and_key,
+    values_of,
+)
 from core.plan import SharingPlan
 
 EXECUTIONS = ("auto", "reuse", "recompute")
@@ -46,6 +58,8 @@ def share_attention(model, plan: SharingPlan | str, head_map=None, execution: st
     plan = SharingPlan.parse(plan, len(modules)) if isinstance(plan, str) else plan
     head_map = {int(layer): tuple(heads) for layer, heads in (head_map or {}).items()}
     _check(model, plan, head_map, execution)
+    if plan.spans and model.config.model_type not in CHECKED:
+        _check_values(model)
     view = _clone(model)
     view.sharing_plan, view.sharing_head_map = plan, head_map
     view.config.sharing_plan, view.config.sharing_head_map = str(plan), {str(k): list(v) for k, v in head_map.items()}
@@ -55,7 +69,7 @@ def share_attention(model, plan: SharingPlan | str, head_map=None, execution: st
             _make_leader(modules[leader])
         for follower in plan.followers:
             _make_follower(modules[follower], plan.leader_of(follower), head_map.get(follower))
-        decoder_of(view).register_forward_pre_hook(_BeginCall(plan.followers, execution), with_kwargs=True)
+        _install(view, _BeginCall(plan.followers, execution))
     return view
 
 
@@ -74,7 +88,7 @@ def recording_view(model):
         if layer not in plan.followers and layer not in plan.leaders:
             _make_leader(module)
     if not plan.spans:
-        decoder_of(view).register_forward_pre_hook(_BeginCall((), "reuse"), with_kwargs=True)
+        _install(view, _BeginCall((), "reuse"))
     return view
 
 
@@ -156,11 +170,35 @@ class _BeginCall:
             cache = kwargs["past_key_values"] = DynamicCache(config=decoder.config)
         if cache is not None and self.followers:
             keep_values_only(cache, self.followers)
+        if decoder.config.model_type in KEEPS_KEYWORDS:
+            _running_call.set(kwargs["shared_attention"])
         return args, kwargs
 
 
-def _lead(module, query, key, value, attention_mask, shared_attention: AttentionCall = None, **kwargs):
-    return shared_attention.lead(module, query, key, value, attention_mask, **kwargs)
+_running_call: ContextVar[AttentionCall | None] = ContextVar("running_call", default=None)
+
+
+def _install(view, begin: _BeginCall) -> None:
+    decoder_of(view).register_forward_pre_hook(begin, with_kwargs=True)
+    if view.config.model_type in KEEPS_KEYWORDS:
+        decoder_of(view).register_forward_hook(_end_call, always_call=True)
+
+
+def _end_call(*_) -> None:
+    _running_call.set(None)
+
+
+def _call_of(shared_attention: AttentionCall | None) -> AttentionCall:
+    if (call := shared_attention or _running_call.get()) is None:
+        raise RuntimeError(
+            "A layer that shares attention ran outside a forward call of its decoder. Call the whole model; with "
+            f"{' and '.join(sorted(KEEPS_KEYWORDS))} models, gradient checkpointing is not supported."
+        )
+    return call
+
+
+def _lead(module, query, key, value, attention_mask, shared_attention=None, **kwargs):
+    return _call_of(shared_attention).lead(module, query, key, value, attention_mask, **kwargs)
 
 
 AttentionInterface.register(_LEADER, _lead)
@@ -173,22 +211,20 @@ def _make_leader(module: nn.Module) -> None:
 
 
 def _make_follower(module: nn.Module, leader: int, head_map: Sequence[int] | None) -> None:
-    for name in ("q_proj", "k_proj", "q_norm", "k_norm"):
-        if hasattr(module, name):
-            delattr(module, name)
+    remove_query_and_key(module)
     module.leader, module.head_map = leader, None if head_map is None else list(head_map)
     if head_map is not None:
         module.num_key_value_groups = 1  # `follow` gives the fused function one key row per query head
     module.forward = MethodType(_follower_forward, module)
 
 
-def _follower_forward(module, hidden_states, shared_attention: AttentionCall = None, past_key_values=None, **kwargs):
-    shape = hidden_states.shape[:-1]  # [batch, queries]
-    value = module.v_proj(hidden_states).view(*shape, -1, module.head_dim).transpose(1, 2)
-    if past_key_values is not None:
-        _, value = past_key_values.update(value[..., :0], value, module.layer_idx)
-    output, weights = shared_attention.follow(module, value)
-    return module.o_proj(output.reshape(*shape, -1)), weights
+def _follower_forward(module, hidden_states, *_, shared_attention=None, **kwargs):
+    value = values_of(module, hidden_states)
+    cache = kwargs.get("past_key_values", kwargs.get("layer_past"))  # GPT-NeoX has another name for it
+    if cache is not None:
+        _, value = cache.update(value[..., :0], value, module.layer_idx)
+    output, weights = _call_of(shared_attention).follow(module, value)
+    return output_of(module, output.reshape(*hidden_states.shape[:-1], -1)), weights
 
 
 def _single_query_weights(module, query, key, mask, scaling, dropout=0.0, **_):
@@ -276,6 +312,37 @@ def _check(model, plan: SharingPlan, head_map: dict[int, tuple[int, ...]], execu
 def _check_execution(execution: str) -> None:
     if execution not in EXECUTIONS:
         raise ValueError(f"There is no execution {execution!r}: choose one of {', '.join(EXECUTIONS)}.")
+
+
+@torch.inference_mode()
+def _check_values(model) -> None:
+    """Refuse a family that the tests do not know when a follower would not do with its values what the layer itself does.
+
+    A few tokens run through every layer; each layer's output is then made once more, from its weights and its values.
+    """
+    view, seen = recording_view(model).eval(), []
+    for module in attention_modules(view):
+        module.register_forward_hook(lambda *call: seen.append(call), with_kwargs=True)
+    call = AttentionCall(decoder_of(view).config._attn_implementation, "reuse")
+    tokens = torch.arange(4, device=model.device)[None] % model.config.vocab_size
+    try:
+        decoder_of(view)(input_ids=tokens, use_cache=False, shared_attention=call)
+        equal = len(call.weights) == len(seen) and all(_equal_again(call, *one) for one in seen)
+    except (AttributeError, KeyError, TypeError, RuntimeError):
+        equal = False
+    if not equal:
+        raise ValueError(
+            f"Models of type {model.config.model_type!r} are not supported yet: their attention layers do more than "
+            f"weigh projected values. Supported: {', '.join(sorted(CHECKED))}, and others built like them."
+        )
+
+
+def _equal_again(call: AttentionCall, module, args, kwargs, output) -> bool:
+    hidden = args[0] if args else kwargs["hidden_states"]
+    attended = _weighted_values(call.weights[module.layer_idx], values_of(module, hidden))
+    again = output_of(module, attended.reshape(*hidden.shape[:-1], -1))
+    tolerance = 20 * torch.finfo(again.dtype).eps * output[0].abs().max()
+    return bool((again - output[0]).abs().max() <= tolerance)
 
 
 def _check_head_map(head_map: dict[int, tuple[int, ...]], plan: SharingPlan, num_heads: int) -> None:

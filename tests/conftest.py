@@ -1,6 +1,7 @@
 """Shared fixtures: tiny random models of every supported family, on a machine without network."""
 
 import os
+from pathlib import Path
 
 os.environ.update(
     HF_HUB_OFFLINE="1",
@@ -53,6 +54,31 @@ def _tiny_model(family: str = "llama", attn_implementation: str = "sdpa", seed: 
     torch.manual_seed(seed)
     config = _tiny_config(family, **fields)
     return AutoModelForCausalLM.from_config(config, attn_implementation=attn_implementation).eval()
+
+
+def pytest_addoption(parser):
+    parser.addoption("--families-table", type=Path, metavar="FILE", help="write the table family × check as Markdown")
+
+
+_families_table: dict[str, dict[str, str]] = {}
+
+
+@pytest.fixture
+def families_table() -> dict[str, dict[str, str]]:
+    """Family → check → result, filled by the parity grid and printed at the end."""
+    return _families_table
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if not _families_table:
+        return
+    checks = list(dict.fromkeys(check for results in _families_table.values() for check in results))
+    rows = [["family", *checks], ["---"] * (len(checks) + 1)]
+    rows += [[family, *(results.get(check, "") for check in checks)] for family, results in _families_table.items()]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    terminalreporter.write_line(table)
+    if path := config.getoption("--families-table"):
+        path.write_text(f"{table}\n", encoding="utf-8")
 
 
 @pytest.fixture(params=FAMILIES)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from oracle import shared_by_oracle
-from transformers import DynamicCache, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import BloomConfig, BloomForCausalLM, DynamicCache, LlamaConfig, LlamaForCausalLM
 from transformers.models.llama import modeling_llama
 
 import core
@@ -308,7 +308,27 @@ def test_layers_of_different_kinds_do_not_share(tiny_model):
         share_attention(tiny_model("qwen2-mixed"), "2-4")
 
 
-def test_a_family_with_fused_projections_is_refused():
-    model = GPT2LMHeadModel(GPT2Config(n_layer=2, n_head=2, n_embd=8, vocab_size=11))
-    with pytest.raises(ValueError, match="'gpt2' are not supported yet: .*separate q_proj, k_proj, v_proj, o_proj"):
+def test_a_family_that_keeps_its_attention_to_itself_is_refused():
+    model = BloomForCausalLM(BloomConfig(n_layer=2, n_head=2, hidden_size=8, vocab_size=11, eos_token_id=1))
+    with pytest.raises(ValueError, match="'bloom' are not supported yet: BloomAttention computes attention inside"):
         share_attention(model, "0-1")
+
+
+class DoublingAttention(modeling_llama.LlamaAttention):
+    """An attention layer that does more than weigh its values."""
+
+    def forward(self, *args, **kwargs):
+        output, weights = super().forward(*args, **kwargs)
+        return 2 * output, weights
+
+
+def test_an_unknown_family_is_tried_before_it_is_trusted(tiny_model, monkeypatch):
+    model = tiny_model()
+    expected = share_attention(model, "1-3")(tokens()).logits
+    monkeypatch.setattr("core.sharing.CHECKED", frozenset())
+    assert torch.equal(share_attention(model, "1-3")(tokens()).logits, expected)
+    DoublingAttention.__module__ = modeling_llama.__name__
+    for module in attention_modules(model):
+        module.__class__ = DoublingAttention
+    with pytest.raises(ValueError, match="do more than weigh projected values"):
+        share_attention(model, "1-3")
