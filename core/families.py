@@ -14,18 +14,21 @@ from torch.nn.functional import dropout
 # others run through their family's own eager attention function, soft-caps, sinks and all.
 PLAIN_SOFTMAX = frozenset({"llama", "mistral", "qwen2", "qwen3", "smollm3"})
 
-CHECKED = PLAIN_SOFTMAX | frozenset(
-    "arcee biogpt cohere cohere2 ernie4_5 exaone4 gemma gemma2 gemma3_text glm glm4 gpt2 gpt_neox gpt_oss granite "
-    "granitemoe helium hunyuan_v1_dense ministral mixtral nemotron olmo olmo2 olmo3 olmoe opt phi phi3 phimoe qwen3_moe "
-    "seed_oss stablelm starcoder2".split()
-)
+CHECKED = PLAIN_SOFTMAX | {  # fmt: skip
+    "arcee", "biogpt", "cohere", "cohere2", "ernie4_5", "exaone4", "gemma", "gemma2", "gemma3_text", "glm",
+    "glm4", "gpt2", "gpt_neox", "gpt_oss", "granite", "granitemoe", "helium", "hunyuan_v1_dense", "ministral",
+    "mixtral", "nemotron", "olmo", "olmo2", "olmo3", "olmoe", "opt", "phi", "phi3", "phimoe", "qwen3_moe",
+    "seed_oss", "stablelm", "starcoder2",
+}
 """Families (transformers' `model_type`) whose shared attention the tests compare with the oracle."""
 
 KEEPS_KEYWORDS = frozenset({"nemotron", "stablelm"})
 """Families whose decoder layers do not hand keyword arguments on to their attention."""
 
+SUPPORTED = f"{len(CHECKED)} families are, such as llama, qwen3, gemma2, phi3, gpt2 and gpt_neox (docs/families.md)."
+
 _LAYERS = ("layers", "h")  # in the decoder
-_ATTENTION = ("self_attn", "attention", "attn")  # in a layer
+_ATTENTION = ("self_attn", "attention", "attn", "self_attention")  # in a layer
 
 # Ways of holding the value projection: attribute → values [batch, tokens, kv_heads · head_dim] of hidden states
 # [batch, tokens, hidden]. Fused projections are sliced, on their own storage.
@@ -54,8 +57,7 @@ def attention_modules(model: nn.Module) -> list[nn.Module]:
     modules = [next((getattr(layer, name) for name in _ATTENTION if hasattr(layer, name)), None) for layer in layers]
     if reason := "its decoder layers were not found" if not modules else next(filter(None, map(_obstacle, modules)), ""):
         raise ValueError(
-            f"Models of type {model.config.model_type!r} are not supported yet: {reason}. "
-            f"Supported: {', '.join(sorted(CHECKED))}, and others built like them."
+            f"Models of type {model.config.model_type!r} are not supported yet: {reason}. {SUPPORTED}"
         )
     return modules
 

@@ -21,6 +21,7 @@ from core.families import (
     CHECKED,
     KEEPS_KEYWORDS,
     PLAIN_SOFTMAX,
+    SUPPORTED,
     attention_modules,
     check_same_kind,
     decoder_of,
@@ -333,7 +334,7 @@ def _check_values(model) -> None:
     if not equal:
         raise ValueError(
             f"Models of type {model.config.model_type!r} are not supported yet: their attention layers do more than "
-            f"weigh projected values. Supported: {', '.join(sorted(CHECKED))}, and others built like them."
+            f"weigh projected values. {SUPPORTED}"
         )
 
 
