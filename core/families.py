@@ -14,12 +14,12 @@ from torch.nn.functional import dropout
 # others run through their family's own eager attention function, soft-caps, sinks and all.
 PLAIN_SOFTMAX = frozenset({"llama", "mistral", "qwen2", "qwen3", "smollm3"})
 
-CHECKED = PLAIN_SOFTMAX | {  # fmt: skip
+CHECKED = PLAIN_SOFTMAX | {
     "arcee", "biogpt", "cohere", "cohere2", "ernie4_5", "exaone4", "gemma", "gemma2", "gemma3_text", "glm",
     "glm4", "gpt2", "gpt_neox", "gpt_oss", "granite", "granitemoe", "helium", "hunyuan_v1_dense", "ministral",
     "mixtral", "nemotron", "olmo", "olmo2", "olmo3", "olmoe", "opt", "phi", "phi3", "phimoe", "qwen3_moe",
     "seed_oss", "stablelm", "starcoder2",
-}
+}  # fmt: skip
 """Families (transformers' `model_type`) whose shared attention the tests compare with the oracle."""
 
 KEEPS_KEYWORDS = frozenset({"nemotron", "stablelm"})
@@ -37,7 +37,7 @@ VALUES: dict[str, Callable] = {
     "qkv_proj": lambda module, hidden: _last_rows(module.qkv_proj, hidden, module.num_key_value_heads * module.head_dim),
     "c_attn": lambda module, hidden: _last_columns(module.c_attn, hidden, module.c_attn.nf // 3),
     "query_key_value": lambda module, hidden: _last_of_each_head(module.query_key_value, hidden, module.head_size),
-}
+}  # fmt: skip
 OUTPUTS = ("o_proj", "out_proj", "dense", "c_proj")
 """Names of the output projection."""
 
