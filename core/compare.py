@@ -93,7 +93,8 @@ def _pairs(metric: str, dense: _Evaluation, shared: _Evaluation, name: str) -> l
     for results, records in (dense, shared):
         samples = load_samples(results, records[name]) or []
         plain, _, filter_name = metric.partition(",")
-        found.append({s["doc_id"]: s["scores"].get(plain) for s in samples if s["filter"] == (filter_name or "none")})
+        samples = [sample for sample in samples if sample["filter"] == (filter_name or "none")]
+        found.append({(s.get("task"), s["doc_id"]): s["scores"].get(plain) for s in samples})
     one, other = found
     numbers = all(isinstance(score, (int, float)) for score in [*one.values(), *other.values()])
     return [(one[document], other[document]) for document in one] if numbers and one.keys() == other.keys() else []

@@ -6,7 +6,6 @@ the other: whatever stops a run costs the running point only, and the same comma
 
 import contextlib
 import copy
-import difflib
 import functools
 import hashlib
 import io
@@ -19,7 +18,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -32,16 +31,12 @@ import torch
 from lm_eval import evaluator
 from lm_eval.api.task import Task
 from lm_eval.models.huggingface import HFLM
-from lm_eval.tasks import TaskManager
 from tqdm import tqdm
 
+from core.catalog import SUITES, TASKS, Benchmark, benchmark_of, check_names, load_benchmarks
 from core.plan import SharingPlan
 from core.records import RESULTS, Machine, Metric, Record, load_record, save_record, to_frame
 from core.sharing import EXECUTIONS, plan_of, share_attention
-
-TASKS = Path(__file__).parent / "tasks"
-SUITES: dict[str, tuple[str, ...]] = {"paper": ("mmlu", "glue", "gsm8k", "hellaswag")}
-"""Task lists by name; `paper` is what the official implementation of Shared Attention runs, with lm-eval's defaults."""
 
 # lm-eval prints bars and notices for every task; the resampling for standard errors must not fork a process that runs
 # threads.
@@ -95,52 +90,7 @@ class Cancelled(Exception):
     """The caller asked to stop; the running point is dropped, everything before it is stored."""
 
 
-# Tasks
-
-
-@functools.cache
-def _manager(include_defaults: bool) -> TaskManager:
-    return TaskManager(include_path=str(TASKS), include_defaults=include_defaults)
-
-
-def check_tasks(names: Sequence[str]) -> TaskManager:
-    """The task manager that knows all `names` of tasks and groups: the project's own, and lm-eval's.
-
-    Raises ValueError for a name that does not exist, with the nearest names that do.
-    """
-    if not names:
-        raise ValueError(f"No task was named: choose from {', '.join(_manager(False).all_tasks)}, or any of lm-eval.")
-    manager = _manager(include_defaults=any(name not in _manager(False).all_tasks for name in names))
-    for name in names:
-        if name not in manager.all_tasks:
-            raise ValueError(_no_task(name, manager.all_tasks))
-    return manager
-
-
-def load_tasks(names: Sequence[str]) -> dict[str, Task]:
-    """The tasks behind names of tasks and groups, each once; lm-eval's may download their data.
-
-    Raises ValueError for a name that does not exist, and for data that cannot be loaded.
-    """
-    manager, tasks = check_tasks(names), {}
-    for name in dict.fromkeys(names):
-        tasks |= {task: loaded for task, loaded in _load(manager, name).items() if task not in tasks}
-    return tasks
-
-
-def _no_task(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=3)
-    guess = f"Did you mean {' or '.join(near)}? " if near else ""
-    own = ", ".join(_manager(False).all_tasks)
-    return f"There is no task {name!r}. {guess}Available: {own}, and the {len(known)} tasks and groups of lm-eval."
-
-
-def _load(manager: TaskManager, name: str) -> dict[str, Task]:
-    try:
-        return manager.load([name])["tasks"]
-    except Exception as error:  # datasets and hub raise their own errors for no network, no access, bad data, ...
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(f"The data of task {name!r} cannot be loaded ({reason}).") from error
+# Benchmarks
 
 
 def _set_up(task: Task, options: Options) -> None:
@@ -148,10 +98,22 @@ def _set_up(task: Task, options: Options) -> None:
     own = task.get_config("num_fewshot")
     if own is None or (options.num_fewshot is not None and own != 0):
         task.set_config(key="num_fewshot", value=options.num_fewshot or 0)
+    if task.get_config("num_fewshot") and not len(task.fewshot_docs()):
+        raise ValueError(
+            f"{task.task_name} shows {task.get_config('num_fewshot')} examples, but the task data has none: "
+            "add a file of the examples' split, or use --num-fewshot 0."
+        )
     task.set_fewshot_seed(seed=options.seed)
 
 
-def _data_sha256(task: Task) -> str:
+def _data_sha256(benchmark: Benchmark) -> str:
+    digests = {name: _documents_sha256(task) for name, task in benchmark.tasks.items()}
+    if not benchmark.groups:
+        return digests[benchmark.name]
+    return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
+
+
+def _documents_sha256(task: Task) -> str:
     digest = hashlib.sha256()
     for document in task.eval_docs:
         digest.update(json.dumps(document, sort_keys=True, ensure_ascii=False, default=str).encode() + b"\n")
@@ -168,6 +130,7 @@ class _Evaluated(HFLM):
         # A copy of the tokenizer: HFLM sets its padding token and, while it encodes, its padding side.
         super().__init__(model, backend="causal", tokenizer=copy.deepcopy(tokenizer), batch_size=batch_size)
         self.on_batch, self.done, self.total = on_batch, 0, 0
+        self.truncated = 0  # requests whose beginning lm-eval cut off, because the model's context is too short
 
     def generate_until(self, requests, disable_tqdm=True):
         self._begin(len(requests))
@@ -188,8 +151,21 @@ class _Evaluated(HFLM):
 
     def _loglikelihood_tokens(self, requests, disable_tqdm=True, override_bs=None):
         if override_bs is None:  # not a part of a rolling request; equal inputs run once
+            self._check_lengths([(len(context), len(continuation)) for _, context, continuation in requests])
             self._begin(len({(*context, *continuation[:-1]) for _, context, continuation in requests}))
         return super()._loglikelihood_tokens(requests, disable_tqdm=True, override_bs=override_bs)
+
+    def _check_lengths(self, lengths: list[tuple[int, int]]) -> None:
+        self.truncated += sum(context + answer > self.max_length + 1 for context, answer in lengths)
+        if (longest := max((answer for _, answer in lengths), default=0)) > self.max_length:
+            raise ValueError(f"An answer has {longest} tokens, but the model's context only {self.max_length}.")
+
+    def tok_batch_encode(self, strings, padding_side="left", left_truncate_len=None, truncation=False):
+        tokens, mask = super().tok_batch_encode(strings, padding_side, None, truncation)
+        if left_truncate_len is None:
+            return tokens, mask
+        self.truncated += int((mask.sum(dim=1) > left_truncate_len).sum())
+        return tokens[:, -left_truncate_len:], mask[:, -left_truncate_len:]
 
     def _model_call(self, inps, **kwargs):
         logits = super()._model_call(inps, **kwargs)
@@ -215,10 +191,10 @@ class _Evaluated(HFLM):
 
 
 class _Point(NamedTuple):
-    """One plan on one task: everything of its record but the scores."""
+    """One plan on one benchmark: everything of its record but the scores."""
 
     model: Any
-    task: Task
+    benchmark: Benchmark
     draft: Record
 
 
@@ -226,10 +202,11 @@ def evaluate(
     model,
     tokenizer,
     plans: Sequence[SharingPlan | str],
-    tasks: Sequence[str],
+    tasks: Sequence[str | Task],
     *,
     model_name: str,
     weights_sha256: str,
+    task_data: Path | str | None = None,
     head_map: dict[int, Sequence[int]] | None = None,
     options: Options | None = None,
     results: Path | str = RESULTS,
@@ -242,6 +219,8 @@ def evaluate(
 
     model, tokenizer: as `load_model` gives them. A model that shares attention already runs with its own plan only.
     plans: sharing plans or their texts; none means the dense model (or the shared model's own plan).
+    tasks: names, or tasks from `load_benchmark`. A group that lm-eval gives one score (`blimp`, `mmlu`) is one record.
+    task_data: folder of local files in place of what lm-eval would download (`core.catalog.local_documents`).
     model_name, weights_sha256: what the records call the model, and the hash of its weights.
     command_options: options of the command line that the records' `command` repeats (`--dtype bfloat16`).
 
@@ -250,22 +229,28 @@ def evaluate(
     weights, data or settings (unless `overwrite`); Cancelled, between two batches, when `should_stop` says so.
     """
     options, results = options or Options(), Path(results)
-    loaded = load_tasks(tasks)
-    for task in loaded.values():
+    benchmarks = _benchmarks(tasks, task_data)
+    for task in (task for benchmark in benchmarks for task in benchmark.tasks.values()):
         _set_up(task, options)
     about = _about_model(model, model_name, weights_sha256) | _about_run(model, options)
     views = _views(model, plans, head_map, options)
-    about_tasks = {name: _about_task(task) for name, task in loaded.items()}
+    about_benchmarks = [_about_benchmark(benchmark) for benchmark in benchmarks]
     points = [
-        _Point(view, task, _draft(about | about_plan | about_tasks[name], command_options))
+        _Point(view, benchmark, _draft(about | about_plan | about_benchmark, [*benchmark.arguments, *command_options]))
         for view, about_plan in views
-        for name, task in loaded.items()
+        for benchmark, about_benchmark in zip(benchmarks, about_benchmarks)
     ]
     stored = [None if overwrite else _stored(results, point.draft) for point in points]
     notify = _notifier(on_progress, should_stop, len(points))
     for index, (point, record) in enumerate(zip(points, stored)):
         notify(point.draft, index, 1, 1, True) if record else None
         yield record or _measure(point, tokenizer, options, results, functools.partial(notify, point.draft, index))
+
+
+def _benchmarks(tasks: Sequence[str | Task], task_data: Path | str | None) -> list[Benchmark]:
+    own = {task.task_name: benchmark_of(task) for task in tasks if isinstance(task, Task)}
+    names = [task for task in tasks if isinstance(task, str)]
+    return (load_benchmarks(names, task_data) if names or not own else []) + list(own.values())
 
 
 def _notifier(on_progress, should_stop, points: int):
@@ -299,9 +284,10 @@ def _about_model(model, name: str, weights_sha256: str) -> dict:
     return {"model": name, "weights_sha256": weights_sha256, "num_layers": num_layers, "dtype": dtype}
 
 
-def _about_task(task: Task) -> dict:
-    about = {"task": task.task_name, "task_version": str(task.VERSION), "data_sha256": _data_sha256(task)}
-    return about | {"num_fewshot": task.get_config("num_fewshot")}
+def _about_benchmark(benchmark: Benchmark) -> dict:
+    about = {"task": benchmark.name, "task_version": benchmark.version, "data_source": benchmark.data_source}
+    num_fewshot = max(task.get_config("num_fewshot") for task in benchmark.tasks.values())
+    return about | {"data_sha256": _data_sha256(benchmark), "num_fewshot": num_fewshot}
 
 
 def _about_run(model, options: Options) -> dict:
@@ -310,9 +296,9 @@ def _about_run(model, options: Options) -> dict:
     return about | {"versions": _versions(), "git_commit": _git_commit(), "machine": _machine(model.device)}
 
 
-def _draft(about: dict, command_options: Sequence[str]) -> Record:
+def _draft(about: dict, arguments: Sequence[str]) -> Record:
     command = ["python", "-m", "core", "evaluate", "--model", about["model"], "--plan", about["plan"] or "dense"]
-    command += ["--tasks", about["task"], *command_options]
+    command += arguments
     return Record.model_construct(**about, command=shlex.join(command))
 
 
@@ -336,20 +322,23 @@ def _stored(results: Path, draft: Record) -> Record | None:
 
 
 def _measure(point: _Point, tokenizer, options: Options, results: Path, notify: Callable[[int, int], None]) -> Record:
-    draft, start = point.draft, time.monotonic()
+    draft, benchmark, start = point.draft, point.benchmark, time.monotonic()
     _seed(options.seed)
     evaluated = _Evaluated(point.model, tokenizer, options.batch_size, notify)
-    found = evaluator.evaluate(
-        evaluated, {"tasks": {draft.task: point.task}}, limit=options.limit, bootstrap_iters=1000, log_samples=True
-    )
-    record = Record(
-        **dict(draft),
-        metrics=_metrics(found["results"][draft.task], found["higher_is_better"][draft.task]),
-        num_samples=found["n-samples"][draft.task]["effective"],
-        date=datetime.now(timezone.utc).replace(microsecond=0),
-        duration_s=round(time.monotonic() - start, 2),
-    )
-    return save_record(results, record, _samples(found["samples"][draft.task]))
+    to_score = {"tasks": benchmark.tasks, "groups": benchmark.groups}
+    found = evaluator.evaluate(evaluated, to_score, limit=options.limit, bootstrap_iters=1000, log_samples=True)
+    directions = found["higher_is_better"]
+    scores = {name: _metrics(values, directions.get(name, {})) for name, values in found["results"].items()}
+    measured = {
+        "metrics": scores.pop(draft.task),
+        "parts": {name: metrics for name, metrics in scores.items() if metrics},
+        "num_samples": sum(count["effective"] for count in found["n-samples"].values()),
+        "truncated_requests": evaluated.truncated,
+        "date": datetime.now(timezone.utc).replace(microsecond=0),
+        "duration_s": round(time.monotonic() - start, 2),
+    }
+    record = Record(**dict(draft) | measured)
+    return save_record(results, record, _samples(found["samples"]))
 
 
 def _seed(seed: int) -> None:
@@ -374,13 +363,15 @@ def _metrics(scores: dict[str, Any], higher_is_better: dict[str, bool]) -> dict[
     return metrics
 
 
-def _samples(samples: Iterable[dict]) -> list[dict]:
-    """What a later comparison needs of each answer; the document itself is found by its number."""
+def _samples(answers: dict[str, list[dict]]) -> list[dict]:
+    """What a later comparison needs of each answer; the document itself is found by its task and number."""
     kept = []
-    for sample in sorted(samples, key=lambda sample: (sample["doc_id"], sample["filter"])):
-        scores = {metric: sample[metric] for metric in sample["metrics"]}
-        about = {name: sample[name] for name in ("doc_id", "filter", "target")}
-        kept.append(about | {"answer": sample["filtered_resps"], "scores": scores})
+    for task, samples in sorted(answers.items()):
+        for sample in sorted(samples, key=lambda sample: (sample["doc_id"], sample["filter"])):
+            about = {"task": task} if len(answers) > 1 else {}
+            about |= {name: sample[name] for name in ("doc_id", "filter", "target")}
+            scores = {metric: sample[metric] for metric in sample["metrics"]}
+            kept.append(about | {"answer": sample["filtered_resps"], "scores": scores})
     return kept
 
 
@@ -425,6 +416,9 @@ def add_arguments(parser) -> None:
         "--plan", action="append", default=[], help="sharing plan, e.g. 17-22,5-6, or dense; repeatable"
     )
     parser.add_argument("--tasks", default="", help="tasks and groups, separated by commas, e.g. demo")
+    parser.add_argument(
+        "--task-data", type=Path, metavar="DIR", help="local documents of lm-eval's tasks: DIR/arc_easy.jsonl, ..."
+    )
     parser.add_argument("--suite", choices=SUITES, help=f"task list: {'; '.join(map(_describe_suite, SUITES))}")
     parser.add_argument("--num-fewshot", type=int, help="examples before each question (default: as the task says)")
     parser.add_argument("--limit", type=_number, help="first documents of each task only: a number, or a share below 1")
@@ -452,14 +446,14 @@ def run(args) -> int:
 
     names = [name.strip() for name in args.tasks.split(",") if name.strip()] + list(SUITES.get(args.suite, ()))
     options = Options(args.num_fewshot, args.limit, args.seed, args.execution, _batch_size(args.batch_size))
-    check_tasks(names)
+    check_names(names)
     model, tokenizer = load_model(args.model, dtype=args.dtype, device=args.device)
     with _Bar() as bar:
         records = evaluate(
             model, tokenizer, args.plan, names,
             model_name=_model_name(args.model), weights_sha256=weights_sha256(model), head_map=_head_map(args.head_map),
-            options=options, results=args.results, overwrite=args.overwrite, on_progress=bar.show,
-            command_options=_repeat_options(args),
+            task_data=args.task_data, options=options, results=args.results, overwrite=args.overwrite,
+            on_progress=bar.show, command_options=_repeat_options(args),
         )  # fmt: skip
         records = list(records)
     _report(records, bar.measured, args.results)
@@ -485,12 +479,13 @@ def _head_map(path: Path | None) -> dict[int, list[int]] | None:
 
 
 def _repeat_options(args) -> list[str]:
-    """The options that a point's own command repeats: all that were given but model, plan, tasks and the folder."""
+    """The options that a point's own command repeats: those that say how to measure; of a file its name alone."""
     names = ("num_fewshot", "limit", "batch_size", "seed", "device", "dtype", "head_map", "execution")
     given = {
         name: getattr(args, name) for name in names if getattr(args, name) not in (None, getattr(Options, name, 0))
     }
-    return [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    shown = {name: value.name if isinstance(value, Path) else value for name, value in given.items()}
+    return [part for name, value in shown.items() for part in (f"--{name.replace('_', '-')}", str(value))]
 
 
 class _Bar:
@@ -522,5 +517,11 @@ def _report(records: list[Record], measured: int, results: Path) -> None:
         print(f"Nothing to do: all {len(records)} points are in {results} already (--overwrite measures them again).")
     else:
         print(f"Measured {measured} of {len(records)} points, stored in {results}.")
+    for record in records:
+        if record.truncated_requests:
+            print(
+                f"{record.plan_name} {record.task}: {record.truncated_requests} requests were longer than the model's "
+                "context and lost their beginning."
+            )
     table = to_frame(records)[["plan", "task", "metric", "value", "stderr", "n"]]
     print(table.to_string(index=False, float_format="{:.4f}".format))

@@ -64,14 +64,16 @@ class Record(_Strict):
     task: str = Field(min_length=1)
     task_version: str
     metrics: dict[str, Metric] = Field(min_length=1)
+    parts: dict[str, dict[str, Metric]] = {}  # of a group of tasks: the scores of each task and group in it
     num_samples: int = Field(ge=1)
+    truncated_requests: int | None = Field(None, ge=0)  # lost their beginning; None: not counted (older records)
     num_fewshot: int = Field(ge=0)
     limit: int | float | None = None
     seeds: dict[str, int]
     batch_size: int | str
     options: dict[str, int | float | str] = {}  # asked for and not the default: part of the file name
     data_sha256: str
-    data_source: str | None = None  # a local file that took the place of the task's own documents
+    data_source: str | None = None  # local files that took the place of the task's own documents, and their SHA-256
     samples_sha256: str | None = None  # of the file of single answers beside the record
     versions: dict[str, str]
     git_commit: str | None

@@ -17,7 +17,9 @@ from transformers import PreTrainedTokenizerFast
 
 from core import evaluate as runner
 from core.__main__ import COMMANDS, main
-from core.evaluate import TASKS, Cancelled, Options, Progress, evaluate, load_tasks
+from core.catalog import TASKS, check_names, load_benchmarks
+from core.compare import compare, load_evaluation
+from core.evaluate import Cancelled, Options, Progress, evaluate
 from core.models import load_model
 from core.records import load_records, load_samples, to_frame
 from core.sharing import share_attention
@@ -62,13 +64,6 @@ def no_measuring(monkeypatch):
     return lambda: monkeypatch.setattr(runner, "_measure", refuse)
 
 
-@pytest.fixture
-def own_tasks(monkeypatch):
-    """lm-eval's own tasks left out, because their list takes seconds to read."""
-    manager = runner._manager(False)
-    monkeypatch.setattr(runner, "_manager", lambda include_defaults: manager)
-
-
 def test_every_demo_task_gives_a_score_with_a_standard_error(measure, tmp_path):
     records = measure(["dense", "2-4"], ["demo"])
     frame = to_frame(records)
@@ -86,7 +81,7 @@ def test_scores_equal_those_of_lm_eval_on_the_saved_folder(plan, measure, model,
     folder = tmp_path / "saved"
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    tasks = load_tasks(["demo_copy", "demo_prose"])
+    tasks = {name: task for b in load_benchmarks(["demo_copy", "demo_prose"]) for name, task in b.tasks.items()}
     for task in tasks.values():
         task.set_config("num_fewshot", 0)
     plain = HFLM(str(folder), device="cpu", batch_size=3)
@@ -116,7 +111,8 @@ def test_a_model_that_shares_already_is_scored_with_its_own_plan(model, tokenize
 
 def test_a_right_answer_counts(measure, monkeypatch, tokenizer):
     """A model that continues every prompt with its right answer scores 1: prompts, stops and targets fit together."""
-    texts = {doc["prompt"]: f" {doc['answer']}." for t in load_tasks(SKILL_TASKS).values() for doc in t.eval_docs}
+    documents = [doc for b in load_benchmarks(SKILL_TASKS) for task in b.tasks.values() for doc in task.eval_docs]
+    texts = {doc["prompt"]: f" {doc['answer']}." for doc in documents}
 
     def answer(self, context, max_length, stop, **kwargs):
         rows = [tokenizer.encode(texts[p]) for p in self.tokenizer.batch_decode(context, skip_special_tokens=True)]
@@ -236,7 +232,7 @@ def test_few_shot_examples_are_asked_and_recorded(measure, tmp_path):
         (["dense", "4-9"], ["demo_copy"], "layers 0 to 5"),
     ],
 )
-def test_bad_input_is_one_sentence(measure, no_measuring, own_tasks, plans, tasks, message):
+def test_bad_input_is_one_sentence(measure, no_measuring, plans, tasks, message):
     no_measuring()
     with pytest.raises(ValueError, match=message):
         measure(plans, tasks)
@@ -264,11 +260,72 @@ def test_prose_is_scored_from_the_first_token_on_and_no_further(tmp_path):
     assert record.metrics["bits_per_byte"].value == pytest.approx(np.mean(scores), rel=1e-5)
 
 
+@pytest.fixture
+def pairs(tmp_path):
+    """A folder of task data with two sentence pairs for each of BLiMP's tasks."""
+    folder = tmp_path / "task_data"
+    names = {name.removeprefix("blimp_") for name in _manager_of_blimp().all_tasks if name.startswith("blimp_")}
+    (folder / "blimp").mkdir(parents=True)
+    for name in names:
+        sentences = [f"{name} sleeps a lot.", "Cats."]
+        rows = [{"sentence_good": good, "sentence_bad": bad} for good, bad in (sentences, sentences[::-1])]
+        (folder / "blimp" / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return folder
+
+
+def _manager_of_blimp():
+    return check_names(["blimp"])["blimp"]
+
+
+def test_a_group_with_a_score_is_one_record_with_parts(measure, pairs, tmp_path):
+    dense, shared = measure(["dense", "1-5"], ["blimp"], limit=None, task_data=pairs)
+    assert dense.path.name == "blimp.json" and dense.task_version == "2.0"
+    assert len(dense.parts) == 67 and dense.num_samples == 134
+    assert dense.metrics["acc"].value == pytest.approx(np.mean([part["acc"].value for part in dense.parts.values()]))
+    assert dense.metrics["acc"].stderr > 0 and dense.data_source.startswith("67 files, from blimp/")
+    assert dense.command == "python -m core evaluate --model tiny --plan dense --tasks blimp --task-data DIR"
+    assert len(load_samples(tmp_path, shared)) == 134 and load_records(tmp_path)[1] == []
+    folders = [load_evaluation(tmp_path / "tiny" / plan) for plan in ("dense", "1-5")]
+    (difference,) = compare(*folders)
+    assert difference.paired and difference.n == 134
+
+
+def test_other_documents_for_a_stored_point_are_refused(measure, tmp_path):
+    folder = tmp_path / "task_data"
+    folder.mkdir()
+    row = {"goal": "To wait,", "sol1": "sit.", "sol2": "run.", "label": 0}
+    (folder / "piqa.jsonl").write_text(json.dumps(row))
+    measure(tasks=["piqa"], task_data=folder)
+    (folder / "piqa.jsonl").write_text(json.dumps(row | {"label": 1}))
+    with pytest.raises(ValueError, match="measured with another data sha256"):
+        measure(tasks=["piqa"], task_data=folder)
+    with pytest.raises(ValueError, match="piqa shows 2 examples, but the task data has none"):
+        measure(tasks=["piqa"], task_data=folder, options=Options(num_fewshot=2))
+
+
+def test_requests_that_lose_their_beginning_are_counted(measure, model):
+    model.config.max_position_embeddings = 60
+    (record,) = measure(tasks=["demo_recall"])
+    assert record.truncated_requests == 4
+    model.config.max_position_embeddings = 1024
+    assert measure(["2-4"], ["demo_recall"])[0].truncated_requests == 0
+
+
+def test_truncated_log_likelihoods_are_counted_and_too_long_answers_refused(model, tokenizer):
+    model.config.max_position_embeddings = 20
+    evaluated = runner._Evaluated(model, tokenizer, 3, lambda done, total: None)
+    requests = [Instance("loglikelihood", {}, ("w" * n, "abc"), 0) for n in (17, 18, 19, 40)]
+    evaluated.loglikelihood(requests)
+    assert evaluated.truncated == 2
+    with pytest.raises(ValueError, match="An answer has 21 tokens, but the model's context only 20"):
+        evaluated.loglikelihood([Instance("loglikelihood", {}, ("w", "a" * 21), 0)])
+
+
 # The command line
 
 
 @pytest.fixture
-def command(model, tokenizer, tmp_path, monkeypatch, capsys, own_tasks):
+def command(model, tokenizer, tmp_path, monkeypatch, capsys):
     """`command("evaluate --plan 2-4 …")` → exit code, stdout, stderr, with the tiny model as the bundled one."""
     import core.models
 

@@ -39,7 +39,8 @@ def test_format_1_keeps_loading():
         "some-lab--some-model/5-6,17-22+heads-ffc49a09/"
         "demo_recall+execution=recompute+limit=200+num_fewshot=2+seed=7.json"
     )
-    assert json.loads(record.model_dump_json()) == json.loads(GOLDEN)
+    later_fields = {"parts": {}, "truncated_requests": None}
+    assert json.loads(record.model_dump_json()) == json.loads(GOLDEN) | later_fields
 
 
 def test_what_is_saved_is_loaded(tmp_path):
