@@ -1,7 +1,13 @@
-"""Who may compute when: one forward call at a time, and under Hugging Face's ZeroGPU on a borrowed GPU."""
+"""Where models compute: one call at a time, in one thread, and under Hugging Face's ZeroGPU on a borrowed GPU.
 
-from collections.abc import Iterator
-from threading import Lock
+So what one visitor measures is not slowed down by what another one computes, and no measured call is the first one of
+a thread, which is several times slower (each thread starts its own OpenMP team).
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 try:
     from spaces import GPU as on_gpu
@@ -12,19 +18,30 @@ except ImportError:
         return function
 
 
-one_at_a_time = Lock()
-"""Held during every forward call: what one visitor measures is not slowed down by what another one computes."""
+class _Worker:
+    """The thread that computes; a forked process starts its own."""
+
+    def __init__(self):
+        self._start()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._start)
+
+    def _start(self) -> None:
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compute")
+
+    def __call__(self, function: Callable, *arguments) -> Any:
+        """What the function returns or raises, computed when everything before it is done."""
+        return self._executor.submit(function, *arguments).result()
+
+
+compute = _Worker()
+_NO_MORE = object()
 
 
 def taking_turns(steps: Iterator) -> Iterator:
-    """The items of `steps`, each made while nothing else computes; between two of them others have their turn."""
-    done = object()
-    while True:
-        with one_at_a_time:
-            step = next(steps, done)
-        if step is done:
-            return
+    """The items of `steps`, each computed in its turn; between two of them others have theirs."""
+    while (step := compute(next, steps, _NO_MORE)) is not _NO_MORE:
         yield step
 
 
-__all__ = ["on_gpu", "one_at_a_time", "taking_turns"]
+__all__ = ["compute", "on_gpu", "taking_turns"]

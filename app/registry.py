@@ -7,6 +7,7 @@ from threading import Lock
 from typing import Any
 
 from app import settings
+from app.compute import compute
 from core.plan import SharingPlan
 
 
@@ -89,11 +90,15 @@ def _load(name: str) -> LoadedModel:
 
 def _warmed(model):
     """The model after a first short call, which takes longer than all later ones and would be measured with them."""
+    compute(_first_call, model)
+    return model
+
+
+def _first_call(model) -> None:
     import torch
 
     with torch.inference_mode():
         model(torch.zeros(1, 8, dtype=torch.long, device=model.device), use_cache=True)
-    return model
 
 
 def _dense_twin(name: str) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from app import charts, settings, text
 from app.components import html
 from app.components.chart import chart, figure_json
-from app.compute import on_gpu, one_at_a_time
+from app.compute import compute, on_gpu
 from app.registry import LoadedModel, LRUCache, get_model
 
 _matrices = LRUCache(settings.SIMILARITIES_IN_MEMORY)
@@ -93,8 +93,7 @@ def _compute_similarity(model_name: str, ids: tuple[int, ...], method: str) -> n
     from core import attention_similarity
 
     model = get_model(model_name).model
-    with one_at_a_time:
-        return np.asarray(attention_similarity(model, _batch(model, ids), method=method))
+    return np.asarray(compute(attention_similarity, model, _batch(model, ids), method))
 
 
 @on_gpu
@@ -102,8 +101,7 @@ def _compute_weights(model_name: str, ids: tuple[int, ...], layer: int) -> np.nd
     from core.similarity import attention_weights
 
     model = get_model(model_name).model
-    with one_at_a_time:
-        weights = attention_weights(model, _batch(model, ids), layers=[layer])
+    weights = compute(attention_weights, model, _batch(model, ids), [layer])
     return weights[layer][0].float().cpu().numpy()
 
 
