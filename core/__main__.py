@@ -13,6 +13,7 @@ from pathlib import Path
 COMMANDS = {
     "evaluate": "core.evaluate",
     "compare": "core.compare",
+    "search": "core.search",
     "train-demo": "core.training",
 }
 """Command → module with `add_arguments(parser)` and `run(args) -> int`; its docstring's first line is the help text."""

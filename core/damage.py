@@ -18,6 +18,7 @@ from torch import nn
 from core.calibration import Batch, Text
 from core.families import decoder_of
 from core.plan import SharingPlan
+from core.search_records import Journal
 from core.sharing import AttentionCall, share_attention
 
 BATCH_TOKENS = 2048
@@ -211,19 +212,20 @@ class Cell(NamedTuple):
 class DamageMeter:
     """Measures the damage of plans on a text, batch by batch; what was measured once is not run again.
 
-    known: {(batch, label of a plan): sums of the rows, [2, rows]}; a mapping that also writes to a file (`Journal`)
-    makes a search go on where it was stopped.
+    `known` holds it: {(batch, label of a plan): sums of the rows, [2, rows]}. With a journal (`core.search_records`) it
+    is kept in a file too, so that a search goes on where it was stopped.
     """
 
     def __init__(
         self, model, text: Text, *, kl: bool = False, execution: str = "auto", batch_tokens: int = BATCH_TOKENS,
-        known: MutableMapping[tuple[int, str], np.ndarray] | None = None,
+        journal: Journal | None = None,
     ):  # fmt: skip
         self.runner, self.text, self.kl = PlanRunner(model, execution), text, kl
         self.num_layers = self.runner.num_layers
         self.dense = roles_of(SharingPlan((), self.num_layers))
         self.batches = list(text.batches(batch_tokens, model.device))
-        self.known = {} if known is None else known
+        key = f"{text.sha256} {execution} {batch_tokens}{' kl' * kl}"
+        self.known: MutableMapping[tuple[int, str], np.ndarray] = {} if journal is None else journal.of(key)
 
     def stream(self, plans: Iterable[Roles]) -> Iterator[Cell]:
         """A `Cell` for each plan after each batch, all plans once per batch; close the iterator to stop."""

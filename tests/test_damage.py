@@ -7,6 +7,7 @@ import torch
 from core.calibration import Text
 from core.damage import Damage, DamageMeter, PlanRunner, Scorer, label, pair_roles, roles_of
 from core.plan import SharingPlan
+from core.search_records import Journal
 from core.sharing import share_attention
 
 LAYERS = 6
@@ -104,7 +105,9 @@ def test_nothing_of_the_size_of_all_layers_maps_is_kept(tiny_model):
     calls = []
     original = runner._run
     runner._run = lambda *args: (calls.append(args[-1]), original(*args))[1]
-    for _ in runner.logits(torch.arange(9)[None], [roles_of(plan(f"{a}-{b}")) for a in range(5) for b in range(a + 1, 6)]):
+    for _ in runner.logits(
+        torch.arange(9)[None], [roles_of(plan(f"{a}-{b}")) for a in range(5) for b in range(a + 1, 6)]
+    ):
         assert len(calls[-1].weights) == 1 and not calls[-1].inputs
 
 
@@ -135,20 +138,22 @@ def test_standard_error_of_equal_chunks_is_that_of_their_mean():
     assert np.isnan(Damage.over_chunks(increase[:1], increase[:1], np.array([10])).stderr)
 
 
-def test_cells_come_batch_by_batch_and_what_is_known_is_not_run_again(tiny_model):
-    model, sample, known = tiny_model(), text(), {}
+def test_cells_come_batch_by_batch_and_what_is_known_is_not_run_again(tiny_model, tmp_path):
+    model, sample, journal = tiny_model(), text(), Journal(tmp_path, "weights")
     plans = [roles_of(plan(written)) for written in ("1-2", "1-3")]
-    stream = DamageMeter(model, sample, batch_tokens=12, known=known).stream(plans)
+    stream = DamageMeter(model, sample, batch_tokens=12, journal=journal).stream(plans)
     first = [next(stream) for _ in range(3)]
     stream.close()
     assert [cell.roles for cell in first] == [*plans, plans[0]]
     assert [cell.damage.tokens for cell in first] == [12, 12, 23] and not first[0].finished
-    resumed = DamageMeter(model, sample, batch_tokens=12, known=known)
+    with journal.path.open("a") as file:
+        file.write('{"text": "cut sho')  # a crash in the middle of a line
+    resumed = DamageMeter(model, sample, batch_tokens=12, journal=Journal(tmp_path, "weights"))
     whole = resumed.measure(plans)
     fresh = DamageMeter(model, sample, batch_tokens=12)
     assert _equal(whole, fresh.measure(plans))
     assert resumed.runner.naive_layer_evaluations < fresh.runner.naive_layer_evaluations
-    again = DamageMeter(model, sample, batch_tokens=12, known=known)
+    again = DamageMeter(model, sample, batch_tokens=12, journal=Journal(tmp_path, "weights"))
     again.measure(plans)
     assert again.runner.layer_evaluations == 0
 

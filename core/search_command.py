@@ -1,0 +1,93 @@
+"""What the commands sweep, search and similarity have in common: their arguments, texts, journal, bar and records."""
+
+import shlex
+import sys
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+
+from tqdm import tqdm
+
+from core.calibration import CALIBRATION_TOKENS, HELD_OUT_TOKENS, calibration_texts
+from core.damage import Damage
+from core.plan import SharingPlan
+from core.records import RESULTS
+from core.search_records import Journal, Point, SearchRecord, TextInfo, save_search
+from core.sharing import EXECUTIONS
+
+JOURNALS = Path(__file__).parent.parent / "runs" / "searches"
+
+
+def add_common_arguments(parser) -> None:
+    """Model, texts and files."""
+    parser.add_argument("--model", help="bundled name, hub id or folder (default: the bundled demo model)")
+    parser.add_argument("--text", type=Path, metavar="FILE", help="text file (default: the bundled passages)")
+    parser.add_argument("--tokens", type=int, default=CALIBRATION_TOKENS, help="to choose on (default: %(default)s)")
+    parser.add_argument(
+        "--held-out-tokens", type=int, default=HELD_OUT_TOKENS, help="to judge on (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="which documents are held out (default: %(default)s)")
+    parser.add_argument("--device", help="e.g. cpu or cuda (default: the GPU when there is one)")
+    parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: float32 on a CPU)")
+    parser.add_argument("--execution", choices=EXECUTIONS, default="auto")
+    parser.add_argument("--journal", type=Path, default=JOURNALS, metavar="DIR", help="measurements to go on from")
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="where records are kept")
+
+
+class Session:
+    """Model, texts and journal of one command; its progress bar, on terminals only; and its record."""
+
+    def __init__(self, args):
+        from core.evaluate import _model_name  # here: `--help` and bad options answer at once
+        from core.models import load_model, weights_sha256
+
+        self.args, self.start, self.bar, self.step = args, time.monotonic(), None, ""
+        self.model, tokenizer = load_model(args.model, dtype=args.dtype, device=args.device)
+        self.name, self.weights = _model_name(args.model), weights_sha256(self.model)
+        lengths = {"tokens": args.tokens, "held_out_tokens": args.held_out_tokens}
+        self.texts = calibration_texts(tokenizer, args.text, **lengths, seed=args.seed)
+        self.journal = Journal(args.journal, self.weights, str(self.model.dtype), self.model.device.type)
+
+    def show(self, step: str, done: int, total: int) -> None:
+        """Move the bar."""
+        if step != self.step:
+            self.close()
+            self.bar, self.step = tqdm(desc=step, total=total, leave=False, disable=None), step
+        self.bar.update(done - self.bar.n)
+
+    def close(self) -> None:
+        """Remove the bar."""
+        if self.bar is not None:
+            self.bar.close()
+
+    def save(self, name: str, settings: dict, points: list[Point], evaluations: tuple[int, int]) -> Path:
+        """Store a record with these points; the path of its file."""
+        self.close()
+        return save_search(self.args.results, self._record(name, settings, evaluations), points)
+
+    def _record(self, name: str, settings: dict, evaluations: tuple[int, int]) -> SearchRecord:
+        from core.evaluate import _git_commit, _machine, _versions
+
+        args = self.args
+        texts = {
+            split: TextInfo(sha256=text.sha256, tokens=text.num_tokens, chunks=len(text.chunks))
+            for split, text in zip(("calibration", "held-out"), self.texts)
+        }
+        return SearchRecord(
+            name=name + (f"+seed={args.seed}" if args.seed else "") + (f"+text={args.text.stem}" if args.text else ""),
+            model=self.name, weights_sha256=self.weights, num_layers=self.model.config.num_hidden_layers,
+            dtype=str(self.model.dtype).removeprefix("torch."), execution=args.execution, texts=texts, seed=args.seed,
+            settings=settings, layer_evaluations=evaluations[0], naive_layer_evaluations=evaluations[1],
+            versions=_versions(), git_commit=_git_commit(), machine=_machine(self.model.device),
+            date=datetime.now(timezone.utc), duration_s=round(time.monotonic() - self.start, 3),
+            command=shlex.join(["python", "-m", "core", *sys.argv[1:]]),
+        )  # fmt: skip
+
+
+def point(role: str, plan: SharingPlan | str, damage: Damage, split: str, saving: float, head_map=None) -> Point:
+    """A point of a record from a measured damage; a plan in words stands for a pair of layers."""
+    followers = len(plan.followers) if isinstance(plan, SharingPlan) else 1
+    return Point(
+        role=role, plan=str(plan), followers=followers, head_map=head_map or {}, split=split, damage=damage.mean,
+        stderr=damage.stderr, kl=damage.kl, cache_saving=saving, tokens=damage.tokens,
+    )  # fmt: skip

@@ -1,0 +1,185 @@
+"""Records of sweeps and searches: one file each, `results/<model>/searches/<name>.jsonl`; and journals to go on from.
+
+The first line of a record says what was measured and how (`SearchRecord`), each further line is one plan (`Point`).
+The path follows from the content, as in `core.records`. A journal is the raw material: the losses of each chunk under
+each plan, written while a search runs; it is a file to keep while one works, not a result.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, MutableMapping
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from core.records import Machine, safe_name
+
+FORMAT_VERSION = 1
+Split = Literal["calibration", "held-out"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
+
+
+class TextInfo(_Strict):
+    """A text that damage was measured on."""
+
+    sha256: str  # of the token ids
+    tokens: int = Field(ge=1)
+    chunks: int = Field(ge=1)
+
+
+class Point(_Strict):
+    """The damage of one plan on one text. `role` says why the plan is here, e.g. `found` or `contiguous`."""
+
+    role: str
+    plan: str  # "17-22,5-6"; for a pair of layers "3>7": layer 7 alone reuses the weights of layer 3
+    followers: int = Field(ge=0)
+    head_map: dict[int, tuple[int, ...]] = {}
+    split: Split
+    damage: float  # nats per token
+    stderr: float
+    kl: float = float("nan")
+    cache_saving: float  # predicted, share of the dense cache
+    tokens: int = Field(ge=1)
+
+
+class SearchRecord(_Strict):
+    """What was searched, how, and everything that is needed to get the points again."""
+
+    format_version: Literal[1] = FORMAT_VERSION
+    name: str = Field(min_length=1)  # "sweep", "search-beam-1", "head-maps-12-22", …
+    model: str = Field(min_length=1)
+    weights_sha256: str
+    num_layers: int = Field(ge=1)
+    dtype: str
+    execution: str
+    texts: dict[Split, TextInfo]
+    seed: int
+    settings: dict[str, int | float | str | None] = {}
+    layer_evaluations: int = Field(ge=0)  # of this run; what a journal knew already was not run again
+    naive_layer_evaluations: int = Field(ge=0)
+    versions: dict[str, str]
+    git_commit: str | None
+    machine: Machine
+    date: datetime
+    duration_s: float = Field(ge=0)
+    command: str
+
+    @property
+    def path(self) -> Path:
+        """Where the record belongs, relative to the folder of all results."""
+        return Path(safe_name(self.model)) / "searches" / f"{safe_name(self.name)}.jsonl"
+
+
+def save_search(directory: Path, record: SearchRecord, points: Iterable[Point]) -> Path:
+    """Write a record and its points below `directory`, whole or not at all; the path of the file."""
+    path = directory / record.path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text("".join(f"{line.model_dump_json()}\n" for line in (record, *points)), encoding="utf-8")
+    os.replace(temporary, path)
+    return path
+
+
+def load_search(directory: Path, path: Path) -> tuple[SearchRecord, list[Point]]:
+    """A record and its points. Raises ValueError with one sentence that names the file and what is wrong."""
+    relative = path.relative_to(directory)
+    try:
+        first, *rest = path.read_text(encoding="utf-8").splitlines()
+        record, points = SearchRecord.model_validate_json(first), [Point.model_validate_json(line) for line in rest]
+    except (OSError, ValueError, ValidationError) as error:
+        raise ValueError(f"{relative} is not a record of a search: {str(error).splitlines()[0]}.") from error
+    if record.path != relative:
+        raise ValueError(f"{relative} is out of place: its content belongs to {record.path}.")
+    return record, points
+
+
+def load_searches(directory: Path | str) -> tuple[list[tuple[SearchRecord, list[Point]]], list[str]]:
+    """All records of searches below `directory`, and one sentence for each broken file, which is left out."""
+    directory, records, problems = Path(directory), [], []
+    for path in sorted(directory.glob("*/searches/*.jsonl")):
+        try:
+            records.append(load_search(directory, path))
+        except ValueError as problem:
+            problems.append(str(problem))
+    return records, problems
+
+
+def searches_frame(records: Iterable[tuple[SearchRecord, list[Point]]]) -> pd.DataFrame:
+    """One row per point, with `model`, `name` and `path` of its record; for charts of damage against saving."""
+    columns = ["model", "name", *Point.model_fields, "machine", "date", "path"]
+    rows = [
+        {"model": record.model, "name": record.name, **point.model_dump(), "machine": str(record.machine)}
+        | {"date": record.date, "path": record.path.as_posix()}
+        for record, points in records
+        for point in points
+    ]
+    return pd.DataFrame(rows, columns=columns)
+
+
+class Journal:
+    """Sums of losses that were measured, in one JSON Lines file for each `identity` (a model's weights, a precision).
+
+    A line that a crash cut short is ignored. Each (batch, plan) is written once, so two runs of the same search may
+    follow each other, but not write at the same time.
+    """
+
+    def __init__(self, directory: Path | str, *identity: str):
+        name = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
+        self.path = Path(directory) / f"{name}.jsonl"
+        self.cut_short = self.path.exists() and not self.path.read_bytes().endswith(b"\n")
+        self.entries: dict[str, dict] = {}
+        for entry in self._read():
+            self.entries.setdefault(entry["text"], {})[entry["batch"], entry["plan"]] = np.array(
+                entry["sums"], dtype=np.float64
+            )
+
+    def of(self, text: str) -> "JournalOfText":
+        """The entries of one text (its hash, with all that decides its sums), as a mapping that writes what is set."""
+        return JournalOfText(self, text)
+
+    def _read(self) -> Iterator[dict]:
+        for line in self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else ():
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError:
+                continue
+
+    def write(self, text: str, key: tuple[int, str], sums: np.ndarray) -> None:
+        """Remember and append one entry."""
+        self.entries.setdefault(text, {})[key] = sums
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        entry = {"text": text, "batch": key[0], "plan": key[1], "sums": sums.tolist()}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write("\n" * self.cut_short + json.dumps(entry) + "\n")
+        self.cut_short = False
+
+
+class JournalOfText(MutableMapping):
+    """{(batch, label of a plan): sums of its rows, [2, rows]} of one text; what is set is also written."""
+
+    def __init__(self, journal: Journal, text: str):
+        self.journal, self.text = journal, text
+        self.entries = journal.entries.setdefault(text, {})
+
+    def __getitem__(self, key):
+        return self.entries[key]
+
+    def __setitem__(self, key, sums):
+        self.journal.write(self.text, key, sums)
+
+    def __delitem__(self, key):
+        raise TypeError("A journal only grows.")
+
+    def __iter__(self):
+        return iter(self.entries)
+
+    def __len__(self):
+        return len(self.entries)
