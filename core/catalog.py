@@ -53,9 +53,11 @@ class Benchmark(NamedTuple):
         )
 
 
-def benchmark_of(task: Task, arguments: Sequence[str] = ()) -> Benchmark:
-    """A task as a benchmark of its own."""
-    return Benchmark(task.task_name, {task.task_name: task}, {}, (*(arguments or ("--tasks", task.task_name)),))
+def benchmark_of(task: Task, *more: str) -> Benchmark:
+    """A task as a benchmark of its own; `more`: further arguments of the command line that names it."""
+    file = task.config.metadata.get("file")
+    named = ("--benchmark", file) if file else ("--tasks", task.task_name)
+    return Benchmark(task.task_name, {task.task_name: task}, {}, (*named, *more))
 
 
 def load_benchmarks(names: Sequence[str], task_data: Path | str | None = None) -> list[Benchmark]:
@@ -95,7 +97,7 @@ def _split(tasks: dict[str, Task], groups: dict[str, Group], arguments: tuple[st
         below = {inner_group.name: inner_group for inner_group in group.get_all_groups()}
         yield Benchmark(name, members, {name: group} | below, ("--tasks", name, *arguments))
     for task in single.values():
-        yield benchmark_of(task, ("--tasks", task.task_name, *arguments))
+        yield benchmark_of(task, *arguments)
 
 
 def _names(groups: Sequence[Group]) -> set[str]:

@@ -33,6 +33,7 @@ from lm_eval.api.task import Task
 from lm_eval.models.huggingface import HFLM
 from tqdm import tqdm
 
+from core.benchmarks import load_benchmark
 from core.catalog import SUITES, TASKS, Benchmark, benchmark_of, check_names, load_benchmarks
 from core.plan import SharingPlan
 from core.records import RESULTS, Machine, Metric, Record, load_record, save_record, to_frame
@@ -417,6 +418,10 @@ def add_arguments(parser) -> None:
     )
     parser.add_argument("--tasks", default="", help="tasks and groups, separated by commas, e.g. demo")
     parser.add_argument(
+        "--benchmark", type=Path, action="append", default=[], metavar="FILE",
+        help='JSON lines of your own: {"prompt", "choices", "answer"}, {"prompt", "answer"} or {"text"}; repeatable',
+    )  # fmt: skip
+    parser.add_argument(
         "--task-data", type=Path, metavar="DIR", help="local documents of lm-eval's tasks: DIR/arc_easy.jsonl, ..."
     )
     parser.add_argument("--suite", choices=SUITES, help=f"task list: {'; '.join(map(_describe_suite, SUITES))}")
@@ -446,11 +451,13 @@ def run(args) -> int:
 
     names = [name.strip() for name in args.tasks.split(",") if name.strip()] + list(SUITES.get(args.suite, ()))
     options = Options(args.num_fewshot, args.limit, args.seed, args.execution, _batch_size(args.batch_size))
-    check_names(names)
+    own = [load_benchmark(path) for path in args.benchmark]
+    if names or not own:
+        check_names(names)
     model, tokenizer = load_model(args.model, dtype=args.dtype, device=args.device)
     with _Bar() as bar:
         records = evaluate(
-            model, tokenizer, args.plan, names,
+            model, tokenizer, args.plan, [*names, *own],
             model_name=_model_name(args.model), weights_sha256=weights_sha256(model), head_map=_head_map(args.head_map),
             task_data=args.task_data, options=options, results=args.results, overwrite=args.overwrite,
             on_progress=bar.show, command_options=_repeat_options(args),

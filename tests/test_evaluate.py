@@ -1,6 +1,7 @@
 """The lm-eval runner: the same scores as lm-eval itself, each point stored once, nothing lost when it stops."""
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -321,6 +322,62 @@ def test_truncated_log_likelihoods_are_counted_and_too_long_answers_refused(mode
         evaluated.loglikelihood([Instance("loglikelihood", {}, ("w", "a" * 21), 0)])
 
 
+KILLED_AT_RANDOM = """
+import os, random, signal, sys, time
+from pathlib import Path
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+from core.benchmarks import load_benchmark
+from core.evaluate import Options, evaluate
+from core.records import load_records, load_samples, to_frame
+
+torch.set_num_threads(1)
+torch.manual_seed(0)
+sizes = dict(num_hidden_layers=3, hidden_size=16, intermediate_size=16, num_attention_heads=2, vocab_size=257)
+model = AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **sizes)).eval()
+vocabulary = {"<end>": 0} | {c: i + 1 for i, c in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>", bos_token="<end>")
+tasks = [load_benchmark("\\n".join('{"text": "%s %d"}' % (name, n) for n in range(9)), name) for name in "abcd"]
+
+def measure(folder):
+    return list(evaluate(model, tokenizer, ["dense", "1-2"], tasks, model_name="tiny", weights_sha256="abc",
+                         results=folder, options=Options(batch_size=3)))
+
+def scores(records):
+    return to_frame(records).drop(columns=["date", "duration_s"]).sort_values("path").to_csv(index=False)
+
+start = time.monotonic()
+expected = scores(measure(Path(sys.argv[1]) / "whole"))
+duration_s, chance, folder = time.monotonic() - start, random.Random(0), Path(sys.argv[1]) / "killed"
+stored = []
+for _ in range(20):
+    child = os.fork()
+    if not child:
+        measure(folder)
+        os._exit(0)
+    time.sleep(chance.uniform(0, duration_s / 4))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    records, problems = load_records(folder)
+    assert not problems, problems
+    assert all(len(load_samples(folder, record)) == 9 for record in records)
+    stored.append(len(records))
+assert stored == sorted(stored) and stored[-1] > stored[0], stored
+assert scores(measure(folder)) == expected
+print("equal after", stored)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_20_runs_killed_at_random_moments_lose_nothing(tmp_path):
+    command = [sys.executable, "-c", KILLED_AT_RANDOM, str(tmp_path)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=TASKS.parents[1])
+    assert done.returncode == 0 and "equal after" in done.stdout, done.stderr
+
+
 # The command line
 
 
@@ -356,8 +413,20 @@ def test_the_recorded_command_reproduces_the_record(command, tmp_path):
     assert code == 0 and "Nothing to do" in out
 
 
+def test_a_benchmark_of_ones_own_is_measured_and_reproduced(command, tmp_path):
+    file = tmp_path / "colours.jsonl"
+    file.write_text('{"prompt": "Snow is", "choices": ["white", "black"], "answer": "white"}')
+    code, out, _ = command(f"evaluate --plan 2-4 --benchmark {file}")
+    assert code == 0 and "custom_colours" in out
+    ((record,), _) = load_records(tmp_path)
+    assert record.command == "python -m core evaluate --model demo --plan 2-4 --benchmark colours.jsonl"
+    assert "Nothing to do" in command(f"evaluate --plan 2-4 --benchmark {file}")[1]
+    assert str(tmp_path) not in record.model_dump_json()
+
+
 def test_bad_input_is_one_line_on_stderr_and_code_2(command, tmp_path):
     (tmp_path / "map.json").write_text(json.dumps([1]))
+    (tmp_path / "bad.jsonl").write_text("prompt,answer")
     for line in (
         "evaluate --tasks demo_poetry",
         "evaluate",
@@ -366,6 +435,10 @@ def test_bad_input_is_one_line_on_stderr_and_code_2(command, tmp_path):
         "evaluate --tasks demo_copy --batch-size big",
         f"evaluate --tasks demo_copy --plan 2-4 --head-map {tmp_path / 'map.json'}",
         "evaluate --tasks demo_copy --head-map nowhere.json",
+        "evaluate --benchmark nowhere.jsonl",
+        f"evaluate --benchmark {tmp_path / 'bad.jsonl'}",
+        "evaluate --tasks piqa --task-data nowhere",
+        f"evaluate --tasks piqa --task-data {tmp_path}",
     ):
         code, out, err = command(line)
         assert code == 2 and out == "" and err.startswith("error: ") and err.count("\n") == 1, (line, err)
