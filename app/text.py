@@ -125,6 +125,8 @@ SAVINGS_LEAD = (
     "timings. A prompt is read in one go, usually by a fused kernel that stores no weights, so followers save less "
     "there than while text is written token by token."
 )
+NO_COSTS = "No predicted costs for this model. Choose a well-known model above."
+
 QUANTITIES = {
     "KV cache": (
         "KV cache",

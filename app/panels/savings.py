@@ -62,8 +62,16 @@ def shape_of(choice: str, model_name: str) -> ModelShape:
 
 
 def follow_view(view: dict, choice: str, batch: int, context: int, prompt: int, *formats: str) -> tuple:
-    """The page's model or plan changed: the plan at the same relative depth, contexts that the model knows."""
-    model, shape = get_model(view["model"]), shape_of(choice, view["model"])
+    """The page's model or plan changed: the plan at the same relative depth, contexts that the model knows.
+
+    A model whose costs are not known leaves one sentence and no numbers of another model.
+    """
+    model = get_model(view["model"])
+    try:
+        shape = shape_of(choice, view["model"])
+    except ValueError as problem:
+        nothing = figure_json(charts.message(text.NO_COSTS))
+        return (*[gr.skip()] * 3, html.error(problem), "", *[nothing] * (len(_CURVES) + 1))
     plan = plans.scaled_plan(model.plan(view["plan"]), shape.num_layers).name
     longest = shape.max_context or 4096
     step = max(1, longest // 256)
@@ -76,9 +84,12 @@ def follow_view(view: dict, choice: str, batch: int, context: int, prompt: int, 
     )
 
 
-def switch_shape(view: dict, choice: str, batch: int, _context: int, _prompt: int, *formats: str) -> tuple:
+def switch_shape(view: dict, choice: str, batch: int, context: int, _prompt: int, *formats: str) -> tuple:
     """Another shape is looked at: at its longest context, half of it prompt."""
-    longest = shape_of(choice, view["model"]).max_context or 4096
+    try:
+        longest = shape_of(choice, view["model"]).max_context or 4096
+    except ValueError:  # follow_view says what is wrong
+        longest = context
     return follow_view(view, choice, batch, longest, longest // 2, *formats)
 
 
