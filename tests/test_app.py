@@ -525,5 +525,5 @@ def test_a_model_whose_costs_are_not_known_leaves_a_sentence_and_no_old_numbers(
     monkeypatch.setattr(savings, "get_model", lambda name: loaded)
     for update in (savings.follow_view, savings.switch_shape):
         error, cards, *figures = update({"model": "a folder", "plan": "1-2"}, savings.LOADED, *SIZES)[3:]
-        assert "Costs of the model type 'bloom' are not known yet" in error and cards == ""
+        assert "bloom" in error and "are not known yet" in error and cards == ""
         assert len(figures) == 4 and all("No predicted costs" in str(figure) for figure in figures)
