@@ -13,6 +13,8 @@ from pathlib import Path
 COMMANDS = {
     "evaluate": "core.evaluate",
     "compare": "core.compare",
+    "similarity": "core.guide",
+    "sweep": "core.sweep",
     "search": "core.search",
     "train-demo": "core.training",
 }

@@ -34,6 +34,10 @@ class Constraints:
             raise ValueError("Protect 0 or more layers, and let the longest span have 2 or more layers.")
 
 
+FREE = Constraints()
+"""Only what the model itself demands: layer 0 computes, and followers are of their leader's kind."""
+
+
 @dataclass(frozen=True)
 class Budget:
     """How far to go: a number of followers, a share of the KV cache to save, or the damage not to exceed (nats/token)."""
@@ -125,7 +129,7 @@ def cache_saving(model, plan: SharingPlan) -> float:
     return 1 - kv_cache_bytes(shape, plan, 1, CONTEXT_TOKENS) / kv_cache_bytes(shape, dense, 1, CONTEXT_TOKENS)
 
 
-def possible_followers(model, constraints: Constraints = Constraints()) -> list[int]:
+def possible_followers(model, constraints: Constraints = FREE) -> list[int]:
     """The layers that may follow the layer before them: of the same attention kind, and not protected."""
     num_layers = model.config.num_hidden_layers
     last = num_layers - constraints.protect_last
@@ -140,9 +144,7 @@ def _same_kind(model, leader: int, follower: int) -> bool:
     return True
 
 
-def contiguous_spans(
-    model, constraints: Constraints = Constraints(), followers: int | None = None
-) -> list[SharingPlan]:
+def contiguous_spans(model, constraints: Constraints = FREE, followers: int | None = None) -> list[SharingPlan]:
     """All plans of one span that the constraints allow (with `followers` followers, if given), by leader and length."""
     num_layers, possible = model.config.num_hidden_layers, set(possible_followers(model, constraints))
     longest = constraints.longest_span or num_layers
@@ -154,9 +156,7 @@ def contiguous_spans(
     ]
 
 
-def search(
-    meter: DamageMeter, budget: Budget, constraints: Constraints = Constraints(), beam: int = 1
-) -> Iterator[Progress]:
+def search(meter: DamageMeter, budget: Budget, constraints: Constraints = FREE, beam: int = 1) -> Iterator[Progress]:
     """Grow plans until the budget is used up; the last Progress has the whole front. Close the iterator to stop.
 
     Ties go to the earlier followers, so that the same measurements always give the same plans.
@@ -198,7 +198,7 @@ def suggest(
     texts: tuple[Text, Text],
     budget: Budget,
     *,
-    constraints: Constraints = Constraints(),
+    constraints: Constraints = FREE,
     beam: int = 1,
     head_map: str = "identity",
     execution: str = "auto",

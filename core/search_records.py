@@ -62,7 +62,7 @@ class SearchRecord(_Strict):
     execution: str
     texts: dict[Split, TextInfo]
     seed: int
-    settings: dict[str, int | float | str | None] = {}
+    settings: dict[str, bool | int | float | str | None] = {}
     layer_evaluations: int = Field(ge=0)  # of this run; what a journal knew already was not run again
     naive_layer_evaluations: int = Field(ge=0)
     versions: dict[str, str]

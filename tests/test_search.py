@@ -1,0 +1,297 @@
+"""Sweep and search: the right plans, in the right order, the same ones again; and their records and commands."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+
+from core.calibration import Text, bundled_documents, calibration_texts
+from core.damage import DamageMeter, roles_of
+from core.guide import guide_frame, pair_damages, rank_correlation
+from core.models import BUNDLED
+from core.plan import SharingPlan
+from core.search import Budget, Constraints, Progress, Suggestion, contiguous_spans, plan_of_followers, search, suggest
+from core.search_records import Journal, load_searches, save_search, searches_frame
+from core.sweep import check_against_naive, sweep, sweep_frame
+
+LAYERS = 6
+
+
+def text(seed: int = 0, chunks: int = 2, length: int = 10) -> Text:
+    rng = np.random.default_rng(seed)
+    return Text(tuple(tuple(map(int, rng.integers(1, 97, length))) for _ in range(chunks)), first=0)
+
+
+def last_front(meter, *args, **kwargs):
+    *_, last = search(meter, *args, **kwargs)
+    return last.front
+
+
+def all_damages(model, sample, possible=range(1, LAYERS)):
+    """Every plan on the text: small models have few."""
+    sets = [c for size in range(1, LAYERS) for c in itertools.combinations(possible, size)]
+    plans = [plan_of_followers(followers, LAYERS) for followers in sets]
+    damages = DamageMeter(model, sample).measure(map(roles_of, plans))
+    return {plan: damages[roles_of(plan)].mean for plan in plans}
+
+
+def test_followers_make_a_plan():
+    assert str(plan_of_followers({2, 3, 5}, 6)) == "1-3,4-5"
+    assert plan_of_followers([], 6) == SharingPlan((), 6)
+    for followers in itertools.chain.from_iterable(itertools.combinations(range(1, 6), n) for n in range(6)):
+        assert plan_of_followers(followers, 6).followers == followers
+
+
+def test_sweep_is_each_spans_damage_and_can_be_stopped(tiny_model):
+    model, sample = tiny_model(), text()
+    meter = DamageMeter(model, sample, kl=True, batch_tokens=10)
+    cells = list(sweep(meter))
+    frame = sweep_frame(cells)
+    damages = all_damages(model, sample)
+    assert [(c.first, c.last) for c in cells[:15]] != [] and len(cells) == 2 * 15 and len(frame) == 15
+    for row in frame.itertuples():
+        assert row.damage == pytest.approx(damages[SharingPlan(((row.first, row.last),), LAYERS)], abs=1e-6)
+        assert row.finished and row.kl > 0 and row.followers == row.last - row.first
+    stopped = sweep_frame(itertools.islice(sweep(DamageMeter(model, sample, batch_tokens=10)), 17))
+    assert len(stopped) == 15 and stopped["tokens"].value_counts().to_dict() == {10: 13, 20: 2}
+
+
+def test_sweep_equals_the_naive_loop_to_the_bit(tiny_model):
+    meter = DamageMeter(tiny_model("qwen3"), text(), kl=True, batch_tokens=10)
+    check = check_against_naive(meter)
+    assert check.equal and check.sweep_s > 0 and check.naive_s > 0
+    meter = DamageMeter(tiny_model("qwen3"), text(), kl=True)
+    list(sweep(meter))
+    name = next(iter(meter.known))
+    meter.known[name] = meter.known[name] + 1e-6
+    assert not check_against_naive(meter).equal
+
+
+def test_greedy_adds_the_follower_that_harms_least(tiny_model):
+    model, sample = tiny_model(), text()
+    damages, followers = all_damages(model, sample), frozenset()
+    for found in last_front(DamageMeter(model, sample), Budget(followers=5)):
+        grown = [followers | {layer} for layer in range(1, LAYERS) if layer not in followers]
+        followers = min(grown, key=lambda f: damages[plan_of_followers(f, LAYERS)])
+        assert found.plan == plan_of_followers(followers, LAYERS)
+        assert found.cache_saving == pytest.approx(len(followers) / (2 * LAYERS))
+
+
+def test_a_beam_as_wide_as_the_level_finds_the_best_plan_of_each_size(tiny_model):
+    model, sample = tiny_model(seed=3), text()
+    damages = all_damages(model, sample)
+    for found in last_front(DamageMeter(model, sample), Budget(followers=5), beam=100):
+        size = len(found.plan.followers)
+        assert found.plan == min((p for p in damages if len(p.followers) == size), key=damages.get)
+
+
+def test_constraints_hold_in_every_plan(tiny_model):
+    constraints = Constraints(protect_first=2, protect_last=1, longest_span=2)
+    front = last_front(DamageMeter(tiny_model(), text()), Budget(followers=5), constraints)
+    assert [len(found.plan.followers) for found in front] == [1, 2]  # of layers 2, 3 and 4 no two in a row
+    assert all(set(found.plan.followers) <= {2, 3, 4} for found in front)
+    assert {str(p) for p in contiguous_spans(tiny_model(), constraints)} == {"1-2", "2-3", "3-4"}
+
+
+def test_only_layers_of_one_kind_share(tiny_model):
+    model = tiny_model("qwen2-mixed")  # layers 0 to 2 see everything, 3 to 5 a window
+    assert {str(p) for p in contiguous_spans(model)} == {"0-1", "0-2", "1-2", "3-4", "3-5", "4-5"}
+    front = last_front(DamageMeter(model, text()), Budget(followers=5))
+    assert front[-1].plan.followers == (1, 2, 4, 5)
+
+
+def test_budgets_stop_the_search_and_choose():
+    with pytest.raises(ValueError, match="one budget"):
+        Budget()
+    with pytest.raises(ValueError, match="one budget"):
+        Budget(followers=1, damage=0.1)
+    with pytest.raises(ValueError, match="less than half"):
+        Budget(cache_saving=0.5)
+    with pytest.raises(ValueError, match="more than 0"):
+        Budget(followers=0)
+
+
+def test_a_damage_budget_buys_the_most_followers_within_it(tiny_model):
+    model = tiny_model()
+    ids = model.generate(torch.tensor([[5]]), max_new_tokens=16, do_sample=False, eos_token_id=None)[0]
+    sample = Text((tuple(ids[1:9].tolist()), tuple(ids[1:].tolist())), first=5)  # likely tokens: sharing can only harm
+    front = last_front(DamageMeter(model, sample), Budget(followers=5))
+    limit = front[1].damage.mean + 1e-6
+    *_, suggestion = suggest(model, (sample, text(1)), Budget(damage=limit))
+    expected = max((f for f in front if f.damage.mean <= limit), key=lambda f: len(f.plan.followers))
+    assert suggestion.plan == expected.plan and 0 < suggestion.calibration.mean <= limit
+    with pytest.raises(ValueError, match="No plan fits"):
+        list(suggest(model, (sample, text(1)), Budget(damage=1e-9)))
+
+
+def test_a_saving_budget_takes_the_first_plan_that_is_enough(tiny_model):
+    *_, suggestion = suggest(tiny_model(), (text(), text(1)), Budget(cache_saving=0.2))
+    assert len(suggestion.plan.followers) == 3 and suggestion.cache_saving == pytest.approx(0.25)
+
+
+def test_suggestion_judges_on_the_held_out_text(tiny_model):
+    model, texts = tiny_model(), (text(0), text(1))
+    *steps, suggestion = suggest(model, texts, Budget(followers=2), head_map="damage")
+    assert isinstance(suggestion, Suggestion) and all(isinstance(step, Progress) for step in steps)
+    roles = roles_of(suggestion.plan, suggestion.head_map)
+    assert suggestion.held_out == _same(DamageMeter(model, texts[1]).measure([roles])[roles])
+    assert suggestion.calibration == _same(DamageMeter(model, texts[0]).measure([roles])[roles])
+    assert len(suggestion.contiguous.spans) == 1 and len(suggestion.contiguous.followers) == 2
+    assert suggestion.calibration.mean <= suggestion.front[-1].damage.mean
+
+
+def _same(damage):
+    """Equal but for the divergence, which is not measured here (NaN is never equal)."""
+
+    class Same:
+        def __eq__(self, other):
+            return (other.mean, other.stderr, other.tokens) == (damage.mean, damage.stderr, damage.tokens)
+
+    return Same()
+
+
+def test_a_stopped_search_goes_on_and_finds_the_same(tiny_model, tmp_path):
+    model, texts, budget = tiny_model(), (text(0), text(1)), Budget(followers=3)
+    stopped = suggest(model, texts, budget, journal=Journal(tmp_path, "weights"))
+    for _ in range(9):
+        next(stopped)
+    stopped.close()
+    *_, resumed = suggest(model, texts, budget, journal=Journal(tmp_path, "weights"))
+    *_, fresh = suggest(model, texts, budget)
+    assert (resumed.plan, resumed.held_out) == (fresh.plan, _same(fresh.held_out))
+    assert resumed.layer_evaluations < fresh.layer_evaluations
+    other = DamageMeter(model, texts[0], journal=Journal(tmp_path, "other weights"))
+    assert not other.known
+
+
+# Texts
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(BUNDLED["demo"])
+
+
+def test_bundled_texts_are_disjoint_and_the_seed_decides(tokenizer):
+    sizes = {"tokens": 2048, "held_out_tokens": 1024}
+    chosen, held_out = calibration_texts(tokenizer, **sizes)
+    assert (chosen.num_tokens, held_out.num_tokens) == (2048, 1024)
+    assert (chosen.sha256, held_out.sha256) == tuple(t.sha256 for t in calibration_texts(tokenizer, **sizes))
+    assert chosen.sha256 != calibration_texts(tokenizer, **sizes, seed=1)[0].sha256
+    opening = [d[:40] for d in bundled_documents()[::2]]  # of passages, not of exercises
+    words = [tokenizer.decode([i for chunk in t.chunks for i in chunk]) for t in (chosen, held_out)]
+    used = [{o for o in opening if o in w} for w in words]
+    assert used[0] and used[1] and not used[0] & used[1]
+
+
+def test_a_file_is_shared_in_proportion(tokenizer, tmp_path):
+    file = tmp_path / "text.txt"
+    file.write_text("\n\n".join(f"Number {i} is a short document about the sea." for i in range(200)))
+    chosen, held_out = calibration_texts(tokenizer, file, tokens=30000, held_out_tokens=10000, chunk_tokens=64)
+    assert chosen.num_tokens == pytest.approx(3 * held_out.num_tokens, rel=0.1)
+    file.write_text("Too short.")
+    with pytest.raises(ValueError, match="give a longer text"):
+        calibration_texts(tokenizer, file)
+    file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match="UTF-8"):
+        calibration_texts(tokenizer, file)
+
+
+# Similarity as a guide
+
+
+def test_rank_correlation_is_spearmans_and_its_interval_holds_it(tiny_model):
+    model, sample = tiny_model(), text()
+    damages = list(pair_damages(DamageMeter(model, sample)))
+    matrix = np.random.default_rng(0).random((LAYERS, LAYERS))
+    frame = guide_frame(damages, {"head_mean": matrix})
+    assert len(frame) == 15
+    found = rank_correlation(frame, "head_mean")
+    assert found.rho == pytest.approx(spearmanr(frame["head_mean"], frame["damage"]).statistic)
+    assert -1 <= found.low <= found.rho <= found.high <= 1 and found == rank_correlation(frame, "head_mean")
+    perfect = frame.assign(head_mean=-frame["damage"])
+    assert rank_correlation(perfect, "head_mean").rho == pytest.approx(-1)
+    assert "less damage" in rank_correlation(perfect, "head_mean").describe()
+    assert "less damage" not in rank_correlation(frame.assign(head_mean=frame["damage"]), "head_mean").describe()
+
+
+# Commands and records
+
+
+@pytest.fixture
+def folder(tiny_model, tokenizer, tmp_path):
+    tiny_model(vocab_size=len(tokenizer)).save_pretrained(tmp_path / "tiny")
+    tokenizer.save_pretrained(tmp_path / "tiny")
+    return tmp_path
+
+
+def command(folder, *arguments: str) -> int:
+    from core.__main__ import main
+
+    sizes = ["--tokens", "512", "--held-out-tokens", "512"]
+    files = ["--model", str(folder / "tiny"), "--journal", str(folder / "runs"), "--results", str(folder / "results")]
+    return main([*arguments, *sizes, *files])
+
+
+def test_search_command_stores_a_record_and_says_both(folder, capsys):
+    assert command(folder, "search", "--followers", "2", "--head-map", "most_similar") == 0
+    said = capsys.readouterr().out
+    assert "Predicted: saves 16.7% of the KV cache" in said and "held-out tokens" in said
+    [(record, points)], problems = load_searches(folder / "results")
+    assert not problems and record.settings["followers"] == 2 and record.layer_evaluations > 0
+    frame = searches_frame([(record, points)])
+    assert set(frame["role"]) == {"found", "head-mapped", "contiguous"} and set(frame["split"]) >= {"held-out"}
+    assert command(folder, "search", "--followers", "2", "--head-map", "most_similar") == 0
+    [(again, same)], _ = load_searches(folder / "results")
+    assert [p.model_dump(exclude={"kl"}) for p in same] == [p.model_dump(exclude={"kl"}) for p in points]
+    assert again.layer_evaluations == 0  # all of it was in the journal
+
+
+def test_sweep_command_checks_itself(folder, capsys):
+    assert command(folder, "sweep", "--check-naive") == 0
+    said = capsys.readouterr().out
+    assert "15 spans" in said and "equal to the bit" in said
+    [(record, points)], _ = load_searches(folder / "results")
+    assert record.settings["equal"] is True and len(points) == 15
+
+
+def test_similarity_command_prints_the_matrix(folder, capsys):
+    assert command(folder, "similarity", "--format", "json") == 0
+    assert np.diag(json.loads(capsys.readouterr().out)["similarity"]) == pytest.approx(1, abs=1e-5)
+    assert command(folder, "similarity") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "layer,0,1,2,3,4,5" and len(lines) == 7
+    assert command(folder, "similarity", "--against-damage") == 0
+    assert "ρ = " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("search", "--followers", "0"), "more than 0"),
+        (("search", "--cache-saving", "0.7"), "less than half"),
+        (("search", "--followers", "2", "--beam", "0"), "beam is 0"),
+        (("search", "--followers", "2", "--text", "nowhere.txt"), "nowhere.txt"),
+        (("sweep", "--longest-span", "1"), "2 or more"),
+    ],
+)
+def test_bad_input_is_one_line(folder, capsys, arguments, reason):
+    assert command(folder, *arguments) == 2
+    error = capsys.readouterr().err
+    assert reason in error and error.count("\n") == 1 and "Traceback" not in error
+
+
+def test_broken_records_are_named(folder):
+    command(folder, "search", "--followers", "1")
+    [(record, points)], _ = load_searches(folder / "results")
+    path = save_search(folder / "results", record, points)
+    path.rename(path.with_name("elsewhere.jsonl"))
+    path.write_text("{}\n")
+    records, problems = load_searches(folder / "results")
+    assert not records and len(problems) == 2
+    assert any("out of place" in p for p in problems) and any("not a record of a search" in p for p in problems)
