@@ -5,15 +5,24 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from scipy.stats import spearmanr
 
 from core.calibration import Text, bundled_documents, calibration_texts
-from core.damage import DamageMeter, roles_of
+from core.damage import Damage, DamageMeter, roles_of
 from core.guide import guide_frame, pair_damages, rank_correlation
 from core.models import BUNDLED
 from core.plan import SharingPlan
-from core.search import Budget, Constraints, Progress, Suggestion, contiguous_spans, plan_of_followers, search, suggest
+from core.search import (
+    Budget,
+    Constraints,
+    Found,
+    Progress,
+    Suggestion,
+    contiguous_spans,
+    plan_of_followers,
+    search,
+    suggest,
+)
 from core.search_records import Journal, load_searches, save_search, searches_frame
 from core.sweep import check_against_naive, sweep, sweep_frame
 
@@ -115,16 +124,18 @@ def test_budgets_stop_the_search_and_choose():
 
 
 def test_a_damage_budget_buys_the_most_followers_within_it(tiny_model):
-    model = tiny_model()
-    ids = model.generate(torch.tensor([[5]]), max_new_tokens=16, do_sample=False, eos_token_id=None)[0]
-    sample = Text((tuple(ids[1:9].tolist()), tuple(ids[1:].tolist())), first=5)  # likely tokens: sharing can only harm
-    front = last_front(DamageMeter(model, sample), Budget(followers=5))
-    limit = front[1].damage.mean + 1e-6
-    *_, suggestion = suggest(model, (sample, text(1)), Budget(damage=limit))
-    expected = max((f for f in front if f.damage.mean <= limit), key=lambda f: len(f.plan.followers))
-    assert suggestion.plan == expected.plan and 0 < suggestion.calibration.mean <= limit
+    front = [
+        Found(plan_of_followers(range(1, size + 1), LAYERS), Damage(mean, 0.01, 0.0, 0.0, 100), size / 12)
+        for size, mean in ((1, 0.02), (2, 0.05), (3, 0.04), (4, 0.3))  # a larger plan may harm less
+    ]
+    assert [Budget(damage=0.05).enough(found) for found in front] == [False, False, False, True]
+    assert [Budget(damage=limit).choose(front) for limit in (0.01, 0.03, 0.045)] == [None, front[0], front[2]]
+    *_, suggestion = suggest(tiny_model(), (text(), text(1)), Budget(damage=100))
+    assert suggestion.plan.followers == (1, 2, 3, 4, 5)  # there is nothing more to share
     with pytest.raises(ValueError, match="No plan fits"):
-        list(suggest(model, (sample, text(1)), Budget(damage=1e-9)))
+        list(
+            suggest(tiny_model(), (text(), text(1)), Budget(followers=2), constraints=Constraints(protect_last=LAYERS))
+        )
 
 
 def test_a_saving_budget_takes_the_first_plan_that_is_enough(tiny_model):
