@@ -2,13 +2,16 @@
 
 import itertools
 import json
+import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
+import core
 from core.calibration import Text, bundled_documents, calibration_texts
-from core.damage import Damage, DamageMeter, roles_of
+from core.damage import Damage, DamageMeter, label, roles_of
 from core.guide import guide_frame, pair_damages, rank_correlation
 from core.models import BUNDLED
 from core.plan import SharingPlan
@@ -306,3 +309,20 @@ def test_broken_records_are_named(folder):
     records, problems = load_searches(folder / "results")
     assert not records and len(problems) == 2
     assert any("out of place" in p for p in problems) and any("not a record of a search" in p for p in problems)
+
+
+def test_damage_equals_evaluate_on_the_perplexity_task(tiny_model, tokenizer, tmp_path):
+    from core.evaluate import Options, evaluate
+
+    model, count = tiny_model(vocab_size=len(tokenizer)), 3
+    lines = (Path(core.__file__).parent / "tasks" / "prose.jsonl").read_text(encoding="utf-8").splitlines()[:count]
+    documents = [json.loads(line)["text"] for line in lines]
+    ids = [tuple(tokenizer(document, add_special_tokens=False)["input_ids"]) for document in documents]
+    meter = DamageMeter(model, Text(tuple(ids), first=tokenizer.bos_token_id))
+    damage = meter.measure([roles_of(SharingPlan.parse("1-4", LAYERS))])
+    about = {"model_name": "tiny", "weights_sha256": "0", "options": Options(limit=count), "results": tmp_path}
+    for plan, record in zip(("", "1-4"), evaluate(model, tokenizer, ["", "1-4"], ["demo_prose"], **about)):
+        nats = meter.known[0, label(roles_of(SharingPlan.parse(plan, LAYERS)))][0]
+        bits_per_byte = [n / math.log(2) / len(d.encode()) for n, d in zip(nats, documents)]
+        assert record.metrics["bits_per_byte"].value == pytest.approx(np.mean(bits_per_byte), rel=1e-5)
+    assert next(iter(damage.values())).tokens == sum(map(len, ids))
