@@ -36,7 +36,7 @@ from tqdm import tqdm
 from core.benchmarks import load_benchmark
 from core.catalog import SUITES, TASKS, Benchmark, benchmark_of, check_names, load_benchmarks
 from core.plan import SharingPlan
-from core.records import RESULTS, Machine, Metric, Record, load_record, save_record, to_frame
+from core.records import RESULTS, Machine, Metric, Record, load_record, save_packed, save_record, to_frame
 from core.sharing import EXECUTIONS, plan_of, share_attention
 
 # lm-eval prints bars and notices for every task; the resampling for standard errors must not fork a process that runs
@@ -215,6 +215,7 @@ def evaluate(
     on_progress: Callable[[Progress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     command_options: Sequence[str] = (),
+    spread: "Spread | None" = None,
 ) -> Iterator[Record]:
     """Records of every plan on every task, in this order, each stored below `results` before it is yielded.
 
@@ -224,6 +225,7 @@ def evaluate(
     task_data: folder of local files in place of what lm-eval would download (`core.catalog.local_documents`).
     model_name, weights_sha256: what the records call the model, and the hash of its weights.
     command_options: options of the command line that the records' `command` repeats (`--dtype bfloat16`).
+    spread: measures the points that are not stored elsewhere (`core.cluster`); their records come in any order.
 
     A point that is stored with the same settings is yielded as it is, not measured again. Nothing is measured before
     plans, tasks and stored records have been checked. Raises ValueError for bad input and for a stored record of other
@@ -243,9 +245,30 @@ def evaluate(
     ]
     stored = [None if overwrite else _stored(results, point.draft) for point in points]
     notify = _notifier(on_progress, should_stop, len(points))
+    if spread is not None:
+        yield from _gather([point.draft for point in points], stored, spread, results, notify)
+        return
     for index, (point, record) in enumerate(zip(points, stored)):
         notify(point.draft, index, 1, 1, True) if record else None
         yield record or _measure(point, tokenizer, options, results, functools.partial(notify, point.draft, index))
+
+
+Spread = Callable[[Sequence[Record]], Iterator[tuple[Record, bytes]]]
+"""Drafts of records that are to be measured → the records, in any order, with their packed samples."""
+
+
+def _gather(
+    drafts: list[Record], stored: list[Record | None], spread: Spread, results: Path, notify
+) -> Iterator[Record]:
+    for index, record in enumerate(filter(None, stored)):
+        notify(record, index, 1, 1, True)
+        yield record
+    missing = {draft.path: draft for draft, record in zip(drafts, stored) if record is None}
+    first = len(drafts) - len(missing)
+    for index, (record, samples) in enumerate(spread(list(missing.values())), first):
+        notify(record, index, 0, 1)
+        _check_same_point(record, missing[record.path], "came back from the cluster with")
+        yield save_packed(results, record, samples)
 
 
 def _benchmarks(tasks: Sequence[str | Task], task_data: Path | str | None) -> list[Benchmark]:
@@ -312,14 +335,16 @@ def _stored(results: Path, draft: Record) -> Record | None:
         raise ValueError(
             f"{str(problem).removesuffix('.')}: remove it, or measure again with --overwrite."
         ) from problem
+    hint = "use --overwrite to measure again, or another folder of results"
+    _check_same_point(record, draft, "was measured with", f": {hint}")
+    return record
+
+
+def _check_same_point(record: Record, draft: Record, was: str, hint: str = "") -> None:
     differing = [name for name, value in draft.identity.items() if record.identity[name] != value]
     if differing:
-        raise ValueError(
-            f"{draft.path} was measured with another {differing[0].replace('_', ' ')} "
-            f"({record.identity[differing[0]]}, now {draft.identity[differing[0]]}): "
-            "use --overwrite to measure again, or another folder of results."
-        )
-    return record
+        values = f"{record.identity[differing[0]]}, now {draft.identity[differing[0]]}"
+        raise ValueError(f"{draft.path} {was} another {differing[0].replace('_', ' ')} ({values}){hint}.")
 
 
 def _measure(point: _Point, tokenizer, options: Options, results: Path, notify: Callable[[int, int], None]) -> Record:
@@ -412,7 +437,9 @@ def _cpu_name() -> str:
 
 def add_arguments(parser) -> None:
     """The arguments of `python -m core evaluate`."""
-    parser.add_argument("--model", help="bundled name, hub id or folder (default: the bundled demo model)")
+    parser.add_argument(
+        "--model", action="append", help="bundled name, hub id or folder; repeatable (default: the bundled demo model)"
+    )
     parser.add_argument(
         "--plan", action="append", default=[], help="sharing plan, e.g. 17-22,5-6, or dense; repeatable"
     )
@@ -434,6 +461,9 @@ def add_arguments(parser) -> None:
     parser.add_argument("--head-map", type=Path, metavar="FILE", help="JSON file: follower → leader head of each head")
     parser.add_argument("--execution", choices=EXECUTIONS, default=Options.execution)
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="where records are kept")
+    parser.add_argument(
+        "--ray", nargs="?", const="", metavar="ADDRESS", help="spread over a Ray cluster (default: this machine's CPUs)"
+    )
     parser.add_argument("--overwrite", action="store_true", help="measure again what is stored")
 
 
@@ -447,24 +477,49 @@ def _number(text: str) -> int | float:
 
 def run(args) -> int:
     """Measure what is not stored yet, with one progress bar, and print the scores; 0 when all points are stored."""
-    from core.models import load_model, weights_sha256  # here: helps `--help` and bad options to answer at once
-
     names = [name.strip() for name in args.tasks.split(",") if name.strip()] + list(SUITES.get(args.suite, ()))
     options = Options(args.num_fewshot, args.limit, args.seed, args.execution, _batch_size(args.batch_size))
     own = [load_benchmark(path) for path in args.benchmark]
     if names or not own:
         check_names(names)
-    model, tokenizer = load_model(args.model, dtype=args.dtype, device=args.device)
-    with _Bar() as bar:
-        records = evaluate(
-            model, tokenizer, args.plan, [*names, *own],
-            model_name=_model_name(args.model), weights_sha256=weights_sha256(model), head_map=_head_map(args.head_map),
-            task_data=args.task_data, options=options, results=args.results, overwrite=args.overwrite,
-            on_progress=bar.show, command_options=_repeat_options(args),
-        )  # fmt: skip
-        records = list(records)
-    _report(records, bar.measured, args.results)
+    records, measured = [], 0
+    for model in args.model or [None]:
+        with _Bar() as bar:
+            records += _evaluate_model(model, [*names, *own], options, args, bar.show)
+        measured += bar.measured
+    _report(records, measured, args.results)
     return 0
+
+
+def _evaluate_model(name: str | None, tasks: list[str | Task], options: Options, args, on_progress) -> list[Record]:
+    from core.models import load_model, weights_sha256  # here: helps `--help` and bad options to answer at once
+
+    model, tokenizer = load_model(name, dtype=args.dtype, device=args.device)
+    settings = {"model_name": _model_name(name), "head_map": _head_map(args.head_map), "task_data": args.task_data}
+    settings |= {"options": options, "command_options": _repeat_options(args)}
+    about = {"weights_sha256": weights_sha256(model), "results": args.results, "overwrite": args.overwrite}
+    about |= {"on_progress": on_progress, "spread": _spread(name, settings, args)}
+    return list(evaluate(model, tokenizer, args.plan, tasks, **about, **settings))
+
+
+def _spread(model: str | None, settings: dict, args) -> Spread | None:
+    """Measuring on a Ray cluster, for `--ray`."""
+    if args.ray is None:
+        return None
+    files = {load_benchmark(path).task_name: (path.name, path.read_bytes()) for path in args.benchmark}
+    place = str(Path(model).resolve()) if model and Path(model).is_dir() else model
+    settings = settings | {"task_data": args.task_data and args.task_data.resolve()}
+
+    def spread(drafts: Sequence[Record]) -> Iterator[tuple[Record, bytes]]:
+        from core.cluster import Job, measure_all
+
+        jobs = [
+            Job(place, args.dtype, args.device, draft.plan, files.get(draft.task, draft.task), settings)
+            for draft in drafts
+        ]
+        return measure_all(jobs, args.ray) if jobs else iter(())
+
+    return spread
 
 
 def _batch_size(text: str) -> int | str:

@@ -140,11 +140,17 @@ def save_record(directory: Path, record: Record, samples: Iterable[dict] | None 
 
     Returns the record as stored. The record is written last: where it stands, its samples stand too. Raises OSError.
     """
-    if samples is not None:
-        lines = "".join(json.dumps(sample, ensure_ascii=False, default=_plain) + "\n" for sample in samples)
-        packed = gzip.compress(lines.encode(), mtime=0)
-        record = record.model_copy(update={"samples_sha256": hashlib.sha256(packed).hexdigest()})
-        _write(directory / record.samples_path, packed)
+    if samples is None:
+        return save_packed(directory, record, None)
+    lines = "".join(json.dumps(sample, ensure_ascii=False, default=_plain) + "\n" for sample in samples)
+    return save_packed(directory, record, gzip.compress(lines.encode(), mtime=0))
+
+
+def save_packed(directory: Path, record: Record, packed_samples: bytes | None) -> Record:
+    """`save_record` for samples that are compressed already, as they come from another machine."""
+    if packed_samples is not None:
+        record = record.model_copy(update={"samples_sha256": hashlib.sha256(packed_samples).hexdigest()})
+        _write(directory / record.samples_path, packed_samples)
     _write(directory / record.path, (record.model_dump_json(indent=2) + "\n").encode())
     return record
 

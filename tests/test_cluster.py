@@ -1,0 +1,60 @@
+"""Evaluations spread over a Ray cluster: the same records, each once, though a node is lost in mid-run."""
+
+import pytest
+
+from core import cluster
+from core.__main__ import main
+from core.records import load_records, load_samples, to_frame
+
+ray = pytest.importorskip("ray", reason="Ray is an optional dependency")
+
+LINE = "evaluate --plan dense --plan 17-22 --plan 1-23 --plan 2-6 --tasks demo_copy,demo_arithmetic --limit 8"
+
+
+@pytest.fixture
+def two_nodes():
+    """A local cluster of two nodes with one CPU each."""
+    from ray.cluster_utils import Cluster
+
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    yield nodes, nodes.add_node(num_cpus=1)
+    ray.shutdown()
+    nodes.shutdown()
+
+
+def scores(folder):
+    records, problems = load_records(folder)
+    assert not problems
+    return to_frame(records).drop(columns=["date", "duration_s"])
+
+
+@pytest.mark.filterwarnings("ignore")  # Ray's own
+def test_every_record_arrives_once_though_a_node_is_lost(two_nodes, tmp_path, monkeypatch, capsys):
+    nodes, second = two_nodes
+    arrived, measure_all = [], cluster.measure_all
+
+    def lose_a_node(jobs, address):
+        for number, (record, samples) in enumerate(measure_all(jobs, address)):
+            if number == 0:
+                nodes.remove_node(second, allow_graceful=False)
+            arrived.append(record.path)
+            yield record, samples
+
+    monkeypatch.setattr(cluster, "measure_all", lose_a_node)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert main([*LINE.split(), "--ray", nodes.address, "--results", str(tmp_path / "ray")]) == 0
+    assert len(arrived) == len(set(arrived)) == 8 and "Measured 8 of 8" in capsys.readouterr().out
+    assert main([*LINE.split(), "--results", str(tmp_path / "here")]) == 0
+    assert scores(tmp_path / "ray").equals(scores(tmp_path / "here"))
+    for record in load_records(tmp_path / "ray")[0]:
+        assert len(load_samples(tmp_path / "ray", record)) == 8
+    capsys.readouterr()
+    assert main([*LINE.split(), "--ray", nodes.address, "--results", str(tmp_path / "ray")]) == 0
+    assert "Nothing to do" in capsys.readouterr().out and len(arrived) == 8
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_unreachable_cluster_is_one_sentence(tmp_path, capsys):
+    line = ["evaluate", "--tasks", "demo_copy", "--limit", "2", "--ray", "127.0.0.1:9", "--results", str(tmp_path)]
+    assert main(line) == 2
+    assert capsys.readouterr().err.startswith("error: The Ray cluster '127.0.0.1:9' cannot be reached")
