@@ -111,6 +111,8 @@ def test_bytes_paths_marks_and_windows_line_ends_are_read(tmp_path):
     assert task.task_name == "custom_Über_my_test_1"
     assert [doc["answer"] for doc in task.eval_docs] == ["4", "ü"]
     assert load(path.read_bytes()).eval_docs[1]["prompt"] == "é"
+    assert load_benchmark(path, "other").task_name == "custom_other"
+    assert load_benchmark(lines(TEXT)).task_name == "custom_benchmark"
 
 
 def test_line_separators_within_a_text_are_no_lines():
