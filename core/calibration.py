@@ -37,6 +37,12 @@ class Batch:
         """Scored tokens of each row, [rows]."""
         return self.mask.sum(-1).cpu().numpy()
 
+    @property
+    def sha256(self) -> str:
+        """Hash of the token ids and of what is scored."""
+        content = [tensor.tolist() for tensor in (self.inputs, self.targets, self.mask)]
+        return hashlib.sha256(repr(content).encode()).hexdigest()
+
 
 @dataclass(frozen=True)
 class Text:

@@ -60,9 +60,9 @@ def _roles(leaders: dict[int, int], num_layers: int, head_map: Mapping[int, Sequ
 class Damage:
     """The increase of the mean loss against the dense model on the same text, in nats per token.
 
-    `kl` is the mean Kullback-Leibler divergence KL(dense ‖ shared) of the next-token distributions, NaN if not asked
-    for. Standard errors are over the chunks of the text: they say how far the mean would move on other text of the
-    same kind; NaN for a single chunk.
+    `kl` is the mean Kullback-Leibler divergence KL(dense ‖ shared) of the next-token distributions, nats too. Standard
+    errors are over the chunks of the text: they say how far the mean would move on other text of the same kind; NaN
+    for a single chunk.
     """
 
     mean: float
@@ -123,10 +123,16 @@ class PlanRunner:
             for layer in range(shared, self.num_layers):
                 states.append(self._run(layer, roles[layer], states[-1], arguments[layer], call))
             self.naive_layer_evaluations += self.num_layers
-            stand_ins[-1].output = states[-1]
-            yield roles, self.frame(input_ids=input_ids, use_cache=False).logits
-            stand_ins[-1].output = None
+            yield roles, self._head(input_ids, states[-1])
             previous = roles
+
+    def _head(self, input_ids: torch.Tensor, hidden_states: torch.Tensor) -> torch.Tensor:
+        """What the model's own forward makes of the last layer's output."""
+        last = decoder_of(self.frame).layers[-1]
+        last.output = hidden_states
+        logits = self.frame(input_ids=input_ids, use_cache=False).logits
+        last.output = None
+        return logits
 
     def _run(self, layer: int, role: Role, hidden_states, arguments: dict, call: AttentionCall):
         self.layer_evaluations += 1
@@ -173,25 +179,22 @@ def _forget(call: AttentionCall, layer: int) -> None:
 class Scorer:
     """Sums the loss, and KL(dense ‖ shared), of each row of a batch, in nats; logits are taken in float32.
 
-    Source of the KL: Σ p·(log p − log q), p of the dense model; `dense` is None where it is not asked for.
+    KL: Σ p·(log p − log q) over the vocabulary, p the dense model's next-token probabilities, q the shared model's.
     """
 
-    def __init__(self, batch: Batch, dense: torch.Tensor | None = None):
-        self.batch, self.p = batch, None
-        if dense is not None:
-            log_p = dense.float().log_softmax(-1)
-            self.p = log_p.exp()
-            self.negative_entropy = torch.linalg.vecdot(self.p, log_p)
+    def __init__(self, batch: Batch, dense: torch.Tensor):
+        self.batch = batch
+        log_p = dense.float().log_softmax(-1)
+        self.p = log_p.exp()
+        self.negative_entropy = torch.linalg.vecdot(self.p, log_p)
 
     def __call__(self, logits: torch.Tensor) -> np.ndarray:
-        """[2, rows]: losses and divergences (NaN if not asked for) of logits [rows, tokens, vocabulary]."""
+        """[2, rows]: losses and divergences of logits [rows, tokens, vocabulary]."""
         logits = logits.float()
         normalizer = logits.logsumexp(-1)
         losses = normalizer - logits.gather(-1, self.batch.targets[..., None])[..., 0]
-        if self.p is None:
-            kl = torch.full_like(losses, torch.nan)
-        else:  # Σ p·log q = Σ p·logits − log Σ exp logits, without a second array of the vocabulary's size
-            kl = self.negative_entropy - torch.linalg.vecdot(self.p, logits) + normalizer
+        # Σ p·log q = Σ p·logits − log Σ exp logits, without a second array of the vocabulary's size
+        kl = self.negative_entropy - torch.linalg.vecdot(self.p, logits) + normalizer
         per_token = torch.stack([losses, kl]).masked_fill(~self.batch.mask, 0)
         return per_token.sum(-1, dtype=torch.float64).cpu().numpy()
 
@@ -212,51 +215,53 @@ class Cell(NamedTuple):
 class DamageMeter:
     """Measures the damage of plans on a text, batch by batch; what was measured once is not run again.
 
-    `known` holds it: {(batch, label of a plan): sums of the rows, [2, rows]}. With a journal (`core.search_records`) it
-    is kept in a file too, so that a search goes on where it was stopped.
+    `known` holds it: for each batch {label of a plan: sums of the rows, [2, rows]}. With a journal
+    (`core.search_records`) it is kept in a file too, so that a search goes on where it was stopped, and every other
+    sweep or search on the same batches builds on it.
     """
 
     def __init__(
-        self, model, text: Text, *, kl: bool = False, execution: str = "auto", batch_tokens: int = BATCH_TOKENS,
+        self, model, text: Text, *, execution: str = "auto", batch_tokens: int = BATCH_TOKENS,
         journal: Journal | None = None,
     ):  # fmt: skip
-        self.runner, self.text, self.kl = PlanRunner(model, execution), text, kl
+        self.runner, self.text = PlanRunner(model, execution), text
         self.num_layers = self.runner.num_layers
         self.dense = roles_of(SharingPlan((), self.num_layers))
         self.batches = list(text.batches(batch_tokens, model.device))
-        key = f"{text.sha256} {execution} {batch_tokens}{' kl' * kl}"
-        self.known: MutableMapping[tuple[int, str], np.ndarray] = {} if journal is None else journal.of(key)
+        self.known: list[MutableMapping[str, np.ndarray]] = [
+            {} if journal is None else journal.of(f"{batch.sha256} {execution}") for batch in self.batches
+        ]
 
     def stream(self, plans: Iterable[Roles]) -> Iterator[Cell]:
         """A `Cell` for each plan after each batch, all plans once per batch; close the iterator to stop."""
         plans = in_order(plans)
-        for number, batch in enumerate(self.batches):
-            finished = {roles for roles in plans if (number, label(roles)) in self.known}
-            yield from (self._cell(roles, number) for roles in plans if roles in finished)
-            for roles in self._run(number, batch, [roles for roles in plans if roles not in finished]):
+        for number, known in enumerate(self.known):
+            missing = [roles for roles in plans if label(roles) not in known]
+            yield from [self._cell(roles, number) for roles in plans if label(roles) in known]
+            for roles in self._run(number, missing):
                 yield self._cell(roles, number)
 
     def measure(self, plans: Iterable[Roles]) -> dict[Roles, Damage]:
         """The damage of each plan on the whole text."""
         return {cell.roles: cell.damage for cell in self.stream(plans) if cell.finished}
 
-    def _run(self, number: int, batch: Batch, plans: list[Roles]) -> Iterator[Roles]:
+    def _run(self, number: int, plans: list[Roles]) -> Iterator[Roles]:
+        """Run plans on a batch, and before them the dense model, which the divergence needs."""
         if not plans:
             return
-        needs_dense = self.kl or (number, label(self.dense)) not in self.known
-        scorer = None
-        for roles, logits in self.runner.logits(batch.inputs, [self.dense] * needs_dense + plans):
-            scorer = scorer or Scorer(batch, logits if self.kl else None)
-            self.known[number, label(roles)] = scorer(logits)
+        batch, scorer = self.batches[number], None
+        for roles, logits in self.runner.logits(batch.inputs, [self.dense, *plans]):
+            scorer = scorer or Scorer(batch, logits)
+            self.known[number][label(roles)] = scorer(logits)
             if roles in plans:
                 yield roles
 
     def _cell(self, roles: Roles, last_batch: int) -> Cell:
-        batches = range(last_batch + 1)
-        sums = np.concatenate([self.known[number, label(roles)] for number in batches], axis=1)
-        dense = np.concatenate([self.known[number, label(self.dense)] for number in batches], axis=1)
-        tokens = np.concatenate([batch.tokens for batch in self.batches[: last_batch + 1]])
-        return Cell(roles, Damage.over_chunks(sums[0] - dense[0], sums[1], tokens), self.text.num_tokens)
+        known, batches = self.known[: last_batch + 1], self.batches[: last_batch + 1]
+        losses, kl = np.concatenate([sums[label(roles)] for sums in known], axis=1)
+        dense, _ = np.concatenate([sums[label(self.dense)] for sums in known], axis=1)
+        tokens = np.concatenate([batch.tokens for batch in batches])
+        return Cell(roles, Damage.over_chunks(losses - dense, kl, tokens), self.text.num_tokens)
 
 
 def label(roles: Roles) -> str:

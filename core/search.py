@@ -5,8 +5,9 @@ of 1 is greedy choice. Every set of followers (without layer 0) is one plan: a f
 before it that computes. Plans are chosen on the calibration text and judged on the held-out text.
 """
 
+import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from core.calibration import Text
 from core.cost import ModelShape, kv_cache_bytes
@@ -58,7 +59,7 @@ class Budget:
     def enough(self, found: "Found") -> bool:
         """Whether a plan needs no more followers; a damage budget goes on until it is exceeded."""
         if self.followers is not None:
-            return len(found.plan.followers) >= self.followers
+            return found.followers >= self.followers
         if self.cache_saving is not None:
             return found.cache_saving >= self.cache_saving
         return found.damage.mean > self.damage
@@ -66,17 +67,30 @@ class Budget:
     def choose(self, front: Iterable["Found"]) -> "Found | None":
         """The plan that the budget buys: the one with the most followers within a damage, else the first that is enough."""
         if self.damage is not None:
-            return max((f for f in front if f.damage.mean <= self.damage), key=_num_followers, default=None)
+            return max(
+                (f for f in front if f.damage.mean <= self.damage), key=lambda found: found.followers, default=None
+            )
         return next((found for found in front if self.enough(found)), None)
 
 
 @dataclass(frozen=True)
 class Found:
-    """A plan, its damage on the calibration text, and the share of the KV cache that it saves (predicted)."""
+    """A plan, its measured damage, and the share of the KV cache that it saves (predicted).
+
+    `damage` is on the calibration text, which the plan was chosen on, so it flatters; `held_out` is on text that no
+    choice saw (None while a search runs).
+    """
 
     plan: SharingPlan
     damage: Damage
     cache_saving: float
+    held_out: Damage | None = None
+    head_map: dict[int, tuple[int, ...]] = field(default_factory=dict)
+
+    @property
+    def followers(self) -> int:
+        """Layers that reuse."""
+        return len(self.plan.followers)
 
 
 @dataclass(frozen=True)
@@ -91,24 +105,19 @@ class Progress:
 
 @dataclass(frozen=True)
 class Suggestion:
-    """The plan that a budget buys, beside the best contiguous span with as many followers.
+    """What a budget buys. Savings are predicted, damages measured, on both texts.
 
-    `calibration` is the damage on the text that plan and head map were chosen on, so it flatters; `held_out` is on text
-    that no choice saw. `direct_held_out` is the plan without the head map. `cache_saving` is predicted, damages are
-    measured. `front` holds the best plan of each size on the way.
+    chosen: the plan with its head map; direct: the same plan without one. front: the best plan of each size;
+    contiguous: the best single span of each size, on the calibration text (of the chosen size only, unless the whole
+    front was asked for). Layer evaluations: those run, and those that running each plan on its own would have taken.
     """
 
-    plan: SharingPlan
-    head_map: dict[int, tuple[int, ...]]
-    cache_saving: float
-    calibration: Damage
-    held_out: Damage
-    direct_held_out: Damage
-    contiguous: SharingPlan | None
-    contiguous_held_out: Damage | None
-    front: tuple[Found, ...] = field(repr=False)
-    layer_evaluations: int = 0
-    naive_layer_evaluations: int = 0
+    chosen: Found
+    direct: Found
+    front: tuple[Found, ...]
+    contiguous: tuple[Found, ...]
+    layer_evaluations: int
+    naive_layer_evaluations: int
 
 
 def plan_of_followers(followers: Iterable[int], num_layers: int) -> SharingPlan:
@@ -201,13 +210,15 @@ def suggest(
     constraints: Constraints = FREE,
     beam: int = 1,
     head_map: str = "identity",
+    whole_front: bool = False,
     execution: str = "auto",
     journal: Journal | None = None,
 ) -> Iterator[Progress | Suggestion]:
     """Progress while it searches, and at the end one Suggestion.
 
     model: a dense decoder. texts: (calibration, held-out), see `calibration_texts`. head_map: one of
-    `core.head_maps.METHODS`. journal: measurements on both texts, kept across runs.
+    `core.head_maps.METHODS`. whole_front: compare with contiguous spans, and judge on the held-out text, at every size,
+    not only at the chosen one. journal: measurements, kept across runs.
 
     Raises ValueError when no plan fits budget and constraints.
     """
@@ -216,32 +227,47 @@ def suggest(
     for progress in search(meter, budget, constraints, beam):
         front = progress.front
         yield progress
-    found = budget.choose(front)
-    if found is None:
+    direct = budget.choose(front)
+    if direct is None:
         raise ValueError(
             f"No plan fits: the largest one found has {len(front)} followers; relax budget or constraints."
         )
-    spans, damages = contiguous_spans(model, constraints, _num_followers(found)), {}
-    for progress in _measured(meter, spans, damages, "contiguous spans of this size"):
+    sizes = {found.followers for found in front} if whole_front else {direct.followers}
+    spans, damages = [plan for plan in contiguous_spans(model, constraints) if len(plan.followers) in sizes], {}
+    for progress in _measured(meter, spans, damages, "contiguous spans"):
         yield Progress(*progress, front)
-    contiguous = min(spans, key=lambda plan: damages[plan].mean, default=None)
-    heads = choose_head_map(meter, found.plan, head_map)
+    contiguous = _best_of_each_size(model, damages)
+    yield Progress(f"head map ({head_map})", 0, 1, front)
+    chosen = _with_head_map(meter, direct, head_map)
     yield Progress("held-out text", 0, 1, front)
-    judged = {roles_of(found.plan, heads), roles_of(found.plan)} | ({roles_of(contiguous)} if contiguous else set())
-    held_out = judge.measure(judged)
+    judged = _judged(judge, [chosen, direct, *contiguous, *(front if whole_front else ())])
     runners = (meter.runner, judge.runner)
     yield Suggestion(
-        plan=found.plan, head_map=heads, cache_saving=found.cache_saving,
-        calibration=meter.measure([roles_of(found.plan, heads)])[roles_of(found.plan, heads)],
-        held_out=held_out[roles_of(found.plan, heads)], direct_held_out=held_out[roles_of(found.plan)],
-        contiguous=contiguous, contiguous_held_out=held_out[roles_of(contiguous)] if contiguous else None, front=front,
+        chosen=judged[0], direct=judged[1], contiguous=judged[2 : 2 + len(contiguous)],
+        front=judged[2 + len(contiguous) :] or front,
         layer_evaluations=sum(runner.layer_evaluations for runner in runners),
         naive_layer_evaluations=sum(runner.naive_layer_evaluations for runner in runners),
     )  # fmt: skip
 
 
-def _num_followers(found: Found) -> int:
-    return len(found.plan.followers)
+def _best_of_each_size(model, damages: dict[SharingPlan, Damage]) -> tuple[Found, ...]:
+    best: dict[int, SharingPlan] = {}
+    for plan in sorted(damages, key=lambda plan: (len(plan.followers), damages[plan].mean, plan.followers)):
+        best.setdefault(len(plan.followers), plan)
+    return tuple(Found(plan, damages[plan], cache_saving(model, plan)) for plan in best.values())
+
+
+def _with_head_map(meter: DamageMeter, found: Found, method: str) -> Found:
+    heads = choose_head_map(meter, found.plan, method)
+    roles = roles_of(found.plan, heads)
+    return replace(found, head_map=heads, damage=meter.measure([roles])[roles])
+
+
+def _judged(judge: DamageMeter, founds: list[Found]) -> tuple[Found, ...]:
+    """The same, with their damage on the judge's text."""
+    roles = [roles_of(found.plan, found.head_map) for found in founds]
+    damages = judge.measure(roles)
+    return tuple(replace(found, held_out=damages[key]) for found, key in zip(founds, roles))
 
 
 # The command line
@@ -258,6 +284,7 @@ def add_arguments(parser) -> None:
     parser.add_argument("--beam", type=int, default=1, help="plans kept of each size (default: %(default)s, greedy)")
     methods = "; ".join(f"{name}: {line}" for name, line in METHODS.items())
     parser.add_argument("--head-map", choices=METHODS, default="identity", help=methods)
+    parser.add_argument("--front", action="store_true", help="compare with contiguous spans at every size")
     parser.add_argument("--protect-first", type=int, default=0, metavar="N", help="the first N layers never follow")
     parser.add_argument("--protect-last", type=int, default=0, metavar="N", help="the last N layers never follow")
     parser.add_argument("--longest-span", type=int, metavar="N", help="layers in a span at most, leader included")
@@ -273,16 +300,15 @@ def run(args) -> int:
     session = Session(args)
     for step in suggest(
         session.model, session.texts, budget, constraints=constraints, beam=args.beam, head_map=args.head_map,
-        execution=args.execution, journal=session.journal,
+        whole_front=args.front, execution=args.execution, journal=session.journal,
     ):  # fmt: skip
         if isinstance(step, Progress):
             session.show(step.step, step.done, step.total)
-    judge = DamageMeter(session.model, session.texts[1], execution=args.execution, journal=session.journal)
-    points = _points(step, judge.measure(roles_of(found.plan) for found in step.front))
     names = ("followers", "cache_saving", "damage", "beam", "head_map", "protect_first", "protect_last", "longest_span")
     settings = {name: getattr(args, name) for name in names}
-    path = session.save(_record_name(args), settings, points, (step.layer_evaluations, step.naive_layer_evaluations))
-    _print(step, session, path)
+    evaluations = (step.layer_evaluations, step.naive_layer_evaluations)
+    path = session.save(_record_name(args), settings, _points(step), evaluations)
+    _print(step, path)
     return 0
 
 
@@ -293,31 +319,29 @@ def _record_name(args) -> str:
     return "+".join(["search", *parts])
 
 
-def _points(suggestion: Suggestion, held_out: dict) -> list[Point]:
-    points = []
-    for found in suggestion.front:
-        points.append(point("found", found.plan, found.damage, "calibration", found.cache_saving))
-        points.append(point("found", found.plan, held_out[roles_of(found.plan)], "held-out", found.cache_saving))
-    saving, contiguous = suggestion.cache_saving, suggestion.contiguous
-    if suggestion.head_map:
-        for split, damage in (("calibration", suggestion.calibration), ("held-out", suggestion.held_out)):
-            points.append(point("head-mapped", suggestion.plan, damage, split, saving, suggestion.head_map))
-    if contiguous is not None:
-        points.append(point("contiguous", contiguous, suggestion.contiguous_held_out, "held-out", saving))
-    return points
+def _points(suggestion: Suggestion) -> list[Point]:
+    roles = {"found": suggestion.front, "contiguous": suggestion.contiguous, "chosen": (suggestion.chosen,)}
+    return [
+        point(role, found.plan, damage, split, found.cache_saving, found.head_map)
+        for role, founds in roles.items()
+        for found in founds
+        for split, damage in (("calibration", found.damage), ("held-out", found.held_out))
+        if damage is not None
+    ]
 
 
-def _print(suggestion: Suggestion, session: Session, path) -> None:
-    plan, calibration, held_out = suggestion.plan, suggestion.calibration, suggestion.held_out
-    print(f"Plan {plan}: {plan.describe()}")
-    print(f"Predicted: saves {suggestion.cache_saving:.1%} of the KV cache.")
-    print(f"Measured damage, nats/token: {_text(held_out)} on {held_out.tokens} held-out tokens; ", end="")
-    print(f"{_text(calibration)} on the {calibration.tokens} tokens it was chosen on.")
-    if suggestion.head_map:
-        print(f"Without the head map: {_text(suggestion.direct_held_out)} on held-out text.")
-    if suggestion.contiguous is not None:
-        name = f"Best contiguous span of {len(plan.followers)} followers, {suggestion.contiguous}"
-        print(f"{name}: {_text(suggestion.contiguous_held_out)} on held-out text.")
+def _print(suggestion: Suggestion, path) -> None:
+    chosen, direct = suggestion.chosen, suggestion.direct
+    print(f"Plan {chosen.plan}: {chosen.plan.describe()}")
+    print(f"Predicted: saves {chosen.cache_saving:.1%} of the KV cache.")
+    print(f"Measured damage: {_text(chosen.held_out)} on held-out text; {_text(chosen.damage)} where it was chosen.")
+    if chosen.head_map:
+        print(f"Without the head map: {_text(direct.held_out)} on held-out text.")
+        print(f"Head map: {json.dumps(chosen.head_map)}")
+    for found in suggestion.contiguous:
+        print(
+            f"Best contiguous span of {found.followers} followers, {found.plan}: {_text(found.held_out)} on held-out text."
+        )
     done, naive = suggestion.layer_evaluations, suggestion.naive_layer_evaluations
     if naive:
         print(f"Layers run: {done}, {done / naive:.0%} of {naive} without shared prefixes.")
@@ -325,4 +349,4 @@ def _print(suggestion: Suggestion, session: Session, path) -> None:
 
 
 def _text(damage: Damage) -> str:
-    return f"{damage.mean:.4f} ± {damage.stderr:.4f}"
+    return f"{damage.mean:.4f} ± {damage.stderr:.4f} nats/token ({damage.tokens} tokens)"

@@ -5,10 +5,12 @@ The path follows from the content, as in `core.records`. A journal is the raw ma
 each plan, written while a search runs; it is a file to keep while one works, not a result.
 """
 
+import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, MutableMapping
+from collections import UserDict
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -45,7 +47,7 @@ class Point(_Strict):
     split: Split
     damage: float  # nats per token
     stderr: float
-    kl: float = float("nan")
+    kl: float  # of KL(dense ‖ shared), nats per token
     cache_saving: float  # predicted, share of the dense cache
     tokens: int = Field(ge=1)
 
@@ -127,59 +129,46 @@ def searches_frame(records: Iterable[tuple[SearchRecord, list[Point]]]) -> pd.Da
 class Journal:
     """Sums of losses that were measured, in one JSON Lines file for each `identity` (a model's weights, a precision).
 
-    A line that a crash cut short is ignored. Each (batch, plan) is written once, so two runs of the same search may
-    follow each other, but not write at the same time.
+    A line that a crash cut short is ignored. Each plan on each batch is written once, so two runs of the same search
+    may follow each other, but not write at the same time.
     """
 
     def __init__(self, directory: Path | str, *identity: str):
         name = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
         self.path = Path(directory) / f"{name}.jsonl"
         self.cut_short = self.path.exists() and not self.path.read_bytes().endswith(b"\n")
-        self.entries: dict[str, dict] = {}
+        self.batches: dict[str, dict[str, np.ndarray]] = {}
         for entry in self._read():
-            self.entries.setdefault(entry["text"], {})[entry["batch"], entry["plan"]] = np.array(
-                entry["sums"], dtype=np.float64
-            )
+            sums = np.array(entry["sums"], dtype=np.float64)
+            self.batches.setdefault(entry["batch"], {})[entry["plan"]] = sums
 
-    def of(self, text: str) -> "JournalOfText":
-        """The entries of one text (its hash, with all that decides its sums), as a mapping that writes what is set."""
-        return JournalOfText(self, text)
+    def of(self, batch: str) -> "BatchJournal":
+        """The entries of one batch (its hash, with all that decides its sums), as a mapping that writes what is set."""
+        return BatchJournal(self, batch)
 
-    def _read(self) -> Iterator[dict]:
-        for line in self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else ():
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError:
-                continue
-
-    def write(self, text: str, key: tuple[int, str], sums: np.ndarray) -> None:
-        """Remember and append one entry."""
-        self.entries.setdefault(text, {})[key] = sums
+    def write(self, batch: str, plan: str, sums: np.ndarray) -> None:
+        """Append one entry."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        entry = {"text": text, "batch": key[0], "plan": key[1], "sums": sums.tolist()}
+        entry = {"batch": batch, "plan": plan, "sums": sums.tolist()}
         with self.path.open("a", encoding="utf-8") as file:
             file.write("\n" * self.cut_short + json.dumps(entry) + "\n")
         self.cut_short = False
 
+    def _read(self) -> Iterator[dict]:
+        for line in self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else ():
+            with contextlib.suppress(json.JSONDecodeError):
+                yield json.loads(line)
 
-class JournalOfText(MutableMapping):
-    """{(batch, label of a plan): sums of its rows, [2, rows]} of one text; what is set is also written."""
 
-    def __init__(self, journal: Journal, text: str):
-        self.journal, self.text = journal, text
-        self.entries = journal.entries.setdefault(text, {})
+class BatchJournal(UserDict):
+    """{label of a plan: sums of its rows, [2, rows]} of one batch; what is set is also written."""
 
-    def __getitem__(self, key):
-        return self.entries[key]
+    def __init__(self, journal: Journal, batch: str):
+        super().__init__()
+        self.journal, self.batch = journal, batch
+        self.data = journal.batches.setdefault(batch, {})
 
-    def __setitem__(self, key, sums):
-        self.journal.write(self.text, key, sums)
-
-    def __delitem__(self, key):
-        raise TypeError("A journal only grows.")
-
-    def __iter__(self):
-        return iter(self.entries)
-
-    def __len__(self):
-        return len(self.entries)
+    def __setitem__(self, plan: str, sums: np.ndarray):
+        if plan not in self.data:
+            self.journal.write(self.batch, plan, sums)
+        self.data[plan] = sums

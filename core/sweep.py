@@ -40,8 +40,7 @@ class SweepCell:
 def sweep(meter: DamageMeter, constraints: Constraints = FREE) -> Iterator[SweepCell]:
     """Every span that the model and the constraints allow, the whole triangle once per batch of the text.
 
-    Close the iterator to stop: what came is a sweep of the text so far. Make the meter with `kl=True` for the
-    divergence. `meter.runner` counts the layers that were run.
+    Close the iterator to stop: what came is a sweep of the text so far. `meter.runner` counts the layers that were run.
     """
     spans = {roles_of(plan): plan.spans[0] for plan in contiguous_spans(meter.runner.model, constraints)}
     for cell in meter.stream(spans):
@@ -65,7 +64,7 @@ def naive_sums(meter: DamageMeter, batch_number: int, spans: Iterable[tuple[int,
     """What the meter knows of a batch after a sweep, from running the model of each span from its first layer."""
     batch, model, execution = meter.batches[batch_number], meter.runner.model, meter.runner.execution
     dense = model(input_ids=batch.inputs, use_cache=False).logits
-    scorer = Scorer(batch, dense if meter.kl else None)
+    scorer = Scorer(batch, dense)
     sums = {label(meter.dense): scorer(dense)}
     for first, last in spans:
         view = share_attention(model, f"{first}-{last}", execution=execution)
@@ -94,7 +93,7 @@ def check_against_naive(meter: DamageMeter, constraints: Constraints = FREE) -> 
         between = time.perf_counter()
         sums = naive_sums(meter, number, plans.values())
         sweep_s, naive_s = sweep_s + between - start, naive_s + time.perf_counter() - between
-        equal &= all(np.array_equal(meter.known[number, name], found, equal_nan=True) for name, found in sums.items())
+        equal &= all(np.array_equal(meter.known[number][name], found) for name, found in sums.items())
     return NaiveCheck(sweep_s, naive_s, equal)
 
 
@@ -115,7 +114,7 @@ def run(args) -> int:
     constraints = Constraints(longest_span=args.longest_span)
     session = Session(args)
     journal = None if args.check_naive else session.journal
-    meter = DamageMeter(session.model, session.texts[0], kl=True, execution=args.execution, journal=journal)
+    meter = DamageMeter(session.model, session.texts[0], execution=args.execution, journal=journal)
     check = check_against_naive(meter, constraints) if args.check_naive else None
     cells = _watched(meter, constraints, session)
     frame = sweep_frame(cells)

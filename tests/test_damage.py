@@ -113,7 +113,7 @@ def test_nothing_of_the_size_of_all_layers_maps_is_kept(tiny_model):
 
 def test_damage_is_the_increase_of_the_mean_loss_over_real_tokens(tiny_model):
     model, sample, roles = tiny_model(), text(), roles_of(plan("1-4"))
-    damage = DamageMeter(model, sample, kl=True, batch_tokens=30).measure([roles])[roles]
+    damage = DamageMeter(model, sample, batch_tokens=30).measure([roles])[roles]
     dense_sums, shared_sums, kls = [], [], []
     for chunk in sample.chunks:  # one by one, without padding
         ids = torch.tensor([[0, *chunk]])
