@@ -83,7 +83,13 @@ def similarity_heatmap(similarity: np.ndarray, plan: SharingPlan) -> go.Figure:
         xgap=1,
         ygap=1,
     )
-    square = {"tick0": 0, "dtick": max(1, round(layers / 12)), "showgrid": False, "constrain": "domain", "automargin": False}
+    square = {
+        "tick0": 0,
+        "dtick": max(1, round(layers / 12)),
+        "showgrid": False,
+        "constrain": "domain",
+        "automargin": False,
+    }
     return _figure(
         [heatmap],
         f"Heatmap of attention similarity between {layers} layers; the plan {plan.name} is outlined.",

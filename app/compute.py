@@ -1,7 +1,8 @@
 """Where models compute: one call at a time, in one thread, and under Hugging Face's ZeroGPU on a borrowed GPU.
 
 So what one visitor measures is not slowed down by what another one computes, and no measured call is the first one of
-a thread, which is several times slower (each thread starts its own OpenMP team).
+a thread, which is several times slower. One core stays free for the server and the browser: where computing threads
+have to wait for a core, every operation of a small model waits for its slowest thread.
 """
 
 import os
@@ -18,6 +19,12 @@ except ImportError:
         return function
 
 
+def _leave_a_core() -> None:
+    import torch
+
+    torch.set_num_threads(max(1, torch.get_num_threads() - 1))
+
+
 class _Worker:
     """The thread that computes; a forked process starts its own."""
 
@@ -27,7 +34,7 @@ class _Worker:
             os.register_at_fork(after_in_child=self._start)
 
     def _start(self) -> None:
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compute")
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compute", initializer=_leave_a_core)
 
     def __call__(self, function: Callable, *arguments) -> Any:
         """What the function returns or raises, computed when everything before it is done."""
