@@ -1,8 +1,7 @@
 """Find the sharing plan that does the least damage for a budget, and compare it with contiguous spans.
 
-The search grows the set of followers one by one and keeps the `beam` best sets of each size by measured damage; a beam
-of 1 is greedy choice. Every set of followers (without layer 0) is one plan: a follower's leader is the nearest layer
-before it that computes. Plans are chosen on the calibration text and judged on the held-out text.
+Every set of followers (without layer 0) is one plan: a follower's leader is the nearest layer before it that computes.
+Plans are chosen by measured damage on the calibration text and judged on the held-out text.
 """
 
 import json
@@ -17,6 +16,12 @@ from core.head_maps import METHODS, choose_head_map
 from core.plan import SharingPlan
 from core.search_command import Session, add_common_arguments, point
 from core.search_records import Journal, Point
+
+SEARCH_METHODS: dict[str, str] = {
+    "spans": "Measure every span, add up the damages of spans to foretell plans, and measure the best of each size.",
+    "greedy": "Add the follower that does the least damage, again and again (with a beam: to each of the best plans).",
+}
+"""The ways to search, each with one line that explains it."""
 
 CONTEXT_TOKENS = 4096
 """Tokens in the cache that savings are predicted for; it matters for models with sliding windows only."""
@@ -165,26 +170,80 @@ def contiguous_spans(model, constraints: Constraints = FREE, followers: int | No
     ]
 
 
-def search(meter: DamageMeter, budget: Budget, constraints: Constraints = FREE, beam: int = 1) -> Iterator[Progress]:
-    """Grow plans until the budget is used up; the last Progress has the whole front. Close the iterator to stop.
+def search(
+    meter: DamageMeter, budget: Budget, constraints: Constraints = FREE, method: str = "spans", beam: int = 4
+) -> Iterator[Progress]:
+    """Find the best plan of each size until the budget is used up; the last Progress has the whole front.
 
-    Ties go to the earlier followers, so that the same measurements always give the same plans.
+    method: one of SEARCH_METHODS. Close the iterator to stop. Ties go to the earlier followers, so that the same
+    measurements always give the same plans. Raises ValueError for an unknown method or a beam below 1.
     """
-    model, possible = meter.runner.model, possible_followers(meter.runner.model, constraints)
-    sets, front = [frozenset()], ()
+    if method not in SEARCH_METHODS:
+        raise ValueError(f"There is no search method {method!r}: choose one of {', '.join(SEARCH_METHODS)}.")
+    if beam < 1:
+        raise ValueError(f"The beam is {beam}: keep 1 or more plans of each size.")
+    levels = _span_levels(meter, constraints, beam) if method == "spans" else _grown_levels(meter, constraints, beam)
+    model, front = meter.runner.model, ()
+    for progress in levels:
+        if isinstance(progress, Progress):
+            yield replace(progress, front=front)
+            continue
+        plan, damage = progress
+        front += (Found(plan, damage, cache_saving(model, plan)),)
+        yield Progress(f"{front[-1].followers} followers", 1, 1, front)
+        if budget.enough(front[-1]):
+            return
+
+
+def _grown_levels(meter: DamageMeter, constraints: Constraints, beam: int):
+    """Progress, and the best (plan, damage) of 1, 2, … followers, from adding one to each of the `beam` best plans."""
+    possible, sets = possible_followers(meter.runner.model, constraints), [frozenset()]
     while sets:
         grown = {followers | {layer} for followers in sets for layer in possible if layer not in followers}
         plans = [plan_of_followers(followers, meter.num_layers) for followers in grown]
         plans = [plan for plan in plans if _span_lengths_ok(plan, constraints)]
-        if not plans:
-            return
-        damages: dict[SharingPlan, Damage] = {}
-        for progress in _measured(meter, plans, damages, f"{len(plans[0].followers)} followers"):
-            yield Progress(*progress, front)
-        best = sorted(plans, key=lambda plan: (damages[plan].mean, plan.followers))[:beam]
-        front += (Found(best[0], damages[best[0]], cache_saving(model, best[0])),)
-        yield Progress(f"{len(best[0].followers)} followers", len(plans), len(plans), front)
-        sets = [] if budget.enough(front[-1]) else [frozenset(plan.followers) for plan in best]
+        best = yield from _ranked(meter, plans)
+        yield from best[:1]
+        sets = [frozenset(plan.followers) for plan, _ in best[:beam]]
+
+
+def _span_levels(meter: DamageMeter, constraints: Constraints, beam: int):
+    """Progress, and the best (plan, damage) of 1, 2, … followers, among the `beam` that spans alone foretell."""
+    damages: dict[SharingPlan, Damage] = {}
+    for step in _measured(meter, contiguous_spans(meter.runner.model, constraints), damages, "spans"):
+        yield Progress(*step)
+    spans = {plan.spans[0]: damage.mean for plan, damage in damages.items()}
+    for sums in combine_spans(spans, meter.num_layers, beam):
+        best = yield from _ranked(meter, [SharingPlan(chosen, meter.num_layers) for _, chosen in sums])
+        yield best[0]
+
+
+def combine_spans(damages: dict[tuple[int, int], float], num_layers: int, keep: int = 1):
+    """For 1, 2, … followers the `keep` plans with the least sum of span damages, as [(sum, spans)], least first.
+
+    Dynamic programming over layers: a plan of spans below layer `end` either has no span that ends at `end - 1`, or is
+    a plan below the first layer of that span, and the span. What spans do to each other is ignored: it has to be
+    measured.
+    """
+    below: list[dict[int, list]] = [{0: [(0.0, ())]}]  # below[end][followers]: the plans of layers before `end`
+    for end in range(1, num_layers + 1):
+        plans = {size: list(kept) for size, kept in below[end - 1].items()}
+        for first in range(end - 1):
+            if (first, end - 1) in damages:
+                for size, kept in below[first].items():
+                    added = [(total + damages[first, end - 1], (*spans, (first, end - 1))) for total, spans in kept]
+                    plans.setdefault(size + end - 1 - first, []).extend(added)
+        below.append({size: sorted(kept)[:keep] for size, kept in plans.items()})
+    return [below[-1][size] for size in sorted(below[-1]) if size]
+
+
+def _ranked(meter: DamageMeter, plans: list[SharingPlan]):
+    """Yields Progress; returns [(plan, damage)], least damage first."""
+    damages: dict[SharingPlan, Damage] = {}
+    step = f"{len(plans[0].followers)} followers" if plans else ""
+    for progress in _measured(meter, plans, damages, step):
+        yield Progress(*progress)
+    return sorted(damages.items(), key=lambda item: (item[1].mean, item[0].followers))
 
 
 def _span_lengths_ok(plan: SharingPlan, constraints: Constraints) -> bool:
@@ -208,7 +267,8 @@ def suggest(
     budget: Budget,
     *,
     constraints: Constraints = FREE,
-    beam: int = 1,
+    method: str = "spans",
+    beam: int = 4,
     head_map: str = "identity",
     whole_front: bool = False,
     execution: str = "auto",
@@ -216,7 +276,8 @@ def suggest(
 ) -> Iterator[Progress | Suggestion]:
     """Progress while it searches, and at the end one Suggestion.
 
-    model: a dense decoder. texts: (calibration, held-out), see `calibration_texts`. head_map: one of
+    model: a dense decoder. texts: (calibration, held-out), see `calibration_texts`. method, beam: see `search`; the
+    beam is how many plans of each size are measured (spans) or grown (greedy). head_map: one of
     `core.head_maps.METHODS`. whole_front: compare with contiguous spans, and judge on the held-out text, at every size,
     not only at the chosen one. journal: measurements, kept across runs.
 
@@ -224,7 +285,7 @@ def suggest(
     """
     meter, judge = (DamageMeter(model, text, execution=execution, journal=journal) for text in texts)
     front: tuple[Found, ...] = ()
-    for progress in search(meter, budget, constraints, beam):
+    for progress in search(meter, budget, constraints, method, beam):
         front = progress.front
         yield progress
     direct = budget.choose(front)
@@ -281,7 +342,9 @@ def add_arguments(parser) -> None:
         "--cache-saving", type=float, metavar="SHARE", help="save at least this share of the KV cache: 0.1"
     )
     budget.add_argument("--damage", type=float, metavar="NATS", help="as many followers as this damage per token buys")
-    parser.add_argument("--beam", type=int, default=1, help="plans kept of each size (default: %(default)s, greedy)")
+    searches = "; ".join(f"{name}: {line}" for name, line in SEARCH_METHODS.items())
+    parser.add_argument("--method", choices=SEARCH_METHODS, default="spans", help=searches)
+    parser.add_argument("--beam", type=int, default=4, help="plans kept of each size (default: %(default)s)")
     methods = "; ".join(f"{name}: {line}" for name, line in METHODS.items())
     parser.add_argument("--head-map", choices=METHODS, default="identity", help=methods)
     parser.add_argument("--front", action="store_true", help="compare with contiguous spans at every size")
@@ -295,16 +358,24 @@ def run(args) -> int:
     """Search, store the front as a record, and print what was found; 0 when done."""
     budget = Budget(args.followers, args.cache_saving, args.damage)
     constraints = Constraints(args.protect_first, args.protect_last, args.longest_span)
-    if args.beam < 1:
-        raise ValueError(f"The beam is {args.beam}: keep 1 or more plans of each size.")
     session = Session(args)
     for step in suggest(
-        session.model, session.texts, budget, constraints=constraints, beam=args.beam, head_map=args.head_map,
-        whole_front=args.front, execution=args.execution, journal=session.journal,
+        session.model, session.texts, budget, constraints=constraints, method=args.method, beam=args.beam,
+        head_map=args.head_map,         whole_front=args.front, execution=args.execution, journal=session.journal,
     ):  # fmt: skip
         if isinstance(step, Progress):
             session.show(step.step, step.done, step.total)
-    names = ("followers", "cache_saving", "damage", "beam", "head_map", "protect_first", "protect_last", "longest_span")
+    names = (
+        "followers",
+        "cache_saving",
+        "damage",
+        "method",
+        "beam",
+        "head_map",
+        "protect_first",
+        "protect_last",
+        "longest_span",
+    )
     settings = {name: getattr(args, name) for name in names}
     evaluations = (step.layer_evaluations, step.naive_layer_evaluations)
     path = session.save(_record_name(args), settings, _points(step), evaluations)
@@ -315,7 +386,7 @@ def run(args) -> int:
 def _record_name(args) -> str:
     given = ("followers", "cache_saving", "damage", "protect_first", "protect_last", "longest_span")
     parts = [f"{name.replace('_', '-')}={getattr(args, name)}" for name in given if getattr(args, name)]
-    parts += [f"beam={args.beam}"] * (args.beam > 1) + [f"heads={args.head_map}"] * (args.head_map != "identity")
+    parts += [args.method, f"beam={args.beam}"] + [f"heads={args.head_map}"] * (args.head_map != "identity")
     return "+".join(["search", *parts])
 
 

@@ -16,11 +16,13 @@ from core.guide import guide_frame, pair_damages, rank_correlation
 from core.models import BUNDLED
 from core.plan import SharingPlan
 from core.search import (
+    SEARCH_METHODS,
     Budget,
     Constraints,
     Found,
     Progress,
     Suggestion,
+    combine_spans,
     contiguous_spans,
     plan_of_followers,
     search,
@@ -85,24 +87,39 @@ def test_sweep_equals_the_naive_loop_to_the_bit(tiny_model):
 def test_greedy_adds_the_follower_that_harms_least(tiny_model):
     model, sample = tiny_model(), text()
     damages, followers = all_damages(model, sample), frozenset()
-    for found in last_front(DamageMeter(model, sample), Budget(followers=5)):
+    for found in last_front(DamageMeter(model, sample), Budget(followers=5), method="greedy", beam=1):
         grown = [followers | {layer} for layer in range(1, LAYERS) if layer not in followers]
         followers = min(grown, key=lambda f: damages[plan_of_followers(f, LAYERS)])
         assert found.plan == plan_of_followers(followers, LAYERS)
         assert found.cache_saving == pytest.approx(len(followers) / (2 * LAYERS))
 
 
-def test_a_beam_as_wide_as_the_level_finds_the_best_plan_of_each_size(tiny_model):
+@pytest.mark.parametrize("method", SEARCH_METHODS)
+def test_a_beam_as_wide_as_the_level_finds_the_best_plan_of_each_size(tiny_model, method):
     model, sample = tiny_model(seed=3), text()
     damages = all_damages(model, sample)
-    for found in last_front(DamageMeter(model, sample), Budget(followers=5), beam=100):
+    for found in last_front(DamageMeter(model, sample), Budget(followers=5), method=method, beam=100):
         size = len(found.plan.followers)
         assert found.plan == min((p for p in damages if len(p.followers) == size), key=damages.get)
 
 
-def test_constraints_hold_in_every_plan(tiny_model):
+@pytest.mark.parametrize("seed", range(3))
+def test_combined_spans_have_the_least_sums(seed):
+    rng = np.random.default_rng(seed)
+    spans = [(a, b) for a in range(LAYERS) for b in range(a + 1, LAYERS)]
+    damages = dict(zip(spans, rng.normal(size=len(spans))))
+    sets = [c for size in range(1, LAYERS) for c in itertools.combinations(range(1, LAYERS), size)]
+    plans = [plan_of_followers(followers, LAYERS).spans for followers in sets]
+    for size, found in enumerate(combine_spans(damages, LAYERS, keep=3), start=1):
+        sums = sorted(sum(damages[s] for s in p) for p in plans if sum(b - a for a, b in p) == size)
+        assert [total for total, _ in found] == pytest.approx(sums[:3])
+        assert all(total == pytest.approx(sum(damages[s] for s in p)) for total, p in found)
+
+
+@pytest.mark.parametrize("method", SEARCH_METHODS)
+def test_constraints_hold_in_every_plan(tiny_model, method):
     constraints = Constraints(protect_first=2, protect_last=1, longest_span=2)
-    front = last_front(DamageMeter(tiny_model(), text()), Budget(followers=5), constraints)
+    front = last_front(DamageMeter(tiny_model(), text()), Budget(followers=5), constraints, method)
     assert [len(found.plan.followers) for found in front] == [1, 2]  # of layers 2, 3 and 4 no two in a row
     assert all(set(found.plan.followers) <= {2, 3, 4} for found in front)
     assert {str(p) for p in contiguous_spans(tiny_model(), constraints)} == {"1-2", "2-3", "3-4"}
