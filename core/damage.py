@@ -107,7 +107,7 @@ class PlanRunner:
 
     @torch.inference_mode()
     def logits(self, input_ids: torch.Tensor, plans: Iterable[Roles]) -> Iterator[tuple[Roles, torch.Tensor]]:
-        """The logits [rows, tokens, vocabulary] of each plan on `input_ids` [rows, tokens], in the order of `in_order`."""
+        """The logits [rows, tokens, vocabulary] of each plan on `input_ids` [rows, tokens], sorted by `in_order`."""
         stand_ins = decoder_of(self.frame).layers
         self.frame(input_ids=input_ids, use_cache=False)
         states = [stand_ins[0].hidden_states]

@@ -46,7 +46,7 @@ FREE = Constraints()
 
 @dataclass(frozen=True)
 class Budget:
-    """How far to go: a number of followers, a share of the KV cache to save, or the damage not to exceed (nats/token)."""
+    """How far to go: so many followers, a share of the KV cache to save, or a damage (nats/token) not to exceed."""
 
     followers: int | None = None
     cache_saving: float | None = None
@@ -70,7 +70,7 @@ class Budget:
         return found.damage.mean > self.damage
 
     def choose(self, front: Iterable["Found"]) -> "Found | None":
-        """The plan that the budget buys: the one with the most followers within a damage, else the first that is enough."""
+        """The plan that the budget buys: the most followers within a damage, else the first plan that is enough."""
         if self.damage is not None:
             return max(
                 (f for f in front if f.damage.mean <= self.damage), key=lambda found: found.followers, default=None
@@ -100,7 +100,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a search stands: `done` of `total` plans of the running step; `front`: the best plan of each size so far."""
+    """Where a search stands: `done` of `total` runs of a step; `front`: the best plan of each size so far."""
 
     step: str
     done: int
@@ -137,7 +137,7 @@ def plan_of_followers(followers: Iterable[int], num_layers: int) -> SharingPlan:
 
 
 def cache_saving(model, plan: SharingPlan) -> float:
-    """Share of the dense model's KV cache that the plan saves after CONTEXT_TOKENS tokens (predicted), 0 to below 0.5."""
+    """Share of the dense model's KV cache that a plan saves after CONTEXT_TOKENS tokens (predicted), below 0.5."""
     shape = ModelShape.from_config(model.config)
     dense = SharingPlan((), plan.num_layers)
     return 1 - kv_cache_bytes(shape, plan, 1, CONTEXT_TOKENS) / kv_cache_bytes(shape, dense, 1, CONTEXT_TOKENS)
@@ -159,7 +159,7 @@ def _same_kind(model, leader: int, follower: int) -> bool:
 
 
 def contiguous_spans(model, constraints: Constraints = FREE, followers: int | None = None) -> list[SharingPlan]:
-    """All plans of one span that the constraints allow (with `followers` followers, if given), by leader and length."""
+    """All plans of one span that the constraints allow (with `followers` followers, if given)."""
     num_layers, possible = model.config.num_hidden_layers, set(possible_followers(model, constraints))
     longest = constraints.longest_span or num_layers
     return [
@@ -182,6 +182,9 @@ def search(
         raise ValueError(f"There is no search method {method!r}: choose one of {', '.join(SEARCH_METHODS)}.")
     if beam < 1:
         raise ValueError(f"The beam is {beam}: keep 1 or more plans of each size.")
+    if budget.followers is not None:  # longer spans have more followers than the budget
+        longest = min(constraints.longest_span or meter.num_layers, budget.followers + 1)
+        constraints = replace(constraints, longest_span=longest)
     levels = _span_levels(meter, constraints, beam) if method == "spans" else _grown_levels(meter, constraints, beam)
     model, front = meter.runner.model, ()
     for progress in levels:
@@ -411,7 +414,7 @@ def _print(suggestion: Suggestion, path) -> None:
         print(f"Head map: {json.dumps(chosen.head_map)}")
     for found in suggestion.contiguous:
         print(
-            f"Best contiguous span of {found.followers} followers, {found.plan}: {_text(found.held_out)} on held-out text."
+            f"Best contiguous span of {found.followers} followers, {found.plan}: {_text(found.held_out)} (held-out text)."
         )
     done, naive = suggestion.layer_evaluations, suggestion.naive_layer_evaluations
     if naive:
