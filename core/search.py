@@ -413,9 +413,8 @@ def _print(suggestion: Suggestion, path) -> None:
         print(f"Without the head map: {_text(direct.held_out)} on held-out text.")
         print(f"Head map: {json.dumps(chosen.head_map)}")
     for found in suggestion.contiguous:
-        print(
-            f"Best contiguous span of {found.followers} followers, {found.plan}: {_text(found.held_out)} (held-out text)."
-        )
+        size = f"{found.followers} followers, {found.plan}"
+        print(f"Best contiguous span of {size}: {_text(found.held_out)} on held-out text.")
     done, naive = suggestion.layer_evaluations, suggestion.naive_layer_evaluations
     if naive:
         print(f"Layers run: {done}, {done / naive:.0%} of {naive} without shared prefixes.")
