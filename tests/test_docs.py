@@ -25,7 +25,7 @@ from core.plan import SharingPlan
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SPACE_COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "core/tasks/README.md")
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "core/tasks/README.md", "docs/families.md")
 
 
 def blocks(document: str, language: str) -> list[str]:
