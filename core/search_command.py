@@ -80,8 +80,18 @@ class Session:
             settings=settings, layer_evaluations=evaluations[0], naive_layer_evaluations=evaluations[1],
             versions=_versions(), git_commit=_git_commit(), machine=_machine(self.model.device),
             date=datetime.now(timezone.utc), duration_s=round(time.monotonic() - self.start, 3),
-            command=shlex.join(["python", "-m", "core", *sys.argv[1:]]),
+            command=shlex.join(["python", "-m", "core", *_repeated(sys.argv[1:])]),
         )  # fmt: skip
+
+
+def _repeated(arguments: list[str]) -> list[str]:
+    """The arguments without the folders of this machine, which decide nothing."""
+    folders = ("--journal", "--results")
+    return [
+        argument
+        for before, argument in zip(["", *arguments], arguments)
+        if before not in folders and argument.partition("=")[0] not in folders
+    ]
 
 
 def point(role: str, plan: SharingPlan | str, damage: Damage, split: str, saving: float, head_map=None) -> Point:
