@@ -339,10 +339,13 @@ def test_two_pages_do_not_disturb_each_other_and_links_open_the_same_view(open_p
     type_plan(second, "11-12")
     second.wait_for_function("document.querySelector('.chip').innerText.includes('11-12')")
     assert "17-22" in first.inner_text(".chip") and plan_box(first).input_value() == "17-22"
+    wait_until_idle(first), wait_until_idle(second)  # the texts of first sight are done
     first.click("#generate-go")
     second.click("#generate-go")
-    wait_until_idle(first), wait_until_idle(second)
-    assert "17-22" in first.inner_text("#pane-shared h3") and "11-12" in second.inner_text("#pane-shared h3")
+    for page, plan in ((first, "17-22"), (second, "11-12")):
+        page.wait_for_function("plan => document.querySelector('#pane-shared h3').innerText.includes(plan)", arg=plan)
+        wait_until_idle(page)
+        assert plan in page.inner_text("#pane-shared h3")
     third = open_page("?" + second.url.partition("?")[2])
     assert plan_box(third).input_value() == "11-12" and "11-12" in third.inner_text("#pane-shared h3")
 
