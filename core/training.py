@@ -14,7 +14,6 @@ import platform
 import random
 import statistics
 import time
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -382,7 +381,8 @@ def skill_scores(model, tokenizer, count: int = 500, seed: int = 1, batch_size: 
 
 def _exact(model, tokenizer, examples, batch_size: int) -> float:
     right = 0
-    for batch in itertools.batched(examples, batch_size) if hasattr(itertools, "batched") else _batched(examples, batch_size):
+    for start in range(0, len(examples), batch_size):
+        batch = examples[start : start + batch_size]
         inputs = tokenizer([example.prompt for example in batch], return_tensors="pt", padding=True).to(model.device)
         inputs.pop("token_type_ids", None)
         longest = max(len(tokenizer(example.answer).input_ids) for example in batch)
@@ -390,10 +390,6 @@ def _exact(model, tokenizer, examples, batch_size: int) -> float:
         texts = tokenizer.batch_decode(output, skip_special_tokens=True)
         right += sum(text.startswith(example.answer) for text, example in zip(texts, batch))
     return right / len(examples)
-
-
-def _batched(items: list, size: int) -> Iterator[list]:
-    return (items[start : start + size] for start in range(0, len(items), size))
 
 
 def model_card(name: str, plan: str, recipe: Recipe, scores: dict, seconds: float, device: str) -> str:
