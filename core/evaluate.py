@@ -12,16 +12,13 @@ import io
 import json
 import logging
 import os
-import platform
 import random
 import shlex
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,9 +31,10 @@ from lm_eval.models.huggingface import HFLM
 from tqdm import tqdm
 
 from core.benchmarks import load_benchmark
-from core.catalog import SUITES, TASKS, Benchmark, benchmark_of, check_names, load_benchmarks
+from core.catalog import SUITES, Benchmark, benchmark_of, check_names, load_benchmarks
 from core.plan import SharingPlan
-from core.records import RESULTS, Machine, Metric, Record, load_record, save_packed, save_record, to_frame
+from core.provenance import git_commit, machine, model_name, versions
+from core.records import RESULTS, Metric, Record, load_record, save_packed, save_record, to_frame
 from core.sharing import EXECUTIONS, plan_of, share_attention
 
 # lm-eval prints bars and notices for every task; the resampling for standard errors must not fork a process that runs
@@ -317,7 +315,7 @@ def _about_benchmark(benchmark: Benchmark) -> dict:
 def _about_run(model, options: Options) -> dict:
     seeds = dict.fromkeys(("python", "numpy", "torch", "fewshot"), options.seed)
     about = {"limit": options.limit, "seeds": seeds, "options": options.changed, "batch_size": options.batch_size}
-    return about | {"versions": _versions(), "git_commit": _git_commit(), "machine": _machine(model.device)}
+    return about | {"versions": versions(), "git_commit": git_commit(), "machine": machine(model.device)}
 
 
 def _draft(about: dict, arguments: Sequence[str]) -> Record:
@@ -401,37 +399,6 @@ def _samples(answers: dict[str, list[dict]]) -> list[dict]:
     return kept
 
 
-def _versions() -> dict[str, str]:
-    packages = ("torch", "transformers", "tokenizers", "lm_eval", "datasets")
-    return {"python": platform.python_version()} | {package: version(package) for package in packages}
-
-
-@functools.cache
-def _git_commit() -> str | None:
-    """The commit of the checkout, with `-dirty` when the code that measures was changed; None outside a checkout."""
-    git = functools.partial(subprocess.run, cwd=TASKS, capture_output=True, text=True, check=True, timeout=10)
-    try:
-        commit = git(["git", "rev-parse", "HEAD"]).stdout.strip()
-        changed = git(["git", "status", "--porcelain", "--", ".."]).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return f"{commit}-dirty" if changed else commit
-
-
-def _machine(device: torch.device) -> Machine:
-    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return Machine(cpu=_cpu_name(), cpu_cores=cores, gpu=gpu)
-
-
-def _cpu_name() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
 # The command line
 
 
@@ -495,7 +462,7 @@ def _evaluate_model(name: str | None, tasks: list[str | Task], options: Options,
     from core.models import load_model, weights_sha256  # here: helps `--help` and bad options to answer at once
 
     model, tokenizer = load_model(name, dtype=args.dtype, device=args.device)
-    settings = {"model_name": _model_name(name), "head_map": _head_map(args.head_map), "task_data": args.task_data}
+    settings = {"model_name": model_name(name), "head_map": _head_map(args.head_map), "task_data": args.task_data}
     settings |= {"options": options, "command_options": _repeat_options(args)}
     about = {"weights_sha256": weights_sha256(model), "results": args.results, "overwrite": args.overwrite}
     about |= {"on_progress": on_progress, "spread": _spread(name, settings, args)}
@@ -524,11 +491,6 @@ def _spread(model: str | None, settings: dict, args) -> Spread | None:
 
 def _batch_size(text: str) -> int | str:
     return int(text) if str(text).isdecimal() else text
-
-
-def _model_name(model: str | None) -> str:
-    """A bundled name or hub id as it is; a folder by its last part."""
-    return Path(model).resolve().name if model and Path(model).is_dir() else model or "demo"
 
 
 def _head_map(path: Path | None) -> dict[int, list[int]] | None:

@@ -1,7 +1,5 @@
 """What the commands sweep, search and similarity have in common: their arguments, texts, journal, bar and records."""
 
-import shlex
-import sys
 import time
 from datetime import datetime, timezone
 from pathlib import Path
@@ -11,6 +9,7 @@ from tqdm import tqdm
 from core.calibration import CALIBRATION_TOKENS, HELD_OUT_TOKENS, calibration_texts
 from core.damage import Damage
 from core.plan import SharingPlan
+from core.provenance import command, git_commit, machine, model_name, versions
 from core.records import RESULTS
 from core.search_records import Journal, Point, SearchRecord, TextInfo, save_search
 from core.sharing import EXECUTIONS
@@ -38,12 +37,11 @@ class Session:
     """Model, texts and journal of one command; its progress bar, on terminals only; and its record."""
 
     def __init__(self, args):
-        from core.evaluate import _model_name  # here: `--help` and bad options answer at once
-        from core.models import load_model, weights_sha256
+        from core.models import load_model, weights_sha256  # here: `--help` and bad options answer at once
 
         self.args, self.start, self.bar, self.step = args, time.monotonic(), None, ""
         self.model, tokenizer = load_model(args.model, dtype=args.dtype, device=args.device)
-        self.name, self.weights = _model_name(args.model), weights_sha256(self.model)
+        self.name, self.weights = model_name(args.model), weights_sha256(self.model)
         lengths = {"tokens": args.tokens, "held_out_tokens": args.held_out_tokens}
         self.texts = calibration_texts(tokenizer, args.text, **lengths, seed=args.seed)
         self.journal = Journal(args.journal, self.weights, str(self.model.dtype), self.model.device.type)
@@ -66,8 +64,6 @@ class Session:
         return save_search(self.args.results, self._record(name, settings, evaluations), points)
 
     def _record(self, name: str, settings: dict, evaluations: tuple[int, int]) -> SearchRecord:
-        from core.evaluate import _git_commit, _machine, _versions
-
         args = self.args
         texts = {
             split: TextInfo(sha256=text.sha256, tokens=text.num_tokens, chunks=len(text.chunks))
@@ -78,20 +74,10 @@ class Session:
             model=self.name, weights_sha256=self.weights, num_layers=self.model.config.num_hidden_layers,
             dtype=str(self.model.dtype).removeprefix("torch."), execution=args.execution, texts=texts, seed=args.seed,
             settings=settings, layer_evaluations=evaluations[0], naive_layer_evaluations=evaluations[1],
-            versions=_versions(), git_commit=_git_commit(), machine=_machine(self.model.device),
+            versions=versions(), git_commit=git_commit(), machine=machine(self.model.device),
             date=datetime.now(timezone.utc), duration_s=round(time.monotonic() - self.start, 3),
-            command=shlex.join(["python", "-m", "core", *_repeated(sys.argv[1:])]),
+            command=command(),
         )  # fmt: skip
-
-
-def _repeated(arguments: list[str]) -> list[str]:
-    """The arguments without the folders of this machine, which decide nothing."""
-    folders = ("--journal", "--results")
-    return [
-        argument
-        for before, argument in zip(["", *arguments], arguments)
-        if before not in folders and argument.partition("=")[0] not in folders
-    ]
 
 
 def point(role: str, plan: SharingPlan | str, damage: Damage, split: str, saving: float, head_map=None) -> Point:
