@@ -343,6 +343,61 @@ def parameter_count(shape: ModelShape, plan: SharingPlan | str) -> ParameterCoun
     )
 
 
+@dataclass(frozen=True)
+class DecodeBytes:
+    """Bytes that memory has to move in one decode step, all layers together, one field per component."""
+
+    weights: int
+    """Read: every weight that the step uses, once, however many sequences share it."""
+    cache_read: int
+    """Read: keys of leaders and dense layers, values of all layers."""
+    cache_written: int
+    """Written: keys and values of the new tokens."""
+    attention_weights_read: int
+    """Read: the leaders' stored attention weights, once by each follower."""
+    attention_weights_written: int
+    """Written: attention weights that leaders leave for their followers."""
+
+    @property
+    def total(self) -> int:
+        return sum(getattr(self, field.name) for field in fields(self))
+
+
+def decode_bytes_read(
+    shape: ModelShape, plan: SharingPlan | str, batch_size: int, context_tokens: int, bytes_per_value: int = 2
+) -> DecodeBytes:
+    """Bytes that one decode step moves: one new token for each of `batch_size` sequences, execution `reuse`.
+
+    context_tokens: tokens that the new token attends to, itself included; in layers with a sliding window, the last
+        `window` of them.
+
+    Divided by the memory's bandwidth, it is the least time a step can take (roofline; Williams et al. 2009). Weights
+    are read once per step, the cache and the leaders' attention weights once per sequence; query heads that share a
+    key-value head read it together. Ignored: activations and logits, which stay in on-chip memory or are small, and
+    attention weights of layers without followers, which fused kernels do not store.
+    """
+    plan = _checked(shape, plan, batch_size=batch_size, context_tokens=context_tokens, bytes_per_value=bytes_per_value)
+    followers, leaders = set(plan.followers), plan.leaders
+    attended = [min(context_tokens, window or context_tokens) for window in shape.sliding_windows]
+    tensors = [1 if layer in followers else 2 for layer in range(shape.num_layers)]
+    per_token = batch_size * shape.kv_size * bytes_per_value
+    per_weight = batch_size * shape.num_heads * bytes_per_value
+    return DecodeBytes(
+        weights=_weights_used(shape, plan, batch_size) * bytes_per_value,
+        cache_read=per_token * sum(count * tokens for count, tokens in zip(tensors, attended)),
+        cache_written=per_token * sum(tensors),
+        attention_weights_read=per_weight * sum(attended[layer] for layer in followers),
+        attention_weights_written=per_weight * sum(attended[layer] for layer in leaders),
+    )
+
+
+def _weights_used(shape: ModelShape, plan: SharingPlan, batch_size: int) -> int:
+    """Weights that a decode step reads: all but the rows of the embedding table that no new token has."""
+    count = parameter_count(shape, plan)
+    rows = 0 if shape.tied_embeddings else batch_size * shape.hidden_size  # a tied table is read whole by the head
+    return count.total - (0 if shape.tied_embeddings else count.embeddings) + rows
+
+
 def savings_frame(
     shape: ModelShape,
     plan: SharingPlan | str,

@@ -20,6 +20,7 @@ import core.cost
 from core.cost import (
     QUANTITIES,
     ModelShape,
+    decode_bytes_read,
     forward_flops,
     generation_flops,
     known_shapes,
@@ -28,7 +29,7 @@ from core.cost import (
     savings_frame,
 )
 from core.plan import SharingPlan
-from core.sharing import share_attention
+from core.sharing import AttentionCall, share_attention
 
 PLANS = ("", "3-5", "0-1,3-4")
 PUBLISHED_TOTALS = {
@@ -192,6 +193,56 @@ def test_cache_bytes_equal_counting_for_any_window_and_steps(window, steps, tiny
         with torch.inference_mode():
             model(tokens(1, step), past_key_values=cache)
     assert kv_cache_bytes(ModelShape.from_config(model.config), "1-2", 1, sum(steps)) == cached_bytes(cache)
+
+
+# --- bytes that a decode step moves -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_bytes_of_a_step_equal_the_tensors_it_reads_and_writes(family, plan, tiny_model):
+    model = share_attention(tiny_model(family), plan)
+    shape, cache, read = ModelShape.from_config(model.config), DynamicCache(config=model.config), []
+    call = AttentionCall("sdpa", "reuse")
+    with torch.inference_mode():
+        model(tokens(3, 10), past_key_values=cache)  # beyond the sliding windows of 6 and 8
+        for layer in cache.layers:
+            layer.update = _noting(layer.update, read)
+        model(tokens(3, 1), past_key_values=cache, shared_attention=call)
+    moved = decode_bytes_read(shape, plan, 3, 11, bytes_per_value=4)
+    assert moved.cache_read == sum(tensor.nbytes for tensor in read)
+    assert moved.cache_written == sum(tensor[..., -1:, :].nbytes for tensor in read)
+    assert moved.attention_weights_written == sum(weights.nbytes for weights in call.weights.values())
+    followed = [call.weights[model.sharing_plan.leader_of(layer)] for layer in model.sharing_plan.followers]
+    assert moved.attention_weights_read == sum(weights.nbytes for weights in followed)
+
+
+def _noting(update, returned: list):
+    """A cache layer's `update` that also notes the keys and values it hands to attention."""
+
+    def noting(*args, **kwargs):
+        tensors = update(*args, **kwargs)
+        returned.extend(tensors)
+        return tensors
+
+    return noting
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_weights_of_a_step_are_all_but_the_rows_of_other_tokens(tied, tiny_model):
+    model = share_attention(tiny_model("llama", tie_word_embeddings=tied), "3-5")
+    batch, unread = 3, 0 if tied else (97 - 3) * 40
+    moved = decode_bytes_read(ModelShape.from_config(model.config), "3-5", batch, 11, bytes_per_value=4)
+    assert moved.weights == 4 * (sum(parameter.numel() for parameter in model.parameters()) - unread)
+
+
+def test_bytes_of_a_step_of_llama_3_8b_by_hand():
+    dense, shared = (decode_bytes_read(known_shapes()["Llama-3-8B"], plan, 16, 32_768) for plan in ("", "8-16"))
+    assert dense.cache_read == 16 * 32_768 * 32 * 2 * 8 * 128 * 2
+    assert dense.cache_read - shared.cache_read == 16 * 32_768 * 8 * 8 * 128 * 2
+    assert shared.attention_weights_written == 16 * 32_768 * 32 * 2 == shared.attention_weights_read // 8
+    assert dense.weights == 2 * (8_030_261_248 - 128_256 * 4096 + 16 * 4096)
+    assert dense.weights - shared.weights == 2 * 8 * 4096 * (4096 + 1024)
+    assert dense.total == dense.weights + dense.cache_read + dense.cache_written
 
 
 # --- FLOPs ------------------------------------------------------------------------------------------------------
