@@ -150,8 +150,8 @@ def save_packed(directory: Path, record: Record, packed_samples: bytes | None) -
     """`save_record` for samples that are compressed already, as they come from another machine."""
     if packed_samples is not None:
         record = record.model_copy(update={"samples_sha256": hashlib.sha256(packed_samples).hexdigest()})
-        _write(directory / record.samples_path, packed_samples)
-    _write(directory / record.path, (record.model_dump_json(indent=2) + "\n").encode())
+        write_file(directory / record.samples_path, packed_samples)
+    write_file(directory / record.path, (record.model_dump_json(indent=2) + "\n").encode())
     return record
 
 
@@ -159,7 +159,8 @@ def _plain(value) -> Any:
     return value.item() if hasattr(value, "item") else str(value)  # numbers of numpy
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all: to a temporary name beside it, which then takes its place. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -180,13 +181,14 @@ def load_record(directory: Path, path: Path) -> Record:
     except OSError as error:
         raise ValueError(f"{relative} cannot be read ({error.strerror}).") from error
     except ValidationError as error:
-        raise ValueError(f"{relative} is not a record: {_first_fault(error)}.") from error
+        raise ValueError(f"{relative} is not a record: {first_fault(error)}.") from error
     if record.path != relative:
         raise ValueError(f"{relative} is out of place: its content belongs to {record.path}.")
     return record
 
 
-def _first_fault(error: ValidationError) -> str:
+def first_fault(error: ValidationError) -> str:
+    """What pydantic found wrong first, in a few words, and how much more there is."""
     fault = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(str(part) for part in fault["loc"])
     if where == "format_version":
@@ -201,7 +203,7 @@ def load_records(directory: Path | str) -> tuple[list[Record], list[str]]:
     A directory that does not exist holds no records.
     """
     directory, records, problems = Path(directory), [], []
-    for path in sorted(directory.rglob("*.json")):
+    for path in sorted(set(directory.rglob("*.json")) - set(directory.glob("*/timings/*"))):
         try:
             records.append(load_record(directory, path))
         except ValueError as problem:
