@@ -119,6 +119,16 @@ def calibration_texts(
     return tuple(texts)
 
 
+def random_texts(
+    vocab_size: int, *, tokens: int, held_out_tokens: int, chunk_tokens: int = CHUNK_TOKENS, seed: int = 0
+) -> tuple[Text, Text]:
+    """(calibration, held-out) of tokens drawn evenly at random, for timing models whose weights are random too."""
+    random_ids = np.random.default_rng(seed)
+    sizes = [max(1, wanted // chunk_tokens) for wanted in (tokens, held_out_tokens)]
+    drawn = [random_ids.integers(vocab_size, size=(chunks, chunk_tokens)).tolist() for chunks in sizes]
+    return tuple(Text(tuple(map(tuple, chunks)), first=0) for chunks in drawn)
+
+
 def _read(file: Path) -> list[str]:
     try:
         text = file.read_text(encoding="utf-8")

@@ -436,17 +436,32 @@ def _quantities(shape, plan, batch_size, prompt_tokens, new_tokens, bytes_per_va
 
 
 @cache
+def _entries() -> dict[str, dict]:
+    return json.loads((Path(__file__).parent / "shapes.json").read_text(encoding="utf-8"))
+
+
+@cache
 def _shapes() -> dict[str, ModelShape]:
-    entries = json.loads((Path(__file__).parent / "shapes.json").read_text(encoding="utf-8"))
     return {
         name: replace(ModelShape.from_config(entry["config"]), name=name, source=entry["source"])
-        for name, entry in entries.items()
+        for name, entry in _entries().items()
     }
 
 
 def known_shapes() -> dict[str, ModelShape]:
     """Shapes of well-known models by name, each with the address of its published configuration in `source`."""
     return dict(_shapes())
+
+
+def known_config(name: str) -> tuple[str, dict]:
+    """(name, the fields of its published configuration that decide its costs) of a well-known model, in any case.
+
+    Raises ValueError for a name that is not known.
+    """
+    for known, entry in _entries().items():
+        if known.lower() == name.lower():
+            return known, dict(entry["config"])
+    raise ValueError(f"There is no shape {name!r}: choose one of {', '.join(_entries())}.")
 
 
 def _checked(shape: ModelShape, plan: SharingPlan | str, **sizes: int) -> SharingPlan:

@@ -126,7 +126,7 @@ def run(args) -> int:
 
 def _against_damage(session: Session, args) -> int:
     similarities = {method: mean_similarity(session.model, session.texts[0], method) for method in METHODS}
-    meter = DamageMeter(session.model, session.texts[0], execution=args.execution, journal=session.journal)
+    meter = session.meter()
     damages, total = {}, len(contiguous_spans(session.model)) * len(meter.batches)
     for done, pair in enumerate(pair_damages(meter), start=1):
         session.show("pairs of layers", done, total)

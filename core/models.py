@@ -18,6 +18,7 @@ from transformers.models.auto.modeling_auto import (
 )
 from transformers.utils import logging
 
+from core.cost import known_config
 from core.families import attention_modules
 from core.plan import SharingPlan
 from core.sharing import share_attention
@@ -65,6 +66,21 @@ def load_model(name_or_path: str | Path | None = None, dtype=None, device=None):
         head_map = getattr(config, "sharing_head_map", None) or {}
         model = share_attention(model, plan, {int(layer): heads for layer, heads in head_map.items()})
     return model, tokenizer
+
+
+def random_model(shape_name: str, dtype=None, device=None, seed: int = 0):
+    """A model of a well-known size (`core.cost.known_shapes`) with random weights: (name, model in eval mode).
+
+    For timing, which does not depend on what the weights are; its words mean nothing. dtype: default float32 on a CPU,
+    else bfloat16. Raises ValueError for a shape or dtype that is not known.
+    """
+    name, fields = known_config(shape_name)
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    dtype = _dtype(dtype or ("float32" if device.type == "cpu" else "bfloat16"), device)
+    torch.manual_seed(seed)
+    with device:
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**fields), dtype=dtype)
+    return f"{name}-random", model.eval()
 
 
 def weights_sha256(model) -> str:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from core.calibration import CALIBRATION_TOKENS, HELD_OUT_TOKENS, calibration_texts
-from core.damage import Damage
+from core.calibration import CALIBRATION_TOKENS, CHUNK_TOKENS, HELD_OUT_TOKENS, calibration_texts, random_texts
+from core.damage import BATCH_TOKENS, Damage, DamageMeter
 from core.plan import SharingPlan
 from core.provenance import command, git_commit, machine, model_name, versions
 from core.records import RESULTS
@@ -20,10 +20,20 @@ JOURNALS = Path(__file__).parent.parent / "runs" / "searches"
 def add_common_arguments(parser) -> None:
     """Model, texts and files."""
     parser.add_argument("--model", help="bundled name, hub id or folder (default: the bundled demo model)")
+    parser.add_argument(
+        "--shape", metavar="NAME", help="for timing: random weights of a well-known size, such as llama-3-8b, and "
+        "random tokens",
+    )  # fmt: skip
     parser.add_argument("--text", type=Path, metavar="FILE", help="text file (default: the bundled passages)")
     parser.add_argument("--tokens", type=int, default=CALIBRATION_TOKENS, help="to choose on (default: %(default)s)")
     parser.add_argument(
         "--held-out-tokens", type=int, default=HELD_OUT_TOKENS, help="to judge on (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--chunk-tokens", type=int, default=CHUNK_TOKENS, help="read at a time (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--batch-tokens", type=int, default=BATCH_TOKENS, help="computed at a time (default: %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=0, help="which documents are held out (default: %(default)s)")
     parser.add_argument("--device", help="e.g. cpu or cuda (default: the GPU when there is one)")
@@ -37,14 +47,19 @@ class Session:
     """Model, texts and journal of one command; its progress bar, on terminals only; and its record."""
 
     def __init__(self, args):
-        from core.models import load_model, weights_sha256  # here: `--help` and bad options answer at once
+        from core.models import weights_sha256
 
         self.args, self.start, self.bar, self.step = args, time.monotonic(), None, ""
-        self.model, tokenizer = load_model(args.model, dtype=args.dtype, device=args.device)
-        self.name, self.weights = model_name(args.model), weights_sha256(self.model)
-        lengths = {"tokens": args.tokens, "held_out_tokens": args.held_out_tokens}
-        self.texts = calibration_texts(tokenizer, args.text, **lengths, seed=args.seed)
+        self.name, self.model, self.texts = _loaded(args)
+        self.weights = weights_sha256(self.model)
         self.journal = Journal(args.journal, self.weights, str(self.model.dtype), self.model.device.type)
+
+    def meter(self, text: int = 0, journal: bool = True) -> DamageMeter:
+        """A meter of damage on the calibration text (0) or the held-out one (1)."""
+        return DamageMeter(
+            self.model, self.texts[text], execution=self.args.execution, batch_tokens=self.args.batch_tokens,
+            journal=self.journal if journal else None,
+        )  # fmt: skip
 
     def show(self, step: str, done: int, total: int) -> None:
         """Move the bar."""
@@ -78,6 +93,28 @@ class Session:
             date=datetime.now(timezone.utc), duration_s=round(time.monotonic() - self.start, 3),
             command=command(),
         )  # fmt: skip
+
+
+def _loaded(args) -> tuple:
+    """(name, model, (calibration, held-out)) that the arguments ask for."""
+    from core.models import load_model, random_model  # here: `--help` and bad options answer at once
+
+    lengths = {name: getattr(args, name) for name in ("tokens", "held_out_tokens", "chunk_tokens", "seed")}
+    _check_lengths(lengths)
+    if args.shape:
+        if args.model or args.text:
+            raise ValueError("--shape stands for random weights and tokens: leave out --model and --text.")
+        name, model = random_model(args.shape, args.dtype, args.device, args.seed)
+        return name, model, random_texts(model.config.vocab_size, **lengths)
+    model, tokenizer = load_model(args.model, dtype=args.dtype, device=args.device)
+    return model_name(args.model), model, calibration_texts(tokenizer, args.text, **lengths)
+
+
+def _check_lengths(lengths: dict[str, int]) -> None:
+    for name in ("tokens", "held_out_tokens"):
+        if not 1 <= lengths["chunk_tokens"] <= lengths[name]:
+            option = name.replace("_", "-")
+            raise ValueError(f"--{option} must be at least --chunk-tokens, and that at least 1.")
 
 
 def point(role: str, plan: SharingPlan | str, damage: Damage, split: str, saving: float, head_map=None) -> Point:

@@ -23,6 +23,7 @@ from core.cost import (
     decode_bytes_read,
     forward_flops,
     generation_flops,
+    known_config,
     known_shapes,
     kv_cache_bytes,
     parameter_count,
@@ -401,3 +402,12 @@ def test_sharing_between_different_windows_is_refused(tiny_config):
 def test_cost_imports_without_torch():
     code = "import sys; sys.modules['torch'] = None; import core.cost; core.cost.known_shapes()"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(core.cost.__file__).parents[1])
+
+
+def test_known_configurations_by_name_in_any_case():
+    name, fields = known_config("LLAMA-3-8b")
+    assert name == "Llama-3-8B" and fields["num_hidden_layers"] == 32
+    fields.clear()  # a copy
+    assert known_config("Llama-3-8B")[1]
+    with pytest.raises(ValueError, match="There is no shape 'llama': choose one of Llama-2-7B"):
+        known_config("llama")

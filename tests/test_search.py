@@ -10,6 +10,7 @@ import pytest
 from scipy.stats import spearmanr
 
 import core
+import core.sweep as sweep_module
 from core.calibration import Text, bundled_documents, calibration_texts
 from core.damage import Damage, DamageMeter, label, roles_of
 from core.guide import guide_frame, pair_damages, rank_correlation
@@ -75,13 +76,27 @@ def test_sweep_is_each_spans_damage_and_can_be_stopped(tiny_model):
 
 def test_sweep_equals_the_naive_loop_to_the_bit(tiny_model):
     meter = DamageMeter(tiny_model("qwen3"), text(), batch_tokens=10)
-    check = check_against_naive(meter)
-    assert check.equal and check.sweep_s > 0 and check.naive_s > 0
+    seen = []
+    check = check_against_naive(meter, show=lambda *step: seen.append(step))
+    assert check.largest_difference == 0 and check.sweep_s > 0 and check.naive_s > 0
+    assert check.naive_spans == check.spans == 15 and seen == [(1, 2), (2, 2)]
     meter = DamageMeter(tiny_model("qwen3"), text())
     list(sweep(meter))
     name = next(iter(meter.known[0]))
     meter.known[0][name] = meter.known[0][name] + 1e-6
-    assert not check_against_naive(meter).equal
+    assert check_against_naive(meter).largest_difference == pytest.approx(1e-6, rel=0.1)
+
+
+def test_a_sample_of_the_naive_loop_is_spread_and_scaled(tiny_model, monkeypatch):
+    ran, clock = [], itertools.count()
+    original = sweep_module.naive_loop
+    monkeypatch.setattr(sweep_module, "naive_loop", lambda m, views, n: (ran.append(list(views)), original(m, views, n))[1])
+    monkeypatch.setattr(sweep_module.time, "perf_counter", lambda: float(next(clock)))
+    check = check_against_naive(DamageMeter(tiny_model(), text()), sample=3)
+    assert ran == [[(0, 3), (1, 4), (3, 4)]]
+    assert (check.sweep_s, check.naive_s, check.naive_spans, check.spans) == (1, 16 / 4, 3, 15)
+    with pytest.raises(ValueError, match="1 or more"):
+        check_against_naive(DamageMeter(tiny_model(), text()), sample=0)
 
 
 def test_greedy_adds_the_follower_that_harms_least(tiny_model):
@@ -267,12 +282,12 @@ def folder(tiny_model, tokenizer, tmp_path):
     return tmp_path
 
 
-def command(folder, *arguments: str) -> int:
+def command(folder, *arguments: str, model: str | None = "tiny") -> int:
     from core.__main__ import main
 
     sizes = ["--tokens", "512", "--held-out-tokens", "512"]
-    files = ["--model", str(folder / "tiny"), "--journal", str(folder / "runs"), "--results", str(folder / "results")]
-    return main([*arguments, *sizes, *files])
+    files = ["--journal", str(folder / "runs"), "--results", str(folder / "results")]
+    return main([*arguments, *sizes, *files, *(["--model", str(folder / model)] if model else [])])
 
 
 def test_search_command_stores_a_record_and_says_both(folder, capsys):
@@ -294,7 +309,19 @@ def test_sweep_command_checks_itself(folder, capsys):
     said = capsys.readouterr().out
     assert "15 spans" in said and "equal to the bit" in said
     [(record, points)], _ = load_searches(folder / "results")
-    assert record.settings["equal"] is True and len(points) == 15
+    assert record.settings["largest_difference"] == 0 and len(points) == 15
+
+
+def test_sweep_of_a_shape_has_random_weights_and_tokens(folder, capsys, monkeypatch):
+    fields = {"model_type": "llama", "num_hidden_layers": 4, "hidden_size": 32, "intermediate_size": 48}
+    fields |= {"num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 61}
+    monkeypatch.setattr("core.models.known_config", lambda name: ("Small", fields) if name == "small" else None)
+    arguments = ["--shape", "small", "--chunk-tokens", "64", "--batch-tokens", "256", "--naive-sample", "2"]
+    assert command(folder, "sweep", *arguments, "--dtype", "bfloat16", model=None) == 0
+    assert "naive loop (from 2 spans)" in capsys.readouterr().out
+    [(record, points)], _ = load_searches(folder / "results")
+    assert (record.model, record.dtype, record.num_layers) == ("Small-random", "bfloat16", 4)
+    assert len(points) == 6 and record.texts["calibration"].chunks == 8 and record.settings["naive_spans"] == 2
 
 
 def test_similarity_command_prints_the_matrix(folder, capsys):
@@ -315,6 +342,9 @@ def test_similarity_command_prints_the_matrix(folder, capsys):
         (("search", "--followers", "2", "--beam", "0"), "beam is 0"),
         (("search", "--followers", "2", "--text", "nowhere.txt"), "nowhere.txt"),
         (("sweep", "--longest-span", "1"), "2 or more"),
+        (("sweep", "--naive-sample", "0"), "1 or more"),
+        (("sweep", "--chunk-tokens", "1000"), "--tokens must be at least --chunk-tokens"),
+        (("sweep", "--shape", "llama-3-8b"), "leave out --model"),
     ],
 )
 def test_bad_input_is_one_line(folder, capsys, arguments, reason):
