@@ -11,14 +11,16 @@ import hashlib
 import io
 import json
 import logging
+import math
 import os
 import random
 import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,7 +34,9 @@ from tqdm import tqdm
 
 from core.benchmarks import load_benchmark
 from core.catalog import SUITES, Benchmark, benchmark_of, check_names, load_benchmarks
+from core.cost import ModelShape
 from core.plan import SharingPlan
+from core.processes import accelerator, from_main, is_main, lacks_mpi
 from core.provenance import git_commit, machine, model_name, versions
 from core.records import RESULTS, Metric, Record, load_record, save_packed, save_record, to_frame
 from core.sharing import EXECUTIONS, plan_of, share_attention
@@ -73,7 +77,8 @@ class Options:
 class Progress(NamedTuple):
     """Where a run stands: `done` of `total` requests of the running point, which is point `point` (from 0) of `points`.
 
-    `stored` says that the point is already in the results and is not measured again.
+    `share` is the part of the run's work that is done, from 0 to 1, by number of documents; points in the results are
+    no work. `stored` says that the point is already in the results and is not measured again.
     """
 
     plan: str
@@ -82,6 +87,7 @@ class Progress(NamedTuple):
     total: int
     point: int
     points: int
+    share: float = 0.0
     stored: bool = False
 
 
@@ -128,6 +134,8 @@ class _Evaluated(HFLM):
     def __init__(self, model, tokenizer, batch_size: int | str, on_batch: Callable[[int, int], None]):
         # A copy of the tokenizer: HFLM sets its padding token and, while it encodes, its padding side.
         super().__init__(model, backend="causal", tokenizer=copy.deepcopy(tokenizer), batch_size=batch_size)
+        if (processes := accelerator()) is not None:  # each process takes its share of the documents
+            self.accelerator, self._rank, self._world_size = processes, processes.process_index, processes.num_processes
         self.on_batch, self.done, self.total = on_batch, 0, 0
         self.truncated = 0  # requests whose beginning lm-eval cut off, because the model's context is too short
 
@@ -177,6 +185,10 @@ class _Evaluated(HFLM):
         self._advance(len(context))
         return tokens
 
+    def total_truncated(self) -> int:
+        """Truncated requests of all processes."""
+        return int(self.all_gather(torch.tensor([self.truncated], device=self.device)).sum())
+
     def _begin(self, total: int) -> None:
         self.done, self.total = 0, total
         self._advance(0)
@@ -201,7 +213,7 @@ def evaluate(
     model,
     tokenizer,
     plans: Sequence[SharingPlan | str],
-    tasks: Sequence[str | Task],
+    tasks: Sequence[str | Task | Benchmark],
     *,
     model_name: str,
     weights_sha256: str,
@@ -219,7 +231,8 @@ def evaluate(
 
     model, tokenizer: as `load_model` gives them. A model that shares attention already runs with its own plan only.
     plans: sharing plans or their texts; none means the dense model (or the shared model's own plan).
-    tasks: names, or tasks from `load_benchmark`. A group that lm-eval gives one score (`blimp`, `mmlu`) is one record.
+    tasks: names, tasks from `load_benchmark` or benchmarks from `load_benchmarks`. A group that lm-eval gives one score
+        (`blimp`, `mmlu`) is one record.
     task_data: folder of local files in place of what lm-eval would download (`core.catalog.local_documents`).
     model_name, weights_sha256: what the records call the model, and the hash of its weights.
     command_options: options of the command line that the records' `command` repeats (`--dtype bfloat16`).
@@ -228,6 +241,8 @@ def evaluate(
     A point that is stored with the same settings is yielded as it is, not measured again. Nothing is measured before
     plans, tasks and stored records have been checked. Raises ValueError for bad input and for a stored record of other
     weights, data or settings (unless `overwrite`); Cancelled, between two batches, when `should_stop` says so.
+
+    Processes that `accelerate launch` started share the documents of every point, and all get the same records.
     """
     options, results = options or Options(), Path(results)
     benchmarks = _benchmarks(tasks, task_data)
@@ -241,10 +256,11 @@ def evaluate(
         for view, about_plan in views
         for benchmark, about_benchmark in zip(benchmarks, about_benchmarks)
     ]
-    stored = [None if overwrite else _stored(results, point.draft) for point in points]
-    notify = _notifier(on_progress, should_stop, len(points))
+    stored = from_main([None if overwrite else _stored(results, point.draft) for point in points])
+    sizes = [0 if record else _num_documents(point.benchmark, options) for point, record in zip(points, stored)]
+    notify = _notifier(on_progress, should_stop, sizes)
     if spread is not None:
-        yield from _gather([point.draft for point in points], stored, spread, results, notify)
+        yield from _gather([point.draft for point in points], stored, spread, results, on_progress, should_stop)
         return
     for index, (point, record) in enumerate(zip(points, stored)):
         notify(point.draft, index, 1, 1, True) if record else None
@@ -256,31 +272,42 @@ Spread = Callable[[Sequence[Record]], Iterator[tuple[Record, bytes]]]
 
 
 def _gather(
-    drafts: list[Record], stored: list[Record | None], spread: Spread, results: Path, notify
+    drafts: list[Record], stored: list[Record | None], spread: Spread, results: Path, on_progress, should_stop
 ) -> Iterator[Record]:
+    missing = {draft.path: draft for draft, record in zip(drafts, stored) if record is None}
+    first = len(drafts) - len(missing)
+    notify = _notifier(on_progress, should_stop, [0] * first + [1] * len(missing))
     for index, record in enumerate(filter(None, stored)):
         notify(record, index, 1, 1, True)
         yield record
-    missing = {draft.path: draft for draft, record in zip(drafts, stored) if record is None}
-    first = len(drafts) - len(missing)
     for index, (record, samples) in enumerate(spread(list(missing.values())), first):
         notify(record, index, 0, 1)
         _check_same_point(record, missing[record.path], "came back from the cluster with")
         yield save_packed(results, record, samples)
 
 
-def _benchmarks(tasks: Sequence[str | Task], task_data: Path | str | None) -> list[Benchmark]:
-    own = {task.task_name: benchmark_of(task) for task in tasks if isinstance(task, Task)}
+def _benchmarks(tasks: Sequence[str | Task | Benchmark], task_data: Path | str | None) -> list[Benchmark]:
     names = [task for task in tasks if isinstance(task, str)]
-    return (load_benchmarks(names, task_data) if names or not own else []) + list(own.values())
+    own = [benchmark_of(task) if isinstance(task, Task) else task for task in tasks if not isinstance(task, str)]
+    return list({b.name: b for b in [*(load_benchmarks(names, task_data) if names or not own else []), *own]}.values())
 
 
-def _notifier(on_progress, should_stop, points: int):
+def _num_documents(benchmark: Benchmark, options: Options) -> int:
+    limit = math.inf if options.limit is None else options.limit
+    sizes = [len(task.eval_docs) for task in benchmark.tasks.values()]
+    return sum(math.ceil(size * limit) if limit < 1 else min(size, limit) for size in sizes)
+
+
+def _notifier(on_progress, should_stop, sizes: Sequence[int]):
+    """sizes: the work of each point, in any unit; 0 for a stored one."""
+    before = list(accumulate(sizes, initial=0))
+
     def notify(draft: Record, index: int, done: int, total: int, stored: bool = False) -> None:
         if should_stop is not None and should_stop():
-            raise Cancelled(f"Stopped at point {index + 1} of {points}.")
+            raise Cancelled(f"Stopped at point {index + 1} of {len(sizes)}.")
         if on_progress is not None:
-            on_progress(Progress(draft.plan_name, draft.task, done, total, index, points, stored))
+            share = (before[index] + sizes[index] * done / (total or 1)) / (before[-1] or 1)
+            on_progress(Progress(draft.plan_name, draft.task, done, total, index, len(sizes), share, stored))
 
     return notify
 
@@ -303,7 +330,17 @@ def _view(model, plan: SharingPlan, own: SharingPlan, head_map: dict, execution:
 def _about_model(model, name: str, weights_sha256: str) -> dict:
     dtype = str(model.dtype).removeprefix("torch.")
     num_layers = model.config.num_hidden_layers
-    return {"model": name, "weights_sha256": weights_sha256, "num_layers": num_layers, "dtype": dtype}
+    about = {"model": name, "weights_sha256": weights_sha256, "num_layers": num_layers, "dtype": dtype}
+    return about | {"shape": _shape(model.config)}
+
+
+def _shape(config) -> dict | None:
+    try:
+        shape = asdict(ModelShape.from_config(config))
+    except ValueError:
+        return None
+    shape["sliding_windows"] = list(shape["sliding_windows"])  # as it comes back from a file
+    return {field: value for field, value in shape.items() if field not in ("name", "source")}
 
 
 def _about_benchmark(benchmark: Benchmark) -> dict:
@@ -349,20 +386,34 @@ def _measure(point: _Point, tokenizer, options: Options, results: Path, notify: 
     draft, benchmark, start = point.draft, point.benchmark, time.monotonic()
     _seed(options.seed)
     evaluated = _Evaluated(point.model, tokenizer, options.batch_size, notify)
+    _check_shares(benchmark, options, evaluated.world_size)
     to_score = {"tasks": benchmark.tasks, "groups": benchmark.groups}
     found = evaluator.evaluate(evaluated, to_score, limit=options.limit, bootstrap_iters=1000, log_samples=True)
+    truncated = evaluated.total_truncated()
+    if found is None:  # not the main process
+        return from_main(None)
+    record = Record(**dict(draft) | _measured(draft.task, found, truncated, time.monotonic() - start))
+    return from_main(save_record(results, record, _samples(found["samples"])))
+
+
+def _check_shares(benchmark: Benchmark, options: Options, processes: int) -> None:
+    for name, task in benchmark.tasks.items():
+        if (documents := _num_documents(Benchmark(name, {name: task}, {}, ()), options)) < processes:
+            raise ValueError(f"{name} has {documents} documents for {processes} processes: start fewer processes.")
+
+
+def _measured(task: str, found: dict, truncated: int, duration_s: float) -> dict[str, Any]:
+    """What a record says of the measurement itself, from lm-eval's results."""
     directions = found["higher_is_better"]
     scores = {name: _metrics(values, directions.get(name, {})) for name, values in found["results"].items()}
-    measured = {
-        "metrics": scores.pop(draft.task),
+    return {
+        "metrics": scores.pop(task),
         "parts": {name: metrics for name, metrics in scores.items() if metrics},
         "num_samples": sum(count["effective"] for count in found["n-samples"].values()),
-        "truncated_requests": evaluated.truncated,
+        "truncated_requests": truncated,
         "date": datetime.now(timezone.utc).replace(microsecond=0),
-        "duration_s": round(time.monotonic() - start, 2),
+        "duration_s": round(duration_s, 2),
     }
-    record = Record(**dict(draft) | measured)
-    return save_record(results, record, _samples(found["samples"]))
 
 
 def _seed(seed: int) -> None:
@@ -449,19 +500,25 @@ def run(args) -> int:
     own = [load_benchmark(path) for path in args.benchmark]
     if names or not own:
         check_names(names)
+    if lacks_mpi():
+        print("accelerate starts one CPU process without MPI; for N: torchrun --nproc_per_node N -m …", file=sys.stderr)
+    if accelerator() and args.ray is not None:
+        raise ValueError("Either --ray or accelerate launch spreads the work: leave one of them out.")
     records, measured = [], 0
     for model in args.model or [None]:
         with _Bar() as bar:
             records += _evaluate_model(model, [*names, *own], options, args, bar.show)
         measured += bar.measured
-    _report(records, measured, args.results)
+    if is_main():
+        _report(records, measured, args.results)
     return 0
 
 
 def _evaluate_model(name: str | None, tasks: list[str | Task], options: Options, args, on_progress) -> list[Record]:
     from core.models import load_model, weights_sha256  # here: helps `--help` and bad options to answer at once
 
-    model, tokenizer = load_model(name, dtype=args.dtype, device=args.device)
+    device = accelerator().device if accelerator() else args.device
+    model, tokenizer = load_model(name, dtype=args.dtype, device=device)
     settings = {"model_name": model_name(name), "head_map": _head_map(args.head_map), "task_data": args.task_data}
     settings |= {"options": options, "command_options": _repeat_options(args)}
     about = {"weights_sha256": weights_sha256(model), "results": args.results, "overwrite": args.overwrite}
@@ -525,9 +582,10 @@ class _Bar:
     def show(self, progress: Progress) -> None:
         self.measured += not progress.stored and progress.done == 0
         if self.bar is None:
+            hidden = None if is_main() else True  # None: where there is no terminal
             form = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
-            self.bar = tqdm(total=progress.points, bar_format=form, file=self.terminal, leave=False, disable=None)
-        self.bar.n = progress.point + progress.done / progress.total
+            self.bar = tqdm(total=1, bar_format=form, file=self.terminal, leave=False, disable=hidden)
+        self.bar.n = progress.share
         self.bar.set_description(f"{progress.point + 1}/{progress.points} {progress.plan} {progress.task}")
 
     def __exit__(self, *error):
