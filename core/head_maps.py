@@ -4,7 +4,9 @@ A follower's values were learned for its own attention weights. Direct sharing g
 head 3, although nothing ties the two together: the numbers of heads are arbitrary in every layer.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,24 +28,25 @@ METHODS: dict[str, str] = {
 HeadMap = dict[int, tuple[int, ...]]
 SIMILARITY_CHUNKS = 8
 CANDIDATES = 3
+PASSES = 2
 
 
-def head_similarity(model, text: Text, plan: SharingPlan, chunks: int = SIMILARITY_CHUNKS) -> dict[int, np.ndarray]:
-    """{follower: [leader heads, follower heads]}: cosine similarity of attention weights in the dense model.
+def head_similarity(
+    model, text: Text, pairs: Iterable[tuple[int, int]], chunks: int = SIMILARITY_CHUNKS
+) -> dict[tuple[int, int], np.ndarray]:
+    """{(leader, follower): [leader heads, follower heads]}: cosine similarity of attention weights in the dense model.
 
     Averaged over the first `chunks` chunks of the text. The first token is left out as query and key: most heads rest
     on it, which makes any two alike.
     """
-    sums = {layer: 0.0 for layer in plan.followers}
-    rows = text.chunks[:chunks]
+    pairs, rows = list(pairs), text.chunks[:chunks]
+    sums = dict.fromkeys(pairs, 0.0)
     for chunk in rows:
-        weights = attention_weights(
-            model, torch.tensor([[text.first, *chunk]]), sorted({*plan.followers, *plan.leaders})
-        )
-        maps = {layer: _unit_maps(weight[0]) for layer, weight in weights.items()}
-        for layer in plan.followers:
-            sums[layer] = sums[layer] + (maps[plan.leader_of(layer)] @ maps[layer].mT).cpu().numpy()
-    return {layer: total / len(rows) for layer, total in sums.items()}
+        weights = attention_weights(model, torch.tensor([[text.first, *chunk]]), sorted({i for p in pairs for i in p}))
+        maps = {layer: _unit_maps(weights.pop(layer)[0]) for layer in sorted(weights)}
+        for leader, follower in pairs:
+            sums[leader, follower] = sums[leader, follower] + (maps[leader] @ maps[follower].mT).cpu().numpy()
+    return {pair: total / len(rows) for pair, total in sums.items()}
 
 
 def _unit_maps(weights: torch.Tensor) -> torch.Tensor:
@@ -69,41 +72,72 @@ def assign(similarity: np.ndarray, one_to_one: bool = False, group_size: int = 1
     return tuple(leader * group_size + head for group, leader in enumerate(outer) for head in inner[leader][group])
 
 
-def choose_head_map(meter: DamageMeter, plan: SharingPlan, method: str, keep_groups: bool = False) -> HeadMap:
-    """The head map that `method` (one of METHODS) chooses for a plan on the meter's text; {} for the identity.
+class HeadMapper:
+    """Chooses the head map of any plan from the likeness of heads in the dense model, which is measured once.
 
-    keep_groups: the heads of a KV group read the heads of one leader group. Raises ValueError for an unknown method.
+    method: one of METHODS; `damage` begins as `most_similar` does. keep_groups: the heads of a KV group read the heads
+    of one leader group. Raises ValueError for an unknown method.
     """
-    if method not in METHODS:
-        raise ValueError(f"There is no head mapping {method!r}: choose one of {', '.join(METHODS)}.")
-    if method == "identity" or not plan.spans:
-        return {}
-    similarity = head_similarity(meter.runner.model, meter.text, plan)
-    size = _group_size(meter.runner.model) if keep_groups else 1
-    if method != "damage":
-        return {layer: assign(scores, method == "one_to_one", size) for layer, scores in similarity.items()}
-    starts = [{layer: assign(scores, unique, size) for layer, scores in similarity.items()} for unique in (False, True)]
-    *_, (best, _) = improve(meter, plan, [_identity(similarity), *starts], similarity, size)
-    return best
+
+    def __init__(self, model, text: Text, method: str, keep_groups: bool = False):
+        if method not in METHODS:
+            raise ValueError(f"There is no head mapping {method!r}: choose one of {', '.join(METHODS)}.")
+        self.model, self.text, self.method = model, text, method
+        self.group_size = model.config.num_attention_heads // model.config.num_key_value_heads if keep_groups else 1
+
+    @cached_property
+    def similarity(self) -> dict[tuple[int, int], np.ndarray]:
+        """`head_similarity` of every earlier with every later layer."""
+        layers = self.model.config.num_hidden_layers
+        return head_similarity(self.model, self.text, ((i, j) for j in range(layers) for i in range(j)))
+
+    def __call__(self, plan: SharingPlan) -> HeadMap:
+        """The head map of a plan; {} for the identity."""
+        if self.method == "identity":
+            return {}
+        return self.of_method(plan, "one_to_one" if self.method == "one_to_one" else "most_similar")
+
+    def of_method(self, plan: SharingPlan, method: str) -> HeadMap:
+        """The head map that another method than this one's own would choose."""
+        if method == "identity":
+            return {layer: tuple(range(self.model.config.num_attention_heads)) for layer in plan.followers}
+        pairs = {layer: self.similarity[plan.leader_of(layer), layer] for layer in plan.followers}
+        return {layer: assign(scores, method == "one_to_one", self.group_size) for layer, scores in pairs.items()}
 
 
-def improve(
-    meter: DamageMeter, plan: SharingPlan, starts: list[HeadMap], similarity: dict[int, np.ndarray], group_size: int = 1
-) -> Iterator[tuple[HeadMap, Damage]]:
-    """The least harmful of `starts`, then ever better head maps, each with its damage on the meter's text.
+class Improvement(NamedTuple):
+    """The best head map so far and its damage on the meter's text; `done` of at most `total` measurements."""
 
-    One pass over all follower heads, first layer first; each tries the CANDIDATES leader heads most like it. With
-    groups, a head tries the heads of the leader group that its own group reads.
+    head_map: HeadMap
+    damage: Damage
+    done: int
+    total: int
+
+
+def improve(meter: DamageMeter, plan: SharingPlan, mapper: HeadMapper) -> Iterator[Improvement]:
+    """Ever better head maps of a plan, by measured damage, from the least harmful of the other methods' maps.
+
+    At most PASSES passes over all follower heads, first layer first; each head tries the CANDIDATES leader heads most
+    like it. With groups, a head tries the heads of the leader group that its own group reads. Ends where a whole pass
+    changes nothing.
     """
+    heads = mapper.model.config.num_attention_heads
+    total, done = 1 + PASSES * heads * len(plan.followers), 1
+    starts = [mapper.of_method(plan, method) for method in METHODS if method != "damage"]
     best, damage = _least_harmful(meter, plan, starts)
-    yield best, damage
-    for layer, scores in similarity.items():
-        for head in range(scores.shape[1]):
-            tried = [
-                _changed(best, layer, head, leader) for leader in _candidates(scores, best[layer], head, group_size)
-            ]
-            best, damage = _least_harmful(meter, plan, [best, *tried])
-            yield best, damage
+    yield Improvement(best, damage, done, total)
+    for _ in range(PASSES):
+        before = best
+        for layer in plan.followers:
+            scores = mapper.similarity[plan.leader_of(layer), layer]
+            for head in range(heads):
+                candidates = _candidates(scores, best[layer], head, mapper.group_size)
+                tried = [_changed(best, layer, head, leader) for leader in candidates]
+                best, damage = _least_harmful(meter, plan, [best, *tried])
+                done += 1
+                yield Improvement(best, damage, done, total)
+        if best == before:
+            return
 
 
 def _least_harmful(meter: DamageMeter, plan: SharingPlan, maps: list[HeadMap]) -> tuple[HeadMap, Damage]:
@@ -122,11 +156,3 @@ def _candidates(scores: np.ndarray, current: tuple[int, ...], head: int, group_s
 def _changed(heads: HeadMap, layer: int, head: int, leader: int) -> HeadMap:
     row = heads[layer]
     return heads | {layer: (*row[:head], leader, *row[head + 1 :])}
-
-
-def _identity(similarity: dict[int, np.ndarray]) -> HeadMap:
-    return {layer: tuple(range(scores.shape[1])) for layer, scores in similarity.items()}
-
-
-def _group_size(model) -> int:
-    return model.config.num_attention_heads // model.config.num_key_value_heads

@@ -5,17 +5,16 @@ Plans are chosen by measured damage on the calibration text and judged on the he
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from core.calibration import Text
 from core.cost import ModelShape, kv_cache_bytes
 from core.damage import Damage, DamageMeter, roles_of
 from core.families import check_same_kind
-from core.head_maps import METHODS, choose_head_map
+from core.head_maps import METHODS, HeadMap, HeadMapper, improve
 from core.plan import SharingPlan
 from core.search_command import Session, add_common_arguments, point
-from core.search_records import Journal, Point
+from core.search_records import Point
 
 SEARCH_METHODS: dict[str, str] = {
     "spans": "Measure every span, add up the damages of spans to foretell plans, and measure the best of each size.",
@@ -90,7 +89,7 @@ class Found:
     damage: Damage
     cache_saving: float
     held_out: Damage | None = None
-    head_map: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    head_map: HeadMap = field(default_factory=dict)
 
     @property
     def followers(self) -> int:
@@ -171,13 +170,20 @@ def contiguous_spans(model, constraints: Constraints = FREE, followers: int | No
 
 
 def search(
-    meter: DamageMeter, budget: Budget, constraints: Constraints = FREE, method: str = "spans", beam: int = 4
+    meter: DamageMeter,
+    budget: Budget,
+    constraints: Constraints = FREE,
+    method: str = "spans",
+    beam: int = 4,
+    mapper: HeadMapper | None = None,
 ) -> Iterator[Progress]:
     """Find the best plan of each size until the budget is used up; the last Progress has the whole front.
 
-    method: one of SEARCH_METHODS. Close the iterator to stop. Ties go to the earlier followers, so that the same
-    measurements always give the same plans. Raises ValueError for an unknown method or a beam below 1.
+    method: one of SEARCH_METHODS. mapper: every plan is measured with the head map that it chooses (None: without).
+    Close the iterator to stop. Ties go to the earlier followers, so that the same measurements always give the same
+    plans. Raises ValueError for an unknown method or a beam below 1.
     """
+    measured = _Measured(meter, mapper or (lambda plan: {}))
     if method not in SEARCH_METHODS:
         raise ValueError(f"There is no search method {method!r}: choose one of {', '.join(SEARCH_METHODS)}.")
     if beam < 1:
@@ -185,39 +191,36 @@ def search(
     if budget.followers is not None:  # longer spans have more followers than the budget
         longest = min(constraints.longest_span or meter.num_layers, budget.followers + 1)
         constraints = replace(constraints, longest_span=longest)
-    levels = _span_levels(meter, constraints, beam) if method == "spans" else _grown_levels(meter, constraints, beam)
-    model, front = meter.runner.model, ()
+    levels = (_span_levels if method == "spans" else _grown_levels)(measured, constraints, beam)
+    front: tuple[Found, ...] = ()
     for progress in levels:
         if isinstance(progress, Progress):
             yield replace(progress, front=front)
             continue
-        plan, damage = progress
-        front += (Found(plan, damage, cache_saving(model, plan)),)
+        front += (progress,)
         yield Progress(f"{front[-1].followers} followers", 1, 1, front)
         if budget.enough(front[-1]):
             return
 
 
-def _grown_levels(meter: DamageMeter, constraints: Constraints, beam: int):
-    """Progress, and the best (plan, damage) of 1, 2, … followers, from adding one to each of the `beam` best plans."""
-    possible, sets = possible_followers(meter.runner.model, constraints), [frozenset()]
+def _grown_levels(measured: "_Measured", constraints: Constraints, beam: int):
+    """Progress, and the best plan found of 1, 2, … followers, from adding one to each of the `beam` best plans."""
+    num_layers, sets = measured.meter.num_layers, [frozenset()]
+    possible = possible_followers(measured.meter.runner.model, constraints)
     while sets:
         grown = {followers | {layer} for followers in sets for layer in possible if layer not in followers}
-        plans = [plan_of_followers(followers, meter.num_layers) for followers in grown]
-        plans = [plan for plan in plans if _span_lengths_ok(plan, constraints)]
-        best = yield from _ranked(meter, plans)
+        plans = [plan_of_followers(followers, num_layers) for followers in grown]
+        best = yield from measured.ranked([plan for plan in plans if _span_lengths_ok(plan, constraints)])
         yield from best[:1]
-        sets = [frozenset(plan.followers) for plan, _ in best[:beam]]
+        sets = [frozenset(found.plan.followers) for found in best[:beam]]
 
 
-def _span_levels(meter: DamageMeter, constraints: Constraints, beam: int):
-    """Progress, and the best (plan, damage) of 1, 2, … followers, among the `beam` that spans alone foretell."""
-    damages: dict[SharingPlan, Damage] = {}
-    for step in _measured(meter, contiguous_spans(meter.runner.model, constraints), damages, "spans"):
-        yield Progress(*step)
-    spans = {plan.spans[0]: damage.mean for plan, damage in damages.items()}
-    for sums in combine_spans(spans, meter.num_layers, beam):
-        best = yield from _ranked(meter, [SharingPlan(chosen, meter.num_layers) for _, chosen in sums])
+def _span_levels(measured: "_Measured", constraints: Constraints, beam: int):
+    """Progress, and the best plan found of 1, 2, … followers, among the `beam` that spans alone foretell."""
+    num_layers = measured.meter.num_layers
+    spans = yield from measured.ranked(contiguous_spans(measured.meter.runner.model, constraints), "spans")
+    for sums in combine_spans({found.plan.spans[0]: found.damage.mean for found in spans}, num_layers, beam):
+        best = yield from measured.ranked([SharingPlan(chosen, num_layers) for _, chosen in sums])
         yield best[0]
 
 
@@ -240,33 +243,33 @@ def combine_spans(damages: dict[tuple[int, int], float], num_layers: int, keep: 
     return [below[-1][size] for size in sorted(below[-1]) if size]
 
 
-def _ranked(meter: DamageMeter, plans: list[SharingPlan]):
-    """Yields Progress; returns [(plan, damage)], least damage first."""
-    damages: dict[SharingPlan, Damage] = {}
-    step = f"{len(plans[0].followers)} followers" if plans else ""
-    for progress in _measured(meter, plans, damages, step):
-        yield Progress(*progress)
-    return sorted(damages.items(), key=lambda item: (item[1].mean, item[0].followers))
-
-
 def _span_lengths_ok(plan: SharingPlan, constraints: Constraints) -> bool:
     longest = constraints.longest_span or plan.num_layers
     return all(last - first < longest for first, last in plan.spans)
 
 
-def _measured(meter: DamageMeter, plans, damages: dict, step: str, head_map=None) -> Iterator[tuple[str, int, int]]:
-    """Fill `damages` with each plan's damage; yields (step, runs done, runs in all), a run being a plan on a batch."""
-    by_roles = {roles_of(plan, head_map): plan for plan in plans}
-    total = len(by_roles) * len(meter.batches)
-    for done, cell in enumerate(meter.stream(by_roles), start=1):
-        if cell.finished:
-            damages[by_roles[cell.roles]] = cell.damage
-        yield step, done, total
+@dataclass(frozen=True)
+class _Measured:
+    """Measures plans, each with the head map that `head_map_of` gives it."""
+
+    meter: DamageMeter
+    head_map_of: Callable[[SharingPlan], HeadMap]
+
+    def ranked(self, plans: list[SharingPlan], step: str = ""):
+        """Yields Progress, a run being a plan on a batch; returns [Found], least damage first."""
+        step = step or (f"{len(plans[0].followers)} followers" if plans else "")
+        by_roles = {roles_of(plan, heads): (plan, heads) for plan in plans for heads in [self.head_map_of(plan)]}
+        total, found = len(by_roles) * len(self.meter.batches), []
+        for done, cell in enumerate(self.meter.stream(by_roles), start=1):
+            if cell.finished:
+                plan, heads = by_roles[cell.roles]
+                found.append(Found(plan, cell.damage, cache_saving(self.meter.runner.model, plan), head_map=heads))
+            yield Progress(step, done, total)
+        return sorted(found, key=lambda one: (one.damage.mean, one.plan.followers))
 
 
 def suggest(
-    model,
-    texts: tuple[Text, Text],
+    meters: tuple[DamageMeter, DamageMeter],
     budget: Budget,
     *,
     constraints: Constraints = FREE,
@@ -274,37 +277,40 @@ def suggest(
     beam: int = 4,
     head_map: str = "identity",
     whole_front: bool = False,
-    execution: str = "auto",
-    journal: Journal | None = None,
 ) -> Iterator[Progress | Suggestion]:
     """Progress while it searches, and at the end one Suggestion.
 
-    model: a dense decoder. texts: (calibration, held-out), see `calibration_texts`. method, beam: see `search`; the
-    beam is how many plans of each size are measured (spans) or grown (greedy). head_map: one of
-    `core.head_maps.METHODS`. whole_front: compare with contiguous spans, and judge on the held-out text, at every size,
-    not only at the chosen one. journal: measurements, kept across runs.
+    meters: on the calibration text and on the held-out one; what they know already is not measured again. method,
+    beam: see `search`; the beam is how many plans of each size are measured (spans) or grown (greedy). head_map: one of
+    `core.head_maps.METHODS`; all plans are measured with such a map, and with `damage` the chosen plan's map is then
+    improved by measured damage. whole_front: compare with contiguous spans, and judge on the held-out text, at every
+    size, not only at the chosen one.
 
     Raises ValueError when no plan fits budget and constraints.
     """
-    meter, judge = (DamageMeter(model, text, execution=execution, journal=journal) for text in texts)
+    meter, judge = meters
+    mapper = HeadMapper(meter.runner.model, meter.text, head_map)
     front: tuple[Found, ...] = ()
-    for progress in search(meter, budget, constraints, method, beam):
+    for progress in search(meter, budget, constraints, method, beam, mapper):
         front = progress.front
         yield progress
-    direct = budget.choose(front)
-    if direct is None:
+    mapped = budget.choose(front)
+    if mapped is None:
         raise ValueError(
             f"No plan fits: the largest one found has {len(front)} followers; relax budget or constraints."
         )
-    sizes = {found.followers for found in front} if whole_front else {direct.followers}
-    spans, damages = [plan for plan in contiguous_spans(model, constraints) if len(plan.followers) in sizes], {}
-    for progress in _measured(meter, spans, damages, "contiguous spans"):
-        yield Progress(*progress, front)
-    contiguous = _best_of_each_size(model, damages)
-    yield Progress(f"head map ({head_map})", 0, 1, front)
-    chosen = _with_head_map(meter, direct, head_map)
-    yield Progress("held-out text", 0, 1, front)
-    judged = _judged(judge, [chosen, direct, *contiguous, *(front if whole_front else ())])
+    sizes = {found.followers for found in front} if whole_front else {mapped.followers}
+    spans = [span for span in contiguous_spans(meter.runner.model, constraints) if len(span.followers) in sizes]
+    direct = yield from _with_front(_Measured(meter, lambda plan: {}).ranked([mapped.plan, *spans], "spans"), front)
+    contiguous = _best_of_each_size([found for found in direct if len(found.plan.spans) == 1])
+    if head_map == "damage":
+        for better in improve(meter, mapped.plan, mapper):
+            mapped = replace(mapped, damage=better.damage, head_map=better.head_map)
+            yield Progress("head map", better.done, better.total, front)
+    [plain] = [found for found in direct if found.plan == mapped.plan]
+    judged = yield from _with_front(
+        _judged(judge, [mapped, plain, *contiguous, *(front if whole_front else ())]), front
+    )
     runners = (meter.runner, judge.runner)
     yield Suggestion(
         chosen=judged[0], direct=judged[1], contiguous=judged[2 : 2 + len(contiguous)],
@@ -314,23 +320,29 @@ def suggest(
     )  # fmt: skip
 
 
-def _best_of_each_size(model, damages: dict[SharingPlan, Damage]) -> tuple[Found, ...]:
-    best: dict[int, SharingPlan] = {}
-    for plan in sorted(damages, key=lambda plan: (len(plan.followers), damages[plan].mean, plan.followers)):
-        best.setdefault(len(plan.followers), plan)
-    return tuple(Found(plan, damages[plan], cache_saving(model, plan)) for plan in best.values())
+def _with_front(steps, front: tuple[Found, ...]):
+    """The Progress of `steps` with the front added, and what `steps` returns."""
+    try:
+        while True:
+            yield replace(next(steps), front=front)
+    except StopIteration as end:
+        return end.value
 
 
-def _with_head_map(meter: DamageMeter, found: Found, method: str) -> Found:
-    heads = choose_head_map(meter, found.plan, method)
-    roles = roles_of(found.plan, heads)
-    return replace(found, head_map=heads, damage=meter.measure([roles])[roles])
+def _best_of_each_size(ranked: list[Found]) -> tuple[Found, ...]:
+    best: dict[int, Found] = {}
+    for found in ranked:
+        best.setdefault(found.followers, found)
+    return tuple(best[size] for size in sorted(best))
 
 
-def _judged(judge: DamageMeter, founds: list[Found]) -> tuple[Found, ...]:
-    """The same, with their damage on the judge's text."""
+def _judged(judge: DamageMeter, founds: list[Found]):
+    """Yields Progress; returns the same plans with their damage on the judge's text."""
     roles = [roles_of(found.plan, found.head_map) for found in founds]
-    damages = judge.measure(roles)
+    total, damages = len(set(roles)) * len(judge.batches), {}
+    for done, cell in enumerate(judge.stream(roles), start=1):
+        damages[cell.roles] = cell.damage
+        yield Progress("held-out text", done, total)
     return tuple(replace(found, held_out=damages[key]) for found, key in zip(founds, roles))
 
 
@@ -363,8 +375,8 @@ def run(args) -> int:
     constraints = Constraints(args.protect_first, args.protect_last, args.longest_span)
     session = Session(args)
     for step in suggest(
-        session.model, session.texts, budget, constraints=constraints, method=args.method, beam=args.beam,
-        head_map=args.head_map,         whole_front=args.front, execution=args.execution, journal=session.journal,
+        (session.meter(0), session.meter(1)), budget, constraints=constraints, method=args.method, beam=args.beam,
+        head_map=args.head_map, whole_front=args.front,
     ):  # fmt: skip
         if isinstance(step, Progress):
             session.show(step.step, step.done, step.total)

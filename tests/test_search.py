@@ -11,9 +11,10 @@ from scipy.stats import spearmanr
 
 import core
 import core.sweep as sweep_module
-from core.calibration import Text, bundled_documents, calibration_texts
+from core.calibration import CALIBRATION_TOKENS, HELD_OUT_TOKENS, Text, bundled_documents, calibration_texts
 from core.damage import Damage, DamageMeter, label, roles_of
 from core.guide import guide_frame, pair_damages, rank_correlation
+from core.head_maps import HeadMapper
 from core.models import BUNDLED
 from core.plan import SharingPlan
 from core.search import (
@@ -38,6 +39,10 @@ LAYERS = 6
 def text(seed: int = 0, chunks: int = 2, length: int = 10) -> Text:
     rng = np.random.default_rng(seed)
     return Text(tuple(tuple(map(int, rng.integers(1, 97, length))) for _ in range(chunks)), first=0)
+
+
+def meters(model, journal=None) -> tuple[DamageMeter, DamageMeter]:
+    return tuple(DamageMeter(model, text(seed), journal=journal) for seed in (0, 1))
 
 
 def last_front(meter, *args, **kwargs):
@@ -131,6 +136,17 @@ def test_combined_spans_have_the_least_sums(seed):
         assert all(total == pytest.approx(sum(damages[s] for s in p)) for total, p in found)
 
 
+def test_every_plan_is_searched_with_its_head_map(tiny_model):
+    model, sample = tiny_model(seed=3), text()
+    mapper = HeadMapper(model, sample, "most_similar")
+    sets = [c for size in range(1, LAYERS) for c in itertools.combinations(range(1, LAYERS), size)]
+    plans = {roles_of(plan, mapper(plan)): plan for plan in (plan_of_followers(c, LAYERS) for c in sets)}
+    damages = {plans[roles]: d.mean for roles, d in DamageMeter(model, sample).measure(plans).items()}
+    for found in last_front(DamageMeter(model, sample), Budget(followers=5), beam=100, mapper=mapper):
+        assert found.plan == min((p for p in damages if len(p.followers) == found.followers), key=damages.get)
+        assert found.head_map == mapper(found.plan) and found.damage.mean == pytest.approx(damages[found.plan])
+
+
 @pytest.mark.parametrize("method", SEARCH_METHODS)
 def test_constraints_hold_in_every_plan(tiny_model, method):
     constraints = Constraints(protect_first=2, protect_last=1, longest_span=2)
@@ -165,22 +181,20 @@ def test_a_damage_budget_buys_the_most_followers_within_it(tiny_model):
     ]
     assert [Budget(damage=0.05).enough(found) for found in front] == [False, False, False, True]
     assert [Budget(damage=limit).choose(front) for limit in (0.01, 0.03, 0.045)] == [None, front[0], front[2]]
-    *_, suggestion = suggest(tiny_model(), (text(), text(1)), Budget(damage=100))
+    *_, suggestion = suggest(meters(tiny_model()), Budget(damage=100))
     assert suggestion.chosen.plan.followers == (1, 2, 3, 4, 5)  # there is nothing more to share
     with pytest.raises(ValueError, match="No plan fits"):
-        list(
-            suggest(tiny_model(), (text(), text(1)), Budget(followers=2), constraints=Constraints(protect_last=LAYERS))
-        )
+        list(suggest(meters(tiny_model()), Budget(followers=2), constraints=Constraints(protect_last=LAYERS)))
 
 
 def test_a_saving_budget_takes_the_first_plan_that_is_enough(tiny_model):
-    *_, suggestion = suggest(tiny_model(), (text(), text(1)), Budget(cache_saving=0.2))
+    *_, suggestion = suggest(meters(tiny_model()), Budget(cache_saving=0.2))
     assert len(suggestion.chosen.plan.followers) == 3 and suggestion.chosen.cache_saving == pytest.approx(0.25)
 
 
 def test_suggestion_judges_on_the_held_out_text(tiny_model):
     model, texts = tiny_model(), (text(0), text(1))
-    *steps, suggestion = suggest(model, texts, Budget(followers=2), head_map="damage")
+    *steps, suggestion = suggest(meters(model), Budget(followers=2), head_map="damage")
     assert isinstance(suggestion, Suggestion) and all(isinstance(step, Progress) for step in steps)
     chosen, direct = suggestion.chosen, suggestion.direct
     for found in (chosen, direct):
@@ -194,7 +208,7 @@ def test_suggestion_judges_on_the_held_out_text(tiny_model):
 
 def test_the_whole_front_stands_beside_the_best_spans(tiny_model):
     model, sample = tiny_model(), text()
-    *_, suggestion = suggest(model, (sample, text(1)), Budget(followers=4), whole_front=True)
+    *_, suggestion = suggest(meters(model), Budget(followers=4), whole_front=True)
     damages = all_damages(model, sample)
     assert (
         [found.followers for found in suggestion.front] == [1, 2, 3, 4] == [f.followers for f in suggestion.contiguous]
@@ -206,16 +220,16 @@ def test_the_whole_front_stands_beside_the_best_spans(tiny_model):
 
 
 def test_a_stopped_search_goes_on_and_finds_the_same(tiny_model, tmp_path):
-    model, texts, budget = tiny_model(), (text(0), text(1)), Budget(followers=3)
-    stopped = suggest(model, texts, budget, journal=Journal(tmp_path, "weights"))
+    model, budget = tiny_model(), Budget(followers=3)
+    stopped = suggest(meters(model, Journal(tmp_path, "weights")), budget)
     for _ in range(9):
         next(stopped)
     stopped.close()
-    *_, resumed = suggest(model, texts, budget, journal=Journal(tmp_path, "weights"))
-    *_, fresh = suggest(model, texts, budget)
+    *_, resumed = suggest(meters(model, Journal(tmp_path, "weights")), budget)
+    *_, fresh = suggest(meters(model), budget)
     assert resumed.chosen == fresh.chosen
     assert resumed.layer_evaluations < fresh.layer_evaluations
-    other = DamageMeter(model, texts[0], journal=Journal(tmp_path, "other weights"))
+    other = DamageMeter(model, text(), journal=Journal(tmp_path, "other weights"))
     assert not any(other.known)
 
 
@@ -230,6 +244,7 @@ def tokenizer():
 
 
 def test_bundled_texts_are_disjoint_and_the_seed_decides(tokenizer):
+    assert [t.num_tokens for t in calibration_texts(tokenizer)] == [CALIBRATION_TOKENS, HELD_OUT_TOKENS]
     sizes = {"tokens": 2048, "held_out_tokens": 1024}
     chosen, held_out = calibration_texts(tokenizer, **sizes)
     assert (chosen.num_tokens, held_out.num_tokens) == (2048, 1024)
