@@ -61,7 +61,7 @@ def share_attention(model, plan: SharingPlan | str, head_map=None, execution: st
     _check(model, plan, head_map, execution)
     if plan.spans and model.config.model_type not in CHECKED:
         _check_values(model)
-    view = _clone(model)
+    view = twin_of(model)
     view.sharing_plan, view.sharing_head_map = plan, head_map
     view.config.sharing_plan, view.config.sharing_head_map = str(plan), {str(k): list(v) for k, v in head_map.items()}
     if plan.spans:
@@ -84,7 +84,7 @@ def recording_view(model):
 
     Call its decoder with `shared_attention=AttentionCall(…, "reuse")` and read `weights` afterwards.
     """
-    plan, view = plan_of(model), _clone(model)
+    plan, view = plan_of(model), twin_of(model)
     for layer, module in enumerate(attention_modules(view)):
         if layer not in plan.followers and layer not in plan.leaders:
             _make_leader(module)
@@ -189,7 +189,8 @@ def _end_call(*_) -> None:
     _running_call.set(None)
 
 
-def _call_of(shared_attention: AttentionCall | None) -> AttentionCall:
+def call_of(shared_attention: AttentionCall | None) -> AttentionCall:
+    """The call that a layer belongs to, from the keyword argument, or from the context where a family drops keywords."""
     if (call := shared_attention or _running_call.get()) is None:
         raise RuntimeError(
             "A layer that shares attention ran outside a forward call of its decoder. Call the whole model; with "
@@ -199,7 +200,7 @@ def _call_of(shared_attention: AttentionCall | None) -> AttentionCall:
 
 
 def _lead(module, query, key, value, attention_mask, shared_attention=None, **kwargs):
-    return _call_of(shared_attention).lead(module, query, key, value, attention_mask, **kwargs)
+    return call_of(shared_attention).lead(module, query, key, value, attention_mask, **kwargs)
 
 
 AttentionInterface.register(_LEADER, _lead)
@@ -224,7 +225,7 @@ def _follower_forward(module, hidden_states, *_, shared_attention=None, **kwargs
     cache = kwargs.get("past_key_values", kwargs.get("layer_past"))  # GPT-NeoX has another name for it
     if cache is not None:
         _, value = cache.update(value[..., :0], value, module.layer_idx)
-    output, weights = _call_of(shared_attention).follow(module, value)
+    output, weights = call_of(shared_attention).follow(module, value)
     return output_of(module, output.reshape(*hidden_states.shape[:-1], -1)), weights
 
 
@@ -275,7 +276,7 @@ def _visible(mask, queries: int, keys: int, device, implementation: str, sliding
     return visible[None, None] if mask is None else visible[None, None] & mask[:, None, None, :].bool()
 
 
-def _clone(model):
+def twin_of(model):
     """A copy of the module tree on the same parameter and buffer storage; config and generation config are copied."""
     memo = {id(parameter): _same_storage(parameter) for parameter in model.parameters()}
     memo |= {id(buffer): buffer for buffer in model.buffers()}
