@@ -54,11 +54,11 @@ class Session:
         self.weights = weights_sha256(self.model)
         self.journal = Journal(args.journal, self.weights, str(self.model.dtype), self.model.device.type)
 
-    def meter(self, text: int = 0, journal: bool = True) -> DamageMeter:
+    def meter(self, text: int = 0) -> DamageMeter:
         """A meter of damage on the calibration text (0) or the held-out one (1)."""
         return DamageMeter(
             self.model, self.texts[text], execution=self.args.execution, batch_tokens=self.args.batch_tokens,
-            journal=self.journal if journal else None,
+            journal=self.journal,
         )  # fmt: skip
 
     def show(self, step: str, done: int, total: int) -> None:

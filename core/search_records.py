@@ -146,6 +146,10 @@ class Journal:
         """The entries of one batch (its hash, with all that decides its sums), as a mapping that writes what is set."""
         return BatchJournal(self, batch)
 
+    def forget(self) -> None:
+        """Take nothing from the file any more, so that all is measured, and written, again."""
+        self.batches.clear()
+
     def write(self, batch: str, plan: str, sums: np.ndarray) -> None:
         """Append one entry."""
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -155,9 +155,10 @@ def run(args) -> int:
     """Sweep, store the record, print the best spans; 1 when results that must agree to the bit do not."""
     constraints = Constraints(longest_span=args.longest_span)
     session = Session(args)
-    checked = args.check_naive or args.naive_sample is not None
-    meter = session.meter(journal=not checked)
     check = None
+    if checked := args.check_naive or args.naive_sample is not None:
+        session.journal.forget()
+    meter = session.meter()
     if checked:
         check = check_against_naive(meter, constraints, args.naive_sample, partial(session.show, "batches"))
     frame = sweep_frame(_watched(meter, constraints, session))

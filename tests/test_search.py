@@ -325,6 +325,9 @@ def test_sweep_command_checks_itself(folder, capsys):
     assert "15 spans" in said and "equal to the bit" in said
     [(record, points)], _ = load_searches(folder / "results")
     assert record.settings["largest_difference"] == 0 and len(points) == 15
+    evaluations = record.layer_evaluations
+    assert command(folder, "sweep", "--check-naive") == 0  # times nothing that a journal knows
+    assert load_searches(folder / "results")[0][0][0].layer_evaluations == evaluations > 0
 
 
 def test_sweep_of_a_shape_has_random_weights_and_tokens(folder, capsys, monkeypatch):
