@@ -2,24 +2,32 @@
 
 A follower stores keys of width 0 in an otherwise stock transformers cache layer. All that has to be mended is what
 stock layers read off the keys' size: the sequence length (0 for plain dynamic layers, which would make beam search,
-`crop` and batch selection skip the layer without a word).
+`crop` and batch selection skip the layer without a word), and quantization, which has nothing to scale there.
 """
 
 from functools import cache
 
+import torch
+from transformers import cache_utils
 from transformers.cache_utils import (
     Cache,
     DynamicLayer,
     DynamicSlidingWindowLayer,
+    QuantizedLayer,
     StaticLayer,
     StaticSlidingWindowLayer,
 )
 
 _STOCK_LAYERS = (DynamicLayer, DynamicSlidingWindowLayer, StaticLayer, StaticSlidingWindowLayer)
+_QUANTIZED_LAYERS = getattr(cache_utils, "BaseQuantizedLayer", QuantizedLayer)  # the base is newer than the other class
 
 
 class ValuesOnly:
     """Mixed into a stock cache layer: keys have shape [batch, kv_heads, tokens, 0], values are stored as usual."""
+
+    def lazy_initialization(self, key_states, value_states):
+        """Make room for values alone, whatever the width of the keys that come."""
+        super().lazy_initialization(key_states[..., :0], value_states)
 
     def update(self, key_states, value_states, *args, **kwargs):
         """Append values [batch, kv_heads, tokens, head_dim]; ValueError when keys come, which have no room here."""
@@ -37,15 +45,44 @@ class ValuesOnly:
         return self.values.shape[-2]
 
 
+class QuantizedValuesOnly(ValuesOnly):
+    """Mixed into a quantized cache layer: values are quantized as usual, keys of width 0 are kept as they are."""
+
+    def _quantize(self, tensor, *args, **kwargs):
+        return super()._quantize(tensor, *args, **kwargs) if tensor.shape[-1] else (tensor, None)
+
+    def _dequantize(self, quantized):
+        is_empty = isinstance(quantized, tuple) and quantized[0].shape[-1] == 0
+        return quantized[0] if is_empty else super()._dequantize(quantized)
+
+    def reorder_cache(self, beam_idx):
+        """Reorder the batch; the stock layer reorders its tail of not yet quantized tokens only when that has keys."""
+        super().reorder_cache(beam_idx)
+        if self.is_initialized and self.values.numel():
+            beam_idx = beam_idx.to(self.values.device)
+            self.keys, self.values = self.keys.index_select(0, beam_idx), self.values.index_select(0, beam_idx)
+
+    def crop(self, *_):
+        """Refused, like everything else that stock quantized layers do to the tail of not yet quantized tokens alone."""
+        raise ValueError(
+            "A quantized cache cannot drop tokens or select rows, as transformers leaves its quantized part uncut: use "
+            'the dynamic cache (cache_implementation="dynamic") for assisted decoding and for editing a cache.'
+        )
+
+    batch_repeat_interleave = batch_select_indices = activate_past_recording = crop
+
+
 @cache
 def _values_only_class(stock: type) -> type:
-    if stock not in _STOCK_LAYERS:
-        allowed = ", ".join(layer.__name__ for layer in _STOCK_LAYERS)
-        raise ValueError(
-            f"Attention sharing does not support cache layers of type {stock.__name__} (supported: {allowed}). "
-            "Use the dynamic or the static cache."
-        )
-    return type(f"ValuesOnly{stock.__name__}", (ValuesOnly, stock), {})
+    if stock in _STOCK_LAYERS:
+        return type(f"ValuesOnly{stock.__name__}", (ValuesOnly, stock), {})
+    if issubclass(stock, _QUANTIZED_LAYERS):
+        return type(f"ValuesOnly{stock.__name__}", (QuantizedValuesOnly, stock), {})
+    allowed = ", ".join(layer.__name__ for layer in (*_STOCK_LAYERS, _QUANTIZED_LAYERS))
+    raise ValueError(
+        f"Attention sharing does not support cache layers of type {stock.__name__} (supported: {allowed}). "
+        "Use the dynamic or the static cache."
+    )
 
 
 def _values_only(layer):
@@ -60,8 +97,20 @@ def keep_values_only(cache: Cache, followers: tuple[int, ...]) -> None:
     Raises ValueError when such a layer already holds keys (the cache was filled by another model) or is of a type
     that cannot leave out its keys.
     """
+    if not followers:
+        return
+    if not hasattr(cache, "layers"):
+        raise ValueError(
+            "Attention sharing needs a cache object with one entry per decoder layer, such as DynamicCache; it got "
+            f"{type(cache).__name__}: pass `past_key_values=DynamicCache(config=model.config)`."
+        )
     while cache.layer_class_to_replicate is not None and len(cache.layers) <= max(followers):
         cache.layers.append(cache.layer_class_to_replicate())
+    if len(cache.layers) <= max(followers):
+        raise ValueError(
+            f"This cache is for a model of {len(cache.layers)} layers, too few for layer {max(followers)}: "
+            "make it with this model's config."
+        )
     for index in followers:
         layer = cache.layers[index]
         if isinstance(layer, ValuesOnly):
@@ -77,6 +126,16 @@ def keep_values_only(cache: Cache, followers: tuple[int, ...]) -> None:
 
 
 def cache_bytes(cache: Cache) -> int:
-    """Bytes of all key and value tensors that `cache` holds."""
-    tensors = (t for layer in cache.layers if layer.is_initialized for t in (layer.keys, layer.values))
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    """Bytes of all key and value tensors that `cache` holds; of quantized ones with their scales and zero points."""
+    names = ("keys", "values", "_quantized_keys", "_quantized_values")
+    return sum(_bytes(getattr(layer, name, None)) for layer in cache.layers for name in names)
+
+
+def _bytes(held) -> int:
+    """Bytes of the tensors in what a cache layer holds: a tensor, or quantized data in tuples, dicts and subclasses."""
+    if hasattr(held, "__tensor_flatten__"):
+        return sum(_bytes(getattr(held, name)) for name in held.__tensor_flatten__()[0])
+    if isinstance(held, torch.Tensor):
+        return held.numel() * held.element_size()
+    parts = held.values() if isinstance(held, dict) else held if isinstance(held, tuple) else ()
+    return sum(map(_bytes, parts))

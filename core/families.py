@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 from torch.nn.functional import dropout
+from transformers.pytorch_utils import Conv1D
 
 # Families whose attention weights are plain softmax(QKᵀ·scaling + mask): one query token takes a faster path. The
 # others run through their family's own eager attention function, soft-caps, sinks and all.
@@ -31,11 +32,11 @@ _LAYERS = ("layers", "h")  # in the decoder
 _ATTENTION = ("self_attn", "attention", "attn", "self_attention")  # in a layer
 
 # Ways of holding the value projection: attribute → values [batch, tokens, kv_heads · head_dim] of hidden states
-# [batch, tokens, hidden]. Fused projections are sliced, on their own storage.
+# [batch, tokens, hidden]. Fused projections are sliced, on their own storage, where nothing is wrapped around them.
 VALUES: dict[str, Callable] = {
     "v_proj": lambda module, hidden: module.v_proj(hidden),
     "qkv_proj": lambda module, hidden: _last_rows(module.qkv_proj, hidden, module.num_key_value_heads * module.head_dim),
-    "c_attn": lambda module, hidden: _last_columns(module.c_attn, hidden, module.c_attn.nf // 3),
+    "c_attn": lambda module, hidden: _last_columns(module.c_attn, hidden, module.split_size),
     "query_key_value": lambda module, hidden: _last_of_each_head(module.query_key_value, hidden, module.head_size),
 }  # fmt: skip
 OUTPUTS = ("o_proj", "out_proj", "dense", "c_proj")
@@ -100,13 +101,19 @@ def check_same_kind(model: nn.Module, leader: int, follower: int) -> None:
             f"Layer {follower} cannot reuse the attention weights of layer {leader}: layer {leader} is "
             f"{kinds[leader]!r}, layer {follower} is {kinds[follower]!r}. Share between layers of the same kind."
         )
-    shapes = [{name: tuple(p.shape) for name, p in modules[layer].named_parameters()} for layer in (leader, follower)]
+    shapes = [_shapes(modules[layer]) for layer in (leader, follower)]
     if shapes[0] != shapes[1]:
         name = next(name for name in shapes[0] | shapes[1] if shapes[0].get(name) != shapes[1].get(name))
         raise ValueError(
             f"Layer {follower} cannot reuse the attention weights of layer {leader}: their attention differs "
             f"({name}: {shapes[0].get(name)} and {shapes[1].get(name)}). Share between layers with equal heads."
         )
+
+
+def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Shapes of a module's own parameters; those of adapters (LoRA), which layers may have or not, are left out."""
+    shapes = {name.replace("base_layer.", ""): tuple(p.shape) for name, p in module.named_parameters()}
+    return {name: shape for name, shape in shapes.items() if name.count(".") < 2}
 
 
 def _family(module: nn.Module):
@@ -126,19 +133,30 @@ def _obstacle(module: nn.Module | None) -> str:
     return ""
 
 
+def _is_plain(projection: nn.Module) -> bool:
+    """Whether the outputs of a projection are its weights and nothing else: no adapter, quantization or offloading."""
+    return type(projection) in (nn.Linear, Conv1D) and not hasattr(projection, "_hf_hook")
+
+
 def _last_rows(linear: nn.Linear, hidden: torch.Tensor, size: int) -> torch.Tensor:
     """The last `size` outputs of a linear layer: Phi-3 keeps queries, keys and values one after the other."""
+    if not _is_plain(linear):
+        return linear(hidden)[..., -size:]
     bias = None if linear.bias is None else linear.bias[-size:]
     return nn.functional.linear(hidden, linear.weight[-size:], bias)
 
 
 def _last_columns(conv: nn.Module, hidden: torch.Tensor, size: int) -> torch.Tensor:
     """The last `size` outputs of a Conv1D, whose weight is [in, out]: GPT-2."""
+    if not _is_plain(conv):
+        return conv(hidden)[..., -size:]
     return torch.matmul(hidden, conv.weight[:, -size:]) + conv.bias[-size:]
 
 
 def _last_of_each_head(linear: nn.Linear, hidden: torch.Tensor, head_size: int) -> torch.Tensor:
     """The last third of each head's outputs: GPT-NeoX keeps query, key and value of a head together."""
+    if not _is_plain(linear):
+        return linear(hidden).unflatten(-1, (-1, 3, head_size))[..., 2, :].flatten(2)
     weight = linear.weight.unflatten(0, (-1, 3, head_size))[:, 2]  # [heads, head_size, hidden]
     values = torch.einsum("bti,hki->bthk", hidden, weight)
     if linear.bias is not None:

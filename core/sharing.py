@@ -98,12 +98,18 @@ class AttentionCall:
 
     def __init__(self, implementation: str, execution: str):
         self.implementation, self.execution = implementation, execution
+        self.grad_enabled = torch.is_grad_enabled()
         self.additive_mask = None  # (what it was made for, the mask that is added to the scores)
         self.weights: dict[int, torch.Tensor] = {}  # reuse: [batch, heads, queries, keys]
         self.inputs: dict[int, tuple] = {}  # recompute: (query, key, mask, keyword arguments of the attention function)
 
     def lead(self, module, query, key, value, mask, **kwargs):
         """A leader's attention; query [batch, heads, queries, head_dim], key and value [batch, kv_heads, keys, …]."""
+        if torch.is_grad_enabled() != self.grad_enabled:
+            raise ValueError(
+                "Reentrant gradient checkpointing would lose the gradients that reach a leader from its followers: "
+                'use gradient_checkpointing_enable({"use_reentrant": False}).'
+            )
         if not self._reuses(module, query, key, kwargs.get("dropout", 0.0)):
             self.inputs[module.layer_idx] = (query, key, mask, kwargs)
             return self._fused(module, query, key, value, mask, kwargs)
@@ -166,14 +172,19 @@ class _BeginCall:
         _check_execution(execution)
         kwargs.setdefault("shared_attention", AttentionCall(decoder.config._attn_implementation, execution))
         cache = kwargs.get("past_key_values")
-        use_cache = kwargs.get("use_cache")
-        if cache is None and (decoder.config.use_cache if use_cache is None else use_cache):
+        if cache is None and self._makes_cache(decoder, kwargs.get("use_cache")):
             cache = kwargs["past_key_values"] = DynamicCache(config=decoder.config)
-        if cache is not None and self.followers:
+        if cache is not None:
             keep_values_only(cache, self.followers)
         if decoder.config.model_type in KEEPS_KEYWORDS:
             _running_call.set(kwargs["shared_attention"])
         return args, kwargs
+
+    @staticmethod
+    def _makes_cache(decoder, use_cache: bool | None) -> bool:
+        if decoder.training and getattr(decoder, "gradient_checkpointing", False):
+            return False  # layers would run, and append to it, twice
+        return decoder.config.use_cache if use_cache is None else use_cache
 
 
 _running_call: ContextVar[AttentionCall | None] = ContextVar("running_call", default=None)
@@ -183,6 +194,27 @@ def _install(view, begin: _BeginCall) -> None:
     decoder_of(view).register_forward_pre_hook(begin, with_kwargs=True)
     if view.config.model_type in KEEPS_KEYWORDS:
         decoder_of(view).register_forward_hook(_end_call, always_call=True)
+    view.get_compiled_call = MethodType(_compiled_call, view)
+    view.init_continuous_batching = _refuse_continuous_batching
+
+
+def _compiled_call(view, compile_config):
+    """`get_compiled_call` of a view, used by `generate`: followers' keys leave the cache before the compiled code."""
+    compiled = type(view).get_compiled_call(view, compile_config)
+
+    def call(*args, past_key_values=None, **kwargs):
+        if past_key_values is not None:
+            keep_values_only(past_key_values, plan_of(view).followers)
+        return compiled(*args, past_key_values=past_key_values, **kwargs)
+
+    return call
+
+
+def _refuse_continuous_batching(*_, **__):
+    raise ValueError(
+        "Continuous batching does not work with attention sharing: its pages hold keys and values of equal size, and "
+        "followers have no keys. Use `generate` with a padded batch."
+    )
 
 
 def _end_call(*_) -> None:

@@ -45,9 +45,9 @@ FIELDS = {
 }
 
 
-def make(family: str, implementation: str):
+def make(family: str, implementation: str, **fields):
     torch.manual_seed(0)
-    config = AutoConfig.for_model(family, **SIZES | FIELDS.get(family, {}))
+    config = AutoConfig.for_model(family, **SIZES | FIELDS.get(family, {}) | fields)
     model = AutoModelForCausalLM.from_config(config, attn_implementation=implementation).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():  # biases, norms and sinks start at 0 or 1: nothing would show
@@ -56,12 +56,12 @@ def make(family: str, implementation: str):
     return model
 
 
-def fastest(family: str):
+def fastest(family: str, **fields):
     """The model with sdpa, or with eager attention where the family has nothing else."""
     try:
-        return make(family, "sdpa")
+        return make(family, "sdpa", **fields)
     except ValueError:
-        return make(family, "eager")
+        return make(family, "eager", **fields)
 
 
 def plans(model) -> list[SharingPlan]:
