@@ -184,11 +184,11 @@ def _normalise(scores, end, weights, highest, total, capacity,
     row = tl.program_id(0).to(tl.int64)
     first, last = _part(end, SPLITS, BLOCK)
     g, part = tl.arange(0, ROWS), tl.arange(0, SPLITS)
-    inside = (g < GROUP)[:, None] & (part < SPLITS)[None, :]
+    used = (g < GROUP)[:, None] & (part < SPLITS)[None, :]
     found = (row * GROUP + g)[:, None] * SPLITS + part[None, :]
-    parts = tl.load(highest + found, mask=inside, other=float("-inf"))
+    parts = tl.load(highest + found, mask=used, other=float("-inf"))
     m = tl.maximum(tl.max(parts, 1), -1e30)  # rows beyond the group have no scores
-    sums = tl.sum(tl.load(total + found, mask=inside, other=0.0) * tl.exp2(parts - m[:, None]), 1)
+    sums = tl.sum(tl.load(total + found, mask=used, other=0.0) * tl.exp2(parts - m[:, None]), 1)
     for t in range(first, last, BLOCK):
         index = t + tl.arange(0, BLOCK)
         at = (row * GROUP + g)[:, None] * capacity + index[None, :]

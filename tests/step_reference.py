@@ -6,7 +6,7 @@ import torch
 def _probabilities(query, keys, end, scaling):
     keys = keys.repeat_interleave(query.shape[1] // keys.shape[1], 1)
     scores = query @ keys.transpose(2, 3) * scaling
-    visible = torch.arange(keys.shape[2]) < end
+    visible = torch.arange(keys.shape[2], device=keys.device) < end
     return scores.masked_fill(~visible, -torch.inf).softmax(-1)
 
 
