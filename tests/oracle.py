@@ -1,7 +1,7 @@
 """A slow, obvious reference for shared attention.
 
-The untouched model runs everything eagerly; in follower layers the computed attention weights are replaced by the
-leader's. Queries and keys of followers are computed and thrown away.
+The untouched model runs everything eagerly; in follower layers the leader's attention weights stand in for those that
+the layer would compute. Queries and keys of followers are computed and thrown away.
 """
 
 import sys
@@ -19,7 +19,6 @@ def shared_by_oracle(model, plan, head_map=None):
     eager, weights_of = family.eager_attention_forward, {}
 
     def attention(module, query, key, value, mask, *args, **kwargs):
-        output, weights = eager(module, query, key, value, mask, *args, **kwargs)
         layer = module.layer_idx
         if layer in plan.followers:
             weights = weights_of[plan.leader_of(layer)]
@@ -27,6 +26,8 @@ def shared_by_oracle(model, plan, head_map=None):
             weights = torch.stack([weights[:, head] for head in heads], dim=1)
             repeated = value.repeat_interleave(weights.shape[1] // value.shape[1], dim=1)
             output = (weights @ repeated).transpose(1, 2)
+        else:
+            output, weights = eager(module, query, key, value, mask, *args, **kwargs)
         weights_of[layer] = weights
         return output, weights
 
