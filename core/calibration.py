@@ -7,7 +7,7 @@ five, all from the training side, so that no choice is made on an example that a
 
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -80,15 +80,15 @@ class Text:
 
 def bundled_documents(seed: int = 0) -> list[str]:
     """The bundled passages, with an exercise of `core.skills` after each; the seed chooses the exercises."""
-    passages = [passage for passage in PASSAGES.read_text(encoding="utf-8").split("\n\n") if passage.strip()]
+    passages = read_documents(PASSAGES)
     examples = training_examples(seed)
     exercises = ["\n\n".join(p + a for p, a in islice(examples, EXERCISES_PER_PASSAGE)) for _ in passages]
-    return [document.strip() for pair in zip(passages, exercises) for document in pair]
+    return [document for pair in zip(passages, exercises) for document in pair]
 
 
 def calibration_texts(
     tokenizer,
-    file: Path | str | None = None,
+    documents: Sequence[str] | None = None,
     *,
     tokens: int = CALIBRATION_TOKENS,
     held_out_tokens: int = HELD_OUT_TOKENS,
@@ -97,12 +97,12 @@ def calibration_texts(
 ) -> tuple[Text, Text]:
     """(calibration, held-out): two texts that share no document, of at most `tokens` and `held_out_tokens` tokens.
 
-    file: a text file, its documents separated by empty lines; default: the bundled passages and exercises. Documents
-    longer than a chunk are cut into several, and all are put in an order that the seed gives, joined by the token that
-    begins texts, and cut into chunks of `chunk_tokens` tokens. Where the file is shorter than both texts, they share it
-    in proportion. Raises ValueError for a file that cannot be read as text or is too short.
+    documents: see `documents_of`; default: the bundled passages and exercises. Documents longer than a chunk are cut
+    into several, and all are put in an order that the seed gives, joined by the token that begins texts, and cut into
+    chunks of `chunk_tokens` tokens. Where they are shorter than both texts, these share them in proportion. Raises
+    ValueError for documents that are too short.
     """
-    documents = bundled_documents(seed) if file is None else _read(Path(file))
+    documents = bundled_documents(seed) if documents is None else documents
     first = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
     pieces = [piece for document in documents for piece in _pieces(tokenizer, document, chunk_tokens)]
     random.Random(f"calibration {seed}").shuffle(pieces)
@@ -129,12 +129,17 @@ def random_texts(
     return tuple(Text(tuple(map(tuple, chunks)), first=0) for chunks in drawn)
 
 
-def _read(file: Path) -> list[str]:
+def documents_of(text: str) -> list[str]:
+    """The documents of a text, which empty lines separate."""
+    return [document.strip() for document in text.split("\n\n") if document.strip()]
+
+
+def read_documents(file: Path) -> list[str]:
+    """The documents of a text file. Raises ValueError for a file that is no text in UTF-8, OSError where there is none."""
     try:
-        text = file.read_text(encoding="utf-8")
+        return documents_of(file.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
         raise ValueError(f"{file} is not a text file in UTF-8.") from error
-    return [document.strip() for document in text.split("\n\n") if document.strip()]
 
 
 def _pieces(tokenizer, document: str, chunk_tokens: int) -> list[list[int]]:

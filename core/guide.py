@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ from core.calibration import Text
 from core.damage import Damage, DamageMeter, pair_roles
 from core.search import contiguous_spans
 from core.search_command import Session, add_common_arguments, point
+from core.search_records import Point, SearchRecord
 from core.similarity import METHODS, attention_similarity
 
 CONFIDENCE = 0.95
@@ -73,6 +74,20 @@ def guide_frame(damages: list[PairDamage], similarities: dict[str, np.ndarray]) 
         for (i, j), damage in sorted(latest.items())
     ]
     return pd.DataFrame(rows, columns=["leader", "follower", "damage", "stderr", *similarities])
+
+
+def stored_guide(record: SearchRecord, points: Iterable[Point]) -> tuple[pd.DataFrame, list[RankCorrelation]]:
+    """`guide_frame` and the rank correlations of a stored measurement of all pairs."""
+    rows = [
+        dict(zip(("leader", "follower"), map(int, one.plan.split(">"))), damage=one.damage, stderr=one.stderr)
+        | one.similarity
+        for one in points
+    ]
+    correlations = [
+        RankCorrelation(method, **{name: record.settings[f"{method}_{name}"] for name in RankCorrelation._fields[1:]})
+        for method in METHODS
+    ]
+    return pd.DataFrame(rows), correlations
 
 
 def rank_correlation(frame: pd.DataFrame, method: str, seed: int = 0) -> RankCorrelation:
@@ -136,7 +151,13 @@ def _against_damage(session: Session, args) -> int:
     settings = {
         f"{c.method}_{name}": value for c in correlations for name, value in c._asdict().items() if name != "method"
     }
-    points = [point("pair", f"{i}>{j}", pair.damage, "calibration", 0.0) for (i, j), pair in sorted(damages.items())]
+    points = [
+        point(
+            "pair", f"{i}>{j}", pair.damage, "calibration", 0.0,
+            similarity={method: round(float(matrix[i, j]), 6) for method, matrix in similarities.items()},
+        )
+        for (i, j), pair in sorted(damages.items())
+    ]  # fmt: skip
     runner = meter.runner
     path = session.save("pairs", settings, points, (runner.layer_evaluations, runner.naive_layer_evaluations))
     print("\n".join(correlation.describe() for correlation in correlations))

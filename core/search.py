@@ -329,6 +329,22 @@ def _with_front(steps, front: tuple[Found, ...]):
         return end.value
 
 
+def stored(points: Iterable[Point], role: str, num_layers: int) -> tuple[Found, ...]:
+    """The plans of a stored search (`core.search_records`) that have this role, by size: `found` is its front."""
+    splits: dict[tuple, dict[str, Point]] = {}
+    for one in points:
+        if one.role == role:
+            splits.setdefault((one.followers, one.plan, str(one.head_map)), {})[one.split] = one
+    return tuple(_found(splits[key], num_layers) for key in sorted(splits))
+
+
+def _found(splits: dict[str, Point], num_layers: int) -> Found:
+    damages = {split: Damage(p.damage, p.stderr, p.kl, float("nan"), p.tokens) for split, p in splits.items()}
+    one = splits["calibration"]
+    plan = SharingPlan.parse(one.plan, num_layers)
+    return Found(plan, damages["calibration"], one.cache_saving, damages.get("held-out"), dict(one.head_map))
+
+
 def _best_of_each_size(ranked: list[Found]) -> tuple[Found, ...]:
     best: dict[int, Found] = {}
     for found in ranked:
@@ -408,7 +424,7 @@ def _record_name(args) -> str:
 def _points(suggestion: Suggestion) -> list[Point]:
     roles = {"found": suggestion.front, "contiguous": suggestion.contiguous, "chosen": (suggestion.chosen,)}
     return [
-        point(role, found.plan, damage, split, found.cache_saving, found.head_map)
+        point(role, found.plan, damage, split, found.cache_saving, head_map=found.head_map)
         for role, founds in roles.items()
         for found in founds
         for split, damage in (("calibration", found.damage), ("held-out", found.held_out))

@@ -6,7 +6,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from core.calibration import CALIBRATION_TOKENS, CHUNK_TOKENS, HELD_OUT_TOKENS, calibration_texts, random_texts
+from core.calibration import (
+    CALIBRATION_TOKENS,
+    CHUNK_TOKENS,
+    HELD_OUT_TOKENS,
+    calibration_texts,
+    random_texts,
+    read_documents,
+)
 from core.damage import BATCH_TOKENS, Damage, DamageMeter
 from core.plan import SharingPlan
 from core.provenance import command, git_commit, machine, model_name, versions
@@ -107,7 +114,7 @@ def _loaded(args) -> tuple:
         name, model = random_model(args.shape, args.dtype, args.device, args.seed)
         return name, model, random_texts(model.config.vocab_size, **lengths)
     model, tokenizer = load_model(args.model, dtype=args.dtype, device=args.device)
-    return model_name(args.model), model, calibration_texts(tokenizer, args.text, **lengths)
+    return model_name(args.model), model, calibration_texts(tokenizer, args.text and read_documents(args.text), **lengths)
 
 
 def _check_lengths(lengths: dict[str, int]) -> None:
@@ -117,10 +124,10 @@ def _check_lengths(lengths: dict[str, int]) -> None:
             raise ValueError(f"--{option} must be at least --chunk-tokens, and that at least 1.")
 
 
-def point(role: str, plan: SharingPlan | str, damage: Damage, split: str, saving: float, head_map=None) -> Point:
-    """A point of a record from a measured damage; a plan in words stands for a pair of layers."""
+def point(role: str, plan: SharingPlan | str, damage: Damage, split: str, saving: float, **more) -> Point:
+    """A point of a record from a measured damage; a plan in words stands for a pair of layers. more: further fields."""
     followers = len(plan.followers) if isinstance(plan, SharingPlan) else 1
     return Point(
-        role=role, plan=str(plan), followers=followers, head_map=head_map or {}, split=split, damage=damage.mean,
-        stderr=damage.stderr, kl=damage.kl, cache_saving=saving, tokens=damage.tokens,
+        role=role, plan=str(plan), followers=followers, split=split, damage=damage.mean, stderr=damage.stderr,
+        kl=damage.kl, cache_saving=saving, tokens=damage.tokens, **more,
     )  # fmt: skip

@@ -50,6 +50,7 @@ class Point(_Strict):
     kl: float  # of KL(dense ‖ shared), nats per token
     cache_saving: float  # predicted, share of the dense cache
     tokens: int = Field(ge=1)
+    similarity: dict[str, float] = {}  # of a pair of layers: its similarity by each method
 
 
 class SearchRecord(_Strict):

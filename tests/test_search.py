@@ -11,9 +11,17 @@ from scipy.stats import spearmanr
 
 import core
 import core.sweep as sweep_module
-from core.calibration import CALIBRATION_TOKENS, HELD_OUT_TOKENS, Text, bundled_documents, calibration_texts
+from core.calibration import (
+    CALIBRATION_TOKENS,
+    HELD_OUT_TOKENS,
+    Text,
+    bundled_documents,
+    calibration_texts,
+    documents_of,
+    read_documents,
+)
 from core.damage import Damage, DamageMeter, label, roles_of
-from core.guide import guide_frame, pair_damages, rank_correlation
+from core.guide import METHODS, guide_frame, pair_damages, rank_correlation, stored_guide
 from core.head_maps import HeadMapper
 from core.models import BUNDLED
 from core.plan import SharingPlan
@@ -28,6 +36,7 @@ from core.search import (
     contiguous_spans,
     plan_of_followers,
     search,
+    stored,
     suggest,
 )
 from core.search_records import Journal, load_searches, save_search, searches_frame
@@ -256,17 +265,19 @@ def test_bundled_texts_are_disjoint_and_the_seed_decides(tokenizer):
     assert used[0] and used[1] and not used[0] & used[1]
 
 
-def test_a_file_is_shared_in_proportion(tokenizer, tmp_path):
-    file = tmp_path / "text.txt"
-    file.write_text("\n\n".join(f"Number {i} is a short document about the sea." for i in range(200)))
-    chosen, held_out = calibration_texts(tokenizer, file, tokens=30000, held_out_tokens=10000, chunk_tokens=64)
+def test_a_short_text_is_shared_in_proportion(tokenizer, tmp_path):
+    documents = documents_of("\n\n".join(f"Number {i} is a short document about the sea." for i in range(200)))
+    assert len(documents) == 200
+    chosen, held_out = calibration_texts(
+        tokenizer, documents, tokens=30000, held_out_tokens=10000, chunk_tokens=64
+    )  # fmt: skip
     assert chosen.num_tokens == pytest.approx(3 * held_out.num_tokens, rel=0.1)
-    file.write_text("Too short.")
     with pytest.raises(ValueError, match="give a longer text"):
-        calibration_texts(tokenizer, file)
+        calibration_texts(tokenizer, ["Too short."])
+    file = tmp_path / "text.txt"
     file.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match="UTF-8"):
-        calibration_texts(tokenizer, file)
+        read_documents(file)
 
 
 # Similarity as a guide
@@ -311,6 +322,9 @@ def test_search_command_stores_a_record_and_says_both(folder, capsys):
     assert "Predicted: saves 16.7% of the KV cache" in said and "on held-out text" in said
     [(record, points)], problems = load_searches(folder / "results")
     assert not problems and record.settings["followers"] == 2 and record.layer_evaluations > 0
+    front = stored(points, "found", LAYERS)
+    assert [found.followers for found in front] == [1, 2] and front[-1].head_map == points[1].head_map != {}
+    assert stored(points, "chosen", LAYERS)[0].held_out.mean == points[-1].damage
     frame = searches_frame([(record, points)])
     assert set(frame["role"]) == {"found", "chosen", "contiguous"} and set(frame["split"]) >= {"held-out"}
     assert command(folder, "search", "--followers", "2", "--head-map", "most_similar") == 0
@@ -350,6 +364,10 @@ def test_similarity_command_prints_the_matrix(folder, capsys):
     assert lines[0] == "layer,0,1,2,3,4,5" and len(lines) == 7
     assert command(folder, "similarity", "--against-damage") == 0
     assert "ρ = " in capsys.readouterr().out
+    [stored_pairs], _ = load_searches(folder / "results")
+    frame, correlations = stored_guide(*stored_pairs)
+    assert len(frame) == 15 and {"leader", "follower", "damage", "stderr", *METHODS} == set(frame.columns)
+    assert correlations == [rank_correlation(frame, method) for method in METHODS]
 
 
 @pytest.mark.parametrize(
