@@ -9,8 +9,8 @@ from dataclasses import asdict
 
 import gradio as gr
 
-from app import settings
-from app.panels import generate, savings, scores, similarity
+from app import searches, settings
+from app.panels import generate, savings, scores, similarity, suggest
 from app.registry import get_model
 from core.cost import BYTES_PER_VALUE, known_shapes, savings_frame
 from core.plan import SharingPlan
@@ -22,6 +22,7 @@ def add_endpoints() -> None:
     gr.api(similarity_endpoint, api_name="similarity", concurrency_limit=1, concurrency_id="attention")
     gr.api(generate_endpoint, api_name="generate", concurrency_limit=2, concurrency_id="generate")
     gr.api(scores_endpoint, api_name="scores")
+    gr.api(suggest_endpoint, api_name="suggest", concurrency_limit=4, concurrency_id="search")
 
 
 @contextmanager
@@ -89,3 +90,58 @@ def scores_endpoint(model: str = "", plan: str = "", task: str = "") -> list[dic
         frame = frame[frame[column] == wanted] if wanted else frame
     rows = frame.astype(object).where(frame.notna(), None).rename(columns={"path": "file"})  # `path` would be fetched
     return [{**row, "date": row["date"].isoformat()} for row in rows.to_dict("records")]
+
+
+def suggest_endpoint(
+    model: str = settings.DEFAULT_MODEL,
+    budget: str = "cache_saving",
+    value: float = 10.0,
+    text: str = "",
+    tokens: int = settings.CALIBRATION_TOKENS[0],
+    protect_first: int = 0,
+    protect_last: int = 0,
+    longest_span: int = 0,
+    head_map: str = "",
+) -> Iterator[dict]:
+    """The plan of least damage for a budget, streamed: {step, done, total} while it is measured, and then the plan.
+
+    budget: cache_saving (percent of the KV cache), damage (nats per token, not to exceed) or followers; value: of it.
+    text: to choose and judge on, half each; empty for bundled passages. tokens: in each half.
+    protect_first, protect_last: layers that never reuse. longest_span: in layers; 0 for any.
+    head_map: identity, most_similar, one_to_one or damage. Empty, without text and limits: the stored search of a
+    bundled model answers at once, else most_similar.
+
+    The plan: {plan, paper_notation, followers, head_map, predicted: {cache_saved_percent}, measured: {damage, stderr,
+    tokens} in nats per token on held-out text, chosen_on: the same where it was chosen, best_span: the best single span
+    of as many followers, likewise, source: how it was measured}.
+    """
+    limits = (protect_first, protect_last, longest_span or None)
+    with sentences_as_errors():
+        suggest.check(model, budget, head_map)
+        known = searches.known(get_model(model).name)
+        if text.strip() or head_map or any(limits) or suggest.answers(known, budget, value) is None:
+            for step in suggest.suggestions(model, text, tokens, budget, value, limits, head_map or "most_similar"):
+                if step.done < step.total:
+                    yield {"step": step.items[-1].step, "done": step.done, "total": step.total}
+            known = suggest.with_suggestion(known, step, text)
+        found = suggest.answers(known, budget, value)
+    yield _suggestion(found, known)
+
+
+def _suggestion(found, known: searches.Known) -> dict:
+    same_size = [one for one in known.contiguous if one.followers == found.followers]
+    return {
+        "plan": found.plan.name,
+        "paper_notation": found.plan.paper_notation,
+        "followers": found.followers,
+        "head_map": {str(layer): list(heads) for layer, heads in found.head_map.items()},
+        "predicted": {"cache_saved_percent": 100 * found.cache_saving},
+        "measured": _damage(found.held_out),
+        "chosen_on": _damage(found.damage),
+        "best_span": {"plan": same_size[0].plan.name, **_damage(same_size[0].held_out)} if same_size else None,
+        "source": known.front_about,
+    }
+
+
+def _damage(damage) -> dict:
+    return {"damage": damage.mean, "stderr": damage.stderr, "tokens": damage.tokens}

@@ -331,3 +331,151 @@ def _bar_names(frame: pd.DataFrame) -> list[str]:
     plain = {"dense": "", "direct": ""}
     names = frame.plan.map(_short) + frame.kind.map(lambda kind: plain.get(kind, f" {kind}"))
     return names.where(~names.duplicated(keep=False), names + " (" + frame.model + ")").tolist()
+
+
+def sweep_heatmap(sweep: pd.DataFrame, num_layers: int, plan: SharingPlan) -> go.Figure:
+    """Triangle of damages: a column per leader, a row per number of followers; the spans of `plan` are outlined.
+
+    sweep: `core.sweep.sweep_frame`; cells that are missing stay empty. Colours follow the logarithm of the damage.
+    """
+    if sweep.empty:
+        return message("Not measured yet: press “Measure every span”.")
+    values = np.full((num_layers, num_layers), np.nan)
+    values[sweep.followers, sweep["first"]] = sweep.damage
+    texts = np.full((num_layers, num_layers), "", dtype=object)
+    texts[sweep.followers, sweep["first"]] = [_span_text(row) for row in sweep.itertuples()]
+    low, high = (10 ** np.floor(np.log10(_LEAST_DAMAGE)), max(1.0, float(sweep.damage.max())))
+    ticks = [tick for tick in (0.001, 0.01, 0.1, 1, 10) if low <= tick <= high]
+    heatmap = go.Heatmap(
+        z=np.log10(np.clip(values[1:], low, None)), y=list(range(1, num_layers)), text=texts[1:],
+        customdata=[[f"{first}-{first + followers}" for first in range(num_layers)] for followers in range(1, num_layers)],
+        colorscale=SCALE, zmin=np.log10(low), zmax=np.log10(high), xgap=1, ygap=1, hoverongaps=False,
+        colorbar={**_COLORBAR, "tickvals": np.log10(ticks), "ticktext": [f"{tick:g}" for tick in ticks]},
+        hovertemplate="%{text}<extra></extra>",
+    )  # fmt: skip
+    spans = [(first, last - first) for first, last in plan.spans]
+    return _figure(
+        [heatmap],
+        f"Damage of {len(sweep)} spans, by first layer and number of followers, in nats per token.",
+        margin={"l": 66, "r": 8, "t": 56, "b": 70},
+        shapes=[shape for span in spans for shape in _cell_outline(*span)],
+        xaxis={"title": {"text": "leader (computes)"}, "range": [-0.5, num_layers - 1.5], "showgrid": False, "dtick": 2},
+        yaxis={"title": {"text": "followers (reuse)"}, "range": [0.5, num_layers - 0.5], "showgrid": False, "dtick": 2},
+    )
+
+
+_LEAST_DAMAGE = 0.003  # smaller ones have the darkest colour: they are within the error of most measurements
+
+
+def _span_text(row) -> str:
+    followers = f"{row.first + 1}–{row.last} reuse" if row.followers > 1 else f"{row.last} reuses"
+    paper = f"SA {row.first + 1}~{row.last}"
+    return f"layer {row.first} computes; {followers} (paper: {paper})<br>damage <b>{_nats(row.damage, row.damage_stderr)}</b>"
+
+
+def _nats(damage: float, stderr: float) -> str:
+    error = "" if np.isnan(stderr) else f" ± {stderr:.3f}"
+    return f"{damage:.3f}{error} nats/token"
+
+
+def _cell_outline(x: float, y: float) -> list[dict]:
+    box = {"type": "rect", "x0": x - 0.5, "x1": x + 0.5, "y0": y - 0.5, "y1": y + 0.5}
+    return [{**box, "line": {"color": "#111820", "width": 6}}, {**box, "line": {"color": "#ff8a33", "width": 3}}]
+
+
+def follower_bars(sweep: pd.DataFrame, plan: SharingPlan) -> go.Figure:
+    """The damage of every single follower, its leader the layer before it; followers of `plan` in full colour."""
+    single = sweep[sweep.followers == 1]
+    if single.empty:
+        return message("Not measured yet.")
+    bars = go.Bar(
+        x=single["last"],
+        y=single.damage,
+        error_y={"array": single.damage_stderr, "thickness": 2, "width": 3, "color": DENSE},
+        marker={"color": SHARED, "opacity": [1.0 if layer in plan.followers else 0.6 for layer in single["last"]]},
+        text=[_span_text(row) for row in single.itertuples()],
+        textposition="none",
+        hovertemplate="%{text}<extra></extra>",
+    )
+    return _figure(
+        [bars],
+        f"Damage of {len(single)} single followers, in nats per token.",
+        title="One follower alone: damage (nats/token)",
+        xaxis={"title": {"text": "follower (reuses the layer before it)"}, "showgrid": False, "dtick": 2},
+        yaxis={"nticks": 6},
+    )
+
+
+def front(plans: pd.DataFrame, chosen: str = "") -> go.Figure:
+    """Damage against cache saved: the best plan found of each size, beside the best single span of each size.
+
+    plans: one row per plan, with `role` (`found` or `contiguous`), `plan`, `saved_percent`, `damage`, `stderr` and
+    `followers`. `chosen`: the plan that gets a ring.
+    """
+    if plans.empty:
+        return message("No search yet: press “Search”.")
+    here = plans[(plans.plan == chosen) & (plans.role == "found")]
+    ring = {"size": 28, "color": SHARED_TINT, "line": {"color": SHARED, "width": 2}}
+    traces = [go.Scatter(x=here.saved_percent, y=here.damage, mode="markers", marker=ring, name="suggested")]
+    traces[0].hoverinfo = "skip"
+    traces += [
+        _front_line(plans[plans.role == role], *style) for role, style in _FRONT.items() if role in set(plans.role)
+    ]
+    return _figure(
+        traces,
+        f"Damage against cache saved, {len(plans)} plans.",
+        margin={"t": 48},
+        xaxis={"title": {"text": "KV cache saved, predicted (%)"}, "rangemode": "tozero"},
+        yaxis={"title": {"text": "damage (nats/token), measured"}, "rangemode": "tozero", "nticks": 7},
+    )
+
+
+_FRONT = {
+    "found": ("any mix of spans (found)", SHARED, "circle", "solid"),
+    "contiguous": ("best single span", DENSE, "square", "dot"),
+}
+
+
+def _front_line(rows: pd.DataFrame, name: str, colour: str, symbol: str, dash: str) -> go.Scatter:
+    return go.Scatter(
+        x=rows.saved_percent,
+        y=rows.damage,
+        name=name,
+        error_y={"array": rows.stderr, "color": colour, "thickness": 2, "width": 4},
+        mode="lines+markers",
+        line={"color": colour, "width": 3, "dash": dash},
+        marker={"color": colour, "symbol": symbol, "size": 11},
+        customdata=rows.plan,
+        text=[
+            f"plan <b>{_short(row.plan)}</b>, {row.followers} followers<br>damage <b>{_nats(row.damage, row.stderr)}</b>"
+            for row in rows.itertuples()
+        ],
+        hovertemplate="%{text}<br>%{x:.1f}% of the KV cache saved<extra></extra>",
+    )
+
+
+def guide_scatter(pairs: pd.DataFrame, method: str) -> go.Figure:
+    """Similarity by `method` against measured damage, one point per pair of layers. pairs: `core.guide.guide_frame`."""
+    if pairs.empty:
+        return message("Not measured yet: press “Measure every pair”.")
+    points = go.Scatter(
+        x=pairs[method],
+        y=pairs.damage.clip(lower=_LEAST_DAMAGE),
+        mode="markers",
+        marker={
+            "color": pairs.follower - pairs.leader, "colorscale": SCALE, "size": 10, "line": {"width": 0},
+            "colorbar": {**_COLORBAR, "title": {"text": "layers apart", "side": "top"}},
+        },
+        text=[
+            f"layer {row.follower} reuses layer {row.leader}<br>damage <b>{_nats(row.damage, row.stderr)}</b>"
+            for row in pairs.itertuples()
+        ],
+        hovertemplate="%{text}<br>similarity %{x:.3f}<extra></extra>",
+    )  # fmt: skip
+    return _figure(
+        [points],
+        f"Similarity against damage, {len(pairs)} pairs of layers.",
+        margin={"t": 80},
+        xaxis={"title": {"text": f"similarity of attention ({method})"}},
+        yaxis={"title": {"text": "damage (nats/token)"}, "type": "log", "dtick": 1},
+    )

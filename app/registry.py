@@ -1,12 +1,13 @@
 """The models in memory: loaded once, used by all visitors, the least recently used one dropped first."""
 
+import json
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
 
-from app import settings
+from app import settings, text
 from app.compute import compute
 from core.plan import SharingPlan
 
@@ -60,11 +61,32 @@ class LoadedModel:
         """The plan that `text` means for this model: its fixed plan if it has one. Raises ValueError for bad text."""
         return self.fixed_plan or SharingPlan.parse(text, self.num_layers)
 
-    def shared(self, plan: SharingPlan):
-        """The shared model for `plan`: a view of the dense model (no second copy of weights), or the tuned model."""
+    def head_map(self, plan: SharingPlan, heads: str) -> dict[int, tuple[int, ...]]:
+        """The head map that the JSON text `heads` means ({} for an empty one). Raises ValueError for a bad one."""
+        if not heads:
+            return {}
+        if self.tuned:
+            raise ValueError(text.NO_HEADS_FOR_TUNED)
+        from core.sharing import check_head_map
+
+        try:
+            found = {int(layer): tuple(row) for layer, row in json.loads(heads).items()}
+        except (ValueError, AttributeError, TypeError) as error:
+            raise ValueError(text.BAD_HEADS) from error
+        check_head_map(found, plan, self.model.config.num_attention_heads)
+        return found
+
+    def shared(self, plan: SharingPlan, heads: str = ""):
+        """The shared model for `plan`: a view of the dense model (no second copy of weights), or the tuned model.
+
+        heads: its head map as JSON; empty for direct sharing.
+        """
         from core import share_attention
 
-        return self.tuned or self._views.get(plan, lambda: _warmed(share_attention(self.model, plan)))
+        head_map = self.head_map(plan, heads)
+        return self.tuned or self._views.get(
+            (plan, heads), lambda: _warmed(share_attention(self.model, plan, head_map))
+        )
 
 
 _models = LRUCache(settings.MODELS_IN_MEMORY)

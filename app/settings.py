@@ -14,6 +14,7 @@ DEFAULT_PLAN = "17-22"  # the span that the bundled tuned model was trained with
 MODELS_IN_MEMORY = 3
 VIEWS_PER_MODEL = 8
 SIMILARITIES_IN_MEMORY = 64
+METERS_IN_MEMORY = 4  # each keeps the sums of every plan that was measured on its text
 LAYER_WEIGHTS_IN_MEMORY = 64
 
 MAX_NEW_TOKENS = 300
@@ -22,3 +23,7 @@ PROSE_TEMPERATURE = 0.6  # a small model that always takes the likeliest token r
 MAX_SIMILARITY_TOKENS = 512  # attention weights take layers × heads × tokens² values
 MAX_MAP_TOKENS = 128  # a map with more cells than this squared cannot be read
 UPDATES_PER_SECOND = 8
+CALIBRATION_TOKENS = (1024, 2048, 4096, 8192)  # what a visitor may choose; the first is quick
+CALIBRATION_CHUNK_TOKENS = 256
+CALIBRATION_BATCH_TOKENS = 1024  # cells of the sweep are computed in this many tokens, between which others have turns
+SWEEP_UPDATES_PER_SECOND = 3

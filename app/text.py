@@ -19,6 +19,7 @@ DIAGRAM_ALT = (
 SECTIONS = {
     "generate": "Generate",
     "similarity": "Similarity",
+    "where": "Where to share",
     "savings": "Savings",
     "scores": "Scores",
     "glossary": "Glossary",
@@ -118,6 +119,79 @@ MAPS_LEAD = (
     "<i>c</i> means that word <i>r</i> takes much from word <i>c</i>. If the follower reuses the leader's weights, the "
     "left map takes the place of the right one. The first token, which collects weight in nearly every layer, may outshine the "
     "scale; values are in the hover."
+)
+
+WHERE_LEAD = (
+    "What does sharing cost in these layers? Each cell is one span: the column is its leader, the row how many layers "
+    "after it reuse the leader's attention weights. The colour is the measured <b>damage</b>: how much worse the model "
+    "foresees the next token of a calibration text (in nats per token; less is better, 0 is the dense model). "
+    "<b>Click a cell</b> to make it the plan of the page."
+)
+NOT_MEASURED = "Nothing is known about this model yet: press the button below to measure it on this machine."
+NOT_FOR_TUNED = (
+    "This model was tuned with its plan in place: its followers have no query and key projections any more, so no "
+    "other plan can be tried on it. Choose the dense model that it was made from."
+)
+ABOUT_STORED = "Stored measurement: {tokens} tokens, {machine}, {date}. Made by: {command}"
+ABOUT_HERE = "Measured on this machine, on {tokens} tokens of {text}."
+BUNDLED_TEXT_NAME = "the bundled passages"
+OWN_TEXT_NAME = "your text"
+WORK = "Spans that begin alike shared their work: {share} of the layers that running each plan on its own would take."
+OWN_TEXT_LABEL = "Calibration text (empty: the bundled passages)"
+OWN_TEXT_HINT = "Paste a text of the kind that you care about; empty lines separate documents. Half of it is held out."
+UPLOAD_BUTTON = "Take a text file"
+NOT_A_TEXT = "That file is not a text file in UTF-8: choose a plain text file."
+TOKENS_USED_LABEL = "Tokens to choose on (as many are held out)"
+MEASURE_SPANS_BUTTON = "Measure every span"
+MEASURE_PAIRS_BUTTON = "Measure every pair"
+STARTING = "Starting …"
+DONE = "Done."
+STOPPED = "Stopped. What was measured stays; the same button goes on from there."
+PROGRESS = "{done} of {total} runs ({percent}), about {left} left."
+SUGGEST_HEADING = "Suggest a plan"
+SUGGEST_LEAD = (
+    "Say what you want, and get the plan with the least measured damage. Plans are chosen on one half of the "
+    "calibration text and judged on the other half, which no choice has seen; that damage counts."
+)
+BUDGET_LABEL = "I want to"
+BUDGETS = {
+    "cache_saving": "save at least this share of the KV cache (%)",
+    "damage": "do no more than this damage (nats/token)",
+    "followers": "let this many layers reuse",
+}
+BUDGET_RANGES = {"cache_saving": (1, 45, 0.5, 10), "damage": (0.01, 1, 0.01, 0.1), "followers": (1, None, 1, 5)}
+PROTECT_FIRST_LABEL = "First layers that never reuse"
+PROTECT_LAST_LABEL = "Last layers that never reuse"
+LONGEST_SPAN_LABEL = "Longest span (layers; 0: any)"
+HEAD_MAP_LABEL = "Which leader head a head reads"
+HEAD_MAPS = {
+    "that of the same number (direct)": "identity",
+    "the most similar one": "most_similar",
+    "the most similar one, each once": "one_to_one",
+    "the least harmful one (slow)": "damage",
+}
+SEARCH_BUTTON = "Search"
+SEARCHING = "Searching …"
+NO_SEARCH = "No plans are known for this model yet: press Search."
+SEARCH_FURTHER = "None of the plans found so far fits: press Search to look for one."
+APPLY_BUTTON = "Use this plan on the whole page"
+SUGGESTED_DAMAGE = "measured damage, held-out text"
+SUGGESTED_CALIBRATION = "where it was chosen: {damage}"
+SUGGESTED_SPAN = "Best single span of as many followers, {plan}: {damage}."
+SUGGESTED_SURE = (
+    "Judged on {tokens} held-out tokens; ± is one standard error over the pieces of the text. Twice that is a fair "
+    "range for other text of the same kind."
+)
+SUGGESTED_SAVING = "of the KV cache saved"
+SUGGESTED_HEADS = "Head map: which leader head each head reads"
+NO_HEADS_FOR_TUNED = "A tuned model runs with the heads that it was tuned with: leave out the head map."
+BAD_HEADS = 'The head map in the address is not one; it looks like {"18": [0, 1, 2]}.'
+HEAD_MAPPED = " · head-mapped"
+HEADS_ON = "Head-mapped: the heads of followers read chosen leader heads."
+GUIDE_HEADING = "Is similarity a guide?"
+GUIDE_LEAD = (
+    "Each point is a pair of layers: how similar their attention is, and what it costs when the later layer alone "
+    "reuses the earlier one's weights. Were similarity a guide, the points would fall from left to right."
 )
 
 SAVINGS_LEAD = (

@@ -103,7 +103,7 @@ def calibration_texts(
     ValueError for documents that are too short.
     """
     documents = bundled_documents(seed) if documents is None else documents
-    first = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    first = next((i for i in (tokenizer.bos_token_id, tokenizer.eos_token_id) if i is not None), 0)
     pieces = [piece for document in documents for piece in _pieces(tokenizer, document, chunk_tokens)]
     random.Random(f"calibration {seed}").shuffle(pieces)
     available = sum(len(piece) + 1 for piece in pieces)

@@ -5,8 +5,9 @@ Plans are chosen by measured damage on the calibration text and judged on the he
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from core.cost import ModelShape, kv_cache_bytes
 from core.damage import Damage, DamageMeter, roles_of
@@ -45,17 +46,21 @@ FREE = Constraints()
 
 @dataclass(frozen=True)
 class Budget:
-    """How far to go: so many followers, a share of the KV cache to save, or a damage (nats/token) not to exceed."""
+    """How far to go: so many followers, a share of the KV cache to save, or a damage (nats/token) not to exceed.
+
+    score_drop: no limit to the search; the plan is then chosen by `largest_affordable`.
+    """
 
     followers: int | None = None
     cache_saving: float | None = None
     damage: float | None = None
+    score_drop: float | None = None
 
     def __post_init__(self):
-        given = [value for value in (self.followers, self.cache_saving, self.damage) if value is not None]
+        given = [value for value in vars(self).values() if value is not None]
         if len(given) != 1:
-            raise ValueError("Give one budget: a number of followers, a cache saving or a damage.")
-        if given[0] <= 0:
+            raise ValueError("Give one budget: a number of followers, a cache saving, a damage or a drop of a score.")
+        if given[0] <= 0 and self.score_drop is None:
             raise ValueError(f"The budget is {given[0]}: it must be more than 0.")
         if self.cache_saving is not None and self.cache_saving >= 0.5:
             raise ValueError("Sharing saves the keys of followers, less than half of the cache: ask for less than 50%.")
@@ -66,7 +71,7 @@ class Budget:
             return found.followers >= self.followers
         if self.cache_saving is not None:
             return found.cache_saving >= self.cache_saving
-        return found.damage.mean > self.damage
+        return self.damage is not None and found.damage.mean > self.damage
 
     def choose(self, front: Iterable["Found"]) -> "Found | None":
         """The plan that the budget buys: the most followers within a damage, else the first plan that is enough."""
@@ -277,6 +282,7 @@ def suggest(
     beam: int = 4,
     head_map: str = "identity",
     whole_front: bool = False,
+    choose: Callable[[Sequence[Found]], Found | None] | None = None,
 ) -> Iterator[Progress | Suggestion]:
     """Progress while it searches, and at the end one Suggestion.
 
@@ -284,7 +290,7 @@ def suggest(
     beam: see `search`; the beam is how many plans of each size are measured (spans) or grown (greedy). head_map: one of
     `core.head_maps.METHODS`; all plans are measured with such a map, and with `damage` the chosen plan's map is then
     improved by measured damage. whole_front: compare with contiguous spans, and judge on the held-out text, at every
-    size, not only at the chosen one.
+    size, not only at the chosen one. choose: takes the plan from the front in place of `budget.choose`.
 
     Raises ValueError when no plan fits budget and constraints.
     """
@@ -294,7 +300,7 @@ def suggest(
     for progress in search(meter, budget, constraints, method, beam, mapper):
         front = progress.front
         yield progress
-    mapped = budget.choose(front)
+    mapped = (choose or budget.choose)(front)
     if mapped is None:
         raise ValueError(
             f"No plan fits: the largest one found has {len(front)} followers; relax budget or constraints."
@@ -327,6 +333,22 @@ def _with_front(steps, front: tuple[Found, ...]):
             yield replace(next(steps), front=front)
     except StopIteration as end:
         return end.value
+
+
+def largest_affordable(
+    front: Sequence[Found], drop_of: Callable[[SharingPlan, HeadMap], float], limit: float
+) -> Found | None:
+    """The largest plan whose score drops by at most `limit`, by bisection; None when even the smallest drops more.
+
+    Bisection takes the drop to grow with the number of followers, so that a dozen sizes need four measurements. Where
+    it does not, the plan keeps to the limit all the same, but a larger one might too.
+    """
+    low, high = 0, len(front)  # plans before `low` are affordable, those from `high` on are not
+    while low < high:
+        middle = (low + high) // 2
+        affordable = drop_of(front[middle].plan, front[middle].head_map) <= limit
+        low, high = (middle + 1, high) if affordable else (low, middle)
+    return front[low - 1] if low else None
 
 
 def stored(points: Iterable[Point], role: str, num_layers: int) -> tuple[Found, ...]:
@@ -370,9 +392,15 @@ def add_arguments(parser) -> None:
     budget = parser.add_mutually_exclusive_group(required=True)
     budget.add_argument("--followers", type=int, help="how many layers reuse attention weights")
     budget.add_argument(
-        "--cache-saving", type=float, metavar="SHARE", help="save at least this share of the KV cache: 0.1"
-    )
+        "--cache-saved", dest="cache_saving", type=float, metavar="SHARE",
+        help="save at least this share of the KV cache: 0.1",
+    )  # fmt: skip
     budget.add_argument("--damage", type=float, metavar="NATS", help="as many followers as this damage per token buys")
+    budget.add_argument(
+        "--score-drop", type=float, metavar="DROP", help="as many followers as this drop of a task's score buys: 0.02"
+    )
+    parser.add_argument("--task", help="for --score-drop: a task of `evaluate`, such as demo_recall")
+    parser.add_argument("--limit", type=int, metavar="N", help="for --score-drop: the task's first N documents only")
     searches = "; ".join(f"{name}: {line}" for name, line in SEARCH_METHODS.items())
     parser.add_argument("--method", choices=SEARCH_METHODS, default="spans", help=searches)
     parser.add_argument("--beam", type=int, default=4, help="plans kept of each size (default: %(default)s)")
@@ -387,35 +415,36 @@ def add_arguments(parser) -> None:
 
 def run(args) -> int:
     """Search, store the front as a record, and print what was found; 0 when done."""
-    budget = Budget(args.followers, args.cache_saving, args.damage)
+    budget = Budget(args.followers, args.cache_saving, args.damage, args.score_drop)
+    if (args.task is None) != (args.score_drop is None):
+        raise ValueError("--score-drop and --task belong together: give both or none.")
     constraints = Constraints(args.protect_first, args.protect_last, args.longest_span)
     session = Session(args)
+    drop_of = None if args.task is None else session.score_drop(args.task, args.limit)
     for step in suggest(
         (session.meter(0), session.meter(1)), budget, constraints=constraints, method=args.method, beam=args.beam,
         head_map=args.head_map, whole_front=args.front,
+        choose=drop_of and partial(largest_affordable, drop_of=drop_of, limit=args.score_drop),
     ):  # fmt: skip
         if isinstance(step, Progress):
             session.show(step.step, step.done, step.total)
-    names = (
-        "followers",
-        "cache_saving",
-        "damage",
-        "method",
-        "beam",
-        "head_map",
-        "protect_first",
-        "protect_last",
-        "longest_span",
+    settings = {name: getattr(args, name) for name in (*_BUDGETS, "task", "limit", "method", "beam", "head_map", *_LIMITS)}
+    path = session.save(
+        _record_name(args), settings, _points(step), (step.layer_evaluations, step.naive_layer_evaluations)
     )
-    settings = {name: getattr(args, name) for name in names}
-    evaluations = (step.layer_evaluations, step.naive_layer_evaluations)
-    path = session.save(_record_name(args), settings, _points(step), evaluations)
     _print(step, path)
+    if drop_of is not None:
+        lost = drop_of.measured[step.direct.plan]
+        print(f"Score on {lost.task}: {lost.metric} drops by {lost.drop:.4f} ± {lost.stderr or float('nan'):.4f}.")
     return 0
 
 
+_BUDGETS = ("followers", "cache_saving", "damage", "score_drop")
+_LIMITS = ("protect_first", "protect_last", "longest_span")
+
+
 def _record_name(args) -> str:
-    given = ("followers", "cache_saving", "damage", "protect_first", "protect_last", "longest_span")
+    given = (*_BUDGETS, "task", "limit", *_LIMITS)
     parts = [f"{name.replace('_', '-')}={getattr(args, name)}" for name in given if getattr(args, name)]
     parts += [args.method, f"beam={args.beam}"] + [f"heads={args.head_map}"] * (args.head_map != "identity")
     return "+".join(["search", *parts])

@@ -57,7 +57,7 @@ class Session:
         from core.models import weights_sha256
 
         self.args, self.start, self.bar, self.step = args, time.monotonic(), None, ""
-        self.name, self.model, self.texts = _loaded(args)
+        self.name, self.model, self.tokenizer, self.texts = _loaded(args)
         self.weights = weights_sha256(self.model)
         self.journal = Journal(args.journal, self.weights, str(self.model.dtype), self.model.device.type)
 
@@ -67,6 +67,15 @@ class Session:
             self.model, self.texts[text], execution=self.args.execution, batch_tokens=self.args.batch_tokens,
             journal=self.journal,
         )  # fmt: skip
+
+    def score_drop(self, task: str, limit: int | None):
+        """Measures what a plan loses on a task (`core.score_drop.ScoreDrop`)."""
+        from core.score_drop import ScoreDrop  # lm-eval takes seconds to load
+
+        if self.tokenizer is None:
+            raise ValueError("Random weights have no scores: leave out --score-drop, or --shape.")
+        about = {"model_name": self.name, "weights_sha256": self.weights}
+        return ScoreDrop(self.model, self.tokenizer, task, limit, self.args.results, **about)
 
     def show(self, step: str, done: int, total: int) -> None:
         """Move the bar."""
@@ -103,7 +112,7 @@ class Session:
 
 
 def _loaded(args) -> tuple:
-    """(name, model, (calibration, held-out)) that the arguments ask for."""
+    """(name, model, tokenizer, (calibration, held-out)) that the arguments ask for; a shape has no tokenizer."""
     from core.models import load_model, random_model  # here: `--help` and bad options answer at once
 
     lengths = {name: getattr(args, name) for name in ("tokens", "held_out_tokens", "chunk_tokens", "seed")}
@@ -112,9 +121,10 @@ def _loaded(args) -> tuple:
         if args.model or args.text:
             raise ValueError("--shape stands for random weights and tokens: leave out --model and --text.")
         name, model = random_model(args.shape, args.dtype, args.device, args.seed)
-        return name, model, random_texts(model.config.vocab_size, **lengths)
+        return name, model, None, random_texts(model.config.vocab_size, **lengths)
     model, tokenizer = load_model(args.model, dtype=args.dtype, device=args.device)
-    return model_name(args.model), model, calibration_texts(tokenizer, args.text and read_documents(args.text), **lengths)
+    texts = calibration_texts(tokenizer, args.text and read_documents(args.text), **lengths)
+    return model_name(args.model), model, tokenizer, texts
 
 
 def _check_lengths(lengths: dict[str, int]) -> None:

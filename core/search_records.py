@@ -76,6 +76,11 @@ class SearchRecord(_Strict):
     command: str
 
     @property
+    def kind(self) -> str:
+        """What was measured: `sweep`, `search`, `pairs` or `head-maps`, the first part of the name."""
+        return self.name.partition("+")[0]
+
+    @property
     def path(self) -> Path:
         """Where the record belongs, relative to the folder of all results."""
         return Path(safe_name(self.model)) / "searches" / f"{safe_name(self.name)}.jsonl"

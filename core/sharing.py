@@ -340,7 +340,7 @@ def _check(model, plan: SharingPlan, head_map: dict[int, tuple[int, ...]], execu
         raise ValueError(f"The plan is for a model of {plan.num_layers} layers; this model has {num_layers}.")
     for follower in plan.followers:
         check_same_kind(model, plan.leader_of(follower), follower)
-    _check_head_map(head_map, plan, model.config.num_attention_heads)
+    check_head_map(head_map, plan, model.config.num_attention_heads)
 
 
 def _check_execution(execution: str) -> None:
@@ -379,7 +379,8 @@ def _equal_again(call: AttentionCall, module, args, kwargs, output) -> bool:
     return bool((again - output[0]).abs().max() <= tolerance)
 
 
-def _check_head_map(head_map: dict[int, tuple[int, ...]], plan: SharingPlan, num_heads: int) -> None:
+def check_head_map(head_map: dict[int, tuple[int, ...]], plan: SharingPlan, num_heads: int) -> None:
+    """Raise ValueError when a head map names a layer that is no follower, or heads that the leader does not have."""
     for layer, heads in head_map.items():
         if layer not in plan.followers:
             raise ValueError(

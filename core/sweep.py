@@ -61,6 +61,21 @@ def sweep_frame(cells: Iterable[SweepCell]) -> pd.DataFrame:
     )
 
 
+def stored_sweep(points: Iterable[Point]) -> pd.DataFrame:
+    """`sweep_frame` of the spans of a stored sweep (`core.search_records`)."""
+    cells = [
+        SweepCell(*_ends(one.plan), one.damage, one.stderr, one.kl, float("nan"), one.tokens, True)
+        for one in points
+        if one.role == "span"
+    ]
+    return sweep_frame(cells)
+
+
+def _ends(span: str) -> tuple[int, int]:
+    first, last = span.split("-")
+    return int(first), int(last)
+
+
 def naive_loop(meter: DamageMeter, views: dict[tuple[int, int], Any], batch_number: int) -> dict[str, np.ndarray]:
     """What the meter knows of a batch after a sweep, from running each span's view from its first layer."""
     batch, model = meter.batches[batch_number], meter.runner.model

@@ -379,6 +379,7 @@ def test_programs_find_exactly_the_named_endpoints(client):
         "/similarity",
         "/generate",
         "/scores",
+        "/suggest",
     }
 
 

@@ -34,13 +34,14 @@ from core.search import (
     Suggestion,
     combine_spans,
     contiguous_spans,
+    largest_affordable,
     plan_of_followers,
     search,
     stored,
     suggest,
 )
 from core.search_records import Journal, load_searches, save_search, searches_frame
-from core.sweep import check_against_naive, sweep, sweep_frame
+from core.sweep import check_against_naive, stored_sweep, sweep, sweep_frame
 
 LAYERS = 6
 
@@ -201,6 +202,34 @@ def test_a_saving_budget_takes_the_first_plan_that_is_enough(tiny_model):
     assert len(suggestion.chosen.plan.followers) == 3 and suggestion.chosen.cache_saving == pytest.approx(0.25)
 
 
+def test_a_score_budget_buys_the_largest_plan_that_keeps_to_it():
+    front = [
+        Found(plan_of_followers(range(1, size + 1), LAYERS), Damage(0.1, 0.01, 0.0, 0.0, 100), size / 12)
+        for size in range(1, LAYERS)
+    ]
+    asked = []
+
+    def drop_of(plan, head_map):
+        asked.append(plan)
+        return [None, 0.0, 0.01, 0.03, 0.2, 0.5][len(plan.followers)]
+
+    for limit, size in ((-1, None), (0.0, 1), (0.02, 2), (0.03, 3), (0.4, 4), (1, 5)):
+        asked.clear()
+        found = largest_affordable(front, drop_of, limit)
+        assert (found and found.followers) == size and len(asked) <= 3
+
+
+def test_score_command_stores_the_scores_it_needs(folder, capsys):
+    budget = ["--score-drop", "1", "--task", "demo_copy", "--limit", "2"]
+    assert command(folder, "search", *budget, "--longest-span", "2", "--protect-first", "3") == 0
+    said = capsys.readouterr().out
+    assert "Plan 2-3,4-5" in said and "Score on demo_copy (limit=2): exact_match drops by 0.0000" in said
+    stored_scores = sorted(path.parent.name for path in (folder / "results" / "tiny").glob("*/demo_copy+limit=2.json"))
+    assert stored_scores == ["2-3,4-5", "dense"]  # of two sizes the larger is asked first, and it is affordable
+    [(record, _)], _ = load_searches(folder / "results")
+    assert record.settings["task"] == "demo_copy" and record.settings["score_drop"] == 1
+
+
 def test_suggestion_judges_on_the_held_out_text(tiny_model):
     model, texts = tiny_model(), (text(0), text(1))
     *steps, suggestion = suggest(meters(model), Budget(followers=2), head_map="damage")
@@ -339,6 +368,9 @@ def test_sweep_command_checks_itself(folder, capsys):
     assert "15 spans" in said and "equal to the bit" in said
     [(record, points)], _ = load_searches(folder / "results")
     assert record.settings["largest_difference"] == 0 and len(points) == 15
+    frame = stored_sweep(points)
+    assert frame.damage.tolist() == [one.damage for one in points] and frame.finished.all()
+    assert (frame.first.iloc[-1], frame["last"].iloc[-1], frame.followers.iloc[-1]) == (4, 5, 1)
     evaluations = record.layer_evaluations
     assert command(folder, "sweep", "--check-naive") == 0  # times nothing that a journal knows
     assert load_searches(folder / "results")[0][0][0].layer_evaluations == evaluations > 0
@@ -374,8 +406,10 @@ def test_similarity_command_prints_the_matrix(folder, capsys):
     ("arguments", "reason"),
     [
         (("search", "--followers", "0"), "more than 0"),
-        (("search", "--cache-saving", "0.7"), "less than half"),
+        (("search", "--cache-saved", "0.7"), "less than half"),
         (("search", "--followers", "2", "--beam", "0"), "beam is 0"),
+        (("search", "--score-drop", "0.1"), "belong together"),
+        (("search", "--followers", "2", "--task", "demo_copy"), "belong together"),
         (("search", "--followers", "2", "--text", "nowhere.txt"), "nowhere.txt"),
         (("sweep", "--longest-span", "1"), "2 or more"),
         (("sweep", "--naive-sample", "0"), "1 or more"),

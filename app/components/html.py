@@ -70,7 +70,7 @@ def waiting_pane(side: str) -> str:
 
 def pair(prompt: str, progress, view: dict) -> list[str]:
     """The dense pane, the shared pane and the verdict for a `core.generation.PairProgress`."""
-    titles = {"dense": text.PANE_TITLES["dense"], "shared": f"{text.PANE_TITLES['shared']} · {view['plan']}"}
+    titles = {"dense": text.PANE_TITLES["dense"], "shared": f"{text.PANE_TITLES['shared']} · {plan_name(view)}"}
     panes = [
         _pane(
             side, titles[side], _marked(prompt, stream.text, progress.first_difference), _facts(_measured(stream)), view
@@ -86,7 +86,12 @@ def is_of_view(pane: str, view: dict) -> bool:
 
 
 def _view_mark(view: dict) -> str:
-    return f'data-view="{escape(view["model"])} {escape(view["plan"])}"'
+    return f'data-view="{escape(view["model"])} {escape(view["plan"])} {escape(view.get("heads", ""))}"'
+
+
+def plan_name(view: dict) -> str:
+    """The plan of a view for titles."""
+    return view["plan"] + (text.HEAD_MAPPED if view.get("heads") else "")
 
 
 def verdict(sentence: str) -> str:
@@ -191,6 +196,49 @@ def measurement(row: dict) -> str:
     return (
         f'<div class="measurement"><h3>{escape(text.SCORES_COMMAND_LABEL)}</h3>{badge("measured_there")}'
         f"<p>{escape(facts)}</p><pre tabindex='0'>{escape(row['command'])}</pre>{note('results/' + row['path'])}</div>"
+    )
+
+
+def progress(done: int, total: int, left_s: float) -> str:
+    """How far a measurement is, and how long it still takes."""
+    left = units.seconds(left_s) if left_s < 90 else f"{left_s / 60:.0f} min"
+    return text.PROGRESS.format(done=f"{done:,}", total=f"{total:,}", percent=f"{done / total:.0%}", left=left)
+
+
+def suggestion(found, same_size) -> str:
+    """A `core.search.Found`: the plan in both notations, what it saves (predicted) and costs (measured).
+
+    same_size: the best single span with as many followers, or None.
+    """
+    judged = found.held_out or found.damage
+    beside = ""
+    if same_size and same_size.plan != found.plan:
+        beside = text.SUGGESTED_SPAN.format(plan=same_size.plan, damage=_nats(same_size.held_out or same_size.damage))
+    return (
+        f'<div class="card"><h3>{escape(found.plan.name)}</h3><p class="sentence">{escape(found.plan.describe())}</p>'
+        f'<p class="big">{found.cache_saving:.1%}</p><p>{text.SUGGESTED_SAVING} {badge("predicted")}</p>'
+        f'<p class="big">{escape(_nats(judged))}</p><p>{text.SUGGESTED_DAMAGE} {badge("measured_there")}</p>'
+        f"{note(text.SUGGESTED_CALIBRATION.format(damage=_nats(found.damage)))}"
+        f"{note(text.SUGGESTED_SURE.format(tokens=f'{judged.tokens:,}'))}"
+        f"{note(beside)}{_head_table(found.head_map)}</div>"
+    )
+
+
+def _nats(damage) -> str:
+    error = "" if damage.stderr != damage.stderr else f" ± {damage.stderr:.3f}"
+    return f"{damage.mean:.3f}{error} nats/token"
+
+
+def _head_table(head_map: dict) -> str:
+    if not head_map:
+        return ""
+    rows = "".join(
+        f"<tr><th scope='row'>layer {layer}</th><td>{' '.join(map(str, heads))}</td></tr>"
+        for layer, heads in sorted(head_map.items())
+    )
+    return (
+        f'<details class="problems"><summary>{text.SUGGESTED_HEADS}</summary><div class="table" tabindex="0">'
+        f"<table><tbody>{rows}</tbody></table></div></details>"
     )
 
 

@@ -26,11 +26,13 @@ const chip = element.querySelector('.chip');
 function show() {
   const view = props.value;
   if (!view || !view.model) return;
-  chip.textContent = view.model.split('/').pop() + ' · ' + view.plan;
+  chip.textContent = view.model.split('/').pop() + ' · ' + view.plan + (view.heads ? ' · head-mapped' : '');
   chip.title = view.model + ' with plan ' + view.plan;
   const url = new URL(window.location);
   url.searchParams.set('model', view.model);
   url.searchParams.set('plan', view.plan);
+  if (view.heads) url.searchParams.set('heads', view.heads);
+  else url.searchParams.delete('heads');
   history.replaceState(history.state, '', url);
 }
 show();
@@ -53,5 +55,8 @@ element.querySelector('.mode').addEventListener('click', () => {
 
 
 def view_bar() -> gr.HTML:
-    """The bar; its value is the view, `{"model": name, "plan": plan text}`, as input and as output of events."""
+    """The bar; its value is the view, `{"model": name, "plan": plan text}`, as input and as output of events.
+
+    `heads`, where it is there, is the head map of the plan as JSON: {follower: leader head of each head}.
+    """
     return gr.HTML({}, html_template=_TEMPLATE, js_on_load=_SCRIPT, apply_default_css=False, elem_id="bar")

@@ -75,7 +75,8 @@ def run(view: dict, prompt: str, max_new_tokens: int, temperature: float, seed: 
     yield (*sides, "", *buttons(running=True))
     error = ""
     try:
-        for progress in stream(view["model"], view["plan"], prompt, int(max_new_tokens), temperature, int(seed or 0)):
+        asked = (view["model"], view["plan"], prompt, int(max_new_tokens), temperature, int(seed or 0))
+        for progress in stream(*asked, view.get("heads", "")):
             sides = html.pair(prompt, progress, view)
             yield (*sides, "", gr.skip(), gr.skip())
     except ValueError as problem:
@@ -85,13 +86,13 @@ def run(view: dict, prompt: str, max_new_tokens: int, temperature: float, seed: 
 
 @on_gpu
 def stream(
-    model_name: str, plan_text: str, prompt: str, max_new_tokens: int, temperature: float, seed: int
+    model_name: str, plan_text: str, prompt: str, max_new_tokens: int, temperature: float, seed: int, heads: str = ""
 ) -> Iterator:
     """`core.generation.generate_pair`, thinned out to what a page can show. Raises ValueError for bad input."""
     from core.generation import generate_pair
 
     model = get_model(model_name)
-    shared = model.shared(model.plan(plan_text))
+    shared = model.shared(model.plan(plan_text), heads)
     steps = generate_pair(model.model, shared, model.tokenizer, prompt, max_new_tokens, temperature, seed=seed)
     shown_at = 0.0
     for progress in taking_turns(steps):
@@ -110,7 +111,7 @@ def outdated(view: dict, shared_pane: str) -> str:
     """What the page says below the texts when they belong to another view than the present one."""
     if html.is_of_view(shared_pane, view):
         return gr.skip()
-    return html.verdict(text.OUTDATED.format(**view))
+    return html.verdict(text.OUTDATED.format(model=view["model"], plan=html.plan_name(view)))
 
 
 @cache

@@ -1,5 +1,6 @@
 """Model and plan: what the whole page is about. Every change ends in a new view, on which the other parts redraw."""
 
+import json
 from types import SimpleNamespace
 
 import gradio as gr
@@ -58,7 +59,8 @@ def restore(request: gr.Request) -> tuple:
     except ValueError as error:
         model, problem = get_model(settings.DEFAULT_MODEL), error
     first_plan = str(plans.default_plan(model.num_layers, settings.DEFAULT_PLAN))
-    shown = show(model, first_plan if asked_plan is None else asked_plan, first_plan)
+    asked_heads = request.query_params.get("heads", "")
+    shown = show(model, first_plan if asked_plan is None else asked_plan, first_plan, asked_heads)
     shown["model_error"] = html.error(problem)
     return (*shown.values(), asked_model or model.name)
 
@@ -106,17 +108,28 @@ def apply_text(plan_text: str, view: dict) -> tuple:
     return tuple(shown.values())
 
 
-def show(model: LoadedModel, plan_text: str, fallback: str = "") -> dict:
-    """Values of all outputs for `plan_text`; if it is bad, for the plan `fallback`, with a sentence about the fault."""
+def apply_plan(plan_text: str, head_map: dict[int, tuple[int, ...]], view: dict) -> tuple:
+    """A plan chosen elsewhere on the page becomes the page's plan, with the head map that belongs to it."""
+    shown = show(get_model(view["model"]), plan_text, view["plan"], json.dumps(head_map) if head_map else "")
+    return tuple(shown.values())
+
+
+def show(model: LoadedModel, plan_text: str, fallback: str = "", heads: str = "") -> dict:
+    """Values of all outputs for `plan_text` and the head map `heads` (JSON, or empty).
+
+    If one of them is bad, for the plan `fallback`, with a sentence about the fault.
+    """
     try:
         plan, problem = model.plan(plan_text), ""
+        model.head_map(plan, heads)
     except ValueError as error:
-        plan, problem = model.plan(fallback), error
+        plan, problem, heads = model.plan(fallback), error, ""
+    remarks = [text.FIXED_PLAN] * bool(model.fixed_plan) + [text.HEADS_ON] * bool(heads)
     return {
-        "view": {"model": model.name, "plan": plan.name},
+        "view": {"model": model.name, "plan": plan.name, **({"heads": heads} if heads else {})},
         "model_error": "",
         "plan_error": html.error(problem),
-        "summary": html.plan_summary(plan, text.FIXED_PLAN if model.fixed_plan else ""),
+        "summary": html.plan_summary(plan, " ".join(remarks)),
         **control_updates(model, plan),
         "plan": gr.update(value=plan_text if problem else plan.name, interactive=not model.fixed_plan),
     }

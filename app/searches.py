@@ -1,0 +1,97 @@
+"""What is known about where sharing is cheap in a model: from stored records, or measured here on a text."""
+
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+
+import pandas as pd
+
+from app import settings, text
+from app.registry import LoadedModel, LRUCache, get_model
+from core.search_records import SearchRecord, load_searches
+
+_meters = LRUCache(settings.METERS_IN_MEMORY)
+
+
+@dataclass(frozen=True)
+class Known:
+    """Damages of spans, fronts of a search and pairs of layers of one model, each with a sentence on its source.
+
+    sweep: `core.sweep.sweep_frame`. front, contiguous: `core.search.Found` by size. pairs: `core.guide.guide_frame`.
+    """
+
+    model: str
+    num_layers: int
+    sweep: pd.DataFrame
+    sweep_about: str = ""
+    front: tuple = ()
+    contiguous: tuple = ()
+    front_about: str = ""
+    pairs: pd.DataFrame = field(default_factory=pd.DataFrame)
+    correlations: tuple = ()
+    pairs_about: str = ""
+
+
+def meters(model: LoadedModel, own_text: str, tokens: int) -> tuple:
+    """(calibration, held-out) `DamageMeter`s of the dense model; what they have measured stays in memory.
+
+    own_text: a visitor's text; empty for the bundled passages. Raises ValueError for a text that is too short.
+    """
+    key = (model.name, own_text.strip(), tokens)
+    return _meters.get(key, lambda: _make_meters(model, own_text.strip(), tokens))
+
+
+def _make_meters(model: LoadedModel, own_text: str, tokens: int) -> tuple:
+    from core.calibration import calibration_texts, documents_of
+    from core.damage import DamageMeter
+
+    longest = getattr(model.model.config, "max_position_embeddings", None) or settings.CALIBRATION_CHUNK_TOKENS
+    chunk = min(settings.CALIBRATION_CHUNK_TOKENS, tokens // 4, longest)
+    sizes = {"tokens": tokens, "held_out_tokens": tokens, "chunk_tokens": chunk}
+    texts = calibration_texts(model.tokenizer, documents_of(own_text) if own_text else None, **sizes)
+    return tuple(DamageMeter(model.model, one, batch_tokens=settings.CALIBRATION_BATCH_TOKENS) for one in texts)
+
+
+def known(name: str) -> Known:
+    """What the stored records say about the model of this name; nothing where its weights are others."""
+    from core.guide import stored_guide
+    from core.search import stored
+    from core.sweep import stored_sweep
+
+    model = get_model(name)
+    found = Known(model.name, model.num_layers, stored_sweep([]))
+    if model.fixed_plan:
+        return found
+    for record, points in _largest_of_each_kind(model):
+        about = about_record(record)
+        if record.kind == "sweep":
+            found = replace(found, sweep=stored_sweep(points), sweep_about=about)
+        elif record.kind == "search":
+            front, spans = (stored(points, role, model.num_layers) for role in ("found", "contiguous"))
+            found = replace(found, front=front, contiguous=spans, front_about=about)
+        elif record.kind == "pairs":
+            frame, correlations = stored_guide(record, points)
+            found = replace(found, pairs=frame, correlations=tuple(correlations), pairs_about=about)
+    return found
+
+
+def _largest_of_each_kind(model: LoadedModel) -> list:
+    """The stored records of this model's weights: of each kind the one with the most points."""
+    records, _ = load_searches(settings.RESULTS)
+    mine = [kept for kept in records if kept[0].model == model.name and kept[0].weights_sha256 == _weights(model.name)]
+    largest = {record.kind: (record, points) for record, points in sorted(mine, key=lambda kept: len(kept[1]))}
+    return list(largest.values())
+
+
+@lru_cache
+def _weights(name: str) -> str:
+    from core.models import weights_sha256
+
+    return weights_sha256(get_model(name).model)
+
+
+def about_record(record: SearchRecord) -> str:
+    """One sentence about how a stored search was measured."""
+    return text.ABOUT_STORED.format(
+        tokens=f"{record.texts['calibration'].tokens:,}", machine=record.machine, date=f"{record.date:%Y-%m-%d}",
+        command=record.command,
+    )  # fmt: skip
