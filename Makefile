@@ -1,5 +1,6 @@
 # make run    set up .venv, then start the app at http://127.0.0.1:7860 and open the browser, if there is one
 # make test   the same set-up plus the test tools, then all tests and the linter
+# make properties    thousands of random plans, shapes, paddings and caches against the oracle (about ten minutes)
 # make screenshots   take the pictures of the README again (needs Chromium)
 # make clean  remove .venv
 #
@@ -16,7 +17,7 @@ CPU_TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 PIP_INSTALL = $(VENV)/bin/python -m pip install --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 
-.PHONY: run test screenshots clean
+.PHONY: run test properties screenshots clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/run.stamp
@@ -25,6 +26,9 @@ run: $(VENV)/run.stamp
 test: $(VENV)/test.stamp
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
 	$(VENV)/bin/python -m ruff check .
+
+properties: $(VENV)/test.stamp
+	$(VENV)/bin/python -m pytest tests/test_properties.py --hypothesis-profile=properties $(PYTEST_ARGS)
 
 screenshots: $(VENV)/test.stamp
 	$(VENV)/bin/python -m tests.screenshots

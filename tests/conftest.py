@@ -13,9 +13,16 @@ os.environ.update(
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from transformers import AutoConfig, AutoModelForCausalLM
 
 torch.set_num_threads(1)  # tiny matrices: a second thread only waits, and on a busy machine waits long
+
+# The suite runs few examples, and the same ones everywhere; `make properties` runs many, and new ones every time.
+EXAMPLES = {"deadline": None, "print_blob": True, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("suite", max_examples=60, derandomize=True, database=None, **EXAMPLES)
+settings.register_profile("properties", max_examples=2000, **EXAMPLES)
+settings.load_profile("suite")
 
 # Sizes that no two quantities share, so that a mix-up shows; weights large enough for attention far from uniform.
 TINY_SIZES = {
