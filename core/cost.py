@@ -12,15 +12,19 @@ real model and with torch's FlopCounterMode. Conventions:
   embedding, scaling, masking, activation functions, residual additions.
 """
 
-import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
-from functools import cache
-from pathlib import Path
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
 
 import pandas as pd
 
 from core.plan import SharingPlan
+from core.shapes import ModelShape, known_config, known_shapes
+
+__all__ = [
+    "BYTES_PER_VALUE", "EXECUTIONS", "QUANTITIES", "DecodeBytes", "FlopCount", "ModelShape", "ParameterCount",
+    "decode_bytes_read", "forward_flops", "generation_flops", "known_config", "known_shapes", "kv_cache_bytes",
+    "parameter_count", "savings_frame",
+]  # fmt: skip
 
 SOFTMAX_FLOPS_PER_WEIGHT = 3
 EXECUTIONS = {
@@ -35,126 +39,6 @@ QUANTITIES = {
     "projection parameters": "weights of the query, key, value and output projections; followers have no query and key",
 }
 _UNITS = dict(zip(QUANTITIES, ("bytes", "FLOPs", "FLOPs", "parameters")))
-
-# What a configuration may leave unsaid, and what the family's code fixes whatever the configuration says.
-_DEFAULTS = {
-    "attention_bias": False,
-    "mlp_bias": False,
-    "tie_word_embeddings": False,
-    "use_sliding_window": False,
-    "sliding_window": None,
-    "layer_types": None,
-    "max_window_layers": 28,
-    "qk_norm": False,
-}
-_FAMILY_DEFAULTS = {
-    "mistral": {"sliding_window": 4096},
-    "qwen3": {"head_dim": 128},
-    "smollm3": {"tie_word_embeddings": True},
-}
-_FAMILY_FIXED = {
-    "llama": {"use_sliding_window": False},
-    "mistral": {
-        "attention_bias": False, "mlp_bias": False,
-        "use_sliding_window": True, "max_window_layers": 0, "layer_types": None,
-    },
-    "qwen2": {"qkv_bias": True, "attention_bias": False, "mlp_bias": False},
-    "qwen3": {"qk_norm": True, "mlp_bias": False},
-    "smollm3": {},
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class ModelShape:
-    """The sizes of a decoder that its costs depend on.
-
-    `sliding_windows` holds one entry per layer: how many positions (itself included) a token attends to, or None for
-    full attention. `max_context` is the longest context in tokens the model was made for (None: not stated).
-    """
-
-    name: str
-    num_layers: int
-    hidden_size: int
-    num_heads: int
-    num_kv_heads: int
-    head_dim: int
-    intermediate_size: int
-    vocab_size: int
-    sliding_windows: tuple[int | None, ...]
-    tied_embeddings: bool = False
-    gated_mlp: bool = True
-    qk_norm: bool = False
-    qkv_bias: bool = False
-    output_bias: bool = False
-    mlp_bias: bool = False
-    max_context: int | None = None
-    source: str = ""
-
-    @classmethod
-    def from_config(cls, config) -> "ModelShape":
-        """Read the shape of a transformers configuration, or of the dict in its `config.json`.
-
-        Raises ValueError when the family is not supported or a needed field is missing.
-        """
-        given = dict(config) if isinstance(config, Mapping) else config.to_dict()
-        family = given.get("model_type")
-        if family not in _FAMILY_FIXED:
-            families = ", ".join(_FAMILY_FIXED)
-            raise ValueError(f"Costs of the model type {family!r} are not known yet: use one of {families}.")
-        known = {**_DEFAULTS, **_FAMILY_DEFAULTS.get(family, {}), **given, **_FAMILY_FIXED[family]}
-        num_heads, hidden_size = _size(known, "num_attention_heads"), _size(known, "hidden_size")
-        return cls(
-            name=getattr(config, "name_or_path", "") or given.get("_name_or_path") or family,
-            num_layers=_size(known, "num_hidden_layers"),
-            hidden_size=hidden_size,
-            num_heads=num_heads,
-            num_kv_heads=_size(known, "num_key_value_heads", default=num_heads),
-            head_dim=_size(known, "head_dim", default=hidden_size // num_heads),
-            intermediate_size=_size(known, "intermediate_size"),
-            vocab_size=_size(known, "vocab_size"),
-            sliding_windows=_sliding_windows(known),
-            tied_embeddings=known["tie_word_embeddings"],
-            qk_norm=known["qk_norm"],
-            qkv_bias=known.get("qkv_bias", known["attention_bias"]),
-            output_bias=known["attention_bias"],
-            mlp_bias=known["mlp_bias"],
-            max_context=known.get("max_position_embeddings"),
-        )
-
-    @property
-    def query_size(self) -> int:
-        """Values in the queries of one token and layer, all heads together."""
-        return self.num_heads * self.head_dim
-
-    @property
-    def kv_size(self) -> int:
-        """Values in the keys (and as many in the values) of one token and layer, all key-value heads together."""
-        return self.num_kv_heads * self.head_dim
-
-    @property
-    def mlp_matrices(self) -> int:
-        """Matrices of `hidden_size` by `intermediate_size` in one MLP: gate, up and down, or up and down."""
-        return 3 if self.gated_mlp else 2
-
-
-def _size(known: dict, field: str, default: int | None = None) -> int:
-    value = default if known.get(field) is None else known[field]
-    if value is None:
-        raise ValueError(f"The model's configuration has no {field!r}: add this field to its config.json.")
-    if not isinstance(value, int) or value < 1:
-        raise ValueError(f"The model's configuration has {field} = {value!r}: it must be a whole number above 0.")
-    return value
-
-
-def _sliding_windows(known: dict) -> tuple[int | None, ...]:
-    """The sliding window of each layer: by `layer_types`, else from layer `max_window_layers` on (Qwen's rule)."""
-    num_layers = _size(known, "num_hidden_layers")
-    if not known["use_sliding_window"] or known["sliding_window"] is None:
-        return (None,) * num_layers
-    is_sliding = [kind == "sliding_attention" for kind in known["layer_types"] or ()]
-    is_sliding = is_sliding or [layer >= known["max_window_layers"] for layer in range(num_layers)]
-    window = _size(known, "sliding_window")
-    return tuple(window if sliding else None for sliding in is_sliding)
 
 
 @dataclass(frozen=True)
@@ -171,8 +55,11 @@ class FlopCount:
     weighted_values: int
     """Attention weights times values."""
     mlp: int
+    """MLPs, or routers, chosen experts and shared experts."""
+    embedding: int
+    """Projections of token embeddings that are not as wide as the layers; the look-up itself costs no FLOPs."""
     lm_head: int
-    """Vocabulary head. The embedding is a table look-up and costs no FLOPs."""
+    """Vocabulary head."""
 
     @property
     def total(self) -> int:
@@ -198,15 +85,18 @@ class ParameterCount:
     """Parameters (biases included), all layers together, one field per component."""
 
     embeddings: int
+    """Tokens, learned positions, and projections of embeddings that are not as wide as the layers."""
     q_proj: int
     k_proj: int
     v_proj: int
     o_proj: int
     qk_norms: int
+    sinks: int
     mlp: int
+    """MLPs, or routers, all experts and shared experts."""
     norms: int
     lm_head: int
-    """Zero when the head shares the embedding's matrix."""
+    """Only the bias when the head shares the embedding's matrix."""
 
     @property
     def total(self) -> int:
@@ -292,21 +182,54 @@ def _flops(shape: ModelShape, plan: SharingPlan, tokens: int, weights: dict, log
     """
     if execution not in EXECUTIONS:
         raise ValueError(f"There is no execution {execution!r}: use one of {', '.join(EXECUTIONS)}.")
-    followers, layers = set(plan.followers), shape.num_layers
-    used = sum(weights[window] for window in shape.sliding_windows)
-    reused = sum(weights[shape.sliding_windows[layer]] for layer in followers) if execution == "reuse" else 0
-    per_input = 2 * tokens * shape.hidden_size
     return FlopCount(
-        q_proj=(layers - len(followers)) * per_input * shape.query_size,
-        k_proj=(layers - len(followers)) * per_input * shape.kv_size,
-        v_proj=layers * per_input * shape.kv_size,
-        o_proj=layers * per_input * shape.query_size,
-        scores=2 * (used - reused) * shape.query_size,
-        softmax=SOFTMAX_FLOPS_PER_WEIGHT * (used - reused) * shape.num_heads,
-        weighted_values=2 * used * shape.query_size,
-        mlp=layers * per_input * shape.intermediate_size * shape.mlp_matrices,
-        lm_head=2 * logits * shape.hidden_size * shape.vocab_size,
+        **_projection_flops(shape, plan, tokens),
+        **_attention_flops(shape, plan, weights, execution),
+        mlp=tokens * _mlp_flops_per_token(shape),
+        embedding=2 * tokens * _embedding_projections(shape),
+        lm_head=2 * logits * (shape.embedding_size or shape.hidden_size) * shape.vocab_size,
     )
+
+
+def _projection_flops(shape: ModelShape, plan: SharingPlan, tokens: int) -> dict[str, int]:
+    layers, computing = shape.num_layers, shape.num_layers - len(plan.followers)
+    per_output = 2 * tokens * shape.hidden_size
+    return {
+        "q_proj": computing * per_output * shape.query_size,
+        "k_proj": computing * per_output * shape.kv_size,
+        "v_proj": layers * per_output * shape.kv_size,
+        "o_proj": layers * per_output * shape.query_size,
+    }
+
+
+def _attention_flops(shape: ModelShape, plan: SharingPlan, weights: dict, execution: str) -> dict[str, int]:
+    used = sum(weights[window] for window in shape.sliding_windows)
+    reused = sum(weights[shape.sliding_windows[layer]] for layer in plan.followers) if execution == "reuse" else 0
+    return {
+        "scores": 2 * (used - reused) * shape.query_size,
+        "softmax": SOFTMAX_FLOPS_PER_WEIGHT * (used - reused) * shape.num_heads,
+        "weighted_values": 2 * used * shape.query_size,
+    }
+
+
+def _mlp_flops_per_token(shape: ModelShape) -> int:
+    """All layers together. A token goes through its router, the experts chosen for it and the shared expert."""
+    experts, plain = shape.experts, _plain_mlps(shape) * shape.mlp_matrices * shape.intermediate_size
+    if experts is None:
+        return 2 * shape.hidden_size * plain
+    inner = experts.per_token * experts.size + experts.shared_size
+    each = experts.count + shape.mlp_matrices * inner + experts.shared_gate
+    return 2 * shape.hidden_size * (plain + len(experts.layers) * each)
+
+
+def _plain_mlps(shape: ModelShape) -> int:
+    """Layers with an MLP of their own, not with experts."""
+    return shape.num_layers - (len(shape.experts.layers) if shape.experts else 0)
+
+
+def _embedding_projections(shape: ModelShape) -> int:
+    """Weights that lead from token embeddings of another width into the layers, and back."""
+    return 0 if shape.embedding_size in (None, shape.hidden_size) else 2 * shape.embedding_size * shape.hidden_size
 
 
 def _cached_tokens(window: int | None, num_tokens: int) -> int:
@@ -325,22 +248,58 @@ def _past_tokens_sum(window: int | None, start: int, stop: int) -> int:
 
 
 def parameter_count(shape: ModelShape, plan: SharingPlan | str) -> ParameterCount:
-    """Parameters of the model under the plan. Followers have no query and key projections, nor the norms on these."""
+    """Parameters of the model under the plan.
+
+    Followers have no query and key projections, nor the norms on these; where queries, keys and values come from one
+    matrix, they hold all of it.
+    """
     plan = _checked(shape, plan)
-    layers, computing = shape.num_layers, shape.num_layers - len(plan.followers)
-    hidden, inner, vocabulary = shape.hidden_size, shape.intermediate_size, shape.vocab_size * shape.hidden_size
-    mlp_biases = (shape.mlp_matrices - 1) * inner + hidden if shape.mlp_bias else 0
+    computing = shape.num_layers - len(plan.followers)
+    embedding_size = shape.embedding_size or shape.hidden_size
+    head = 0 if shape.tied_embeddings else shape.vocab_size * embedding_size
     return ParameterCount(
-        embeddings=vocabulary,
-        q_proj=computing * (hidden + shape.qkv_bias) * shape.query_size,
-        k_proj=computing * (hidden + shape.qkv_bias) * shape.kv_size,
-        v_proj=layers * (hidden + shape.qkv_bias) * shape.kv_size,
-        o_proj=layers * (shape.query_size + shape.output_bias) * hidden,
-        qk_norms=computing * 2 * shape.head_dim * shape.qk_norm,
-        mlp=layers * (shape.mlp_matrices * hidden * inner + mlp_biases),
-        norms=(2 * layers + 1) * hidden,
-        lm_head=0 if shape.tied_embeddings else vocabulary,
+        embeddings=(shape.vocab_size * embedding_size + shape.position_rows * shape.hidden_size)
+        + _embedding_projections(shape),
+        **_projection_parameters(shape, shape.num_layers if shape.fused_qkv else computing),
+        qk_norms=computing * _qk_norm_parameters(shape),
+        sinks=shape.num_layers * shape.num_heads * shape.sinks,
+        mlp=_plain_mlps(shape) * _mlp_parameters(shape, shape.intermediate_size) + _expert_parameters(shape),
+        norms=(shape.layer_norms * shape.num_layers + shape.outer_norms) * shape.norm_vectors * shape.hidden_size,
+        lm_head=head + shape.head_bias * shape.vocab_size,
     )
+
+
+def _projection_parameters(shape: ModelShape, with_query: int) -> dict[str, int]:
+    layers, rows = shape.num_layers, shape.hidden_size + shape.qkv_bias
+    return {
+        "q_proj": with_query * rows * shape.query_size,
+        "k_proj": with_query * rows * shape.kv_size,
+        "v_proj": layers * rows * shape.kv_size,
+        "o_proj": layers * (shape.query_size + shape.output_bias) * shape.hidden_size,
+    }
+
+
+def _qk_norm_parameters(shape: ModelShape) -> int:
+    """Parameters of the norms on queries and keys in one layer."""
+    sizes = {"": 0, "head": 2 * shape.head_dim, "all heads": shape.query_size + shape.kv_size}
+    return shape.qk_norm_vectors * sizes[shape.qk_norm]
+
+
+def _mlp_parameters(shape: ModelShape, inner_size: int) -> int:
+    """Parameters of one MLP or expert: matrices of `hidden_size` by `inner_size`, and their biases."""
+    biases = (shape.mlp_matrices - 1) * inner_size + shape.hidden_size
+    return shape.mlp_matrices * shape.hidden_size * inner_size + biases * shape.mlp_bias
+
+
+def _expert_parameters(shape: ModelShape, used: float | None = None) -> int:
+    """Parameters of all layers with experts. used: experts that are counted of each layer (default: all)."""
+    experts = shape.experts
+    if experts is None:
+        return 0
+    router = experts.count * (shape.hidden_size + experts.router_bias) + experts.shared_gate * shape.hidden_size
+    shared = _mlp_parameters(shape, experts.shared_size) if experts.shared_size else 0
+    chosen = (experts.count if used is None else used) * _mlp_parameters(shape, experts.size)
+    return round(len(experts.layers) * (router + shared + chosen))
 
 
 @dataclass(frozen=True)
@@ -373,8 +332,9 @@ def decode_bytes_read(
 
     Divided by the memory's bandwidth, it is the least time a step can take (roofline; Williams et al. 2009). Weights
     are read once per step, the cache and the leaders' attention weights once per sequence; query heads that share a
-    key-value head read it together. Ignored: activations and logits, which stay in on-chip memory or are small, and
-    attention weights of layers without followers, which fused kernels do not store.
+    key-value head read it together. Of a mixture of experts, those that tokens choose are read: the expected number of
+    them, if tokens choose evenly and independently. Ignored: activations and logits, which stay in on-chip memory or
+    are small, and attention weights of layers without followers, which fused kernels do not store.
     """
     plan = _checked(shape, plan, batch_size=batch_size, context_tokens=context_tokens, bytes_per_value=bytes_per_value)
     followers, leaders = set(plan.followers), plan.leaders
@@ -392,10 +352,22 @@ def decode_bytes_read(
 
 
 def _weights_used(shape: ModelShape, plan: SharingPlan, batch_size: int) -> int:
-    """Weights that a decode step reads: all but the rows of the embedding table that no new token has."""
+    """Weights that a decode step reads.
+
+    Not read: rows of the tables of embeddings and positions that no new token has (a tied embedding is read whole, by
+    the head), the query and key part of a follower's fused projection, and experts that no token is sent to. Of these,
+    it is the expected number if tokens choose experts evenly and independently.
+    """
     count = parameter_count(shape, plan)
-    rows = 0 if shape.tied_embeddings else batch_size * shape.hidden_size  # a tied table is read whole by the head
-    return count.total - (0 if shape.tied_embeddings else count.embeddings) + rows
+    used = count.total - max(0, shape.position_rows - batch_size) * shape.hidden_size
+    if not shape.tied_embeddings:
+        used -= max(0, shape.vocab_size - batch_size) * (shape.embedding_size or shape.hidden_size)
+    if shape.fused_qkv:
+        used -= (count.q_proj + count.k_proj) * len(plan.followers) // shape.num_layers
+    if shape.experts:
+        untouched = (1 - shape.experts.per_token / shape.experts.count) ** batch_size
+        used -= _expert_parameters(shape) - _expert_parameters(shape, shape.experts.count * (1 - untouched))
+    return used
 
 
 def savings_frame(
@@ -433,35 +405,6 @@ def _quantities(shape, plan, batch_size, prompt_tokens, new_tokens, bytes_per_va
     flops = generation_flops(shape, plan, batch_size, prompt_tokens, new_tokens, prompt_execution)
     cache_bytes = kv_cache_bytes(shape, plan, batch_size, prompt_tokens + new_tokens, bytes_per_value)
     return cache_bytes, flops.attention_weights, flops.total, parameter_count(shape, plan).projections
-
-
-@cache
-def _entries() -> dict[str, dict]:
-    return json.loads((Path(__file__).parent / "shapes.json").read_text(encoding="utf-8"))
-
-
-@cache
-def _shapes() -> dict[str, ModelShape]:
-    return {
-        name: replace(ModelShape.from_config(entry["config"]), name=name, source=entry["source"])
-        for name, entry in _entries().items()
-    }
-
-
-def known_shapes() -> dict[str, ModelShape]:
-    """Shapes of well-known models by name, each with the address of its published configuration in `source`."""
-    return dict(_shapes())
-
-
-def known_config(name: str) -> tuple[str, dict]:
-    """(name, the fields of its published configuration that decide its costs) of a well-known model, in any case.
-
-    Raises ValueError for a name that is not known.
-    """
-    for known, entry in _entries().items():
-        if known.lower() == name.lower():
-            return known, dict(entry["config"])
-    raise ValueError(f"There is no shape {name!r}: choose one of {', '.join(_entries())}.")
 
 
 def _checked(shape: ModelShape, plan: SharingPlan | str, **sizes: int) -> SharingPlan:

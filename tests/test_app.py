@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import BloomConfig, PreTrainedTokenizerFast
+from transformers import MptConfig, PreTrainedTokenizerFast
 
 from app import api, charts, plans, settings, text, units
 from app.components import html
@@ -521,9 +521,9 @@ def test_a_port_that_cannot_be_used_is_one_line_and_exit_code_2(port):
 
 
 def test_a_model_whose_costs_are_not_known_leaves_a_sentence_and_no_old_numbers(monkeypatch):
-    loaded = SimpleNamespace(model=SimpleNamespace(config=BloomConfig()))
+    loaded = SimpleNamespace(model=SimpleNamespace(config=MptConfig()))
     monkeypatch.setattr(savings, "get_model", lambda name: loaded)
     for update in (savings.follow_view, savings.switch_shape):
         error, cards, *figures = update({"model": "a folder", "plan": "1-2"}, savings.LOADED, *SIZES)[3:]
-        assert "bloom" in error and "are not known yet" in error and cards == ""
+        assert "mpt" in error and "are not known" in error and cards == ""
         assert len(figures) == 4 and all("No predicted costs" in str(figure) for figure in figures)

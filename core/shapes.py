@@ -1,0 +1,320 @@
+"""The sizes of a decoder, read from its configuration alone: no weights, no torch.
+
+A configuration says most of what decides the costs. The rest stands in a family's code: which projections have a bias,
+what its norms and its MLP are like. `_FAMILIES` says it, put together from kinds, with the names of `ModelShape`.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Experts:
+    """The mixture of experts that takes the place of the MLP in the layers `layers`."""
+
+    count: int
+    per_token: int
+    size: int
+    """Inner size of one expert."""
+    layers: tuple[int, ...]
+    router_bias: bool = False
+    shared_size: int = 0
+    """Inner size of the expert that every token goes through; 0: there is none."""
+    shared_gate: bool = False
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """The sizes of a decoder that its costs depend on.
+
+    `sliding_windows` holds one entry per layer: how many positions (itself included) a token attends to, or None for
+    full attention. `max_context` is the longest context in tokens the model was made for (None: not stated).
+    """
+
+    name: str
+    num_layers: int
+    hidden_size: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    intermediate_size: int
+    vocab_size: int
+    sliding_windows: tuple[int | None, ...]
+    tied_embeddings: bool = False
+    embedding_size: int | None = None
+    """Width of the token embedding (None: `hidden_size`); where it differs, two projections lead in and out."""
+    position_rows: int = 0
+    """Rows of a learned table of positions."""
+    gated_mlp: bool = True
+    experts: Experts | None = None
+    fused_qkv: bool = False
+    """Queries, keys and values come from one matrix: a follower uses its value part, but holds it all."""
+    qkv_bias: bool = False
+    output_bias: bool = False
+    mlp_bias: bool = False
+    head_bias: bool = False
+    sinks: bool = False
+    """Each head has a learned weight that attends to nothing."""
+    qk_norm: str = ""
+    """What each norm on queries and on keys is for: "head" (all heads have the same one), "all heads", or nothing."""
+    qk_norm_vectors: int = 1
+    layer_norms: int = 2
+    """Norms in a layer, apart from those on queries and keys."""
+    outer_norms: int = 1
+    """Norms outside the layers."""
+    norm_vectors: int = 1
+    """2: a norm has weight and bias, 1: weight, 0: neither."""
+    max_context: int | None = None
+    source: str = ""
+
+    @classmethod
+    def from_config(cls, config) -> "ModelShape":
+        """Read the shape of a transformers configuration, or of the dict in its `config.json`.
+
+        Raises ValueError when the family is not known or a needed field is missing.
+        """
+        given = dict(config) if isinstance(config, Mapping) else config.to_dict()
+        family = given.get("model_type")
+        if family not in _FAMILIES:
+            raise ValueError(
+                f"Costs of the model type {family!r} are not known: choose one of {', '.join(sorted(_FAMILIES))}."
+            )
+        facts = _COMMON | _FAMILIES[family]
+        known = {name: fact(given) if callable(fact) else fact for name, fact in facts.items()}
+        return cls(name=getattr(config, "name_or_path", "") or given.get("_name_or_path") or family, **known)
+
+    @property
+    def query_size(self) -> int:
+        """Values in the queries of one token and layer, all heads together."""
+        return self.num_heads * self.head_dim
+
+    @property
+    def kv_size(self) -> int:
+        """Values in the keys (and as many in the values) of one token and layer, all key-value heads together."""
+        return self.num_kv_heads * self.head_dim
+
+    @property
+    def mlp_matrices(self) -> int:
+        """Matrices of `hidden_size` by `intermediate_size` in one MLP: gate, up and down, or up and down."""
+        return 3 if self.gated_mlp else 2
+
+
+def _said(*names: str, unsaid: Any = False) -> Callable[[dict], Any]:
+    """What a configuration says under the first of `names` that it has."""
+    return lambda given: next((given[name] for name in names if name in given), unsaid)
+
+
+def _size(*names: str, unsaid: Callable[[dict], int] | None = None) -> Callable[[dict], int]:
+    """The same for a whole number above 0; without `unsaid` it must be said. The last name is the common one."""
+
+    def read(given: dict) -> int:
+        name = next((name for name in names if name in given), names[-1])
+        value = unsaid(given) if given.get(name) is None and unsaid else given.get(name)
+        if value is None:
+            raise ValueError(f"The model's configuration has no {name!r}: add this field to its config.json.")
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"The model's configuration has {name} = {value!r}: it must be a whole number above 0.")
+        return value
+
+    return read
+
+
+_LAYERS = _size("n_layer", "num_hidden_layers")
+_WIDTH = _size("n_embd", "n_embed", "hidden_size")
+_HEADS = _size("n_head", "num_attention_heads")
+
+
+def _windows(window: int | None, full=lambda given, layer: False, used: bool = True) -> dict:
+    """Sliding windows: in the layers that `layer_types` names, else in all for which `full(given, layer)` is false.
+
+    window, used: the size, and whether windows are used at all, where the configuration does not say.
+    """
+
+    def read(given: dict) -> tuple[int | None, ...]:
+        size, kinds = given.get("sliding_window", window), given.get("layer_types")
+        if not (size and given.get("use_sliding_window", used)):
+            return (None,) * _LAYERS(given)
+        slides = [kind == "sliding_attention" for kind in kinds or ()]
+        slides = slides or [not full(given, layer) for layer in range(_LAYERS(given))]
+        return tuple(size if sliding else None for sliding in slides)
+
+    return {"sliding_windows": read}
+
+
+def _every(period: int) -> Callable[[dict, int], bool]:
+    """Every layer whose number, counted from 1, is a multiple of `period` (or of what the configuration says)."""
+    return lambda given, layer: (layer + 1) % (given.get("sliding_window_pattern") or period) == 0
+
+
+def _experts(size: str, router_bias: bool = False, shared_size: str = "", shared_gate: bool = False):
+    """A mixture of experts; `size` and `shared_size` are the fields of their inner sizes."""
+
+    def read(given: dict) -> Experts:
+        step, plain = given.get("decoder_sparse_step", 1), given.get("mlp_only_layers") or ()
+        return Experts(
+            count=_size("num_experts", "num_local_experts")(given),
+            per_token=_size("num_experts_per_tok")(given),
+            size=_size(size)(given),
+            layers=tuple(layer for layer in range(_LAYERS(given)) if layer not in plain and (layer + 1) % step == 0),
+            router_bias=router_bias,
+            shared_size=given.get(shared_size) or 0,
+            shared_gate=shared_gate,
+        )
+
+    return {"experts": read}
+
+
+def _when(field: str, yes: Any, no: Any) -> Callable[[dict], Any]:
+    return lambda given: yes if given.get(field) else no
+
+
+# What most families have in common, by the fields of ModelShape: a value, or a function that reads the configuration.
+_COMMON = {
+    "num_layers": _LAYERS,
+    "hidden_size": _WIDTH,
+    "num_heads": _HEADS,
+    "num_kv_heads": _size("num_key_value_heads", unsaid=_HEADS),
+    "head_dim": _size("head_dim", unsaid=lambda given: _WIDTH(given) // _HEADS(given)),
+    "intermediate_size": _size("intermediate_size"),
+    "vocab_size": _size("vocab_size"),
+    "max_context": _said("n_positions", "max_position_embeddings", unsaid=None),
+    "tied_embeddings": _said("tie_word_embeddings"),
+    "sliding_windows": lambda given: (None,) * _LAYERS(given),
+}
+
+# Kinds of attention, MLP, norms and embeddings, from which families are put together.
+_BIASES = ("qkv_bias", "output_bias", "mlp_bias")
+_ALL_BIASES = dict.fromkeys(_BIASES, True)
+_ATTENTION_BIAS = dict.fromkeys(("qkv_bias", "output_bias"), _said("attention_bias"))
+_QKV_BIAS = {"qkv_bias": _said("attention_bias", unsaid=True)}
+_MLP_BIAS = {"mlp_bias": _said("mlp_bias")}
+_PLAIN_MLP = {"gated_mlp": False}
+_LAYER_NORM = {"norm_vectors": 2}
+_FOUR_NORMS = {"layer_norms": 4}
+_HEAD_NORM = {"qk_norm": "head"}
+_ALL_HEADS_NORM = {"qk_norm": "all heads"}
+_TIED = {"tied_embeddings": _said("tie_word_embeddings", unsaid=True)}
+_EQUAL_HEADS = {"num_kv_heads": _HEADS, "head_dim": lambda given: _WIDTH(given) // _HEADS(given)}
+_GPT = _EQUAL_HEADS | _PLAIN_MLP | _LAYER_NORM
+_FOURFOLD = {"intermediate_size": _size("n_inner", "ffn_hidden_size", unsaid=lambda given: 4 * _WIDTH(given))}
+_LATE_WINDOWS = _windows(4096, lambda given, layer: layer < given.get("max_window_layers", 28), used=False)
+
+
+def _heads_of(size: int) -> dict:
+    return {"head_dim": _size("head_dim", unsaid=lambda given: size)}
+
+
+def _positions(extra: int) -> dict:
+    return {"position_rows": lambda given: _size("n_positions", "max_position_embeddings")(given) + extra}
+
+
+def _has_rope(given: dict, layer: int) -> bool:
+    rope = given.get("no_rope_layers")  # 1: the layer has it
+    return bool(rope[layer]) if rope else (layer + 1) % given.get("no_rope_layer_interval", 4) != 0
+
+
+def _falcon_kv_heads(given: dict) -> int:
+    if given.get("new_decoder_architecture"):
+        return _size("num_kv_heads", unsaid=_HEADS)(given)
+    return 1 if given.get("multi_query", True) else _HEADS(given)
+
+
+def _falcon_norms(given: dict) -> int:
+    both = given.get("num_ln_in_parallel_attn") or (2 if given.get("new_decoder_architecture") else 1)
+    return both if given.get("parallel_attn", True) else 2
+
+
+_FALCON = {"fused_qkv": True, "num_kv_heads": _falcon_kv_heads, "layer_norms": _falcon_norms}
+_OPT = {
+    "intermediate_size": _size("ffn_dim"),
+    "embedding_size": _size("word_embed_proj_dim", unsaid=_WIDTH),
+    "norm_vectors": lambda given: 2 if given.get("layer_norm_elementwise_affine", True) else 0,
+    "outer_norms": lambda given: int(given.get("do_layer_norm_before", True) and not given.get("_remove_final_layer_norm")),
+}
+_FAMILIES: dict[str, dict[str, Any]] = {
+    "arcee": _ATTENTION_BIAS | _MLP_BIAS | _PLAIN_MLP,
+    "biogpt": _GPT | _ALL_BIASES | _TIED | _positions(2),
+    "bloom": _GPT | _FOURFOLD | _ALL_BIASES | _TIED | {"fused_qkv": True, "outer_norms": 2},
+    "codegen": _GPT | _FOURFOLD | {"mlp_bias": True, "head_bias": True, "layer_norms": 1, "fused_qkv": True},
+    "cohere": _ATTENTION_BIAS | _TIED | {"layer_norms": 1, "qk_norm": _when("use_qk_norm", "all heads", "")},
+    "cohere2": _ATTENTION_BIAS | _TIED | {"layer_norms": 1} | _windows(4096, _every(4)),
+    "ernie4_5": dict.fromkeys(_BIASES, _said("use_bias")) | _TIED | _heads_of(128),
+    "exaone4": _HEAD_NORM | _windows(4096, _every(4)),
+    "falcon": _GPT | _FOURFOLD | dict.fromkeys(_BIASES, _said("bias")) | _TIED | _FALCON,
+    "gemma": _ATTENTION_BIAS | _TIED | _heads_of(256),
+    "gemma2": _ATTENTION_BIAS | _TIED | _heads_of(256) | _FOUR_NORMS | _windows(4096, _every(2)),
+    "gemma3_text": _ATTENTION_BIAS | _TIED | _heads_of(256) | _FOUR_NORMS | _HEAD_NORM | _windows(4096, _every(6)),
+    "glm": _QKV_BIAS | _heads_of(128),
+    "glm4": _QKV_BIAS | _heads_of(128) | _FOUR_NORMS,
+    "gpt2": _GPT | _FOURFOLD | _ALL_BIASES | _TIED | {"fused_qkv": True} | _positions(0),
+    "gpt_neox": _GPT | _QKV_BIAS | {"output_bias": _QKV_BIAS["qkv_bias"], "mlp_bias": True, "fused_qkv": True},
+    "gpt_oss": _ALL_BIASES | _QKV_BIAS | {"output_bias": _QKV_BIAS["qkv_bias"], "sinks": True} | _heads_of(64)
+    | _experts("intermediate_size", router_bias=True) | _windows(128, _every(2)),
+    "gptj": _GPT | _FOURFOLD | {"mlp_bias": True, "head_bias": True, "layer_norms": 1},
+    "granite": _ATTENTION_BIAS | _MLP_BIAS,
+    "granitemoe": _ATTENTION_BIAS | _experts("intermediate_size"),
+    "granitemoeshared": _ATTENTION_BIAS | _experts("intermediate_size", shared_size="shared_intermediate_size"),
+    "helium": {"qkv_bias": _said("attention_bias")} | _MLP_BIAS | _heads_of(128),
+    "hunyuan_v1_dense": _ATTENTION_BIAS | _HEAD_NORM,
+    "llama": _ATTENTION_BIAS | _MLP_BIAS,
+    "ministral": _windows(4096),
+    "mistral": _windows(4096),
+    "mixtral": _experts("intermediate_size") | _windows(None),
+    "nemotron": _ATTENTION_BIAS | _MLP_BIAS | _PLAIN_MLP | _LAYER_NORM,
+    "olmo": _ATTENTION_BIAS | {"norm_vectors": 0},
+    "olmo2": _ATTENTION_BIAS | _ALL_HEADS_NORM,
+    "olmo3": _ATTENTION_BIAS | _ALL_HEADS_NORM | _windows(4096, _every(4)),
+    "olmoe": _ATTENTION_BIAS | _ALL_HEADS_NORM | _experts("intermediate_size"),
+    "opt": _GPT | dict.fromkeys(_BIASES, _said("enable_bias", unsaid=True)) | _TIED | _positions(2) | _OPT,
+    "phi": _PLAIN_MLP | _LAYER_NORM | _ALL_BIASES
+    | {"head_bias": True, "layer_norms": 1, "qk_norm": _when("qk_layernorm", "head", ""), "qk_norm_vectors": 2},
+    "phi3": {"fused_qkv": True} | _windows(None),
+    "phimoe": _ATTENTION_BIAS | _LAYER_NORM | _experts("intermediate_size") | _windows(None)
+    | {"head_bias": _said("lm_head_bias")},
+    "qwen2": {"qkv_bias": True} | _LATE_WINDOWS,
+    "qwen2_moe": {"qkv_bias": _said("qkv_bias", unsaid=True)}
+    | _experts("moe_intermediate_size", shared_size="shared_expert_intermediate_size", shared_gate=True)
+    | _windows(4096, lambda given, layer: layer % 2 or layer >= given.get("max_window_layers", 28), used=False),
+    "qwen3": _ATTENTION_BIAS | _HEAD_NORM | _heads_of(128) | _LATE_WINDOWS,
+    "qwen3_moe": _ATTENTION_BIAS | _HEAD_NORM | _experts("moe_intermediate_size") | _windows(4096, used=False),
+    "seed_oss": _QKV_BIAS | {"output_bias": _said("attention_out_bias")} | _MLP_BIAS | _heads_of(128),
+    "smollm3": _ATTENTION_BIAS | _MLP_BIAS | _TIED | _windows(None, _has_rope, used=False),
+    "stablelm": _LAYER_NORM | {
+        "qkv_bias": _said("use_qkv_bias"), "head_dim": _EQUAL_HEADS["head_dim"],
+        "layer_norms": _when("use_parallel_residual", 1, 2), "qk_norm": _when("qk_layernorm", "all heads", ""),
+    },
+    "starcoder2": dict.fromkeys(_BIASES, _said("use_bias", unsaid=True)) | _PLAIN_MLP | _LAYER_NORM | _TIED | _windows(None),
+}  # fmt: skip
+
+
+@cache
+def _entries() -> dict[str, dict]:
+    return json.loads((Path(__file__).parent / "shapes.json").read_text(encoding="utf-8"))
+
+
+@cache
+def _shapes() -> dict[str, ModelShape]:
+    return {
+        name: replace(ModelShape.from_config(entry["config"]), name=name, source=entry["source"])
+        for name, entry in _entries().items()
+    }
+
+
+def known_shapes() -> dict[str, ModelShape]:
+    """Shapes of well-known models by name, each with the address of its published configuration in `source`."""
+    return dict(_shapes())
+
+
+def known_config(name: str) -> tuple[str, dict]:
+    """(name, the fields of its published configuration that decide its costs) of a well-known model, in any case.
+
+    Raises ValueError for a name that is not known.
+    """
+    for known, entry in _entries().items():
+        if known.lower() == name.lower():
+            return known, dict(entry["config"])
+    raise ValueError(f"There is no shape {name!r}: choose one of {', '.join(_entries())}.")
