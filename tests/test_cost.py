@@ -125,8 +125,8 @@ def test_bytes_of_a_step_equal_the_tensors_it_reads_and_writes(variant):
     shape = ModelShape.from_config(model.config)
     for plan in variant_plans(variant):
         view, cache, read = share_attention(model, plan), DynamicCache(config=model.config), []
-        call = AttentionCall(model.config._attn_implementation, "reuse")
         with torch.inference_mode():
+            call = AttentionCall(model.config._attn_implementation, "reuse")
             view(tokens(3, 10), past_key_values=cache)  # beyond the sliding windows of 6
             for layer in cache.layers:
                 layer.update = _noting(layer.update, read)
