@@ -10,7 +10,8 @@ from dataclasses import asdict
 import gradio as gr
 
 from app import searches, settings
-from app.panels import generate, savings, scores, similarity, suggest
+from app.measured import store
+from app.panels import generate, savings, similarity, suggest
 from app.registry import get_model
 from core.cost import BYTES_PER_VALUE, known_shapes, savings_frame
 from core.plan import SharingPlan
@@ -85,7 +86,7 @@ def generate_endpoint(
 
 def scores_endpoint(model: str = "", plan: str = "", task: str = "") -> list[dict]:
     """Measured scores, one per record and metric; an empty argument selects all. Dense rows have the plan `dense`."""
-    frame, _ = scores.all_scores()
+    frame = store().frame
     for column, wanted in (("model", model), ("plan", plan), ("task", task)):
         frame = frame[frame[column] == wanted] if wanted else frame
     rows = frame.astype(object).where(frame.notna(), None).rename(columns={"path": "file"})  # `path` would be fetched

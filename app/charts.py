@@ -216,25 +216,63 @@ _KINDS = {
 }
 
 
-def tradeoff(frame: pd.DataFrame, plan: str) -> go.Figure:
-    """Score against cache saved, one point per model and plan. frame: rows of one task and metric.
+def tradeoff(frame: pd.DataFrame, axis: str, selected: tuple[str, str] | None = None) -> go.Figure:
+    """Score against what is saved, one point per model and plan, with the Pareto front of each dense model's plans.
 
-    The dense score is drawn as a reference line with its standard error; `plan` gets a ring.
+    frame: rows of one task and metric, with `saved` (percent, NaN: not known) and `chance`. axis: what is saved, in
+    words. The dense score is the reference line, with its standard error; the row `selected` (path, metric) gets a ring.
     """
-    if frame.empty:
+    shown = frame[frame.saved.notna()] if len(frame) else frame
+    if shown.empty:
         return message("No scores for this selection.")
-    dense = frame[frame.kind == "dense"]
+    dense = shown[shown.kind == "dense"]
+    kinds = [kind for kind in _KINDS if kind in set(shown.kind)]
+    fronts = [_front(rows) for _, rows in shown.groupby(shown.model.str.partition("-tuned-")[0])]
+    fronts[1:] = [front.update(showlegend=False) for front in fronts[1:]]
+    left = min(0.0, shown.saved.min())
     return _figure(
-        [_ring(frame, plan), *(_points(frame[frame.kind == kind], kind) for kind in _KINDS if kind in set(frame.kind))],
-        f"{_axis_title(frame)} against cache saved, {len(frame)} points.",
+        [_ring(shown, selected), *fronts, *(_points(shown[shown.kind == kind], kind) for kind in kinds)],
+        f"{_axis_title(frame)} against {axis.replace('<br>', ' ')}, {len(shown)} points.",
+        title=_axis_title(frame),
         margin={"t": 48},
-        xaxis={
-            "title": {"text": "KV cache saved, predicted (%)"},
-            "range": [-1.5, frame.saved_percent.max() * 1.05 + 1],
-        },
-        yaxis={"title": {"text": _axis_title(frame)}, "nticks": 7},
-        shapes=[shape for row in dense.itertuples() for shape in _reference(row.value, row.stderr)],
+        xaxis={"title": {"text": axis}, "range": [left * 1.05 - 1.5, shown.saved.max() * 1.05 + 1]},
+        yaxis={"nticks": 7},
+        shapes=[
+            *(shape for row in dense.itertuples() for shape in _reference(row.value, row.stderr)),
+            *map(_guessing, _chance(shown)),
+        ],
+        annotations=list(map(_guessing_name, _chance(shown))),
     )
+
+
+def pareto_front(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows that no other row beats in both score and `saved`, from the least to the most saved."""
+    better = frame.value.astype(float) * (1 if frame.higher_is_better.iloc[0] else -1)
+    ordered = frame.assign(better=better).sort_values(["saved", "better"], ascending=False)
+    return ordered[ordered.better > ordered.better.cummax().shift(fill_value=-np.inf)].iloc[::-1]
+
+
+def _front(frame: pd.DataFrame) -> go.Scatter:
+    """Steps from each plan of the front to the next: whoever wants to save more has to go down to the next one."""
+    front = pareto_front(frame)
+    line = {"color": SHARED, "width": 2, "dash": "dot", "shape": "vh"}
+    return go.Scatter(
+        x=front.saved, y=front.value, mode="lines", line=line, name="best plans (Pareto front)", hoverinfo="skip"
+    )
+
+
+def _chance(frame: pd.DataFrame) -> list[float]:
+    return frame.chance.dropna().unique()[:1].tolist()
+
+
+def _guessing(level: float) -> dict:
+    line = {"color": DENSE, "width": 2, "dash": "dot"}
+    return {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": level, "y1": level, "layer": "below", "line": line}
+
+
+def _guessing_name(level: float) -> dict:
+    place = {"x": 1, "xref": "paper", "xanchor": "right", "y": level, "yanchor": "bottom"}
+    return {"text": "guessing", "showarrow": False, **place}
 
 
 def _axis_title(frame: pd.DataFrame) -> str:
@@ -247,7 +285,7 @@ def _axis_title(frame: pd.DataFrame) -> str:
 def _points(frame: pd.DataFrame, kind: str) -> go.Scatter:
     colour, symbol, name = _KINDS[kind]
     return go.Scatter(
-        x=frame.saved_percent,
+        x=frame.saved,
         y=frame.value,
         error_y={"array": frame.stderr, "color": colour, "thickness": 2, "width": 5},
         customdata=frame[["path", "metric"]],
@@ -261,10 +299,11 @@ def _points(frame: pd.DataFrame, kind: str) -> go.Scatter:
 
 def _point_text(row) -> str:
     error = "" if np.isnan(row.stderr) else f" ± {row.stderr:.3f}"
+    saved = "" if np.isnan(row.saved) else f"; {row.saved:.1f}% saved"
     words = (
         f"<b>{row.model}</b> · plan <b>{_short(row.plan)}</b> ({row.kind})",
         f"{row.task} {row.metric}: <b>{row.value:.3f}</b>{error}, n = {row.n}",
-        f"{row.followers} of {row.num_layers} layers reuse; {row.saved_percent:.1f}% of the KV cache saved",
+        f"{row.followers} of {row.num_layers} layers reuse{saved}",
         *_wrapped(row.command),
     )
     return "<br>".join(words)
@@ -278,12 +317,15 @@ def _short(plan: str) -> str:
     return plan if len(plan) <= 18 else f"{plan[: plan.rfind(',', 0, 16)]},…"
 
 
-def _ring(frame: pd.DataFrame, plan: str) -> go.Scatter:
-    here = frame[frame.plan == plan]
+def _ring(frame: pd.DataFrame, selected: tuple[str, str] | None) -> go.Scatter:
+    here = frame[_is(frame, selected)]
     marker = {"size": 28, "color": SHARED_TINT, "line": {"color": SHARED, "width": 2}}
-    return go.Scatter(
-        x=here.saved_percent, y=here.value, mode="markers", marker=marker, name="this page's plan", hoverinfo="skip"
-    )
+    return go.Scatter(x=here.saved, y=here.value, mode="markers", marker=marker, name="selected", hoverinfo="skip")
+
+
+def _is(frame: pd.DataFrame, selected: tuple[str, str] | None) -> pd.Series:
+    path, metric = selected or ("", "")
+    return (frame.path == path) & (frame.metric == metric)
 
 
 def _reference(value: float, stderr: float) -> list[dict]:
@@ -300,20 +342,24 @@ def _reference(value: float, stderr: float) -> list[dict]:
     return [line] if np.isnan(stderr) else [band, line]
 
 
-def score_bars(frame: pd.DataFrame, plan: str) -> go.Figure:
-    """One bar per model and plan, from the gentlest plan to the most brutal, with standard errors."""
+BAR_PX = 26
+
+
+def score_bars(frame: pd.DataFrame, selected: tuple[str, str] | None = None) -> go.Figure:
+    """One bar per model and plan, from the gentlest plan to the most brutal, with standard errors.
+
+    As high as its bars need; bars that are no better than guessing are grey; the row `selected` is the full one.
+    """
     if frame.empty:
         return message("No scores for this selection.")
+    colours = [DENSE if row.at_chance else _KINDS[row.kind][0] for row in frame.itertuples()]
     bars = go.Bar(
         x=frame.value,
         y=list(range(len(frame))),
         orientation="h",
         error_x={"array": frame.stderr, "thickness": 2, "width": 5},
         customdata=frame[["path", "metric"]],
-        marker={
-            "color": [_KINDS[kind][0] for kind in frame.kind],
-            "opacity": [1.0 if row_plan in (plan, "dense") else 0.6 for row_plan in frame.plan],
-        },
+        marker={"color": colours, "opacity": np.where(_is(frame, selected), 1.0, 0.55)},
         text=[_point_text(row) for row in frame.itertuples()],
         textposition="none",
         hovertemplate="%{text}<extra></extra>",
@@ -321,9 +367,17 @@ def score_bars(frame: pd.DataFrame, plan: str) -> go.Figure:
     return _figure(
         [bars],
         f"{_axis_title(frame)} by plan, {len(frame)} bars.",
-        xaxis={"title": {"text": _axis_title(frame)}, "nticks": 7},
+        title=_axis_title(frame),
+        height=max(300, BAR_PX * len(frame) + 90),
+        margin={"t": 48},
+        xaxis={"nticks": 6, "side": "top"},
         yaxis={"tickvals": list(range(len(frame))), "ticktext": _bar_names(frame), "autorange": "reversed"},
-    )
+        shapes=[
+            {"type": "line", "yref": "paper", "x0": level, "x1": level, "y0": 0, "y1": 1, "layer": "below",
+             "line": {"color": DENSE, "width": 2, "dash": "dot"}}
+            for level in _chance(frame)
+        ],
+    )  # fmt: skip
 
 
 def _bar_names(frame: pd.DataFrame) -> list[str]:

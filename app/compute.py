@@ -6,8 +6,11 @@ have to wait for a core, every operation of a small model waits for its slowest 
 """
 
 import os
+import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
+from queue import Empty, SimpleQueue
+from threading import Lock, Thread, current_thread
 from typing import Any
 
 try:
@@ -29,16 +32,54 @@ class _Worker:
     """The thread that computes; a forked process starts its own."""
 
     def __init__(self):
-        self._start()
+        self._forget()
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._start)
+            os.register_at_fork(after_in_child=self._forget)
 
-    def _start(self) -> None:
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compute", initializer=_leave_a_core)
+    def _forget(self) -> None:
+        self._calls, self._thread, self._starting = SimpleQueue(), None, Lock()
 
     def __call__(self, function: Callable, *arguments) -> Any:
         """What the function returns or raises, computed when everything before it is done."""
-        return self._executor.submit(function, *arguments).result()
+        if current_thread() is self._thread:
+            return function(*arguments)
+        return self.submit(function, *arguments).result()
+
+    def submit(self, function: Callable, *arguments) -> Future:
+        """Have the function computed in its turn, without waiting for it."""
+        with self._starting:
+            if self._thread is None:
+                self._thread = Thread(target=self._work, name="compute", daemon=True)
+                self._thread.start()
+        call = Future()
+        self._calls.put((call, function, arguments))
+        return call
+
+    def give_way(self, at_most_s: float = 1.0, patience_s: float = 0.03) -> None:
+        """For a long computation, between two of its steps: what others wait for is computed first.
+
+        Who has asked for one token asks for the next, so after each answer it waits a moment for more.
+        """
+        end, wait = time.monotonic() + at_most_s, False
+        while time.monotonic() < end:
+            try:
+                call = self._calls.get(wait, patience_s)
+            except Empty:
+                return
+            _answer(*call)
+            wait = True
+
+    def _work(self) -> None:
+        _leave_a_core()
+        while True:
+            _answer(*self._calls.get())
+
+
+def _answer(call: Future, function: Callable, arguments: tuple) -> None:
+    try:
+        call.set_result(function(*arguments))
+    except BaseException as error:  # noqa: BLE001 - it belongs to whoever asked
+        call.set_exception(error)
 
 
 compute = _Worker()

@@ -16,7 +16,7 @@ from app.api import add_endpoints
 from app.components import html
 from app.components.chart import PLOTLY_JS, PLOTLY_URL
 from app.components.view_bar import view_bar
-from app.panels import generate, model, savings, scores, similarity, suggest
+from app.panels import answers, evaluate, generate, model, savings, scores, similarity, suggest
 from app.registry import get_model
 from app.theme import FONT_URLS, THEME
 
@@ -32,21 +32,24 @@ def build() -> gr.Blocks:
             with gr.Column(elem_id="side", scale=0, min_width=340):
                 controls = model.build()
             with gr.Column(elem_id="main", scale=1):
-                parts = {part: _section(part) for part in (generate, similarity, suggest, savings, scores)}
+                sections = ((generate,), (similarity,), (suggest,), (savings,), (scores, answers), (evaluate,))
+                parts = {part: built for section in sections for part, built in _section(section)}
         gr.HTML(html.footer(), elem_id="foot", apply_default_css=False)
         opened = model.wire(demo, bar, controls)
         generate.wire(bar, opened, parts[generate])
         similarity.wire(bar, parts[similarity])
         suggest.wire(bar, controls, parts[suggest])
         savings.wire(bar, parts[savings])
-        scores.wire(bar, opened, parts[scores])
+        latest = evaluate.wire(bar, parts[evaluate])
+        selected = scores.wire(bar, opened, latest, parts[scores])
+        answers.wire(selected, parts[answers])
         add_endpoints()
     return demo
 
 
-def _section(part):
+def _section(parts) -> list[tuple]:
     with gr.Column(elem_classes="section"):
-        return part.build()
+        return [(part, part.build()) for part in parts]
 
 
 def launch_options() -> dict:

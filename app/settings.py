@@ -1,11 +1,15 @@
 """Paths, limits and defaults of the app."""
 
 import os
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 ASSETS = ROOT / "assets"
-RESULTS = ROOT / "results"
+RESULTS = Path(os.environ.get("SHARED_ATTENTION_RESULTS", ROOT / "results"))
+# Of evaluations on the page where RESULTS cannot be written or, on a Space, would not last: gone with the server.
+SESSION_RESULTS = Path(tempfile.gettempdir()) / f"shared-attention-results-{os.getpid()}"
+KEEPS_RESULTS = "SPACE_ID" not in os.environ
 
 VERSION = "0.1.0"
 DEFAULT_MODEL = os.environ.get("SHARED_ATTENTION_MODEL", "demo")
@@ -27,3 +31,10 @@ CALIBRATION_TOKENS = (1024, 2048, 4096, 8192)  # what a visitor may choose; the 
 CALIBRATION_CHUNK_TOKENS = 256
 CALIBRATION_BATCH_TOKENS = 1024  # cells of the sweep are computed in this many tokens, between which others have turns
 SWEEP_UPDATES_PER_SECOND = 3
+SCORES_CONTEXT = 1024  # tokens, for predicted FLOPs beside scores
+ANSWERS_PER_PAGE = 10
+EVALUATION_UPDATES_PER_SECOND = 4
+DEFAULT_EVALUATION_TASKS = ("demo_copy", "demo_prose")
+DEFAULT_QUESTIONS = 50
+MAX_QUESTIONS = 500  # of each task
+EVALUATION_BATCH = 16  # questions at once: between two batches others have their turn

@@ -22,6 +22,7 @@ SECTIONS = {
     "where": "Where to share",
     "savings": "Savings",
     "scores": "Scores",
+    "evaluate": "Evaluate",
     "glossary": "Glossary",
 }
 
@@ -235,8 +236,32 @@ PROMPT_TOKENS_LABEL = "Of it prompt (tokens)"
 SCORES_LEAD = (
     "What sharing costs: answers of the dense and of the shared models to the same questions, scored by "
     "lm-evaluation-harness. Every point is a measurement kept as a file in this project; error bars are ± one "
-    "standard error."
+    "standard error. <b>Click</b> a point, a bar or a row: the three go together, and the answers are below."
 )
+SCORES_AXIS_LABEL = "Against what is saved"
+SCORES_KINDS_LABEL = "Ways to share"
+AXES = {
+    "KV cache": "KV cache saved (%), predicted",
+    "attention-weight FLOPs": "attention-weight FLOPs saved (%),<br>predicted for {context:,} tokens",
+    "total FLOPs": "total FLOPs saved (%),<br>predicted for {context:,} tokens",
+}
+DENSE_AT_CHANCE = "No better than guessing:<br>nothing to see here."
+AT_CHANCE_DENSE = (
+    "{models} without sharing is no better than guessing here (guessing: {chance:.3f}; two standard errors), so this task "
+    "cannot tell what sharing costs. Differences between these scores are noise."
+)
+AT_CHANCE = "No better than guessing ({chance:.3f}; two standard errors): {plans}."
+ANSWERS_HEADING = "Answer by answer"
+ANSWERS_ONLY_LABEL = "Only where the two differ"
+ANSWERS_BACK = "← Back"
+ANSWERS_FORTH = "Next →"
+ANSWERS_NONE = "Click a point, a bar or a row above to read its answers."
+ANSWERS_NO_DENSE = "There is no dense score of the same questions to read these answers beside."
+ANSWERS_NOT_STORED = "The single answers of this score were not stored."
+ANSWERS_SAME = "The two models gave the same answers to all {count} questions."
+ANSWERS_COUNT = "{plan} on {task}: answers {first}–{last} of {count} (of {all} questions), losses first"
+ANSWER_COLUMNS = ("question", "right answer", "dense", "shared")
+NO_PROMPT = "question {number} of {task}"
 SCORES_MODEL_LABEL = "Models (none chosen: all)"
 TASKS = {
     "demo_recall": "Recall: the ages of four to six people are told; how old is one of them? Share of right answers.",
@@ -250,6 +275,37 @@ PROBLEMS = "Files in results/ that are not records and not shown:"
 SCORE_COLUMNS = ("model", "plan", "kind", "task", "score", "value ± standard error", "n", "cache saved", "machine")
 EXPORT_BUTTON = "Download this table (CSV)"
 SCORES_COMMAND_LABEL = "How was this measured?"
+
+EVALUATE_LEAD = (
+    "Measure it yourself: the <b class='dense'>dense</b> model and the plan of this page answer the same questions, here "
+    "and now. What is measured appears in <b>Scores</b>, above, at once; what is stored already is not measured "
+    "again."
+)
+EVALUATE_TASKS_LABEL = "Tasks"
+EVALUATE_TASKS_INFO = "Or type any task of lm-evaluation-harness, such as piqa: its questions come from the hub"
+EVALUATE_LIMIT_LABEL = "Questions of each task, at most"
+EVALUATE_LIMIT_INFO = "More questions: smaller error bars, longer wait"
+EVALUATE_BUTTON = "Evaluate"
+EVALUATE_IDLE = "Fifty questions take seconds with a bundled model."
+EVALUATE_STARTS = "Reading the questions …"
+EVALUATE_WAITS = "Another evaluation is running on this server: this one starts when it is done."
+EVALUATE_PROGRESS = "{plan} on {task}: {done} of {total}"
+EVALUATE_LEFT = " · about {time} left"
+EVALUATE_STOPPED = "Stopped. What was finished is kept: Evaluate goes on from there."
+EVALUATE_NOTHING = "Nothing was measured."
+EVALUATE_DONE = "Done:"
+EVALUATE_KEPT = "These scores are kept in the folder of results."
+EVALUATE_SESSION = "The folder of results does not last here: these scores are gone when the server ends."
+EVALUATE_NOT_STORED = "The scores could not be stored ({reason}): make room, then evaluate again."
+UPLOAD_BUTTON = "Add a benchmark of your own"
+UPLOAD_HELP_TITLE = "What a benchmark of your own looks like"
+UPLOAD_HELP = (
+    "A text file with one JSON object per line, all of the same kind. Every line is checked; a fault is named with its "
+    'line.<pre>{"prompt": "The sky is", "choices": ["blue", "loud"], "answer": "blue"}</pre>The likeliest choice is the '
+    'answer.<pre>{"prompt": "2 + 2 =", "answer": "4"}</pre>The model goes on after the prompt, and has to write exactly '
+    'the answer.<pre>{"text": "It was a dark and stormy night."}</pre>How surprising is the text, in bits per byte?'
+)
+UPLOAD_AGAIN = "The server does not have {name} any more: add the file again."
 
 GLOSSARY = {
     "token": "A word or a piece of a word; models read and write tokens.",

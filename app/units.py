@@ -27,3 +27,11 @@ def saved(percent: float) -> str:
 def seconds(value: float) -> str:
     """A short duration."""
     return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.2f} s"
+
+
+def duration(seconds: float) -> str:
+    """About how long: 8 s, 3 min, 2 h."""
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(1, seconds):.0f} s"

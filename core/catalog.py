@@ -4,6 +4,7 @@ import contextlib
 import difflib
 import functools
 import hashlib
+import logging
 import os
 import re
 import threading
@@ -19,6 +20,7 @@ from lm_eval.tasks import TaskManager
 
 from core.jsonlines import MAX_TASK_DATA_BYTES, read_json_lines
 
+logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it prints notices for every task
 TASKS = Path(__file__).parent / "tasks"
 _LM_EVAL_TASKS = Path(lm_eval.__file__).parent / "tasks"
 SUITES: dict[str, tuple[str, ...]] = {"paper": ("mmlu", "glue", "gsm8k", "hellaswag")}

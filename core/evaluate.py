@@ -10,7 +10,6 @@ import functools
 import hashlib
 import io
 import json
-import logging
 import math
 import os
 import random
@@ -38,13 +37,21 @@ from core.cost import ModelShape
 from core.plan import SharingPlan
 from core.processes import accelerator, from_main, is_main, lacks_mpi
 from core.provenance import git_commit, machine, model_name, versions
-from core.records import RESULTS, Metric, Record, load_record, save_packed, save_record, to_frame
+from core.records import (
+    RESULTS,
+    Metric,
+    Record,
+    load_record,
+    pack_lines,
+    save_packed,
+    save_record,
+    to_frame,
+    write_file,
+)
 from core.sharing import EXECUTIONS, plan_of, share_attention
 
-# lm-eval prints bars and notices for every task; the resampling for standard errors must not fork a process that runs
-# threads.
+# lm-eval prints bars for every task; the resampling for standard errors must not fork a process that runs threads.
 lm_eval.api.task.tqdm = functools.partial(tqdm, disable=True)
-logging.getLogger("lm_eval").setLevel(logging.ERROR)
 os.environ.setdefault("DISABLE_MULTIPROC", "1")
 
 
@@ -136,6 +143,8 @@ class _Evaluated(HFLM):
         super().__init__(model, backend="causal", tokenizer=copy.deepcopy(tokenizer), batch_size=batch_size)
         if (processes := accelerator()) is not None:  # each process takes its share of the documents
             self.accelerator, self._rank, self._world_size = processes, processes.process_index, processes.num_processes
+        if self.prefix_token_id is None:
+            raise ValueError("The tokenizer knows no token for the beginning or end of a text, which lm-eval needs.")
         self.on_batch, self.done, self.total = on_batch, 0, 0
         self.truncated = 0  # requests whose beginning lm-eval cut off, because the model's context is too short
 
@@ -259,6 +268,8 @@ def evaluate(
     stored = from_main([None if overwrite else _stored(results, point.draft) for point in points])
     sizes = [0 if record else _num_documents(point.benchmark, options) for point, record in zip(points, stored)]
     notify = _notifier(on_progress, should_stop, sizes)
+    for point in points if is_main() else ():
+        _keep_documents(results, point, options)
     if spread is not None:
         yield from _gather([point.draft for point in points], stored, spread, results, on_progress, should_stop)
         return
@@ -394,6 +405,35 @@ def _measure(point: _Point, tokenizer, options: Options, results: Path, notify: 
         return from_main(None)
     record = Record(**dict(draft) | _measured(draft.task, found, truncated, time.monotonic() - start))
     return from_main(save_record(results, record, _samples(found["samples"])))
+
+
+def _keep_documents(results: Path, point: _Point, options: Options) -> None:
+    """Store what is asked, once for all plans, for those who read single answers."""
+    path = results / point.draft.documents_path
+    if not path.exists() and (rows := list(_documents(point.benchmark, options))):
+        write_file(path, pack_lines(rows))
+
+
+def _documents(benchmark: Benchmark, options: Options) -> Iterator[dict]:
+    for name, task in sorted(benchmark.tasks.items()):
+        asked = min(len(task.eval_docs), _num_documents(Benchmark(name, {name: task}, {}, ()), options))
+        for number in range(asked):
+            with contextlib.suppress(Exception):  # code of any task; without its question an answer has its number only
+                yield {"task": name, "doc_id": number} | _asked(task, task.eval_docs[number])
+
+
+def _asked(task: Task, document: dict) -> dict[str, Any]:
+    """What a task asks of a document, without few-shot examples: prompt, choices and right answer."""
+    if task.OUTPUT_TYPE == "loglikelihood_rolling":
+        return {"prompt": str(task.doc_to_target(document)), "choices": [], "right": ""}
+    prompt, target = task.doc_to_text(document), task.doc_to_target(document)
+    if task.OUTPUT_TYPE != "multiple_choice":
+        return {"prompt": str(prompt), "choices": [], "right": str(target)}
+    choices = [str(choice) for choice in task.doc_to_choice(document)]
+    if task.multiple_input:  # one ending for several beginnings
+        prompt, target, choices = "", prompt, [f"{choice} {target}" for choice in choices]
+    right = choices[target] if isinstance(target, int) else str(target)
+    return {"prompt": str(prompt), "choices": choices, "right": right}
 
 
 def _check_shares(benchmark: Benchmark, options: Options, processes: int) -> None:

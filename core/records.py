@@ -114,6 +114,12 @@ class Record(_Strict):
         return self.path.with_suffix(".samples.jsonl.gz")
 
     @property
+    def documents_path(self) -> Path:
+        """Where what was asked belongs, which all plans have in common, relative to the folder of all results."""
+        limit = "" if self.limit is None else f"+limit={self.limit}"
+        return Path("documents") / f"{safe_name(self.task + limit)}-{self.data_sha256[:12]}.jsonl.gz"
+
+    @property
     def identity(self) -> dict[str, Any]:
         """What must be equal in two records of the same measured point."""
         names = ("model", "dtype", "weights_sha256", "plan", "head_map", "execution", "task", "task_version")
@@ -143,8 +149,13 @@ def save_record(directory: Path, record: Record, samples: Iterable[dict] | None 
     """
     if samples is None:
         return save_packed(directory, record, None)
-    lines = "".join(json.dumps(sample, ensure_ascii=False, default=_plain) + "\n" for sample in samples)
-    return save_packed(directory, record, gzip.compress(lines.encode(), mtime=0))
+    return save_packed(directory, record, pack_lines(samples))
+
+
+def pack_lines(rows: Iterable[dict]) -> bytes:
+    """One JSON object per line, compressed; equal rows give equal bytes."""
+    lines = "".join(json.dumps(row, ensure_ascii=False, default=_plain) + "\n" for row in rows)
+    return gzip.compress(lines.encode(), mtime=0)
 
 
 def save_packed(directory: Path, record: Record, packed_samples: bytes | None) -> Record:
@@ -214,11 +225,16 @@ def load_records(directory: Path | str) -> tuple[list[Record], list[str]]:
 
 def load_samples(directory: Path | str, record: Record) -> list[dict] | None:
     """The single answers of a record, in the order of the documents; None when none fit the record."""
+    return read_samples(Path(directory) / record.samples_path, record.samples_sha256)
+
+
+def read_samples(path: Path, sha256: str | None) -> list[dict] | None:
+    """The rows of a file of single answers; None when it is missing or another one."""
     try:
-        packed = (Path(directory) / record.samples_path).read_bytes()
+        packed = path.read_bytes()
     except OSError:
         return None
-    if hashlib.sha256(packed).hexdigest() != record.samples_sha256:
+    if hashlib.sha256(packed).hexdigest() != sha256:
         return None
     return [json.loads(line) for line in gzip.decompress(packed).decode().splitlines()]
 

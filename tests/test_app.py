@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import asdict
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
@@ -18,15 +19,15 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import MptConfig, PreTrainedTokenizerFast
 
-from app import api, charts, plans, settings, text, units
+from app import api, charts, measured, plans, settings, text, units
 from app.components import html
 from app.components.chart import figure_json
-from app.compute import taking_turns
-from app.panels import generate, model, savings, scores, similarity
+from app.compute import compute, taking_turns
+from app.panels import answers, evaluate, generate, model, savings, scores, similarity
 from app.registry import LRUCache, get_model
-from core.cost import known_shapes, kv_cache_bytes
+from core.cost import known_shapes, kv_cache_bytes, savings_frame
 from core.plan import SharingPlan
-from core.records import Machine, Metric, Record, save_record
+from core.records import Machine, Metric, Record, pack_lines, save_record, write_file
 
 VIEW = {"model": "tiny", "plan": "2-4"}
 PROMPT = "A fox went to the sea."
@@ -40,13 +41,13 @@ def folder(tmp_path_factory):
 
     path = tmp_path_factory.mktemp("models") / "tiny"
     torch.manual_seed(0)
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE({char: index for index, char in enumerate(alphabet)}, []))
+    vocabulary = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "<end>"]
+    tokenizer = Tokenizer(models.BPE({token: index for index, token in enumerate(vocabulary)}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(path)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>").save_pretrained(path)
     config = LlamaConfig(
-        vocab_size=len(alphabet), hidden_size=32, intermediate_size=48, num_hidden_layers=6, num_attention_heads=4,
+        vocab_size=len(vocabulary), hidden_size=32, intermediate_size=48, num_hidden_layers=6, num_attention_heads=4,
         num_key_value_heads=2, max_position_embeddings=128, initializer_range=0.3, bos_token_id=None, eos_token_id=None,
     )  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(path)
@@ -152,7 +153,7 @@ def test_savings_curve_draws_both_models_in_their_colours():
 
 
 @pytest.mark.parametrize(
-    "draw", [lambda empty: charts.tradeoff(empty, ""), lambda empty: charts.score_bars(empty, ""),
+    "draw", [lambda empty: charts.tradeoff(empty, ""), charts.score_bars,
              lambda empty: charts.savings_curve(empty, "KV cache", 1)],
 )  # fmt: skip
 def test_an_empty_selection_draws_a_sentence(draw):
@@ -444,15 +445,74 @@ def _record(plan: str, task: str, metric: str, value: float) -> Record:
     )  # fmt: skip
 
 
+FILTERS = ([], "copy · exact_match", list(measured.KINDS), "KV cache")
+
+
+def _drawn(outputs) -> dict:
+    return dict(zip(("about", "tradeoff", "bars", "table", "path", "details", "selected"), outputs))
+
+
+def _points(figure: str) -> list[dict]:
+    return [trace for trace in json.loads(figure)["data"] if trace.get("customdata")]
+
+
 def test_one_selection_feeds_charts_table_and_file(results, view):
-    about, tradeoff, bars, table, path, details = scores.draw({**view, "plan": "2-3"}, [], "copy · exact_match")
-    points = [trace for trace in json.loads(tradeoff)["data"] if trace.get("customdata")]
+    shown = _drawn(scores.draw({**view, "plan": "2-3"}, *FILTERS, None))
+    points = _points(shown["tradeoff"])
     assert sorted(y for trace in points for y in _array(trace["y"])) == [0.4, 0.8, 0.9]
     assert sorted(x for trace in points for x in _array(trace["x"])) == pytest.approx([0, 100 / 12, 400 / 12])
-    assert _array(json.loads(bars)["data"][0]["x"]).tolist() == [0.9, 0.8, 0.4]
-    assert table.count("<tr>") == 4 and "some &lt;cpu&gt;" in table
-    assert pd.read_csv(path).value.tolist() == [0.9, 0.8, 0.4]
-    assert "--tasks copy" in details and 'class="note"' in about
+    assert _array(json.loads(shown["bars"])["data"][0]["x"]).tolist() == [0.9, 0.8, 0.4]
+    assert shown["table"].count("<tr tabindex") == 3 and "some &lt;cpu&gt;" in shown["table"]
+    assert pd.read_csv(shown["path"]).value.tolist() == [0.9, 0.8, 0.4]
+    assert "--tasks copy" in shown["details"] and 'class="note"' in shown["about"]
+
+
+def test_a_click_selects_one_point_in_both_charts_the_table_and_the_details(results, view):
+    event = SimpleNamespace(id=["tiny/1-5/copy.json", "exact_match"])
+    shown = _drawn(scores.draw_clicked({**view, "plan": "2-3"}, *FILTERS, event))
+    assert shown["selected"] == ("tiny/1-5/copy.json", "exact_match")
+    ring = next(trace for trace in json.loads(shown["tradeoff"])["data"] if trace["name"] == "selected")
+    assert _array(ring["y"]).tolist() == [0.4]
+    assert _array(json.loads(shown["bars"])["data"][0]["marker"]["opacity"]).tolist() == [0.55, 0.55, 1.0]
+    assert [row.count("1-5") > 0 for row in shown["table"].split("<tr") if 'aria-selected="true"' in row] == [True]
+    assert "--plan 1-5 --tasks copy" in shown["details"]
+
+
+def test_the_selection_follows_the_plan_of_the_page(results):
+    for plan in ("2-3", "1-5"):
+        assert scores.draw({"model": "tiny", "plan": plan}, *FILTERS, None)[-1][0] == f"tiny/{plan}/copy.json"
+    elsewhere = ("tiny/1-5/prose.json", "bits_per_byte")  # not among the rows of this task
+    assert scores.draw({"model": "tiny", "plan": "2-3"}, *FILTERS, elsewhere)[-1][0] == "tiny/2-3/copy.json"
+
+
+def test_kinds_filter_all_but_the_dense_reference(results, view):
+    shown = _drawn(scores.draw(view, *FILTERS[:2], ["tuned"], "KV cache", None))
+    assert pd.read_csv(shown["path"]).kind.tolist() == ["dense"]
+
+
+def test_flops_need_the_sizes_of_the_model(results, view):
+    message = scores.draw(view, *FILTERS[:3], "total FLOPs", None)[1]
+    assert "No scores" in message  # `tiny` has no sizes here, so no predicted FLOPs
+    shape = asdict(known_shapes()["Llama-3-8B"])
+    kept = {name: value for name, value in shape.items() if name not in ("name", "source")}
+    sized = _record("2-3", "copy", "exact_match", 0.8).model_copy(update={"num_layers": 32, "shape": kept})
+    save_record(results, sized)
+    (points,) = [trace for trace in _points(scores.draw(view, *FILTERS[:3], "total FLOPs", None)[1])]
+    expected = savings_frame(known_shapes()["Llama-3-8B"], "2-3", 1, [1024], 512)
+    assert _array(points["x"]).tolist() == expected.saved_percent[expected.quantity == "total FLOPs"].tolist()
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=12), st.booleans())
+def test_the_pareto_front_is_what_no_point_beats(pairs, higher_is_better):
+    frame = pd.DataFrame(pairs, columns=["saved", "value"]).assign(higher_is_better=higher_is_better)
+    front = charts.pareto_front(frame)
+    sign = 1 if higher_is_better else -1
+    expected = {
+        (saved, value) for saved, value in pairs
+        if not any(s >= saved and sign * v >= sign * value and (s, v) != (saved, value) for s, v in pairs)
+    }  # fmt: skip
+    assert set(zip(front.saved, front.value)) == expected
+    assert list(front.saved) == sorted(set(front.saved))
 
 
 def test_broken_record_files_are_named(results):
@@ -463,12 +523,192 @@ def test_broken_record_files_are_named(results):
 def test_no_records_at_all_still_draw(tmp_path, monkeypatch, view):
     monkeypatch.setattr(settings, "RESULTS", tmp_path)
     scores.choices()
-    assert "No scores" in scores.draw(view, [], None)[1]
+    assert "No scores" in scores.draw(view, [], None, list(measured.KINDS), "KV cache", None)[1]
 
 
-def test_a_click_on_a_point_tells_how_it_was_measured(results):
-    event = SimpleNamespace(id=["tiny/1-5/prose.json", "bits_per_byte"])
-    assert "--plan 1-5 --tasks prose" in scores.show_clicked(event)
+def _choice(number: int, first: float) -> dict:
+    answer = [[first, False], [-2.0, False]]
+    return {"doc_id": number, "filter": "none", "target": 0, "answer": answer, "scores": {"acc": float(first > -2)}}
+
+
+@pytest.fixture
+def choices_of_two(tmp_path, monkeypatch):
+    """`choices_of_two(dense, shared)`: records of a task with two choices and these numbers of right answers of 40."""
+    monkeypatch.setattr(settings, "RESULTS", tmp_path)
+
+    def save(dense: int, shared: int):
+        for plan, right in (("", dense), ("2-3", shared)):
+            value = {"acc": Metric(value=right / 40, stderr=0.08)}
+            record = _record(plan, "pick", "acc", 0).model_copy(update={"metrics": value, "num_samples": 40})
+            save_record(tmp_path, record, [_choice(n, -1.0 if n < right else -3.0) for n in range(40)])
+        documents = [
+            {"task": "pick", "doc_id": n, "prompt": f"<b>${{1+1}} {n}", "choices": ["yes", "no"], "right": "yes"}
+            for n in range(40)
+        ]
+        write_file(tmp_path / record.documents_path, pack_lines(documents))
+        return scores.draw({"model": "tiny", "plan": "2-3"}, [], "pick · acc", list(measured.KINDS), "KV cache", None)
+
+    return save
+
+
+def test_a_dense_model_at_chance_is_no_finding(choices_of_two):
+    shown = _drawn(choices_of_two(dense=22, shared=18))
+    assert "tiny without sharing is no better than guessing here (guessing: 0.500" in shown["about"]
+    assert "No better than guessing" in shown["tradeoff"] and not _points(shown["tradeoff"])
+    assert json.loads(shown["bars"])["data"][0]["marker"]["color"] == [charts.DENSE] * 2
+
+
+def test_a_shared_model_at_chance_is_named(choices_of_two):
+    shown = _drawn(choices_of_two(dense=39, shared=18))
+    assert "No better than guessing (0.500; two standard errors): 2-3." in shown["about"]
+    assert len(_points(shown["tradeoff"])) == 2
+    assert json.loads(shown["bars"])["data"][0]["marker"]["color"] == [charts.DENSE, charts.DENSE]
+    clear = _drawn(choices_of_two(dense=39, shared=36))
+    assert "guessing" not in clear["about"]
+    assert json.loads(clear["bars"])["data"][0]["marker"]["color"] == [charts.DENSE, charts.SHARED]
+
+
+def test_answers_show_what_differs_losses_first_and_everything_as_it_is(choices_of_two):
+    selected = choices_of_two(dense=39, shared=27)[-1]
+    shown, back, forth = answers.draw(selected, True, 0)
+    assert "answers 1–10 of 12 (of 40 questions)" in shown and not back["interactive"] and forth["interactive"]
+    words = _Words(shown)
+    assert "<b>${1+1} 27" in words.words and words.tags.count("b") == 20 and "script" not in words.tags
+    assert words.words.count("✓ yes") == 10 and words.words.count("✗ no") == 10
+    shown, back, forth = answers.draw(selected, True, 1)
+    assert "answers 11–12 of 12" in shown and back["interactive"] and not forth["interactive"]
+    assert "of 40 (of 40" in answers.draw(selected, False, 0)[0]
+
+
+def test_answers_say_why_there_are_none(results, choices_of_two):
+    assert "Click a point" in answers.draw(None, True, 0)[0]
+    assert "no dense score" in answers.draw(("tiny/dense/copy.json", "exact_match"), True, 0)[0]
+    assert "were not stored" in answers.draw(("tiny/2-3/copy.json", "exact_match"), True, 0)[0]
+    selected = choices_of_two(dense=30, shared=30)[-1]
+    assert "the same answers to all 40 questions" in answers.draw(selected, True, 0)[0]
+
+
+# --- evaluate --------------------------------------------------------------------------------------------------------
+
+OWN = b'{"prompt": "Snow is", "choices": ["white", "black"], "answer": "white"}\n'
+
+
+@pytest.fixture
+def no_results(tmp_path, monkeypatch):
+    monkeypatch.setattr(settings, "RESULTS", tmp_path / "results")
+    return tmp_path / "results"
+
+
+def _evaluated(updates: list[tuple]) -> dict:
+    return dict(zip(("progress", "error", "go", "stop", "latest"), updates[-1]))
+
+
+def test_an_evaluation_stores_records_that_the_scores_show(no_results, view):
+    updates = list(evaluate.run(view, ["demo_arithmetic"], 10, {}))
+    assert not updates[0][2]["interactive"] and updates[0][3]["interactive"]
+    latest = [update[-1] for update in updates if isinstance(update[-1], tuple)]
+    assert [path.split("/")[1] for path, _ in latest] == ["dense", "2-4"]
+    end = _evaluated(updates)
+    assert end["go"]["interactive"] and not end["error"] and "n = 10" in end["progress"]
+    assert text.EVALUATE_KEPT in end["progress"]
+    frame = measured.store().frame
+    assert set(frame.plan) == {"dense", "2-4"} and (frame["total FLOPs"].notna()).all()
+    _, task, *_, selected = scores.follow(latest[-1], [])
+    assert task["value"] == "demo_arithmetic · exact_match · limit=10" and selected == latest[-1]
+    assert "--limit 10" in scores.draw(view, [], task["value"], list(measured.KINDS), "total FLOPs", selected)[5]
+
+
+def test_a_tuned_model_is_evaluated_beside_its_dense_twin(no_results):
+    updates = list(evaluate.run({"model": "demo-tuned-17-22", "plan": "17-22"}, ["demo_prose"], 10, {}))
+    assert sorted(path.as_posix() for path in no_results.glob("*/*/*.json")) == [
+        (no_results / name).as_posix()
+        for name in ("demo-tuned-17-22/17-22/demo_prose+limit=10.json", "demo/dense/demo_prose+limit=10.json")
+    ]
+    assert _evaluated(updates)["progress"].count("<li>") == 2
+
+
+def test_stored_points_are_shown_and_not_measured_again(no_results, view, monkeypatch):
+    list(evaluate.run(view, ["demo_copy"], 10, {}))
+    import core.evaluate
+
+    monkeypatch.setattr(core.evaluate, "_measure", None)
+    assert "n = 10" in _evaluated(list(evaluate.run(view, ["demo_copy"], 10, {})))["progress"]
+
+
+@pytest.mark.parametrize(
+    ("tasks", "told"),
+    [([], "No task was named"), (["demo_cpy"], "Did you mean demo_copy"), (["custom_mine"], "add the file again")],
+)
+def test_bad_tasks_are_explained(no_results, view, tasks, told):
+    end = _evaluated(list(evaluate.run(view, tasks, 10, {})))
+    assert told in end["error"] and end["go"]["interactive"] and not end["stop"]["interactive"]
+    assert not no_results.exists()
+
+
+def test_closing_an_evaluation_stops_it_within_a_batch(no_results, view):
+    running = evaluate.run(view, ["demo_copy"], 500, {})
+    while not any("of 500" in str(part) for part in next(running)):
+        pass
+    start = time.monotonic()
+    running.close()
+    compute(lambda: None)  # answered when the evaluation has left the thread
+    assert time.monotonic() - start < 5 and not list(no_results.glob("*/*/*.json"))
+    assert evaluate._one_at_a_time.acquire(timeout=1)
+    evaluate._one_at_a_time.release()
+
+
+def test_a_long_evaluation_gives_way_between_batches(no_results, view):
+    running = evaluate.run(view, ["demo_copy"], 500, {})
+    while not any("of 500" in str(part) for part in next(running)):
+        pass
+    start = time.monotonic()
+    assert [compute(str, number) for number in range(20)] == [str(number) for number in range(20)]
+    assert time.monotonic() - start < 5
+    running.close()
+
+
+def test_a_second_evaluation_says_that_it_waits(no_results, view):
+    with evaluate._one_at_a_time:
+        waiting = evaluate.run(view, ["demo_copy"], 10, {})
+        next(waiting)
+        assert text.EVALUATE_WAITS in next(waiting)[0]
+        waiting.close()
+
+
+def test_what_cannot_be_stored_is_explained(no_results, view, monkeypatch):
+    from core import records
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(records.os, "replace", full)
+    end = _evaluated(list(evaluate.run(view, ["demo_copy"], 10, {})))
+    assert "could not be stored (No space left on device)" in end["error"] and end["go"]["interactive"]
+
+
+def test_where_results_do_not_last_they_are_kept_for_the_session(no_results, view, tmp_path, monkeypatch):
+    monkeypatch.setattr(settings, "KEEPS_RESULTS", False)
+    monkeypatch.setattr(settings, "SESSION_RESULTS", tmp_path / "session")
+    end = _evaluated(list(evaluate.run(view, ["demo_copy"], 10, {})))
+    assert text.EVALUATE_SESSION in end["progress"] and not no_results.exists()
+    assert set(measured.store().frame.plan) == {"dense", "2-4"}
+
+
+def test_a_benchmark_of_ones_own_is_offered_and_measured(no_results, view, tmp_path):
+    (tmp_path / "colours.jsonl").write_bytes(OWN)
+    own, tasks, error = evaluate.add_benchmark(str(tmp_path / "colours.jsonl"), {}, ["demo_copy"])
+    assert own == {"custom_colours": ("colours.jsonl", OWN)} and not error
+    assert tasks["value"] == ["demo_copy", "custom_colours"] and "custom_colours" in tasks["choices"]
+    end = _evaluated(list(evaluate.run(view, ["custom_colours"], 10, own)))
+    assert "custom_colours" in end["progress"] and not end["error"]
+
+
+@pytest.mark.parametrize("content", [b"", b"prompt: hi", b"!!python/object:os.system x", OWN + b'{"text": 5}', b"\xff"])
+def test_a_bad_benchmark_is_refused_with_its_line(tmp_path, content):
+    (tmp_path / "bad.yaml").write_bytes(content)
+    own, tasks, error = evaluate.add_benchmark(str(tmp_path / "bad.yaml"), {}, [])
+    assert own == tasks == model._UNCHANGED and "bad.yaml" in error
+    assert "line" in error or "empty" in error
 
 
 # --- endpoints and command line --------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerFast
 
 from core import evaluate as runner
 from core.__main__ import COMMANDS, main
+from core.answers import load_documents, pair_answers
 from core.catalog import TASKS, check_names, load_benchmarks
 from core.compare import compare, load_evaluation
 from core.evaluate import Cancelled, Options, Progress, evaluate
@@ -320,6 +321,40 @@ def test_truncated_log_likelihoods_are_counted_and_too_long_answers_refused(mode
     assert evaluated.truncated == 2
     with pytest.raises(ValueError, match="An answer has 21 tokens, but the model's context only 20"):
         evaluated.loglikelihood([Instance("loglikelihood", {}, ("w", "a" * 21), 0)])
+
+
+def test_a_tokenizer_without_any_special_token_is_refused(model, tokenizer):
+    tokenizer.bos_token = tokenizer.eos_token = None
+    with pytest.raises(ValueError, match="knows no token for the beginning or end of a text"):
+        runner._Evaluated(model, tokenizer, 3, lambda done, total: None)
+
+
+def test_what_is_asked_is_stored_once_for_all_plans(measure, tmp_path):
+    dense, shared = measure(["dense", "2-4"], ["demo_arithmetic"])
+    assert dense.documents_path == shared.documents_path
+    documents = load_documents(tmp_path, dense)
+    assert [number for _, number in documents] == [0, 1, 2, 3]
+    task = next(iter(load_benchmarks(["demo_arithmetic"])[0].tasks.values()))
+    assert [row["prompt"] for row in documents.values()] == [row["prompt"] for row in task.eval_docs][:4]
+    pairs = pair_answers((tmp_path, dense), (tmp_path, shared), "exact_match")
+    assert [(pair.prompt, pair.right) for pair in pairs] == [(row["prompt"], row["right"]) for row in documents.values()]
+    (tmp_path / dense.documents_path).unlink()
+    measure(["dense"], ["demo_arithmetic"])  # nothing to measure, but what is missing is written again
+    assert load_documents(tmp_path, dense) == documents
+
+
+def test_questions_with_choices_are_kept_in_words(pairs, tmp_path, measure):
+    folder = tmp_path / "task_data"
+    row = {"context_options": ["Ann saw Eve so Ann", "Ann saw Eve so Eve"], "continuation": "waved.", "gold": 1}
+    (folder / "winogrande.jsonl").write_text(json.dumps(row))
+    (folder / "lambada_openai.jsonl").write_text(json.dumps({"context": "They drank", "continuation": "tea"}))
+    tasks = ["winogrande", "lambada_openai", "blimp_causative"]
+    found = [load_documents(tmp_path, record) for record in measure(tasks=tasks, task_data=folder)]
+    first = [documents[task, 0] for documents, task in zip(found, tasks)]
+    sentences = ["Ann saw Eve so Ann waved.", "Ann saw Eve so Eve waved."]
+    assert (first[0]["choices"], first[0]["right"]) == (sentences, sentences[1])
+    assert (first[1]["prompt"], first[1]["right"]) == ("They drank", " tea")
+    assert first[2]["choices"] == ["causative sleeps a lot.", "Cats."] and first[2]["right"] == first[2]["choices"][0]
 
 
 KILLED_AT_RANDOM = """

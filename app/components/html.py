@@ -1,5 +1,6 @@
 """Small pieces of HTML. Everything that comes from outside (model text, names, errors) passes through `escape`."""
 
+import json
 from html import escape
 
 import pandas as pd
@@ -21,6 +22,11 @@ def error(sentence: str) -> str:
 def note(sentence: str) -> str:
     """One quiet sentence; nothing when there is none."""
     return f'<p class="note">{escape(sentence)}</p>' if sentence else ""
+
+
+def warning(sentence: str) -> str:
+    """One sentence that must not be overlooked; nothing when there is none."""
+    return f'<p class="warning">{escape(sentence)}</p>' if sentence else ""
 
 
 def plan_summary(plan: SharingPlan, remark: str = "") -> str:
@@ -158,14 +164,54 @@ def problems(sentences: list[str]) -> str:
     return f'<details class="problems"><summary>{text.PROBLEMS} {len(sentences)}</summary><ul>{items}</ul></details>'
 
 
-def score_table(frame: pd.DataFrame) -> str:
-    """All selected scores with standard error and number of samples."""
+def score_table(frame: pd.DataFrame, selected: tuple[str, str] | None = None) -> str:
+    """All selected scores with standard error and number of samples. Rows can be chosen; one may be already."""
     head = "".join(f"<th scope='col'>{title}</th>" for title in text.SCORE_COLUMNS)
-    rows = "".join(f"<tr>{_score_cells(row)}</tr>" for row in frame.itertuples())
+    rows = "".join(_score_row(row, (row.path, row.metric) == selected) for row in frame.itertuples())
     return (
         f'<div class="table" tabindex="0" role="region" aria-label="Scores"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"
     )
+
+
+def _score_row(row, chosen: bool) -> str:
+    point = escape(json.dumps([row.path, row.metric]))
+    return f'<tr tabindex="0" data-id="{point}" aria-selected="{str(chosen).lower()}">{_score_cells(row)}</tr>'
+
+
+def answers(pairs: list, record, metric: str, first: int, count: int, asked: int) -> str:
+    """Some of `count` pairs of answers, from the one with number `first` on; all text is shown as it is."""
+    if not count:
+        return note(text.ANSWERS_SAME.format(count=asked) if asked else text.ANSWERS_NOT_STORED)
+    facts = {"plan": record.plan_name, "task": record.task, "first": first + 1, "last": first + len(pairs)}
+    head = "".join(f"<th scope='col'>{title}</th>" for title in text.ANSWER_COLUMNS)
+    right = 1.0 if {pair.dense.score for pair in pairs} <= {0.0, 1.0} else None
+    rows = "".join(f"<tr>{_answer_cells(pair, right)}</tr>" for pair in pairs)
+    return (
+        f"{note(text.ANSWERS_COUNT.format(**facts, count=count, all=asked))}"
+        f'<div class="table answers" tabindex="0" role="region" aria-label="Answers"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _answer_cells(pair, right: float | None) -> str:
+    """Question, right answer, and both answers: with a mark where they are right or wrong, else with their score."""
+    choices = "".join(f"<li>{escape(choice)}</li>" for choice in pair.choices)
+    prompt = escape(pair.prompt) or (
+        "" if choices else escape(text.NO_PROMPT.format(number=pair.number, task=pair.task))
+    )
+    question = f"<p>{prompt}</p>" + (f"<ul>{choices}</ul>" if choices else "")
+    cells = "".join(_answer_cell(answer, right) for answer in (pair.dense, pair.shared))
+    return f"<td>{question}</td><td>{escape(pair.right.strip())}</td>{cells}"
+
+
+def _answer_cell(answer, right: float | None) -> str:
+    if right is None:
+        score = "" if answer.score is None else f" <b>{answer.score:.3f}</b>"
+        return f"<td>{escape(answer.words)}{score}</td>"
+    good = answer.score == right
+    sign, word = ("✓", "right") if good else ("✗", "wrong")
+    return f'<td class="{word}"><b aria-label="{word}">{sign}</b> {escape(answer.words)}</td>'
 
 
 def _score_cells(row) -> str:
@@ -240,6 +286,33 @@ def _head_table(head_map: dict) -> str:
         f'<details class="problems"><summary>{text.SUGGESTED_HEADS}</summary><div class="table" tabindex="0">'
         f"<table><tbody>{rows}</tbody></table></div></details>"
     )
+
+
+def folded(title: str, body: str) -> str:
+    """A line that opens on request; `body` is our own HTML from app.text."""
+    return f'<details class="folded"><summary>{escape(title)}</summary><div>{body}</div></details>'
+
+
+def progress_bar(share: float, words: str) -> str:
+    """How much of a computation is done (0 to 1), and where it stands in words."""
+    percent = round(100 * min(max(share, 0.0), 1.0))
+    return (
+        f'<div class="progress" role="progressbar" aria-valuenow="{percent}" aria-label="{escape(words)}">'
+        f'<i style="width: {percent}%"></i></div><p class="note">{escape(words)}</p>'
+    )
+
+
+def evaluated(records: list, kept: str) -> str:
+    """The scores that an evaluation gave, and where they are kept."""
+    scores = [(record, name, metric) for record in records for name, metric in record.metrics.items()]
+    items = "".join(f"<li>{_score_line(*score)}</li>" for score in scores)
+    return f'<p><b>{escape(text.EVALUATE_DONE)}</b></p><ul class="evaluated">{items}</ul>{note(kept)}'
+
+
+def _score_line(record, name: str, metric) -> str:
+    stderr = "" if metric.stderr is None else f" ± {metric.stderr:.3f}"
+    words = f"{record.plan_name} · {record.task} {name.replace('_', ' ')}"
+    return f"{escape(words)} <b>{metric.value:.3f}</b>{stderr}, n = {record.num_samples}"
 
 
 def hero() -> str:

@@ -1,4 +1,4 @@
-"""Scores: what sharing costs, measured through lm-eval; one selection for both charts, the table and the file."""
+"""Scores: what sharing costs, measured through lm-eval; one selection for charts, table, file and single answers."""
 
 import hashlib
 import tempfile
@@ -11,7 +11,11 @@ import pandas as pd
 from app import charts, settings, text
 from app.components import html
 from app.components.chart import chart, figure_json
-from core.records import load_records, to_frame
+from app.components.table import clickable_table
+from app.measured import KINDS, select, store, task_names
+
+Selected = tuple[str, str]
+"""One point: the path of its record and the metric."""
 
 
 def build() -> SimpleNamespace:
@@ -20,77 +24,127 @@ def build() -> SimpleNamespace:
     with gr.Row(elem_classes="controls"):
         models = gr.Dropdown([], multiselect=True, label=text.SCORES_MODEL_LABEL, elem_id="scores-models")
         task = gr.Dropdown([], label=text.SCORES_TASK_LABEL, elem_id="scores-task")
+    with gr.Row(elem_classes="controls"):
+        axis = gr.Dropdown(
+            list(text.AXES), value=next(iter(text.AXES)), label=text.SCORES_AXIS_LABEL, elem_id="scores-axis"
+        )
+        kinds = gr.CheckboxGroup(list(KINDS), value=list(KINDS), label=text.SCORES_KINDS_LABEL, elem_id="scores-kinds")
     about = gr.HTML(html.note(" "), elem_id="scores-about")
     problems = gr.HTML(elem_id="scores-problems")
-    tradeoff = chart(460, "scores-tradeoff")
+    tradeoff = chart(460, "scores-tradeoff", titled=True)
     details = gr.HTML(elem_id="scores-details")
-    bars = chart(460, "scores-bars")
-    table = gr.HTML(elem_id="scores-table")
+    bars = chart(460, "scores-bars", titled=True)
+    table = clickable_table("scores-table")
     export = gr.DownloadButton(text.EXPORT_BUTTON, size="sm", elem_id="scores-export")
+    selected = gr.State(None)
     return SimpleNamespace(
-        models=models, task=task, problems=problems, tradeoff=tradeoff, bars=bars, details=details,
-        shown=[about, tradeoff, bars, table, export, details],
+        filters=[models, task, kinds, axis], problems=problems, clickable=[tradeoff, bars, table],
+        selected=selected, shown=[about, tradeoff, bars, table, export, details, selected],
     )  # fmt: skip
 
 
-def wire(bar: gr.HTML, opened: gr.events.Dependency, panel: SimpleNamespace) -> None:
-    """Fill the filters when the page opens; draw on every change of a filter or of the plan."""
-    quiet = {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "always_last"}
-    filters = [bar, panel.models, panel.task]
-    opened.then(choices, None, [panel.models, panel.task, panel.problems], **quiet).then(
-        draw, filters, panel.shown, **quiet
-    )
-    gr.on([panel.models.input, panel.task.input, bar.change], draw, filters, panel.shown, **quiet)
-    for figure in (panel.tradeoff, panel.bars):
-        figure.point(show_clicked, None, panel.details, **quiet)
+def wire(bar: gr.HTML, opened: gr.events.Dependency, latest: gr.State, panel: SimpleNamespace) -> gr.State:
+    """Fill the filters when the page opens; draw on every change of a filter, of the plan and of the records.
 
-
-def all_scores() -> tuple[pd.DataFrame, list[str]]:
-    """All records as a table, with the share of the cache that each plan saves, and what is wrong with other files.
-
-    A follower caches values only, so it saves half a layer: exact where all layers cache equally many tokens.
+    Returns the component that holds the selected point.
     """
-    records, problems = load_records(settings.RESULTS)
-    frame = to_frame(records)
-    return frame.assign(saved_percent=50.0 * frame.followers / frame.num_layers), problems
-
-
-def select(frame: pd.DataFrame, models: list[str] | None, task: str | None) -> pd.DataFrame:
-    """The one selection point: rows of these models and of one `task · metric` (· settings); no model means all."""
-    chosen = frame[frame.model.isin(models)] if models else frame
-    chosen = chosen[_task_names(chosen) == task] if task else chosen
-    return chosen.sort_values(["saved_percent", "model", "plan"]).reset_index(drop=True)
-
-
-def _task_names(frame: pd.DataFrame) -> pd.Series:
-    return frame.task + " · " + frame.metric + frame.settings.map(lambda settings: settings and f" · {settings}")
+    quiet = {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "always_last"}
+    inputs = [bar, *panel.filters, panel.selected]
+    chosen = [*panel.filters, panel.problems]
+    opened.then(choices, None, chosen, **quiet).then(draw, inputs, panel.shown, **quiet)
+    gr.on([control.input for control in panel.filters], draw, inputs, panel.shown, **quiet)
+    bar.change(lambda view, *filters: draw(view, *filters, None), inputs[:-1], panel.shown, **quiet)
+    latest.change(follow, [latest, *panel.filters[:1]], [*chosen, panel.selected], **quiet).then(
+        draw, inputs, panel.shown, **quiet
+    )
+    for component in panel.clickable:
+        component.point(draw_clicked, inputs[:-1], panel.shown, **quiet)
+    return panel.selected
 
 
 def choices() -> tuple:
     """What can be selected, first the task that tells most plans apart, and a note about files that are not records."""
-    frame, problems = all_scores()
-    different_scores = frame.value.round(2).groupby(_task_names(frame)).nunique()
+    _, problems, frame = store()
+    different_scores = frame.value.round(2).groupby(task_names(frame)).nunique()
     tasks = list(different_scores.index)
     return (
         gr.update(choices=sorted(set(frame.model)), value=[]),
         gr.update(choices=tasks, value=different_scores.idxmax() if tasks else None),
+        list(KINDS),
+        next(iter(text.AXES)),
         html.problems(problems),
     )
 
 
-def draw(view: dict, models: list[str], task: str | None) -> tuple:
-    """What the task is, both charts, the table, the CSV file, and how the page's plan (or the first) was measured."""
-    chosen = select(all_scores()[0], models, task)
-    here = chosen[(chosen.plan == view["plan"]) & (chosen.model == view["model"])]
-    described = here if len(here) else chosen[chosen.followers > 0]
+def follow(latest: Selected | None, models: list[str]) -> tuple:
+    """A record was measured on the page: choose its task, show its model, and select it."""
+    _, problems, frame = store()
+    rows = frame[frame.path == latest[0]] if latest else frame[:0]
+    if rows.empty:
+        return *[gr.skip()] * 5, gr.skip()
+    models = [*models, rows.model.iloc[0]] if models and rows.model.iloc[0] not in models else models
     return (
-        html.note(text.TASKS.get((task or "").partition(" · ")[0], " ")),
-        figure_json(charts.tradeoff(chosen, view["plan"])),
-        figure_json(charts.score_bars(chosen, view["plan"])),
-        html.score_table(chosen),
-        str(csv_file(chosen)),
-        html.measurement(described.iloc[0].to_dict()) if len(described) else "",
+        gr.update(choices=sorted(set(frame.model)), value=models),
+        gr.update(choices=sorted(set(task_names(frame))), value=task_names(rows).iloc[0]),
+        gr.skip(),
+        gr.skip(),
+        html.problems(problems),
+        tuple(latest),
     )
+
+
+def draw(
+    view: dict, models: list[str], task: str | None, kinds: list[str], axis: str, selected: Selected | None
+) -> tuple:
+    """What the task is, both charts, the table, the CSV file, how the selected point was measured, and that point."""
+    chosen = select(store().frame, models, task, kinds, axis)
+    row = _selected_row(chosen, view, selected)
+    selected = None if row is None else (row["path"], row["metric"])
+    verdict = guessing(chosen)
+    return (
+        html.note(text.TASKS.get((task or "").partition(" · ")[0], " ")) + html.warning(verdict),
+        figure_json(_tradeoff(chosen, axis, selected)),
+        figure_json(charts.score_bars(chosen, selected)),
+        html.score_table(chosen, selected),
+        str(csv_file(chosen)),
+        "" if row is None else html.measurement(row),
+        selected,
+    )
+
+
+def draw_clicked(view: dict, models: list[str], task: str, kinds: list[str], axis: str, event: gr.EventData) -> tuple:
+    """`draw` with the clicked point, bar or row selected."""
+    return draw(view, models, task, kinds, axis, tuple(event.id))
+
+
+def _selected_row(chosen: pd.DataFrame, view: dict, selected: Selected | None) -> dict | None:
+    """The selected row; else the one of the page's model and plan; else the first shared one."""
+    path, metric = selected or ("", "")
+    for rows in (
+        chosen[(chosen.path == path) & (chosen.metric == metric)],
+        chosen[(chosen.plan == view["plan"]) & (chosen.model == view["model"])],
+        chosen[chosen.followers > 0],
+    ):
+        if len(rows):
+            return rows.iloc[0].to_dict()
+    return None
+
+
+def _tradeoff(chosen: pd.DataFrame, axis: str, selected: Selected | None):
+    if len(chosen) and (chosen[chosen.kind == "dense"].at_chance.all() and (chosen.kind == "dense").any()):
+        return charts.message(text.DENSE_AT_CHANCE)
+    return charts.tradeoff(chosen, text.AXES[axis].format(context=settings.SCORES_CONTEXT), selected)
+
+
+def guessing(chosen: pd.DataFrame) -> str:
+    """One sentence about the scores that are no better than guessing; nothing when there are none."""
+    guessed = chosen[chosen.at_chance]
+    if guessed.empty:
+        return ""
+    dense = guessed[guessed.kind == "dense"].model.unique().tolist()
+    if dense:
+        return text.AT_CHANCE_DENSE.format(models=" and ".join(dense), chance=guessed.chance.iloc[0])
+    return text.AT_CHANCE.format(plans=", ".join(guessed.plan), chance=guessed.chance.iloc[0])
 
 
 def csv_file(frame: pd.DataFrame) -> Path:
@@ -103,11 +157,3 @@ def csv_file(frame: pd.DataFrame) -> Path:
     path = folder / "shared-attention-scores.csv"
     path.write_text(content, encoding="utf-8")
     return path
-
-
-def show_clicked(event: gr.EventData) -> str:
-    """How the clicked point was measured. Its id is the record's path and the metric."""
-    frame, _ = all_scores()
-    path, metric = event.id
-    rows = frame[(frame.path == path) & (frame.metric == metric)]
-    return html.measurement(rows.iloc[0].to_dict()) if len(rows) else ""
