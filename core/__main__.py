@@ -13,6 +13,7 @@ from pathlib import Path
 COMMANDS = {
     "evaluate": "core.evaluate",
     "compare": "core.compare",
+    "measure": "core.measure",
     "similarity": "core.guide",
     "sweep": "core.sweep",
     "search": "core.search",

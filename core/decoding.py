@@ -23,15 +23,16 @@ from core.sharing import AttentionCall, call_of, plan_of, twin_of
 _STEP = "shared_attention_step"
 
 
-def start_decoding(model, batch_size: int, max_tokens: int) -> "Decoder":
+def start_decoding(model, batch_size: int, max_tokens: int, like: "Decoder | None" = None) -> "Decoder":
     """The fastest decoder for `model`, dense or a view, on its device; `note` says why it is not the recorded one.
 
-    batch_size: rows, all of one length. max_tokens: room for the prompt and all new tokens of a row.
+    batch_size: rows, all of one length. max_tokens: room for the prompt and all new tokens of a row. like: see
+    GraphDecoder.
     """
     if model.device.type != "cuda":
         return Decoder(model)
     try:
-        return GraphDecoder(model, batch_size, max_tokens)
+        return GraphDecoder(model, batch_size, max_tokens, like=like)
     except (ImportError, ValueError, RuntimeError) as reason:
         return Decoder(model, note=f"Steps are not recorded: {str(reason).splitlines()[0]}")
 

@@ -13,6 +13,7 @@ from types import MethodType
 
 import torch
 from torch import nn
+from torch.nn.attention.flex_attention import BlockMask, create_mask
 from transformers import AttentionInterface, DynamicCache
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -287,9 +288,12 @@ def _additive_mask(mask, query, key, implementation: str, sliding_window: int | 
     queries, keys = query.shape[2], key.shape[2]
     if implementation == "eager" or (mask is None and queries == 1):
         return mask
-    if mask is not None and mask.dtype != torch.bool and getattr(mask, "ndim", 0) == 4:
+    if isinstance(mask, BlockMask):  # of flex attention: a function of the indices
+        visible = create_mask(mask.mask_mod, query.shape[0], 1, queries, keys, device=query.device)
+    elif mask is not None and mask.dtype != torch.bool and mask.ndim == 4:
         return mask
-    visible = _visible(mask, queries, keys, query.device, implementation, sliding_window)
+    else:
+        visible = _visible(mask, queries, keys, query.device, implementation, sliding_window)
     return torch.zeros_like(visible, dtype=query.dtype).masked_fill_(~visible, torch.finfo(query.dtype).min)
 
 

@@ -61,6 +61,7 @@ class TimingRecord(_Strict):
     dense: Timed
     shared: Timed
     generate: Timed | None = None  # transformers' own `generate`, dense, in the same run
+    attention_us: dict[str, float] = {}  # one dense layer's attention in a step, by each kernel that was tried (median)
     copy_bytes_per_s: float | None = None  # measured device-to-device copy in the same run, bytes read and written
     versions: dict[str, str]
     git_commit: str | None

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from oracle import shared_by_oracle
+from torch.nn.attention.flex_attention import create_block_mask
 from transformers import BloomConfig, BloomForCausalLM, DynamicCache, LlamaConfig, LlamaForCausalLM
 from transformers.models.llama import modeling_llama
 
@@ -308,3 +309,15 @@ def test_an_unknown_family_is_tried_before_it_is_trusted(tiny_model, monkeypatch
         module.__class__ = DoublingAttention
     with pytest.raises(ValueError, match="do more than weigh projected values"):
         share_attention(model, "1-3")
+
+
+def test_reuse_reads_the_masks_of_flex_attention(tiny_model):
+    """One span over all layers: no layer needs the compiled flex kernel, and the leader reads the mask itself."""
+    model, ids = tiny_model(), torch.randint(97, (2, 9))
+    padding = torch.ones_like(ids)
+    padding[0, :3] = 0
+    expected = share_attention(model, "0-5", execution="reuse")(ids, attention_mask=padding).logits
+    model.config._attn_implementation = "flex_attention"
+    mask = create_block_mask(lambda row, _, query, key: (key <= query) & (padding[row, key] > 0), 2, None, 9, 9, "cpu")
+    found = share_attention(model, "0-5", execution="reuse")(ids, attention_mask=mask).logits
+    torch.testing.assert_close(found[padding > 0], expected[padding > 0])
