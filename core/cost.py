@@ -22,8 +22,9 @@ from core.shapes import ModelShape, known_config, known_shapes
 
 __all__ = [
     "BYTES_PER_VALUE", "EXECUTIONS", "QUANTITIES", "DecodeBytes", "FlopCount", "ModelShape", "ParameterCount",
+    "StoredBytes",
     "decode_bytes_read", "forward_flops", "generation_flops", "known_config", "known_shapes", "kv_cache_bytes",
-    "parameter_count", "savings_frame",
+    "parameter_count", "savings_frame", "stored_bytes",
 ]  # fmt: skip
 
 SOFTMAX_FLOPS_PER_WEIGHT = 3
@@ -300,6 +301,37 @@ def _expert_parameters(shape: ModelShape, used: float | None = None) -> int:
     shared = _mlp_parameters(shape, experts.shared_size) if experts.shared_size else 0
     chosen = (experts.count if used is None else used) * _mlp_parameters(shape, experts.size)
     return round(len(experts.layers) * (router + shared + chosen))
+
+
+@dataclass(frozen=True)
+class StoredBytes:
+    """Bytes held in memory while text is written, all layers together, one field per component."""
+
+    weights: int
+    kv_cache: int
+    attention_weights: int
+    """What a leader leaves for its followers. Spans do not overlap, so there is room for one leader's at a time."""
+
+    @property
+    def total(self) -> int:
+        return sum(getattr(self, field.name) for field in fields(self))
+
+
+def stored_bytes(
+    shape: ModelShape, plan: SharingPlan | str, batch_size: int, context_tokens: int, bytes_per_value: int = 2
+) -> StoredBytes:
+    """Bytes held while `batch_size` sequences of `context_tokens` tokens are written on, execution `reuse`.
+
+    Weights are those of the model under the plan, without what followers do not need. Ignored: activations, logits and
+    work space of kernels.
+    """
+    plan = _checked(shape, plan, batch_size=batch_size, context_tokens=context_tokens, bytes_per_value=bytes_per_value)
+    attended = (min(context_tokens, shape.sliding_windows[leader] or context_tokens) for leader in plan.leaders)
+    return StoredBytes(
+        weights=parameter_count(shape, plan).total * bytes_per_value,
+        kv_cache=kv_cache_bytes(shape, plan, batch_size, context_tokens, bytes_per_value),
+        attention_weights=batch_size * shape.num_heads * max(attended, default=0) * bytes_per_value,
+    )
 
 
 @dataclass(frozen=True)

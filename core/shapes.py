@@ -233,7 +233,9 @@ _OPT = {
     "intermediate_size": _size("ffn_dim"),
     "embedding_size": _size("word_embed_proj_dim", unsaid=_WIDTH),
     "norm_vectors": lambda given: 2 if given.get("layer_norm_elementwise_affine", True) else 0,
-    "outer_norms": lambda given: int(given.get("do_layer_norm_before", True) and not given.get("_remove_final_layer_norm")),
+    "outer_norms": lambda given: int(
+        given.get("do_layer_norm_before", True) and not given.get("_remove_final_layer_norm")
+    ),
 }
 _FAMILIES: dict[str, dict[str, Any]] = {
     "arcee": _ATTENTION_BIAS | _MLP_BIAS | _PLAIN_MLP,
@@ -287,7 +289,8 @@ _FAMILIES: dict[str, dict[str, Any]] = {
         "qkv_bias": _said("use_qkv_bias"), "head_dim": _EQUAL_HEADS["head_dim"],
         "layer_norms": _when("use_parallel_residual", 1, 2), "qk_norm": _when("qk_layernorm", "all heads", ""),
     },
-    "starcoder2": dict.fromkeys(_BIASES, _said("use_bias", unsaid=True)) | _PLAIN_MLP | _LAYER_NORM | _TIED | _windows(None),
+    "starcoder2": dict.fromkeys(_BIASES, _said("use_bias", unsaid=True)) | _PLAIN_MLP | _LAYER_NORM | _TIED
+    | _windows(None),
 }  # fmt: skip
 
 

@@ -64,9 +64,9 @@ def test_shape_from_config_object_equals_shape_from_config_json(variant):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_shape_fills_in_what_a_config_json_leaves_unsaid(family):
-    said = {name: SIZES[name] for name in SIZES if name not in ("head_dim", "initializer_range")} | NEEDED.get(family, {})
-    said = {name: value for name, value in said.items() if name not in ("layer_types", "sliding_window")}
-    said |= {"num_hidden_layers": 30}
+    unsaid = ("head_dim", "initializer_range", "layer_types", "sliding_window")
+    said = {**SIZES, **NEEDED.get(family, {}), "num_hidden_layers": 30}
+    said = {name: value for name, value in said.items() if name not in unsaid}
     expected = ModelShape.from_config(AutoConfig.for_model(family, **said))
     assert ModelShape.from_config({"model_type": family, **said}) == expected
 
