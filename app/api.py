@@ -109,8 +109,8 @@ def suggest_endpoint(
     budget: cache_saving (percent of the KV cache), damage (nats per token, not to exceed) or followers; value: of it.
     text: to choose and judge on, half each; empty for bundled passages. tokens: in each half.
     protect_first, protect_last: layers that never reuse. longest_span: in layers; 0 for any.
-    head_map: identity, most_similar, one_to_one or damage. Empty, without text and limits: the stored search of a
-    bundled model answers at once, else most_similar.
+    head_map: identity, most_similar, one_to_one, output or damage. Empty, without text and limits: the stored search of a
+    bundled model answers at once, else output.
 
     The plan: {plan, paper_notation, followers, head_map, predicted: {cache_saved_percent}, measured: {damage, stderr,
     tokens} in nats per token on held-out text, chosen_on: the same where it was chosen, best_span: the best single span
@@ -121,7 +121,7 @@ def suggest_endpoint(
         suggest.check(model, budget, head_map)
         known = searches.known(get_model(model).name)
         if text.strip() or head_map or any(limits) or suggest.answers(known, budget, value) is None:
-            for step in suggest.suggestions(model, text, tokens, budget, value, limits, head_map or "most_similar"):
+            for step in suggest.suggestions(model, text, tokens, budget, value, limits, head_map or "output"):
                 if step.done < step.total:
                     yield {"step": step.items[-1].step, "done": step.done, "total": step.total}
             known = suggest.with_suggestion(known, step, text)

@@ -393,7 +393,7 @@ def sweep_heatmap(sweep: pd.DataFrame, num_layers: int, plan: SharingPlan) -> go
     sweep: `core.sweep.sweep_frame`; cells that are missing stay empty. Colours follow the logarithm of the damage.
     """
     if sweep.empty:
-        return message("Not measured yet: press “Measure every span”.")
+        return message("Not measured yet")
     values = np.full((num_layers, num_layers), np.nan)
     values[sweep.followers, sweep["first"]] = sweep.damage
     texts = np.full((num_layers, num_layers), "", dtype=object)
@@ -408,13 +408,14 @@ def sweep_heatmap(sweep: pd.DataFrame, num_layers: int, plan: SharingPlan) -> go
         hovertemplate="%{text}<extra></extra>",
     )  # fmt: skip
     spans = [(first, last - first) for first, last in plan.spans]
+    ticks_by_layer = {"showgrid": False, "dtick": max(1, round(num_layers / 12))}
     return _figure(
         [heatmap],
         f"Damage of {len(sweep)} spans, by first layer and number of followers, in nats per token.",
         margin={"l": 66, "r": 8, "t": 56, "b": 70},
         shapes=[shape for span in spans for shape in _cell_outline(*span)],
-        xaxis={"title": {"text": "leader (computes)"}, "range": [-0.5, num_layers - 1.5], "showgrid": False, "dtick": 2},
-        yaxis={"title": {"text": "followers (reuse)"}, "range": [0.5, num_layers - 0.5], "showgrid": False, "dtick": 2},
+        xaxis={"title": {"text": "leader (computes)"}, "range": [-0.5, num_layers - 1.5], **ticks_by_layer},
+        yaxis={"title": {"text": "followers (reuse)"}, "range": [0.5, num_layers - 0.5], **ticks_by_layer},
     )
 
 
@@ -441,7 +442,7 @@ def follower_bars(sweep: pd.DataFrame, plan: SharingPlan) -> go.Figure:
     """The damage of every single follower, its leader the layer before it; followers of `plan` in full colour."""
     single = sweep[sweep.followers == 1]
     if single.empty:
-        return message("Not measured yet.")
+        return message("Not measured yet")
     bars = go.Bar(
         x=single["last"],
         y=single.damage,
@@ -455,7 +456,7 @@ def follower_bars(sweep: pd.DataFrame, plan: SharingPlan) -> go.Figure:
         [bars],
         f"Damage of {len(single)} single followers, in nats per token.",
         title="One follower alone: damage (nats/token)",
-        xaxis={"title": {"text": "follower (reuses the layer before it)"}, "showgrid": False, "dtick": 2},
+        xaxis={"title": {"text": "follower (reuses the layer before it)"}, "showgrid": False, "nticks": 14},
         yaxis={"nticks": 6},
     )
 
@@ -467,7 +468,7 @@ def front(plans: pd.DataFrame, chosen: str = "") -> go.Figure:
     `followers`. `chosen`: the plan that gets a ring.
     """
     if plans.empty:
-        return message("No search yet: press “Search”.")
+        return message("No plans yet")
     here = plans[(plans.plan == chosen) & (plans.role == "found")]
     ring = {"size": 28, "color": SHARED_TINT, "line": {"color": SHARED, "width": 2}}
     traces = [go.Scatter(x=here.saved_percent, y=here.damage, mode="markers", marker=ring, name="suggested")]
@@ -511,7 +512,7 @@ def _front_line(rows: pd.DataFrame, name: str, colour: str, symbol: str, dash: s
 def guide_scatter(pairs: pd.DataFrame, method: str) -> go.Figure:
     """Similarity by `method` against measured damage, one point per pair of layers. pairs: `core.guide.guide_frame`."""
     if pairs.empty:
-        return message("Not measured yet: press “Measure every pair”.")
+        return message("Not measured yet")
     points = go.Scatter(
         x=pairs[method],
         y=pairs.damage.clip(lower=_LEAST_DAMAGE),

@@ -169,6 +169,7 @@ HEAD_MAPS = {
     "that of the same number (direct)": "identity",
     "the most similar one": "most_similar",
     "the most similar one, each once": "one_to_one",
+    "the one that changes the output least": "output",
     "the least harmful one (slow)": "damage",
 }
 SEARCH_BUTTON = "Search"

@@ -17,6 +17,7 @@ COMMANDS = {
     "similarity": "core.guide",
     "sweep": "core.sweep",
     "search": "core.search",
+    "head-maps": "core.head_maps",
     "train-demo": "core.training",
 }
 """Command → module with `add_arguments(parser)` and `run(args) -> int`; its docstring's first line is the help text."""

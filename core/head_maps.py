@@ -1,4 +1,4 @@
-"""Head maps: which leader head each head of a follower reads, by likeness of attention or by measured damage.
+"""Compare ways to choose which leader head each head of a follower reads: head maps, by likeness or by damage.
 
 A follower's values were learned for its own attention weights. Direct sharing gives head 3 the weights of the leader's
 head 3, although nothing ties the two together: the numbers of heads are arbitrary in every layer.
@@ -14,26 +14,28 @@ from scipy.optimize import linear_sum_assignment
 
 from core.calibration import Text
 from core.damage import Damage, DamageMeter, roles_of
+from core.families import attention_modules, output_of
 from core.plan import SharingPlan
-from core.similarity import attention_weights
+from core.search_command import Session, add_common_arguments, cache_saving, point
+from core.similarity import attention_weights, weights_and_values
 
 METHODS: dict[str, str] = {
     "identity": "Head n reads the leader's head n: direct sharing.",
     "most_similar": "Each head reads the leader head whose attention is most like its own; several may read the same.",
     "one_to_one": "As most_similar, but every leader head is read once (the assignment of the highest total likeness).",
-    "damage": "Start from the least harmful of the three, then keep every change of one head that lowers the damage.",
+    "output": "Each head reads the leader head that changes least what it adds to its layer's output.",
+    "damage": "Start from the least harmful of the four, then keep every change of one head that lowers the damage.",
 }
 """The ways to choose a head map, each with one line that explains it."""
 
 HeadMap = dict[int, tuple[int, ...]]
-SIMILARITY_CHUNKS = 8
+Pair = tuple[int, int]  # leader, follower
+CHUNKS = 4  # of the text, for the likeness of heads
 CANDIDATES = 3
 PASSES = 2
 
 
-def head_similarity(
-    model, text: Text, pairs: Iterable[tuple[int, int]], chunks: int = SIMILARITY_CHUNKS
-) -> dict[tuple[int, int], np.ndarray]:
+def head_similarity(model, text: Text, pairs: Iterable[Pair], chunks: int = CHUNKS) -> dict[Pair, np.ndarray]:
     """{(leader, follower): [leader heads, follower heads]}: cosine similarity of attention weights in the dense model.
 
     Averaged over the first `chunks` chunks of the text. The first token is left out as query and key: most heads rest
@@ -53,6 +55,45 @@ def _unit_maps(weights: torch.Tensor) -> torch.Tensor:
     """[heads, tokens, tokens] → unit vectors [heads, (tokens - 1)²]."""
     maps = weights[:, 1:, 1:].float().flatten(1)
     return maps / maps.norm(dim=1, keepdim=True).clamp_min(torch.finfo(maps.dtype).tiny)
+
+
+@torch.inference_mode()
+def output_likeness(model, text: Text, pairs: Iterable[Pair], chunks: int = CHUNKS) -> dict[Pair, np.ndarray]:
+    """{(leader, follower): [leader heads, follower heads]}: minus the change of a layer's output by each choice.
+
+    Entry [j, h] is −Σ ‖(P_j − P_h) V_h W_h‖² over the tokens of the first `chunks` chunks: P attention weights of leader
+    head j and follower head h in the dense model, V_h the follower's values, W_h what its output projection makes of
+    head h. Ignored: that heads make up for each other, and that layers before have changed the follower's input.
+    """
+    pairs, sums = list(pairs), {}
+    projections = {follower: _head_products(attention_modules(model)[follower]) for follower in {j for _, j in pairs}}
+    for chunk in text.chunks[:chunks]:
+        weights, values = weights_and_values(model, torch.tensor([[text.first, *chunk]]))
+        for leader, follower in pairs:
+            change = _output_change(weights[leader][0], weights[follower][0], values[follower][0], projections[follower])
+            sums[leader, follower] = sums.get((leader, follower), 0.0) - change
+    return sums
+
+
+def _head_products(module) -> torch.Tensor:
+    """W_h W_hᵀ of each head h of an output projection, [heads, head_dim, head_dim]."""
+    head_dim = getattr(module, "head_dim", None) or module.head_size
+    width = head_dim * module.config.num_attention_heads
+    some = next(module.parameters())
+    unit = torch.eye(width, device=some.device, dtype=some.dtype)
+    rows = (output_of(module, unit[None]) - output_of(module, torch.zeros_like(unit[None])))[0].float()
+    heads = rows.view(module.config.num_attention_heads, head_dim, -1)
+    return heads @ heads.mT
+
+
+def _output_change(leader, follower, values, products) -> np.ndarray:
+    """[leader heads, follower heads] from weights [heads, tokens, tokens] and values [kv_heads, tokens, head_dim]."""
+    values = values.float().repeat_interleave(len(follower) // len(values), 0)
+    columns = []
+    for head, (value, product) in enumerate(zip(values, products)):
+        change = (leader.float() - follower[head].float()) @ value  # [leader heads, tokens, head_dim]
+        columns.append(((change @ product) * change).sum((1, 2)))
+    return torch.stack(columns, 1).double().cpu().numpy()
 
 
 def assign(similarity: np.ndarray, one_to_one: bool = False, group_size: int = 1) -> tuple[int, ...]:
@@ -75,33 +116,42 @@ def assign(similarity: np.ndarray, one_to_one: bool = False, group_size: int = 1
 class HeadMapper:
     """Chooses the head map of any plan from the likeness of heads in the dense model, which is measured once.
 
-    method: one of METHODS; `damage` begins as `most_similar` does. keep_groups: the heads of a KV group read the heads
-    of one leader group. Raises ValueError for an unknown method.
+    method: one of METHODS; `damage` begins as `output` does. keep_groups: the heads of a KV group read the heads of one
+    leader group. Raises ValueError for an unknown method.
     """
 
     def __init__(self, model, text: Text, method: str, keep_groups: bool = False):
         if method not in METHODS:
             raise ValueError(f"There is no head mapping {method!r}: choose one of {', '.join(METHODS)}.")
         self.model, self.text, self.method = model, text, method
-        self.group_size = model.config.num_attention_heads // model.config.num_key_value_heads if keep_groups else 1
+        self.num_heads = model.config.num_attention_heads
+        self.group_size = self.num_heads // model.config.num_key_value_heads if keep_groups else 1
 
     @cached_property
-    def similarity(self) -> dict[tuple[int, int], np.ndarray]:
+    def attention(self) -> dict[Pair, np.ndarray]:
         """`head_similarity` of every earlier with every later layer."""
+        return head_similarity(self.model, self.text, self._pairs())
+
+    @cached_property
+    def output(self) -> dict[Pair, np.ndarray]:
+        """`output_likeness` of every earlier with every later layer."""
+        return output_likeness(self.model, self.text, self._pairs())
+
+    def _pairs(self) -> list[Pair]:
         layers = self.model.config.num_hidden_layers
-        return head_similarity(self.model, self.text, ((i, j) for j in range(layers) for i in range(j)))
+        return [(i, j) for j in range(layers) for i in range(j)]
 
     def __call__(self, plan: SharingPlan) -> HeadMap:
         """The head map of a plan; {} for the identity."""
-        if self.method == "identity":
-            return {}
-        return self.of_method(plan, "one_to_one" if self.method == "one_to_one" else "most_similar")
+        method = "output" if self.method == "damage" else self.method
+        return {} if method == "identity" else self.of_method(plan, method)
 
     def of_method(self, plan: SharingPlan, method: str) -> HeadMap:
-        """The head map that another method than this one's own would choose."""
+        """The head map that another method than this one's own would choose; the identity is written out."""
         if method == "identity":
-            return {layer: tuple(range(self.model.config.num_attention_heads)) for layer in plan.followers}
-        pairs = {layer: self.similarity[plan.leader_of(layer), layer] for layer in plan.followers}
+            return {layer: tuple(range(self.num_heads)) for layer in plan.followers}
+        likeness = self.output if method == "output" else self.attention
+        pairs = {layer: likeness[plan.leader_of(layer), layer] for layer in plan.followers}
         return {layer: assign(scores, method == "one_to_one", self.group_size) for layer, scores in pairs.items()}
 
 
@@ -117,11 +167,11 @@ class Improvement(NamedTuple):
 def improve(meter: DamageMeter, plan: SharingPlan, mapper: HeadMapper) -> Iterator[Improvement]:
     """Ever better head maps of a plan, by measured damage, from the least harmful of the other methods' maps.
 
-    At most PASSES passes over all follower heads, first layer first; each head tries the CANDIDATES leader heads most
-    like it. With groups, a head tries the heads of the leader group that its own group reads. Ends where a whole pass
-    changes nothing.
+    At most PASSES passes over all follower heads, first layer first; each head tries the CANDIDATES leader heads that
+    change its layer's output least. With groups, a head tries the heads of the leader group that its own group reads.
+    Ends where a whole pass changes nothing.
     """
-    heads = mapper.model.config.num_attention_heads
+    heads = mapper.num_heads
     total, done = 1 + PASSES * heads * len(plan.followers), 1
     starts = [mapper.of_method(plan, method) for method in METHODS if method != "damage"]
     best, damage = _least_harmful(meter, plan, starts)
@@ -129,7 +179,7 @@ def improve(meter: DamageMeter, plan: SharingPlan, mapper: HeadMapper) -> Iterat
     for _ in range(PASSES):
         before = best
         for layer in plan.followers:
-            scores = mapper.similarity[plan.leader_of(layer), layer]
+            scores = mapper.output[plan.leader_of(layer), layer]
             for head in range(heads):
                 candidates = _candidates(scores, best[layer], head, mapper.group_size)
                 tried = [_changed(best, layer, head, leader) for leader in candidates]
@@ -156,3 +206,48 @@ def _candidates(scores: np.ndarray, current: tuple[int, ...], head: int, group_s
 def _changed(heads: HeadMap, layer: int, head: int, leader: int) -> HeadMap:
     row = heads[layer]
     return heads | {layer: (*row[:head], leader, *row[head + 1 :])}
+
+
+# The command line
+
+
+def add_arguments(parser) -> None:
+    """The arguments of `python -m core head-maps`."""
+    parser.add_argument("--plan", action="append", required=True, help="sharing plan, such as 17-22; may be repeated")
+    parser.add_argument(
+        "--keep-groups", action="store_true", help="the heads of a KV group read the heads of one leader group"
+    )
+    add_common_arguments(parser)
+
+
+def run(args) -> int:
+    """Measure the head map of every method for every plan, on both texts; one record and one table each. 0 when done."""
+    session = Session(args)
+    plans = [SharingPlan.parse(text, session.model.config.num_hidden_layers) for text in args.plan]
+    mapper = HeadMapper(session.model, session.texts[0], "damage", args.keep_groups)
+    for plan in plans:
+        meters = (session.meter(0), session.meter(1))
+        maps = {name: mapper.of_method(plan, name) for name in METHODS if name != "damage"}
+        for better in improve(meters[0], plan, mapper):
+            maps["damage"] = better.head_map
+            session.show(f"head map of {plan}", better.done, better.total)
+        _report(session, plan, maps, meters)
+    return 0
+
+
+def _report(session, plan: SharingPlan, maps: dict[str, HeadMap], meters: tuple[DamageMeter, DamageMeter]) -> None:
+    saving, points = cache_saving(session.model, plan), []
+    print(f"Plan {plan.name}: damage in nats/token, where the heads were chosen and on held-out text")
+    for split, meter in zip(("calibration", "held-out"), meters):
+        damages = meter.measure(roles_of(plan, heads) for heads in maps.values())
+        points += [
+            point(name, plan, damages[roles_of(plan, heads)], split, saving, head_map=heads)
+            for name, heads in maps.items()
+        ]
+    for name in maps:
+        chosen, judged = (one for one in points if one.role == name)
+        print(f"{name:>14} {chosen.damage:.4f} ± {chosen.stderr:.4f}   {judged.damage:.4f} ± {judged.stderr:.4f}")
+    runners = [meter.runner for meter in meters]
+    counts = [sum(getattr(r, name) for r in runners) for name in ("layer_evaluations", "naive_layer_evaluations")]
+    settings = {"candidates": CANDIDATES, "passes": PASSES, "keep_groups": session.args.keep_groups}
+    print(f"Stored in {session.save(f'head-maps+{plan}', settings, points, tuple(counts))}.")

@@ -9,12 +9,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from core.cost import ModelShape, kv_cache_bytes
 from core.damage import Damage, DamageMeter, roles_of
 from core.families import check_same_kind
 from core.head_maps import METHODS, HeadMap, HeadMapper, improve
 from core.plan import SharingPlan
-from core.search_command import Session, add_common_arguments, point
+from core.search_command import Session, add_common_arguments, cache_saving, point
 from core.search_records import Point
 
 SEARCH_METHODS: dict[str, str] = {
@@ -22,10 +21,6 @@ SEARCH_METHODS: dict[str, str] = {
     "greedy": "Add the follower that does the least damage, again and again (with a beam: to each of the best plans).",
 }
 """The ways to search, each with one line that explains it."""
-
-CONTEXT_TOKENS = 4096
-"""Tokens in the cache that savings are predicted for; it matters for models with sliding windows only."""
-
 
 @dataclass(frozen=True)
 class Constraints:
@@ -138,13 +133,6 @@ def plan_of_followers(followers: Iterable[int], num_layers: int) -> SharingPlan:
         else:
             spans.append((layer - 1, layer))
     return SharingPlan(tuple(spans), num_layers)
-
-
-def cache_saving(model, plan: SharingPlan) -> float:
-    """Share of the dense model's KV cache that a plan saves after CONTEXT_TOKENS tokens (predicted), below 0.5."""
-    shape = ModelShape.from_config(model.config)
-    dense = SharingPlan((), plan.num_layers)
-    return 1 - kv_cache_bytes(shape, plan, 1, CONTEXT_TOKENS) / kv_cache_bytes(shape, dense, 1, CONTEXT_TOKENS)
 
 
 def possible_followers(model, constraints: Constraints = FREE) -> list[int]:

@@ -1,4 +1,4 @@
-"""What the commands sweep, search and similarity have in common: their arguments, texts, journal, bar and records."""
+"""What the commands sweep, search, head-maps and similarity have in common: arguments, texts, journal, bar, records."""
 
 import time
 from datetime import datetime, timezone
@@ -14,6 +14,7 @@ from core.calibration import (
     random_texts,
     read_documents,
 )
+from core.cost import ModelShape, kv_cache_bytes
 from core.damage import BATCH_TOKENS, Damage, DamageMeter
 from core.plan import SharingPlan
 from core.provenance import command, git_commit, machine, model_name, versions
@@ -22,6 +23,10 @@ from core.search_records import Journal, Point, SearchRecord, TextInfo, save_sea
 from core.sharing import EXECUTIONS
 
 JOURNALS = Path(__file__).parent.parent / "runs" / "searches"
+
+
+CONTEXT_TOKENS = 4096
+"""Tokens in the cache that savings are predicted for; it matters for models with sliding windows only."""
 
 
 def add_common_arguments(parser) -> None:
@@ -132,6 +137,13 @@ def _check_lengths(lengths: dict[str, int]) -> None:
         if not 1 <= lengths["chunk_tokens"] <= lengths[name]:
             option = name.replace("_", "-")
             raise ValueError(f"--{option} must be at least --chunk-tokens, and that at least 1.")
+
+
+def cache_saving(model, plan: SharingPlan) -> float:
+    """Share of the dense model's KV cache that a plan saves after CONTEXT_TOKENS tokens (predicted), below 0.5."""
+    shape = ModelShape.from_config(model.config)
+    dense = SharingPlan((), plan.num_layers)
+    return 1 - kv_cache_bytes(shape, plan, 1, CONTEXT_TOKENS) / kv_cache_bytes(shape, dense, 1, CONTEXT_TOKENS)
 
 
 def point(role: str, plan: SharingPlan | str, damage: Damage, split: str, saving: float, **more) -> Point:

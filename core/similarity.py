@@ -5,7 +5,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 
-from core.families import decoder_of
+from core.families import attention_modules, decoder_of, values_of
 from core.sharing import AttentionCall, plan_of, recording_view
 
 METHODS: dict[str, str] = {
@@ -30,6 +30,22 @@ def attention_weights(model, input_ids, layers=None) -> dict[int, torch.Tensor]:
     call = AttentionCall(decoder.config._attn_implementation, "reuse")
     decoder(input_ids=_as_ids(input_ids).to(model.device), use_cache=False, shared_attention=call)
     return {layer: call.weights[leader] for layer, leader in leaders.items()}
+
+
+@torch.inference_mode()
+def weights_and_values(model, input_ids) -> tuple[dict[int, torch.Tensor], dict[int, torch.Tensor]]:
+    """`attention_weights` of all layers of a dense model, and their values {layer: [batch, kv_heads, tokens, head_dim]}."""
+    modules, values = attention_modules(_recording_view(model)), {}
+
+    def keep(module, args, kwargs):
+        values[module.layer_idx] = values_of(module, args[0] if args else kwargs["hidden_states"])
+
+    hooks = [module.register_forward_pre_hook(keep, with_kwargs=True) for module in modules]
+    try:
+        return attention_weights(model, input_ids), values
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 @torch.inference_mode()

@@ -11,8 +11,8 @@ import pandas as pd
 import torch
 
 from core.damage import DamageMeter, Scorer, label, roles_of
-from core.search import FREE, Constraints, cache_saving, contiguous_spans
-from core.search_command import Session, add_common_arguments, point
+from core.search import FREE, Constraints, contiguous_spans
+from core.search_command import Session, add_common_arguments, cache_saving, point
 from core.search_records import Point
 from core.sharing import plan_of, share_attention
 

@@ -8,7 +8,7 @@ import torch
 
 from core.calibration import Text
 from core.damage import DamageMeter, roles_of
-from core.head_maps import METHODS, HeadMapper, assign, head_similarity, improve
+from core.head_maps import METHODS, HeadMapper, assign, head_similarity, improve, output_likeness
 from core.plan import SharingPlan
 from core.similarity import attention_weights
 
@@ -34,7 +34,7 @@ def planted(tiny_model):
     return model, tuple(order)
 
 
-@pytest.mark.parametrize("method", ["most_similar", "one_to_one"])
+@pytest.mark.parametrize("method", ["most_similar", "one_to_one", "output"])
 def test_planted_heads_are_found(planted, method):
     model, order = planted
     plan = SharingPlan(((1, 2),), 6)
@@ -55,6 +55,35 @@ def test_head_similarity_is_the_mean_cosine_of_the_maps(tiny_model):
             a, b = (weights[layer][0, head, 1:, 1:].flatten() for layer, head in ((1, i), (3, j)))
             expected[i, j] += torch.nn.functional.cosine_similarity(a, b, dim=0).item() / 2
     np.testing.assert_allclose(found[1, 3], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["llama", "llama-biases-tied", "qwen3"])
+def test_output_likeness_is_the_change_of_the_layers_output(tiny_model, family):
+    model, sample = tiny_model(family), text()
+    found = output_likeness(model, sample, [(1, 3)])[1, 3]
+    for i, j in itertools.product(range(4), repeat=2):
+        change = 0.0
+        for chunk in sample.chunks:  # head j of layer 3 reads head i of layer 1; all other heads keep their own weights
+            ids = torch.tensor([[0, *chunk]])
+            outputs, weights = [], attention_weights(model, ids)
+            for read in (weights[3][:, j], weights[1][:, i]):
+                mixed = weights[3].clone()
+                mixed[:, j] = read
+                outputs.append(_output(model, ids, 3, mixed))
+            change += (outputs[1] - outputs[0]).square().sum().item()
+        assert found[i, j] == pytest.approx(-change, rel=1e-3)
+
+
+@torch.inference_mode()
+def _output(model, ids, layer: int, weights):
+    """What the attention of a layer gives under these weights."""
+    kept = {}
+    module = model.model.layers[layer].self_attn
+    hook = module.v_proj.register_forward_hook(lambda m, i, o: kept.update(v=o))
+    model(ids, use_cache=False)
+    hook.remove()
+    values = kept["v"].view(*ids.shape, -1, module.head_dim).transpose(1, 2).repeat_interleave(2, 1)
+    return module.o_proj((weights @ values).transpose(1, 2).flatten(2))
 
 
 def test_assignment_of_the_highest_total():

@@ -22,6 +22,7 @@ from core.calibration import (
 )
 from core.damage import Damage, DamageMeter, label, roles_of
 from core.guide import METHODS, guide_frame, pair_damages, rank_correlation, stored_guide
+from core.head_maps import METHODS as HEAD_MAPS
 from core.head_maps import HeadMapper
 from core.models import BUNDLED
 from core.plan import SharingPlan
@@ -386,6 +387,17 @@ def test_sweep_of_a_shape_has_random_weights_and_tokens(folder, capsys, monkeypa
     [(record, points)], _ = load_searches(folder / "results")
     assert (record.model, record.dtype, record.num_layers) == ("Small-random", "bfloat16", 4)
     assert len(points) == 6 and record.texts["calibration"].chunks == 8 and record.settings["naive_spans"] == 2
+
+
+def test_head_maps_command_compares_all_methods(folder, capsys):
+    assert command(folder, "head-maps", "--plan", "1-3", "--plan", "4-5") == 0
+    said = capsys.readouterr().out
+    assert said.count("Plan ") == 2 and said.count("most_similar") == 2
+    records, _ = load_searches(folder / "results")
+    assert [record.name for record, _ in records] == ["head-maps+1-3", "head-maps+4-5"]
+    damages = {(p.role, p.split): p.damage for p in records[0][1]}
+    assert {role for role, _ in damages} == set(HEAD_MAPS) and len(damages) == 2 * len(HEAD_MAPS)
+    assert damages["damage", "calibration"] == min(d for (_, split), d in damages.items() if split == "calibration")
 
 
 def test_similarity_command_prints_the_matrix(folder, capsys):

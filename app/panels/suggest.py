@@ -64,7 +64,7 @@ def _build_suggestion() -> SimpleNamespace:
         protect_last = gr.Number(0, label=text.PROTECT_LAST_LABEL, precision=0, minimum=0, elem_id="protect-last")
         longest = gr.Number(0, label=text.LONGEST_SPAN_LABEL, precision=0, minimum=0, elem_id="longest-span")
         head_map = gr.Dropdown(
-            list(text.HEAD_MAPS.items()), value="most_similar", label=text.HEAD_MAP_LABEL, elem_id="suggest-heads"
+            list(text.HEAD_MAPS.items()), value="output", label=text.HEAD_MAP_LABEL, elem_id="suggest-heads"
         )
     with gr.Row(elem_classes="controls"):
         run, stop = _run_and_stop(text.SEARCH_BUTTON, "suggest-search")
