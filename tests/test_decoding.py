@@ -43,19 +43,30 @@ def close(actual, expected, tolerance: float = 1e-5) -> None:
 
 @cache
 def models(name: str):
-    """(model, view, eager model, plan) of a family."""
+    """(model, view, plan, head map) of a family. One follower of each span reads heads of other groups than its own."""
     family, fields = FAMILIES[name]
     model = fastest(family, **fields)
     plan = plans(model)[-1] if len(plans(model)) == 1 else plans(model)[1]
-    return model, share_attention(model, plan), make(family, "eager", **fields), plan
+    head_map = {last: (2, 0, 3, 0) for _, last in plan.spans}
+    return model, share_attention(model, plan, head_map), plan, head_map
+
+
+@cache
+def eager_model(name: str):
+    family, fields = FAMILIES[name]
+    return make(family, "eager", **fields)
+
+
+def oracle(name: str):
+    """Context in which the family's eager model shares attention."""
+    return shared_by_oracle(eager_model(name), *models(name)[2:])
 
 
 @cache
 def expected(name: str, ids: tuple, visible: tuple, options: tuple) -> torch.Tensor:
     """What the oracle generates without a cache."""
-    *_, eager, plan = models(name)
     torch.manual_seed(3)
-    with shared_by_oracle(eager, plan):
+    with oracle(name) as eager:
         options = {"use_cache": False} | NEW_TOKENS | dict(options)
         return eager.generate(torch.tensor(ids), attention_mask=torch.tensor(visible), **options)
 
@@ -110,7 +121,7 @@ def test_beams_in_a_static_cache(name):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_assisted_decoding(name, helper):
     """Drafts from the prompt, from the dense model and from another view: `crop` takes back what was wrong in them."""
-    model, *_, plan = models(name)
+    model, _, plan, _ = models(name)
     ids, spans = tokens(1).repeat(1, 2), SharingPlan(plan.spans[:1], plan.num_layers)
     assistants = {"dense": model, "view": share_attention(model, spans)}
     options = {"assistant_model": assistants[helper]} if helper in assistants else {"prompt_lookup_num_tokens": 3}
@@ -154,8 +165,8 @@ def contrastive_search(model, ids, past_key_values=None, steps: int = 6, top_k: 
 @torch.no_grad()
 def test_contrastive_search(name):
     """transformers 5 runs it from a hub repository; here stands the same use of the cache."""
-    _, view, eager, plan = models(name)
-    with shared_by_oracle(eager, plan):
+    view = models(name)[1]
+    with oracle(name) as eager:
         reference = contrastive_search(eager, tokens())
     assert torch.equal(contrastive_search(view, tokens(), DynamicCache(config=view.config)), reference)
 
@@ -225,7 +236,8 @@ def device(monkeypatch) -> str:
     [(name, "offloaded") for name in FAMILIES] + [(name, "offloaded_static") for name in ("llama-gqa", "gemma3", "gpt_neox")],
 )
 def test_offloaded_caches(name, way, choice, device):
-    view = share_attention(models(name)[0], models(name)[3]).to(device)
+    model, _, plan, head_map = models(name)
+    view = share_attention(model, plan, head_map).to(device)
     options = NEW_TOKENS | CHOICES[choice] | {"attention_mask": mask("left").to(device), "disable_compile": True}
     reference = view.generate(tokens().to(device), use_cache=False, **options)
     assert torch.equal(view.generate(tokens().to(device), cache_implementation=way, **options), reference)
@@ -249,17 +261,16 @@ def quantized(request) -> dict:
 @pytest.mark.parametrize("name", ["llama-mha", "llama-gqa", "llama-mqa", "gpt_neox"])
 def test_quantized_caches(name, choice, quantized):
     """What is stored is rounded, for the oracle too: it has the same keys of leaders and the same values."""
-    *_, eager, plan = models(name)
-    view = share_attention(eager, plan)
+    view = share_attention(eager_model(name), *models(name)[2:])
     options = NEW_TOKENS | CHOICES[choice] | {"cache_implementation": "quantized", "cache_config": quantized}
-    with shared_by_oracle(eager, plan):
+    with oracle(name) as eager:
         reference = eager.generate(tokens(), attention_mask=mask("left"), **options)
     assert torch.equal(view.generate(tokens(), attention_mask=mask("left"), **options), reference)
 
 
 @torch.no_grad()
 def test_quantized_caches_hold_no_keys_of_followers(quantized):
-    model, view, _, plan = models("llama-gqa")
+    model, view, plan, _ = models("llama-gqa")
     caches = [QuantizedCache(config=model.config, **quantized) for _ in range(2)]
     for chunk in tokens(length=16).split([11, 1, 1, 1, 1, 1], dim=1):
         for one, kept in zip((model, view), caches, strict=True):
@@ -288,7 +299,7 @@ CACHES = {
 @torch.no_grad()
 def test_operations_act_on_followers(kind):
     name, new_cache = CACHES[kind]
-    _, view, eager, plan = models(name)
+    view = models(name)[1]
     kept, ids = new_cache(view.config), tokens(length=14)
     kept.activate_past_recording()  # sliding layers can then give tokens back
     view(ids[:, :11], past_key_values=kept)
@@ -297,7 +308,7 @@ def test_operations_act_on_followers(kind):
     kept.reorder_cache(torch.tensor([3, 0, 1, 2]))
     kept.batch_select_indices(torch.tensor([0, 1]))
     ids = ids[[1, 0]]
-    with shared_by_oracle(eager, plan):
+    with oracle(name) as eager:
         reference = eager(ids, use_cache=False).logits[:, 8:]
     close(view(ids[:, 8:], past_key_values=kept).logits, reference)
 
@@ -330,7 +341,7 @@ def test_a_cache_that_was_reset_is_empty(kind):
 def test_followers_hold_values_only_and_know_their_length(kind):
     """Lengths, sizes of masks and bytes, against the dense model's cache of the same kind."""
     name, new_cache = CACHES[kind]
-    model, view, _, plan = models(name)
+    model, view, plan, _ = models(name)
     dense, shared = new_cache(model.config), new_cache(view.config)
     for chunk in tokens(length=14).split([9, 4, 1], dim=1):
         model(chunk, past_key_values=dense)
