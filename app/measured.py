@@ -8,6 +8,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from app import settings, text
+from app.registry import loaded_configs
 from core.answers import at_chance, chance_level
 from core.cost import ModelShape, known_shapes, savings_frame
 from core.records import Record, load_records, to_frame
@@ -33,7 +34,7 @@ def store() -> Store:
     NaN. `saved_percent` is the KV cache's.
     """
     folders = (settings.RESULTS, settings.SESSION_RESULTS)
-    return _read(folders, tuple(tuple(_state(folder)) for folder in folders))
+    return _read(folders, tuple(tuple(_state(folder)) for folder in folders), tuple(loaded_configs()))
 
 
 def _state(folder: Path) -> list[tuple]:
@@ -42,7 +43,7 @@ def _state(folder: Path) -> list[tuple]:
 
 
 @lru_cache(2)
-def _read(folders: tuple[Path, ...], state: tuple) -> Store:
+def _read(folders: tuple[Path, ...], state: tuple, loaded: tuple[str, ...]) -> Store:
     records, problems = {}, []
     for folder in folders:
         found, faults = load_records(folder)
@@ -66,26 +67,22 @@ def _table(records: dict[str, tuple[Path, Record]]) -> pd.DataFrame:
 
 def _saved(record: Record) -> dict[str, float]:
     """Percent saved by axis, at the model's full context, half of it prompt."""
-    shape = _shape(record)
+    shape = _shape(record.model)
     if shape is None:
         cache, *others = text.AXES
         return {cache: 50.0 * len(record.followers) / record.num_layers} | dict.fromkeys(others, float("nan"))
     return _predicted(shape, record.plan)
 
 
-def _shape(record: Record) -> ModelShape | None:
-    if record.shape:
-        known = record.shape | {"sliding_windows": tuple(record.shape["sliding_windows"])}
-        return ModelShape(name=record.model, **known)
-    return _shape_by_name(record.model)
-
-
-@lru_cache(64)
-def _shape_by_name(model: str) -> ModelShape | None:
-    config = settings.ASSETS / "models" / dense_name(model) / "config.json"
-    if config.is_file():
-        return ModelShape.from_config(json.loads(config.read_text(encoding="utf-8")))
-    return known_shapes().get(model.rpartition("/")[2])
+def _shape(model: str) -> ModelShape | None:
+    """The sizes of a model that is in memory, bundled, or well-known by its name."""
+    config, file = loaded_configs().get(model), settings.ASSETS / "models" / model / "config.json"
+    if config is None and file.is_file():
+        config = json.loads(file.read_text(encoding="utf-8"))
+    try:
+        return known_shapes().get(model.rpartition("/")[2]) if config is None else ModelShape.from_config(config)
+    except ValueError:
+        return None
 
 
 @lru_cache(4096)

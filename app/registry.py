@@ -10,6 +10,7 @@ from typing import Any
 from app import settings, text
 from app.compute import compute
 from core.plan import SharingPlan
+from core.provenance import model_name
 
 
 class LRUCache:
@@ -90,6 +91,12 @@ class LoadedModel:
 
 
 _models = LRUCache(settings.MODELS_IN_MEMORY)
+_configs: dict[str, Any] = {}
+
+
+def loaded_configs() -> dict[str, Any]:
+    """The configuration of every model that was loaded since the start, by the name that records give to it."""
+    return dict(_configs)
 
 
 def get_model(name: str) -> LoadedModel:
@@ -104,6 +111,7 @@ def _load(name: str) -> LoadedModel:
 
     model, tokenizer = load_model(name)
     _warmed(model)
+    _configs[model_name(name)] = model.config
     plan = plan_of(model)
     if not plan.spans:
         return LoadedModel(name, model, tokenizer)

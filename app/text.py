@@ -246,6 +246,7 @@ AXES = {
     "attention-weight FLOPs": "attention-weight FLOPs saved (%),<br>predicted for {context:,} tokens",
     "total FLOPs": "total FLOPs saved (%),<br>predicted for {context:,} tokens",
 }
+NO_FLOPS = "FLOPs are known for models that are<br>in memory, bundled or well-known: load the model."
 DENSE_AT_CHANCE = "No better than guessing:<br>nothing to see here."
 AT_CHANCE_DENSE = (
     "{models} without sharing is no better than guessing here (guessing: {chance:.3f}; two standard errors), so this task "

@@ -17,7 +17,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from itertools import accumulate
 from pathlib import Path
@@ -33,7 +33,6 @@ from tqdm import tqdm
 
 from core.benchmarks import load_benchmark
 from core.catalog import SUITES, Benchmark, benchmark_of, check_names, load_benchmarks
-from core.cost import ModelShape
 from core.plan import SharingPlan
 from core.processes import accelerator, from_main, is_main, lacks_mpi
 from core.provenance import git_commit, machine, model_name, versions
@@ -341,17 +340,7 @@ def _view(model, plan: SharingPlan, own: SharingPlan, head_map: dict, execution:
 def _about_model(model, name: str, weights_sha256: str) -> dict:
     dtype = str(model.dtype).removeprefix("torch.")
     num_layers = model.config.num_hidden_layers
-    about = {"model": name, "weights_sha256": weights_sha256, "num_layers": num_layers, "dtype": dtype}
-    return about | {"shape": _shape(model.config)}
-
-
-def _shape(config) -> dict | None:
-    try:
-        shape = asdict(ModelShape.from_config(config))
-    except ValueError:
-        return None
-    shape["sliding_windows"] = list(shape["sliding_windows"])  # as it comes back from a file
-    return {field: value for field, value in shape.items() if field not in ("name", "source")}
+    return {"model": name, "weights_sha256": weights_sha256, "num_layers": num_layers, "dtype": dtype}
 
 
 def _about_benchmark(benchmark: Benchmark) -> dict:

@@ -55,7 +55,6 @@ class Record(_Strict):
     model: str = Field(min_length=1)  # a bundled name, a hub id, or the name of a local folder
     weights_sha256: str
     num_layers: int = Field(ge=1)
-    shape: dict[str, Any] | None = None  # sizes that costs depend on (core.cost.ModelShape); None: not known
     plan: str  # "17-22,5-6"; empty for the dense model
     followers: tuple[int, ...]
     kind: Kind

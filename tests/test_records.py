@@ -39,7 +39,7 @@ def test_format_1_keeps_loading():
         "some-lab--some-model/5-6,17-22+heads-ffc49a09/"
         "demo_recall+execution=recompute+limit=200+num_fewshot=2+seed=7.json"
     )
-    later_fields = {"parts": {}, "truncated_requests": None, "shape": None}
+    later_fields = {"parts": {}, "truncated_requests": None}
     assert json.loads(record.model_dump_json()) == json.loads(GOLDEN) | later_fields
 
 

@@ -201,17 +201,17 @@ def _answer_cells(pair, right: float | None) -> str:
         "" if choices else escape(text.NO_PROMPT.format(number=pair.number, task=pair.task))
     )
     question = f"<p>{prompt}</p>" + (f"<ul>{choices}</ul>" if choices else "")
-    cells = "".join(_answer_cell(answer, right) for answer in (pair.dense, pair.shared))
-    return f"<td>{question}</td><td>{escape(pair.right.strip())}</td>{cells}"
+    _, expected, dense, shared = text.ANSWER_COLUMNS
+    cells = _answer_cell(dense, pair.dense, right) + _answer_cell(shared, pair.shared, right)
+    return f'<td>{question}</td><td data-label="{expected}">{escape(pair.right.strip())}</td>{cells}'
 
 
-def _answer_cell(answer, right: float | None) -> str:
+def _answer_cell(label: str, answer, right: float | None) -> str:
     if right is None:
         score = "" if answer.score is None else f" <b>{answer.score:.3f}</b>"
-        return f"<td>{escape(answer.words)}{score}</td>"
-    good = answer.score == right
-    sign, word = ("✓", "right") if good else ("✗", "wrong")
-    return f'<td class="{word}"><b aria-label="{word}">{sign}</b> {escape(answer.words)}</td>'
+        return f'<td data-label="{label}">{escape(answer.words)}{score}</td>'
+    sign, word = ("✓", "right") if answer.score == right else ("✗", "wrong")
+    return f'<td class="{word}" data-label="{label}"><b aria-label="{word}">{sign}</b> {escape(answer.words)}</td>'
 
 
 def _score_cells(row) -> str:

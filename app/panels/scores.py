@@ -133,6 +133,8 @@ def _selected_row(chosen: pd.DataFrame, view: dict, selected: Selected | None) -
 def _tradeoff(chosen: pd.DataFrame, axis: str, selected: Selected | None):
     if len(chosen) and (chosen[chosen.kind == "dense"].at_chance.all() and (chosen.kind == "dense").any()):
         return charts.message(text.DENSE_AT_CHANCE)
+    if len(chosen) and chosen.saved.isna().all():
+        return charts.message(text.NO_FLOPS)
     return charts.tradeoff(chosen, text.AXES[axis].format(context=settings.SCORES_CONTEXT), selected)
 
 
