@@ -10,10 +10,10 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -22,14 +22,17 @@ from core.plan import SharingPlan
 
 RESULTS = Path(__file__).parent.parent / "results"
 FORMAT_VERSION = 1
+Stored = TypeVar("Stored")
 Kind = Literal["dense", "direct", "head-mapped", "tuned"]
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """What records are made of: no unknown fields, no changes, NaN as text."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
 
 
-class Metric(_Strict):
+class Metric(Strict):
     """One score. `stderr` is the standard error that lm-eval gives, None where it gives none."""
 
     value: float
@@ -37,7 +40,7 @@ class Metric(_Strict):
     higher_is_better: bool = True
 
 
-class Machine(_Strict):
+class Machine(Strict):
     """Where a record was measured."""
 
     cpu: str
@@ -48,7 +51,7 @@ class Machine(_Strict):
         return self.gpu or f"{self.cpu}, {self.cpu_cores} cores"
 
 
-class Record(_Strict):
+class Record(Strict):
     """The scores of one model with one sharing plan on one task, and everything that is needed to get them again."""
 
     format_version: Literal[1] = FORMAT_VERSION
@@ -186,16 +189,24 @@ def write_file(path: Path, content: bytes) -> None:
 
 def load_record(directory: Path, path: Path) -> Record:
     """The record in the file `path` below `directory`. Raises ValueError with one sentence that names what is wrong."""
+    return load_file(directory, path, Record.model_validate_json, "a record")
+
+
+def load_file(directory: Path, path: Path, parse: Callable[[bytes], Stored], what: str) -> Stored:
+    """What `parse` makes of the file `path`, which must stand below `directory` where the content's own `path` says.
+
+    Raises ValueError with one sentence that names the file and what is wrong; `what`: what it should have been.
+    """
     relative = path.relative_to(directory)
     try:
-        record = Record.model_validate_json(path.read_bytes())
+        stored = parse(path.read_bytes())
     except OSError as error:
         raise ValueError(f"{relative} cannot be read ({error.strerror}).") from error
     except ValidationError as error:
-        raise ValueError(f"{relative} is not a record: {first_fault(error)}.") from error
-    if record.path != relative:
-        raise ValueError(f"{relative} is out of place: its content belongs to {record.path}.")
-    return record
+        raise ValueError(f"{relative} is not {what}: {first_fault(error)}.") from error
+    if stored.path != relative:
+        raise ValueError(f"{relative} is out of place: its content belongs to {stored.path}.")
+    return stored
 
 
 def first_fault(error: ValidationError) -> str:
@@ -213,13 +224,20 @@ def load_records(directory: Path | str) -> tuple[list[Record], list[str]]:
 
     A directory that does not exist holds no records.
     """
-    directory, records, problems = Path(directory), [], []
-    for path in sorted(set(directory.rglob("*.json")) - set(directory.glob("*/timings/*"))):
+    directory = Path(directory)
+    paths = set(directory.rglob("*.json")) - set(directory.glob("*/timings/*"))
+    return load_all(paths, lambda path: load_record(directory, path))
+
+
+def load_all(paths: Iterable[Path], load: Callable[[Path], Stored]) -> tuple[list[Stored], list[str]]:
+    """What `load` makes of the files, in the order of their names, and the sentence of each that it refuses."""
+    loaded, problems = [], []
+    for path in sorted(paths):
         try:
-            records.append(load_record(directory, path))
+            loaded.append(load(path))
         except ValueError as problem:
             problems.append(str(problem))
-    return records, problems
+    return loaded, problems
 
 
 def load_samples(directory: Path | str, record: Record) -> list[dict] | None:

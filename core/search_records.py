@@ -8,28 +8,23 @@ each plan, written while a search runs; it is a file to keep while one works, no
 import contextlib
 import hashlib
 import json
-import os
 from collections import UserDict
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from core.records import Machine, safe_name
+from core.records import Machine, Strict, load_all, load_file, safe_name, write_file
 
 FORMAT_VERSION = 1
 Split = Literal["calibration", "held-out"]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
-
-
-class TextInfo(_Strict):
+class TextInfo(Strict):
     """A text that damage was measured on."""
 
     sha256: str  # of the token ids
@@ -37,23 +32,23 @@ class TextInfo(_Strict):
     chunks: int = Field(ge=1)
 
 
-class Point(_Strict):
+class Point(Strict):
     """The damage of one plan on one text. `role` says why the plan is here, e.g. `found` or `contiguous`."""
 
     role: str
     plan: str  # "17-22,5-6"; for a pair of layers "3>7": layer 7 alone reuses the weights of layer 3
     followers: int = Field(ge=0)
-    head_map: dict[int, tuple[int, ...]] = {}
+    head_map: dict[int, tuple[int, ...]] = Field(default_factory=dict)
     split: Split
     damage: float  # nats per token
     stderr: float
     kl: float  # of KL(dense ‖ shared), nats per token
     cache_saving: float  # predicted, share of the dense cache
     tokens: int = Field(ge=1)
-    similarity: dict[str, float] = {}  # of a pair of layers: its similarity by each method
+    similarity: dict[str, float] = Field(default_factory=dict)  # of a pair of layers: its similarity by each method
 
 
-class SearchRecord(_Strict):
+class SearchRecord(Strict):
     """What was searched, how, and everything that is needed to get the points again."""
 
     format_version: Literal[1] = FORMAT_VERSION
@@ -65,7 +60,7 @@ class SearchRecord(_Strict):
     execution: str
     texts: dict[Split, TextInfo]
     seed: int
-    settings: dict[str, bool | int | float | str | None] = {}
+    settings: dict[str, bool | int | float | str | None] = Field(default_factory=dict)
     layer_evaluations: int = Field(ge=0)  # of this run; what a journal knew already was not run again
     naive_layer_evaluations: int = Field(ge=0)
     versions: dict[str, str]
@@ -86,45 +81,43 @@ class SearchRecord(_Strict):
         return Path(safe_name(self.model)) / "searches" / f"{safe_name(self.name)}.jsonl"
 
 
+class StoredSearch(NamedTuple):
+    """A record and its points, as one file holds them."""
+
+    record: SearchRecord
+    points: list[Point]
+
+    @property
+    def path(self) -> Path:
+        """Where the file belongs, relative to the folder of all results."""
+        return self.record.path
+
+
 def save_search(directory: Path, record: SearchRecord, points: Iterable[Point]) -> Path:
     """Write a record and its points below `directory`, whole or not at all; the path of the file."""
     path = directory / record.path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text("".join(f"{line.model_dump_json()}\n" for line in (record, *points)), encoding="utf-8")
-    os.replace(temporary, path)
+    write_file(path, "".join(f"{line.model_dump_json()}\n" for line in (record, *points)).encode())
     return path
 
 
-def load_search(directory: Path, path: Path) -> tuple[SearchRecord, list[Point]]:
-    """A record and its points. Raises ValueError with one sentence that names the file and what is wrong."""
-    relative = path.relative_to(directory)
-    try:
-        first, *rest = path.read_text(encoding="utf-8").splitlines()
-        record, points = SearchRecord.model_validate_json(first), [Point.model_validate_json(line) for line in rest]
-    except (OSError, ValueError, ValidationError) as error:
-        raise ValueError(f"{relative} is not a record of a search: {str(error).splitlines()[0]}.") from error
-    if record.path != relative:
-        raise ValueError(f"{relative} is out of place: its content belongs to {record.path}.")
-    return record, points
-
-
-def load_searches(directory: Path | str) -> tuple[list[tuple[SearchRecord, list[Point]]], list[str]]:
+def load_searches(directory: Path | str) -> tuple[list[StoredSearch], list[str]]:
     """All records of searches below `directory`, and one sentence for each broken file, which is left out."""
-    directory, records, problems = Path(directory), [], []
-    for path in sorted(directory.glob("*/searches/*.jsonl")):
-        try:
-            records.append(load_search(directory, path))
-        except ValueError as problem:
-            problems.append(str(problem))
-    return records, problems
+    directory = Path(directory)
+    return load_all(
+        directory.glob("*/searches/*.jsonl"), lambda path: load_file(directory, path, _parse, "a record of a search")
+    )
 
 
-def searches_frame(records: Iterable[tuple[SearchRecord, list[Point]]]) -> pd.DataFrame:
-    """One row per point, with `model`, `name` and `path` of its record; for charts of damage against saving."""
-    columns = ["model", "name", *Point.model_fields, "machine", "date", "path"]
+def _parse(content: bytes) -> StoredSearch:
+    first, *rest = content.splitlines() or [b""]
+    return StoredSearch(SearchRecord.model_validate_json(first), [Point.model_validate_json(line) for line in rest])
+
+
+def searches_frame(records: Iterable[StoredSearch]) -> pd.DataFrame:
+    """One row per point, with `model`, `name`, `kind` and `path` of its record; for charts of damage against saving."""
+    columns = ["model", "name", "kind", *Point.model_fields, "machine", "date", "path"]
     rows = [
-        {"model": record.model, "name": record.name, **point.model_dump(), "machine": str(record.machine)}
+        {"model": record.model, "name": record.name, "kind": record.kind, **point.model_dump(), "machine": str(record.machine)}
         | {"date": record.date, "path": record.path.as_posix()}
         for record, points in records
         for point in points
