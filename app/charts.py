@@ -509,6 +509,38 @@ def _front_line(rows: pd.DataFrame, name: str, colour: str, symbol: str, dash: s
     )
 
 
+def search_curves(points: pd.DataFrame) -> go.Figure:
+    """Damage against cache saved of stored searches, a line per search and role.
+
+    points: `app.panels.curves.curves_frame` of one model. Single spans are the same in every search: the first is drawn.
+    """
+    if points.empty:
+        return message("No stored searches")
+    found = list(points[points.role == "found"].groupby("name"))
+    lines = [
+        _front_line(rows, _search_name(rows), SHARED, symbol, dash)
+        for (_, rows), symbol, dash in zip(found, _SYMBOLS, _DASHES)
+    ]
+    spans = points[points.role == "contiguous"]
+    spans = spans[spans.name == spans.name.iloc[0]] if len(spans) else spans
+    lines += [_front_line(spans, *_FRONT["contiguous"])] if len(spans) else []
+    return _figure(
+        lines,
+        f"Damage against cache saved in {len(found)} searches.",
+        margin={"t": 64},
+        xaxis={"title": {"text": "KV cache saved, predicted (%)"}, "rangemode": "tozero"},
+        yaxis={"title": {"text": "damage (nats/token), measured"}, "rangemode": "tozero", "nticks": 7},
+    )
+
+
+_SYMBOLS = ("circle", "diamond", "triangle-up", "cross")
+
+
+def _search_name(rows: pd.DataFrame) -> str:
+    mapped = any(rows.head_map.map(bool))
+    return "any mix of spans, heads mapped" if mapped else "any mix of spans"
+
+
 def guide_scatter(pairs: pd.DataFrame, method: str) -> go.Figure:
     """Similarity by `method` against measured damage, one point per pair of layers. pairs: `core.guide.guide_frame`."""
     if pairs.empty:

@@ -276,6 +276,12 @@ SCORES_TASK_LABEL = "Task and score"
 PROBLEMS = "Files in results/ that are not records and not shown:"
 SCORE_COLUMNS = ("model", "plan", "kind", "task", "score", "value ± standard error", "n", "cache saved", "machine")
 EXPORT_BUTTON = "Download this table (CSV)"
+CURVES_HEADING = "Curves of searches"
+CURVES_LEAD = (
+    "How damage grows with what is saved: the best plan of each size that a search found, and the best single span of "
+    "that size, all measured on text that no choice has seen. Where each head may read another head of the leader, the "
+    "line says so."
+)
 SCORES_COMMAND_LABEL = "How was this measured?"
 
 EVALUATE_LEAD = (

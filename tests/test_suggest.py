@@ -11,8 +11,8 @@ import pytest
 from transformers import AutoTokenizer
 
 from app import api, charts, searches, settings, text
+from app.panels import curves, suggest
 from app.panels import model as model_panel
-from app.panels import suggest
 from app.registry import get_model
 from core.damage import roles_of
 from core.models import BUNDLED
@@ -168,6 +168,11 @@ def test_stored_records_are_shown_at_once(folder, tmp_path, monkeypatch):
     known = searches.known("tiny")
     assert (len(known.sweep), len(known.front), len(known.contiguous), len(known.pairs)) == (15, 2, 2, 15)
     assert "512 tokens" in known.sweep_about and "Made by: python -m core" in known.sweep_about
+    frame, problems = curves.curves_frame()
+    assert frame.role.value_counts().to_dict() == {"found": 2, "contiguous": 2} and not problems
+    assert frame[frame.role == "found"].damage.tolist() == [found.held_out.mean for found in known.front]
+    lines = figure(curves.draw(curves.choices()[0]["value"]))["data"]
+    assert [line["name"] for line in lines] == ["any mix of spans", "best single span"]
     monkeypatch.setattr(searches, "_weights", lambda name: "other weights")
     assert searches.known("tiny").sweep.empty
 
@@ -218,5 +223,6 @@ def test_charts_of_nothing_say_so(known):
         charts.follower_bars(known.sweep, plan),
         charts.front(suggest.front_frame(known)),
         charts.guide_scatter(known.pairs, "head_mean"),
+        charts.search_curves(curves.curves_frame()[0]),
     ):
         assert drawn.layout.annotations[0].text and not drawn.data

@@ -1,0 +1,52 @@
+"""Curves of stored searches in the part Scores: damage against cache saved, a line per search, with single spans."""
+
+from types import SimpleNamespace
+
+import gradio as gr
+import pandas as pd
+
+from app import charts, settings, text
+from app.components import html
+from app.components.chart import chart, figure_json
+from core.search_records import load_searches, searches_frame
+
+
+def build() -> SimpleNamespace:
+    """A heading, a choice of model, the chart, and a note about files that are no records."""
+    gr.HTML(f'<h3 id="curves">{text.CURVES_HEADING}</h3><p>{text.CURVES_LEAD}</p>')
+    with gr.Row(elem_classes="controls"):
+        model = gr.Dropdown([], label=text.MODEL_LABEL, elem_id="curves-model")
+    curves = chart(460, "curves-chart")
+    problems = gr.HTML(elem_id="curves-problems")
+    return SimpleNamespace(model=model, chart=curves, problems=problems)
+
+
+def wire(opened: gr.events.Dependency, panel: SimpleNamespace) -> None:
+    """Fill the choice when the page opens; draw the chosen model's curves."""
+    quiet = {"show_progress": "hidden", "api_visibility": "private"}
+    opened.then(choices, None, [panel.model, panel.problems], **quiet).then(draw, panel.model, panel.chart, **quiet)
+    panel.model.input(draw, panel.model, panel.chart, **quiet)
+
+
+def curves_frame() -> tuple[pd.DataFrame, list[str]]:
+    """The points of all stored searches on held-out text, by size, and what is wrong with other files.
+
+    Columns: those of `core.search_records.searches_frame`, and `saved_percent`.
+    """
+    records, problems = load_searches(settings.RESULTS)
+    frame = searches_frame(records)
+    kept = frame[(frame.kind == "search") & (frame.split == "held-out") & frame.role.isin(["found", "contiguous"])]
+    return kept.assign(saved_percent=100 * kept.cache_saving).sort_values(["path", "role", "followers"]), problems
+
+
+def choices() -> tuple:
+    """Models that have stored searches, and the note."""
+    frame, problems = curves_frame()
+    models = sorted(set(frame.model))
+    return gr.update(choices=models, value=models[0] if models else None), html.problems(problems)
+
+
+def draw(model: str | None) -> str:
+    """The curves of one model."""
+    frame, _ = curves_frame()
+    return figure_json(charts.search_curves(frame[frame.model == model]))
