@@ -251,8 +251,8 @@ def _past_tokens_sum(window: int | None, start: int, stop: int) -> int:
 def parameter_count(shape: ModelShape, plan: SharingPlan | str) -> ParameterCount:
     """Parameters of the model under the plan.
 
-    Followers have no query and key projections, nor the norms on these; where queries, keys and values come from one
-    matrix, they hold all of it.
+    Followers have no query and key projections, nor the norms on these, nor sinks; where queries, keys and values come
+    from one matrix, they hold its value part.
     """
     plan = _checked(shape, plan)
     computing = shape.num_layers - len(plan.followers)
@@ -261,9 +261,9 @@ def parameter_count(shape: ModelShape, plan: SharingPlan | str) -> ParameterCoun
     return ParameterCount(
         embeddings=(shape.vocab_size * embedding_size + shape.position_rows * shape.hidden_size)
         + _embedding_projections(shape),
-        **_projection_parameters(shape, shape.num_layers if shape.fused_qkv else computing),
+        **_projection_parameters(shape, computing),
         qk_norms=computing * _qk_norm_parameters(shape),
-        sinks=shape.num_layers * shape.num_heads * shape.sinks,
+        sinks=computing * shape.num_heads * shape.sinks,
         mlp=_plain_mlps(shape) * _mlp_parameters(shape, shape.intermediate_size) + _expert_parameters(shape),
         norms=(shape.layer_norms * shape.num_layers + shape.outer_norms) * shape.norm_vectors * shape.hidden_size,
         lm_head=head + shape.head_bias * shape.vocab_size,
@@ -387,15 +387,13 @@ def _weights_used(shape: ModelShape, plan: SharingPlan, batch_size: int) -> int:
     """Weights that a decode step reads.
 
     Not read: rows of the tables of embeddings and positions that no new token has (a tied embedding is read whole, by
-    the head), the query and key part of a follower's fused projection, and experts that no token is sent to. Of these,
+    the head) and experts that no token is sent to. Of these,
     it is the expected number if tokens choose experts evenly and independently.
     """
     count = parameter_count(shape, plan)
     used = count.total - max(0, shape.position_rows - batch_size) * shape.hidden_size
     if not shape.tied_embeddings:
         used -= max(0, shape.vocab_size - batch_size) * (shape.embedding_size or shape.hidden_size)
-    if shape.fused_qkv:
-        used -= (count.q_proj + count.k_proj) * len(plan.followers) // shape.num_layers
     if shape.experts:
         untouched = (1 - shape.experts.per_token / shape.experts.count) ** batch_size
         used -= _expert_parameters(shape) - _expert_parameters(shape, shape.experts.count * (1 - untouched))

@@ -17,7 +17,7 @@ from transformers import AttentionInterface, Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from core.cache import ValuesOnly, cache_bytes
-from core.families import CHECKED, KEEPS_KEYWORDS, attention_modules
+from core.families import attention_modules, hands_keywords_on
 from core.sharing import AttentionCall, call_of, plan_of, twin_of
 
 _STEP = "shared_attention_step"
@@ -81,7 +81,7 @@ class GraphDecoder(Decoder):
     """
 
     def __init__(self, model, batch_size: int, max_tokens: int, capture=None, fuse=None, like=None):
-        if model.config.model_type in KEEPS_KEYWORDS or model.config.model_type not in CHECKED:
+        if not hands_keywords_on(model):
             raise ValueError(f"models of type {model.config.model_type!r} are not known to attend where these steps can.")
         super().__init__(model)
         self.attention = "triton"

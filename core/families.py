@@ -3,8 +3,10 @@
 A family needs an entry here only if it holds its value or output projection in a new way: see VALUES and OUTPUTS.
 """
 
+import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import nn
@@ -19,31 +21,52 @@ CHECKED = PLAIN_SOFTMAX | {
     "arcee", "biogpt", "cohere", "cohere2", "ernie4_5", "exaone4", "gemma", "gemma2", "gemma3_text", "glm",
     "glm4", "gpt2", "gpt_neox", "gpt_oss", "granite", "granitemoe", "helium", "hunyuan_v1_dense", "ministral",
     "mixtral", "nemotron", "olmo", "olmo2", "olmo3", "olmoe", "opt", "phi", "phi3", "phimoe", "qwen3_moe",
-    "seed_oss", "stablelm", "starcoder2",
+    "seed_oss", "stablelm", "starcoder2", "bloom", "codegen", "falcon", "gptj",
 }  # fmt: skip
 """Families (transformers' `model_type`) whose shared attention the tests compare with the oracle."""
 
 KEEPS_KEYWORDS = frozenset({"nemotron", "stablelm"})
-"""Families whose decoder layers do not hand keyword arguments on to their attention."""
+"""Families with attention functions whose decoder layers do not hand keyword arguments on to their attention."""
 
-SUPPORTED = f"{len(CHECKED)} families are, such as llama, qwen3, gemma2, phi3, gpt2 and gpt_neox (docs/families.md)."
+SUPPORTED = f"{len(CHECKED)} families are, such as llama, qwen3, gemma2, phi3, gpt2 and falcon (docs/families.md)."
 
-_LAYERS = ("layers", "h")  # in the decoder
+_LAYERS = ("layers", "h", "blocks")  # in the decoder
 _ATTENTION = ("self_attn", "attention", "attn", "self_attention")  # in a layer
 
-# Ways of holding the value projection: attribute → values [batch, tokens, kv_heads · head_dim] of hidden states
-# [batch, tokens, hidden]. Fused projections are sliced, on their own storage, where nothing is wrapped around them.
-VALUES: dict[str, Callable] = {
-    "v_proj": lambda module, hidden: module.v_proj(hidden),
-    "qkv_proj": lambda module, hidden: _last_rows(module.qkv_proj, hidden, module.num_key_value_heads * module.head_dim),
-    "c_attn": lambda module, hidden: _last_columns(module.c_attn, hidden, module.split_size),
-    "query_key_value": lambda module, hidden: _last_of_each_head(module.query_key_value, hidden, module.head_size),
-}  # fmt: skip
 OUTPUTS = ("o_proj", "out_proj", "dense", "c_proj")
 """Names of the output projection."""
 
 _FOLLOWERS_DO_WITHOUT = ("q_proj", "k_proj", "q_norm", "k_norm", "query_layernorm", "key_layernorm")
-_FOLLOWERS_DO_WITHOUT += ("q_layernorm", "k_layernorm")
+_FOLLOWERS_DO_WITHOUT += ("q_layernorm", "k_layernorm", "sinks")
+
+
+def _last(module: nn.Module, outputs: torch.Tensor) -> torch.Tensor:
+    """Of queries, keys, values one after the other."""
+    return outputs[-_kv_heads(module) * _head_dim(module) :]
+
+
+def _last_of_each_group(module: nn.Module, outputs: torch.Tensor) -> torch.Tensor:
+    """Of the queries, the key and the value of one group of heads, then those of the next one."""
+    groups = outputs.unflatten(0, (_kv_heads(module), -1, _head_dim(module)))[:, -1]
+    return groups[0] if len(groups) == 1 else groups
+
+
+def _middle_of_each_quarter(module: nn.Module, outputs: torch.Tensor) -> torch.Tensor:
+    """Of the queries, values and keys of a quarter of the heads, then those of the next one."""
+    return outputs.unflatten(0, (4, 3, -1))[:, 1]
+
+
+# Ways of holding the value projection: attribute → None when it gives values alone. For a fused projection: what picks
+# the values from its outputs [outputs, …], without a copy, as [outputs, …] or, where they lie apart, [parts, outputs, …].
+VALUES: dict[str, Callable | None] = {
+    "v_proj": None,
+    "qkv_proj": _last,
+    "c_attn": _last,
+    "Wqkv": _last,
+    "query_key_value": _last_of_each_group,
+}
+# Attention classes that use one of these names in another way.
+_VALUES_OF_CLASS = {"GPTBigCodeAttention": _last_of_each_group, "CodeGenAttention": _middle_of_each_quarter}
 
 
 def decoder_of(model: nn.Module) -> nn.Module:
@@ -51,11 +74,15 @@ def decoder_of(model: nn.Module) -> nn.Module:
     return model.get_decoder()
 
 
+def layers_of(model: nn.Module) -> Sequence[nn.Module]:
+    """The decoder layers, in order."""
+    decoder = decoder_of(model)
+    return next((getattr(decoder, name) for name in _LAYERS if hasattr(decoder, name)), [])
+
+
 def attention_modules(model: nn.Module) -> list[nn.Module]:
     """The attention module of each decoder layer, in order. Raises ValueError, with the reason, when it cannot share."""
-    decoder = decoder_of(model)
-    layers = next((getattr(decoder, name) for name in _LAYERS if hasattr(decoder, name)), [])
-    modules = [next((getattr(layer, name) for name in _ATTENTION if hasattr(layer, name)), None) for layer in layers]
+    modules = [_attention_of(layer) for layer in layers_of(model)]
     if reason := "its decoder layers were not found" if not modules else next(filter(None, map(_obstacle, modules)), ""):
         raise ValueError(
             f"Models of type {model.config.model_type!r} are not supported yet: {reason}. {SUPPORTED}"
@@ -63,39 +90,74 @@ def attention_modules(model: nn.Module) -> list[nn.Module]:
     return modules
 
 
-def eager_attention(module: nn.Module) -> Callable:
-    """The family's own eager attention function, which also returns the attention weights."""
-    return _family(module).eager_attention_forward
+def _attention_of(layer: nn.Module) -> nn.Module | None:
+    module = next((getattr(layer, name) for name in _ATTENTION if hasattr(layer, name)), None)
+    return getattr(module, "attention", module)  # GPT-Neo wraps it once more
+
+
+def has_attention_function(module: nn.Module) -> bool:
+    """Whether a layer calls an exchangeable attention function; the others compute attention in their own forward."""
+    return "eager_attention_forward" in inspect.unwrap(type(module).forward).__code__.co_names
+
+
+def hands_keywords_on(model: nn.Module) -> bool:
+    """Whether keyword arguments of a forward call are known to reach the attention functions of all layers."""
+    kind = decoder_of(model).config.model_type
+    return kind in CHECKED - KEEPS_KEYWORDS and has_attention_function(attention_modules(model)[0])
+
+
+def static_cache_is_wrong(config) -> bool:
+    """Whether transformers' own forward goes wrong with a static cache: GPT-Neo masks by the length of all cached keys,
+    Falcon reads ALiBi from a mask that then has another form."""
+    return config.model_type == "gpt_neo" or (config.model_type == "falcon" and config.alibi)
+
+
+def eager_attention(module: nn.Module) -> Callable | None:
+    """The family's own eager attention function, which also returns the attention weights; None if it has none."""
+    return getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
 
 
 def values_of(module: nn.Module, hidden_states: torch.Tensor) -> torch.Tensor:
-    """A layer's values [batch, kv_heads, tokens, head_dim] for hidden states [batch, tokens, hidden]."""
-    way = next(name for name in VALUES if hasattr(module, name))
-    values = VALUES[way](module, hidden_states)
-    if (clip := getattr(module.config, "clip_qkv", None)) is not None:  # the OLMo families
+    """A follower's values [batch, kv_heads, tokens, head_dim] for hidden states [batch, tokens, hidden]."""
+    values = getattr(module, _value_name(module))(hidden_states)
+    clip = getattr(module, "clip_qkv", None) or getattr(getattr(module, "config", None), "clip_qkv", None)
+    if clip:  # OLMo, MPT
         values = values.clamp(-clip, clip)
-    head_dim = getattr(module, "head_dim", None) or module.head_size
-    return values.view(*hidden_states.shape[:-1], -1, head_dim).transpose(1, 2)
+    values = values.view(*hidden_states.shape[:-1], -1, _head_dim(module)).transpose(1, 2)
+    if getattr(module, "new_decoder_architecture", False):  # Falcon caches one row for each query head
+        values = values.repeat_interleave(module.num_heads // module.num_kv_heads, 1)
+    return values
 
 
-def output_of(module: nn.Module, attended: torch.Tensor) -> torch.Tensor:
-    """A layer's output [batch, tokens, hidden] for its heads' results [batch, tokens, heads · head_dim]."""
+def output_of(module: nn.Module, attended: torch.Tensor, *arguments) -> torch.Tensor:
+    """A follower's output [batch, tokens, hidden] for its heads' results [batch, tokens, heads · head_dim].
+
+    arguments: the positional arguments of its forward after the hidden states.
+    """
     output = next(getattr(module, name) for name in OUTPUTS if hasattr(module, name))(attended)
     if isinstance(layer := getattr(module, "resid_dropout", None), nn.Module):  # GPT-2
         return layer(output)
+    if module.adds_residual:  # BLOOM
+        return arguments[0] + dropout(output, module.hidden_dropout, module.training)
     return dropout(output, getattr(module, "residual_dropout", 0.0), module.training)  # StarCoder2
 
 
-def remove_query_and_key(module: nn.Module) -> None:
-    """Take away what a follower does not need; of a fused projection it goes on using the value part alone."""
+def keep_values_alone(module: nn.Module) -> None:
+    """Make a follower of an attention module: queries and keys go; of a fused projection the value part stays, on the
+    same storage."""
     for name in _FOLLOWERS_DO_WITHOUT:
         if hasattr(module, name):
             delattr(module, name)
+    module.adds_residual = "residual" in inspect.signature(type(module).forward).parameters
+    name = _value_name(module)
+    if pick := _VALUES_OF_CLASS.get(type(module).__name__, VALUES[name]):
+        setattr(module, name, _keep_part(getattr(module, name), partial(pick, module)))
 
 
 def check_same_kind(model: nn.Module, leader: int, follower: int) -> None:
     """Raise ValueError when layer `follower` cannot use the attention weights of layer `leader`, with the reason."""
-    modules, kinds = attention_modules(model), getattr(model.config, "layer_types", None)
+    modules, config = attention_modules(model), decoder_of(model).config
+    kinds = getattr(config, "layer_types", None) or getattr(config, "attention_layers", None)  # GPT-Neo's name
     if kinds is not None and kinds[leader] != kinds[follower]:
         raise ValueError(
             f"Layer {follower} cannot reuse the attention weights of layer {leader}: layer {leader} is "
@@ -116,49 +178,77 @@ def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: shape for name, shape in shapes.items() if name.count(".") < 2}
 
 
-def _family(module: nn.Module):
-    return sys.modules[type(module).__module__]
-
-
 def _obstacle(module: nn.Module | None) -> str:
     """Why this attention module cannot take part, or nothing."""
     if module is None:
         return "a decoder layer without an attention module was found"
-    if not hasattr(_family(module), "eager_attention_forward"):
-        return f"{type(module).__name__} computes attention inside its own forward, out of reach from outside"
     if not any(hasattr(module, name) for name in VALUES) or not any(hasattr(module, name) for name in OUTPUTS):
         return f"{type(module).__name__} has no value or output projection of a known form"
     if getattr(module, "is_cross_attention", False):
         return f"{type(module).__name__} attends to another sequence"
+    if "Flash" in type(module).__name__:
+        return f"{type(module).__name__} never computes attention weights (set_attn_implementation('eager') does)"
     return ""
 
 
-def _is_plain(projection: nn.Module) -> bool:
-    """Whether the outputs of a projection are its weights and nothing else: no adapter, quantization or offloading."""
-    return type(projection) in (nn.Linear, Conv1D) and not hasattr(projection, "_hf_hook")
+def _value_name(module: nn.Module) -> str:
+    return next(name for name in VALUES if hasattr(module, name))
 
 
-def _last_rows(linear: nn.Linear, hidden: torch.Tensor, size: int) -> torch.Tensor:
-    """The last `size` outputs of a linear layer: Phi-3 keeps queries, keys and values one after the other."""
-    if not _is_plain(linear):
-        return linear(hidden)[..., -size:]
-    bias = None if linear.bias is None else linear.bias[-size:]
-    return nn.functional.linear(hidden, linear.weight[-size:], bias)
+def _head_dim(module: nn.Module) -> int:
+    return getattr(module, "head_dim", None) or module.head_size
 
 
-def _last_columns(conv: nn.Module, hidden: torch.Tensor, size: int) -> torch.Tensor:
-    """The last `size` outputs of a Conv1D, whose weight is [in, out]: GPT-2."""
-    if not _is_plain(conv):
-        return conv(hidden)[..., -size:]
-    return torch.matmul(hidden, conv.weight[:, -size:]) + conv.bias[-size:]
+def _kv_heads(module: nn.Module) -> int:
+    names = ("num_key_value_heads", "num_kv_heads", "kv_heads", "num_heads", "n_heads")
+    heads = next((getattr(module, name) for name in names if hasattr(module, name)), None)
+    return heads or module.config.num_attention_heads
 
 
-def _last_of_each_head(linear: nn.Linear, hidden: torch.Tensor, head_size: int) -> torch.Tensor:
-    """The last third of each head's outputs: GPT-NeoX keeps query, key and value of a head together."""
-    if not _is_plain(linear):
-        return linear(hidden).unflatten(-1, (-1, 3, head_size))[..., 2, :].flatten(2)
-    weight = linear.weight.unflatten(0, (-1, 3, head_size))[:, 2]  # [heads, head_size, hidden]
-    values = torch.einsum("bti,hki->bthk", hidden, weight)
-    if linear.bias is not None:
-        values = values + linear.bias.view(-1, 3, head_size)[:, 2]
-    return values.flatten(2)
+class _LinearOfParts(nn.Linear):
+    """A linear layer on rows that lie apart: weight [parts, outputs of a part, hidden], bias [parts, outputs of a part]."""
+
+    def __init__(self, weight: nn.Parameter, bias: nn.Parameter | None):
+        nn.Module.__init__(self)
+        self.in_features, self.out_features = weight.shape[2], weight.shape[0] * weight.shape[1]
+        self.weight, self.bias = weight, bias
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        rows = hidden.reshape(1, -1, self.in_features).expand(len(self.weight), -1, -1)
+        outputs = torch.bmm(rows, self.weight.mT)  # [parts, batch · tokens, outputs of a part]
+        if self.bias is not None:
+            outputs = outputs + self.bias[:, None]
+        return outputs.transpose(0, 1).reshape(*hidden.shape[:-1], -1)
+
+
+def _keep_part(projection: nn.Module, pick: Callable) -> nn.Module:
+    """Reduce a fused projection to the outputs that `pick` takes, in place where its kind can stay."""
+    parameters = list(projection.parameters())
+    if not isinstance(projection, nn.Linear | Conv1D) or any(type(p) is not nn.Parameter for p in parameters):
+        return _picking(projection, pick)  # quantized, or with adapters
+    if hasattr(projection, "_hf_hook"):
+        return _picking(projection, pick)  # accelerate brings in its weights for each call
+    weight, bias = projection.weight, projection.bias
+    conv = isinstance(projection, Conv1D)  # weight [hidden, outputs]
+    part = _on_same_storage(weight, pick(weight.T).T if conv else pick(weight))
+    bias = None if bias is None else _on_same_storage(bias, pick(bias))
+    if part.ndim == 3:
+        return _LinearOfParts(part, bias)
+    projection.weight, projection.bias = part, bias
+    setattr(projection, "nf" if conv else "out_features", part.shape[1 if conv else 0])
+    return projection
+
+
+def _on_same_storage(parameter: nn.Parameter, part: torch.Tensor) -> nn.Parameter:
+    return nn.Parameter(part.detach(), requires_grad=parameter.requires_grad)
+
+
+def _picking(projection: nn.Module, pick: Callable) -> nn.Module:
+    """The whole projection, of whose outputs the values are taken: right for any kind of weights, and saves nothing."""
+
+    def hook(_module, _args, outputs):
+        picked = pick(outputs.movedim(-1, 0))
+        return (picked if picked.ndim == outputs.ndim else picked.flatten(0, 1)).movedim(0, -1)
+
+    projection.register_forward_hook(hook)
+    return projection

@@ -21,7 +21,7 @@ from transformers.utils import logging
 from core.cost import known_config
 from core.families import attention_modules
 from core.plan import SharingPlan
-from core.sharing import share_attention
+from core.sharing import as_ordinary, shared_class
 
 _MODELS = Path(__file__).resolve().parents[1] / "assets" / "models"
 BUNDLED: dict[str, Path] = {name: _MODELS / name for name in ("demo", "demo-tuned-17-22")}
@@ -57,15 +57,11 @@ def load_model(name_or_path: str | Path | None = None, dtype=None, device=None):
     dtype = _dtype(dtype, device)
     fetch = {"local_files_only": not (Path(source).is_dir() or _hub_is_reachable())}
     config = _explained(source, "", AutoConfig.from_pretrained, source, **fetch)
-    plan = _check_config(source, config)
+    model_class = _class_of(source, config)
     tokenizer = _explained(source, "the tokenizer of ", AutoTokenizer.from_pretrained, source, **fetch)
     with _quiet():
-        model = _explained(source, "the weights of ", AutoModelForCausalLM.from_pretrained, source, dtype=dtype, **fetch)
-        model = model.to(device).eval()
-    if plan.spans:
-        head_map = getattr(config, "sharing_head_map", None) or {}
-        model = share_attention(model, plan, {int(layer): heads for layer, heads in head_map.items()})
-    return model, tokenizer
+        model = _explained(source, "the weights of ", model_class.from_pretrained, source, dtype=dtype, **fetch)
+    return as_ordinary(model.to(device).eval()), tokenizer
 
 
 def random_model(shape_name: str, dtype=None, device=None, seed: int = 0):
@@ -129,8 +125,11 @@ def _dtype(dtype, device: torch.device):
     return dtype or (torch.float32 if device.type == "cpu" else "auto")
 
 
-def _check_config(source: str, config) -> SharingPlan:
-    """The plan in the config, or the dense plan; ValueError when the model is no decoder or of another family."""
+def _class_of(source: str, config) -> type:
+    """What to load: the model's class, or for a saved view one without followers' queries and keys.
+
+    ValueError when the model is no decoder, is of another family, or its plan does not fit.
+    """
     kind = config.model_type
     encoder = kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False)
     if config.is_encoder_decoder or encoder or kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
@@ -140,7 +139,13 @@ def _check_config(source: str, config) -> SharingPlan:
         )
     with torch.device("meta"):  # the architecture alone, before any weights are fetched
         skeleton = AutoModelForCausalLM.from_config(config)
-    return SharingPlan.parse(getattr(config, "sharing_plan", ""), len(attention_modules(skeleton)))
+        plan = SharingPlan.parse(getattr(config, "sharing_plan", ""), len(attention_modules(skeleton)))
+        if not plan.spans:
+            return type(skeleton)
+        head_map = getattr(config, "sharing_head_map", None) or {}
+        model_class = shared_class(type(skeleton), plan, {int(k): tuple(heads) for k, heads in head_map.items()})
+        model_class(config)  # whether plan and head map fit
+    return model_class
 
 
 def _explained(source: str, part: str, load, *args, **kwargs):

@@ -51,8 +51,6 @@ class ModelShape:
     """Rows of a learned table of positions."""
     gated_mlp: bool = True
     experts: Experts | None = None
-    fused_qkv: bool = False
-    """Queries, keys and values come from one matrix: a follower uses its value part, but holds it all."""
     qkv_bias: bool = False
     output_bias: bool = False
     mlp_bias: bool = False
@@ -228,7 +226,7 @@ def _falcon_norms(given: dict) -> int:
     return both if given.get("parallel_attn", True) else 2
 
 
-_FALCON = {"fused_qkv": True, "num_kv_heads": _falcon_kv_heads, "layer_norms": _falcon_norms}
+_FALCON = {"num_kv_heads": _falcon_kv_heads, "layer_norms": _falcon_norms}
 _OPT = {
     "intermediate_size": _size("ffn_dim"),
     "embedding_size": _size("word_embed_proj_dim", unsaid=_WIDTH),
@@ -240,8 +238,8 @@ _OPT = {
 _FAMILIES: dict[str, dict[str, Any]] = {
     "arcee": _ATTENTION_BIAS | _MLP_BIAS | _PLAIN_MLP,
     "biogpt": _GPT | _ALL_BIASES | _TIED | _positions(2),
-    "bloom": _GPT | _FOURFOLD | _ALL_BIASES | _TIED | {"fused_qkv": True, "outer_norms": 2},
-    "codegen": _GPT | _FOURFOLD | {"mlp_bias": True, "head_bias": True, "layer_norms": 1, "fused_qkv": True},
+    "bloom": _GPT | _FOURFOLD | _ALL_BIASES | _TIED | {"outer_norms": 2},
+    "codegen": _GPT | _FOURFOLD | {"mlp_bias": True, "head_bias": True, "layer_norms": 1},
     "cohere": _ATTENTION_BIAS | _TIED | {"layer_norms": 1, "qk_norm": _when("use_qk_norm", "all heads", "")},
     "cohere2": _ATTENTION_BIAS | _TIED | {"layer_norms": 1} | _windows(4096, _every(4)),
     "ernie4_5": dict.fromkeys(_BIASES, _said("use_bias")) | _TIED | _heads_of(128),
@@ -252,8 +250,8 @@ _FAMILIES: dict[str, dict[str, Any]] = {
     "gemma3_text": _ATTENTION_BIAS | _TIED | _heads_of(256) | _FOUR_NORMS | _HEAD_NORM | _windows(4096, _every(6)),
     "glm": _QKV_BIAS | _heads_of(128),
     "glm4": _QKV_BIAS | _heads_of(128) | _FOUR_NORMS,
-    "gpt2": _GPT | _FOURFOLD | _ALL_BIASES | _TIED | {"fused_qkv": True} | _positions(0),
-    "gpt_neox": _GPT | _QKV_BIAS | {"output_bias": _QKV_BIAS["qkv_bias"], "mlp_bias": True, "fused_qkv": True},
+    "gpt2": _GPT | _FOURFOLD | _ALL_BIASES | _TIED | _positions(0),
+    "gpt_neox": _GPT | _QKV_BIAS | {"output_bias": _QKV_BIAS["qkv_bias"], "mlp_bias": True},
     "gpt_oss": _ALL_BIASES | _QKV_BIAS | {"output_bias": _QKV_BIAS["qkv_bias"], "sinks": True} | _heads_of(64)
     | _experts("intermediate_size", router_bias=True) | _windows(128, _every(2)),
     "gptj": _GPT | _FOURFOLD | {"mlp_bias": True, "head_bias": True, "layer_norms": 1},
@@ -274,7 +272,7 @@ _FAMILIES: dict[str, dict[str, Any]] = {
     "opt": _GPT | dict.fromkeys(_BIASES, _said("enable_bias", unsaid=True)) | _TIED | _positions(2) | _OPT,
     "phi": _PLAIN_MLP | _LAYER_NORM | _ALL_BIASES
     | {"head_bias": True, "layer_norms": 1, "qk_norm": _when("qk_layernorm", "head", ""), "qk_norm_vectors": 2},
-    "phi3": {"fused_qkv": True} | _windows(None),
+    "phi3": _windows(None),
     "phimoe": _ATTENTION_BIAS | _LAYER_NORM | _experts("intermediate_size") | _windows(None)
     | {"head_bias": _said("lm_head_bias")},
     "qwen2": {"qkv_bias": True} | _LATE_WINDOWS,

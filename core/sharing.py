@@ -9,26 +9,31 @@ A view is a new model object of the same class on the same parameter storage. Ea
 import copy
 from collections.abc import Sequence
 from contextvars import ContextVar
+from functools import cache
 from types import MethodType
 
 import torch
 from torch import nn
 from torch.nn.attention.flex_attention import BlockMask, create_mask
+from torch.overrides import TorchFunctionMode
 from transformers import AttentionInterface, DynamicCache
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from core.cache import keep_values_only
 from core.families import (
     CHECKED,
-    KEEPS_KEYWORDS,
     PLAIN_SOFTMAX,
     SUPPORTED,
     attention_modules,
     check_same_kind,
     decoder_of,
     eager_attention,
+    hands_keywords_on,
+    has_attention_function,
+    keep_values_alone,
+    layers_of,
     output_of,
-    remove_query_and_key,
+    static_cache_is_wrong,
     values_of,
 )
 from core.plan import SharingPlan
@@ -52,6 +57,7 @@ def share_attention(model, plan: SharingPlan | str, head_map=None, execution: st
         values. `recompute`: followers run the model's fused attention on the leader's queries and keys, so that no
         weights are stored. `auto`: reuse for single query tokens, for eager attention, under attention dropout (so
         that a span drops the same weights), and where the weights take at most REUSE_LIMIT_BYTES; else recompute.
+        Families that compute attention in their own forward (BLOOM, GPT-J) always reuse: docs/families.md.
 
     Raises ValueError, in one sentence, for a plan or head map that does not fit the model and for families that are
     not supported.
@@ -63,21 +69,47 @@ def share_attention(model, plan: SharingPlan | str, head_map=None, execution: st
     if plan.spans and model.config.model_type not in CHECKED:
         _check_values(model)
     view = twin_of(model)
+    _share(view, plan, head_map, execution)
+    return view
+
+
+def shared_class(model_class: type, plan: SharingPlan, head_map: dict[int, tuple[int, ...]]) -> type:
+    """A class of models like `model_class` that are born as views, without the followers' queries and keys.
+
+    `from_pretrained` of it loads the folder that a view was saved to. Raises ValueError, when a model is made, for a
+    plan or head map that does not fit.
+    """
+
+    def __init__(self, config, *args, **kwargs):
+        model_class.__init__(self, config, *args, **kwargs)
+        _check(self, plan, head_map, "auto")
+        _share(self, plan, head_map, "auto")
+
+    members = {"__init__": __init__, "__module__": model_class.__module__, "like": model_class}
+    return type(model_class.__name__, (model_class,), members)
+
+
+def as_ordinary(model):
+    """A model made by `shared_class`, as one of the class that it is like; other models as they are."""
+    model.__class__ = getattr(type(model), "like", type(model))
+    return model
+
+
+def _share(view, plan: SharingPlan, head_map: dict[int, tuple[int, ...]], execution: str) -> None:
     view.sharing_plan, view.sharing_head_map = plan, head_map
     view.config.sharing_plan, view.config.sharing_head_map = str(plan), {str(k): list(v) for k, v in head_map.items()}
     if plan.spans:
         modules = attention_modules(view)
         for leader in plan.leaders:
-            _make_leader(modules[leader])
+            _make_leader(modules[leader], leader)
         for follower in plan.followers:
-            _make_follower(modules[follower], plan.leader_of(follower), head_map.get(follower))
-        _install(view, _BeginCall(plan.followers, execution))
-    return view
+            _make_follower(modules[follower], follower, plan.leader_of(follower), head_map.get(follower))
+        _install(view, plan.followers, execution)
 
 
 def plan_of(model) -> SharingPlan:
     """The sharing plan a model runs with: a view's plan, or the dense plan."""
-    return getattr(model, "sharing_plan", None) or SharingPlan((), model.config.num_hidden_layers)
+    return getattr(model, "sharing_plan", None) or SharingPlan((), decoder_of(model).config.num_hidden_layers)
 
 
 def recording_view(model):
@@ -88,9 +120,9 @@ def recording_view(model):
     plan, view = plan_of(model), twin_of(model)
     for layer, module in enumerate(attention_modules(view)):
         if layer not in plan.followers and layer not in plan.leaders:
-            _make_leader(module)
+            _make_leader(module, layer)
     if not plan.spans:
-        _install(view, _BeginCall((), "reuse"))
+        _install(view, (), "reuse")
     return view
 
 
@@ -100,28 +132,30 @@ class AttentionCall:
     def __init__(self, implementation: str, execution: str):
         self.implementation, self.execution = implementation, execution
         self.grad_enabled = torch.is_grad_enabled()
-        self.additive_mask = None  # (what it was made for, the mask that is added to the scores)
+        self.additive_mask = None  # (mask and lengths that it was made for, the mask that is added to the scores)
         self.weights: dict[int, torch.Tensor] = {}  # reuse: [batch, heads, queries, keys]
         self.inputs: dict[int, tuple] = {}  # recompute: (query, key, mask, keyword arguments of the attention function)
 
     def lead(self, module, query, key, value, mask, **kwargs):
         """A leader's attention; query [batch, heads, queries, head_dim], key and value [batch, kv_heads, keys, …]."""
+        self.check_gradients()
+        if not self._reuses(module, query, key, kwargs.get("dropout", 0.0)):
+            self.inputs[module.layer_idx] = (query, key, mask, kwargs)
+            return self._fused(module, query, key, value, mask, kwargs)
+        mask = self._mask(mask, query, key, kwargs.get("sliding_window"))
+        fast = query.shape[2] == 1 and module.config.model_type in PLAIN_SOFTMAX
+        attend = _plain_attention if fast else eager_attention(module) or _plain_attention
+        output, weights = attend(module, query, key, value, mask, **kwargs)
+        self.weights[module.layer_idx] = weights
+        return output, weights
+
+    def check_gradients(self) -> None:
+        """Refuse, with a ValueError, gradient checkpointing that runs a leader without recording its gradients."""
         if torch.is_grad_enabled() != self.grad_enabled:
             raise ValueError(
                 "Reentrant gradient checkpointing would lose the gradients that reach a leader from its followers: "
                 'use gradient_checkpointing_enable({"use_reentrant": False}).'
             )
-        if not self._reuses(module, query, key, kwargs.get("dropout", 0.0)):
-            self.inputs[module.layer_idx] = (query, key, mask, kwargs)
-            return self._fused(module, query, key, value, mask, kwargs)
-        mask = self._mask(mask, query, key, kwargs.get("sliding_window"))
-        if query.shape[2] > 1 or module.config.model_type not in PLAIN_SOFTMAX:
-            output, weights = eager_attention(module)(module, query, key, value, mask, **kwargs)
-        else:
-            weights = _single_query_weights(module, query, key, mask, **kwargs)
-            output = _weighted_values(weights, value)
-        self.weights[module.layer_idx] = weights
-        return output, weights
 
     def follow(self, module, value):
         """A follower's attention: its own values under its leader's weights, as (output, weights or None)."""
@@ -139,21 +173,27 @@ class AttentionCall:
             groups = query.shape[1] // key.shape[1]
             query, key = query[:, module.head_map], key.repeat_interleave(groups, 1)[:, module.head_map]
             value = value.repeat_interleave(groups, 1)
+            if getattr(mask, "ndim", 0) == 4 and mask.shape[1] > 1:  # ALiBi: a mask for each head
+                mask = mask[:, module.head_map]
+            if kwargs.get("s_aux") is not None:  # sinks
+                kwargs = {**kwargs, "s_aux": kwargs["s_aux"][module.head_map]}
         return self._fused(module, query, key, value, mask, kwargs)
 
     def _mask(self, mask, query, key, sliding_window: int | None):
         """`_additive_mask`, made once for consecutive leaders with the same mask and lengths."""
-        made_for = (id(mask), key.shape[2], sliding_window)
-        if self.additive_mask is None or self.additive_mask[0] != made_for:
+        lengths = (query.shape[2], key.shape[2], sliding_window)
+        if self.additive_mask is None or self.additive_mask[0] is not mask or self.additive_mask[1] != lengths:
             made = _additive_mask(mask, query, key, self.implementation, sliding_window)
-            self.additive_mask = (made_for, made)
-        return self.additive_mask[1]
+            self.additive_mask = (mask, lengths, made)
+        return self.additive_mask[2]
 
     def _fused(self, module, query, key, value, mask, kwargs):
-        function = ALL_ATTENTION_FUNCTIONS.get_interface(self.implementation, eager_attention(module))
+        function = ALL_ATTENTION_FUNCTIONS.get_interface(self.implementation, eager_attention(module) or _plain_attention)
         return function(module, query, key, value, mask, **kwargs)
 
     def _reuses(self, module, query, key, dropout: float) -> bool:
+        if self.implementation == "eager" and hasattr(module, "sinks"):
+            return True  # eager attention would add each follower's own sinks
         if self.execution != "auto":
             return self.execution == "reuse"
         if query.shape[2] == 1 or self.implementation == "eager" or dropout:
@@ -165,20 +205,28 @@ class AttentionCall:
 class _BeginCall:
     """Forward pre-hook of a view's decoder: a new AttentionCall for each call, and a cache without follower keys."""
 
-    def __init__(self, followers: tuple[int, ...], execution: str):
-        self.followers, self.execution = followers, execution
+    def __init__(self, followers: tuple[int, ...], execution: str, by_keyword: bool):
+        self.followers, self.execution, self.by_keyword = followers, execution, by_keyword
 
     def __call__(self, decoder, args, kwargs):
+        kwargs = (_asked.get() or {}) | kwargs
         execution = kwargs.pop("execution", None) or self.execution
         _check_execution(execution)
-        kwargs.setdefault("shared_attention", AttentionCall(decoder.config._attn_implementation, execution))
+        call = kwargs.pop("shared_attention", None) or AttentionCall(decoder.config._attn_implementation, execution)
+        if self.by_keyword:
+            kwargs["shared_attention"] = call
+        else:
+            _running_call.set(call)
         cache = kwargs.get("past_key_values")
         if cache is None and self._makes_cache(decoder, kwargs.get("use_cache")):
             cache = kwargs["past_key_values"] = DynamicCache(config=decoder.config)
+        if getattr(cache, "is_compileable", False) and static_cache_is_wrong(decoder.config):
+            raise ValueError(
+                f"This model of type {decoder.config.model_type!r} does not run right with a static cache, shared or "
+                "dense: use the dynamic cache."
+            )
         if cache is not None:
             keep_values_only(cache, self.followers)
-        if decoder.config.model_type in KEEPS_KEYWORDS:
-            _running_call.set(kwargs["shared_attention"])
         return args, kwargs
 
     @staticmethod
@@ -188,13 +236,36 @@ class _BeginCall:
         return decoder.config.use_cache if use_cache is None else use_cache
 
 
-_running_call: ContextVar[AttentionCall | None] = ContextVar("running_call", default=None)
+class _OfThisCall:
+    """A value that one forward call sets and its layers read, without reaching other threads."""
+
+    def __init__(self, name: str):
+        self.of_thread, self.traced = ContextVar(name, default=None), None
+
+    def get(self):
+        """The value; None outside of a call."""
+        return self.traced if torch.compiler.is_compiling() else self.of_thread.get()
+
+    def set(self, value) -> None:
+        """Set it for this call."""
+        if torch.compiler.is_compiling():  # which knows no context variables, and traces one call at a time
+            self.traced = value
+        else:
+            self.of_thread.set(value)
 
 
-def _install(view, begin: _BeginCall) -> None:
-    decoder_of(view).register_forward_pre_hook(begin, with_kwargs=True)
-    if view.config.model_type in KEEPS_KEYWORDS:
-        decoder_of(view).register_forward_hook(_end_call, always_call=True)
+_running_call, _asked = _OfThisCall("running_call"), _OfThisCall("asked")
+
+
+def _install(view, followers: tuple[int, ...], execution: str) -> None:
+    decoder, by_keyword = decoder_of(view), hands_keywords_on(view)
+    decoder.register_forward_pre_hook(_BeginCall(followers, execution, by_keyword), with_kwargs=True)
+    if not by_keyword:
+        view.register_forward_pre_hook(_ask, with_kwargs=True)
+        decoder.register_forward_hook(_end_call, always_call=True)
+        for layer in layers_of(view):
+            layer.__class__ = _carrier(type(layer))
+            _set_forward(layer, type(layer).forward)
     view.get_compiled_call = MethodType(_compiled_call, view)
     view.init_continuous_batching = _refuse_continuous_batching
 
@@ -218,17 +289,50 @@ def _refuse_continuous_batching(*_, **__):
     )
 
 
+def _ask(_view, args, kwargs):
+    """Forward pre-hook of a view that might not hand our keywords on to its decoder."""
+    _asked.set({name: kwargs.pop(name) for name in ("execution", "shared_attention") if name in kwargs})
+    return args, kwargs
+
+
 def _end_call(*_) -> None:
     _running_call.set(None)
+    _asked.set(None)
+
+
+class _Carrier:
+    """Mixed into decoder layers that do not hand keyword arguments on: carries the AttentionCall past their forward.
+
+    It comes in as a keyword argument of the layer, which gradient checkpointing keeps for the second run.
+    """
+
+    def __call__(self, *args, shared_attention=None, **kwargs):
+        return super().__call__(*args, shared_attention=shared_attention or _running_call.get(), **kwargs)
+
+    def forward(self, *args, shared_attention=None, **kwargs):
+        """The layer's own forward, during which `_running_call` is `shared_attention`."""
+        before = _running_call.get()
+        _running_call.set(shared_attention)
+        try:
+            return super().forward(*args, **kwargs)
+        finally:
+            _running_call.set(before)
+
+
+@cache
+def _carrier(layer_class: type) -> type:
+    return type(layer_class.__name__, (_Carrier, layer_class), {"__module__": layer_class.__module__})
+
+
+def _set_forward(module: nn.Module, function) -> None:
+    """Give one module another forward, within the hook of accelerate where it has one."""
+    setattr(module, "_old_forward" if hasattr(module, "_old_forward") else "forward", MethodType(function, module))
 
 
 def call_of(shared_attention: AttentionCall | None) -> AttentionCall:
     """The call that a layer belongs to, from the keyword argument, or from the context where a family drops keywords."""
     if (call := shared_attention or _running_call.get()) is None:
-        raise RuntimeError(
-            "A layer that shares attention ran outside a forward call of its decoder. Call the whole model; with "
-            f"{' and '.join(sorted(KEEPS_KEYWORDS))} models, gradient checkpointing is not supported."
-        )
+        raise RuntimeError("A layer that shares attention ran outside a call of its decoder: call the whole model.")
     return call
 
 
@@ -239,37 +343,72 @@ def _lead(module, query, key, value, attention_mask, shared_attention=None, **kw
 AttentionInterface.register(_LEADER, _lead)
 
 
-def _make_leader(module: nn.Module) -> None:
+def _make_leader(module: nn.Module, layer: int) -> None:
+    module.layer_idx = layer
+    if not has_attention_function(module):
+        _set_forward(module, _leader_forward)
+        return
     # Only this module's attention function changes; masks are still made for the implementation of the model's config.
     module.config = copy.copy(module.config)
     module.config._attn_implementation_internal = _LEADER
 
 
-def _make_follower(module: nn.Module, leader: int, head_map: Sequence[int] | None) -> None:
-    remove_query_and_key(module)
-    module.leader, module.head_map = leader, None if head_map is None else list(head_map)
+def _leader_forward(module, *args, **kwargs):
+    """A layer that computes attention in its own forward: it returns the weights, unless it leaves them to sdpa."""
+    call = call_of(None)
+    call.check_gradients()
+    with _Sdpa(module, call):
+        output, weights = type(module).forward(module, *args, **kwargs)
+    if weights is not None:
+        call.weights[module.layer_idx] = weights
+    return output, call.weights.get(module.layer_idx)
+
+
+class _Sdpa(TorchFunctionMode):
+    """Within it, a layer's call of scaled_dot_product_attention is a leader's attention."""
+
+    def __init__(self, module: nn.Module, call: AttentionCall):
+        super().__init__()
+        self.module, self.call = module, call
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        attend = self.attend if function is nn.functional.scaled_dot_product_attention else function
+        return attend(*args, **(kwargs or {}))
+
+    def attend(self, query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False):
+        """As torch.nn.functional.scaled_dot_product_attention; a missing mask is a causal one."""
+        scaling = query.shape[-1] ** -0.5 if scale is None else scale
+        output, _ = self.call.lead(self.module, query, key, value, attn_mask, dropout=dropout_p, scaling=scaling)
+        return output.transpose(1, 2)
+
+
+def _make_follower(module: nn.Module, layer: int, leader: int, head_map: Sequence[int] | None) -> None:
+    keep_values_alone(module)
+    module.layer_idx, module.leader = layer, leader
+    module.head_map = None if head_map is None else list(head_map)
     if head_map is not None:
         module.num_key_value_groups = 1  # `follow` gives the fused function one key row per query head
-    module.forward = MethodType(_follower_forward, module)
+    _set_forward(module, _follower_forward)
 
 
-def _follower_forward(module, hidden_states, *_, shared_attention=None, **kwargs):
+def _follower_forward(module, hidden_states, *args, shared_attention=None, **kwargs):
     value = values_of(module, hidden_states)
-    cache = kwargs.get("past_key_values", kwargs.get("layer_past"))  # GPT-NeoX has another name for it
+    cache = kwargs.get("past_key_values", kwargs.get("layer_past"))  # older families' name for it
     if cache is not None:
         _, value = cache.update(value[..., :0], value, module.layer_idx)
     output, weights = call_of(shared_attention).follow(module, value)
-    return output_of(module, output.reshape(*hidden_states.shape[:-1], -1)), weights
+    return output_of(module, output.reshape(*hidden_states.shape[:-1], -1), *args), weights
 
 
-def _single_query_weights(module, query, key, mask, scaling, dropout=0.0, **_):
-    """Attention weights of one query token, [batch, heads, 1, keys], without repeating keys for each query head."""
-    batch, heads, _, head_dim = query.shape
+def _plain_attention(module, query, key, value, mask, scaling, dropout=0.0, **_):
+    """softmax(QKᵀ·scaling + mask)·V and the weights [batch, heads, queries, keys], without a key row per query head."""
+    batch, heads, queries, head_dim = query.shape
     packed = query.reshape(batch, key.shape[1], -1, head_dim)
-    scores = torch.matmul(packed, key.transpose(2, 3)) * scaling
+    scores = torch.matmul(packed, key.transpose(2, 3)).view(batch, heads, queries, -1) * scaling
     scores = scores if mask is None else scores + mask
     weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
-    return nn.functional.dropout(weights, dropout, module.training).view(batch, heads, 1, -1)
+    weights = nn.functional.dropout(weights, dropout, module.training)
+    return _weighted_values(weights, value), weights
 
 
 def _weighted_values(weights, value):
@@ -316,12 +455,20 @@ def twin_of(model):
     """A copy of the module tree on the same parameter and buffer storage; config and generation config are copied."""
     memo = {id(parameter): _same_storage(parameter) for parameter in model.parameters()}
     memo |= {id(buffer): buffer for buffer in model.buffers()}
+    memo |= {id(weights): weights for weights in _offloaded_weights(model)}
     compiled = model.__dict__.get("_compiled_call")  # generate() keeps the compiled forward of the original here
     if compiled is not None:
         memo[id(compiled)] = None
     view = copy.deepcopy(model, memo)
     view.__dict__.pop("_compiled_call", None)
     return view
+
+
+def _offloaded_weights(model) -> list:
+    """The maps from which accelerate's hooks bring in the weights of modules that are kept on the CPU or the disk."""
+    hooks = [getattr(module, "_hf_hook", None) for module in model.modules()]
+    hooks = [one for hook in hooks for one in getattr(hook, "hooks", (hook,))]
+    return [hook.weights_map for hook in hooks if getattr(hook, "weights_map", None) is not None]
 
 
 def _same_storage(parameter: nn.Parameter) -> nn.Parameter:
@@ -377,8 +524,9 @@ def _check_values(model) -> None:
 
 def _equal_again(call: AttentionCall, module, args, kwargs, output) -> bool:
     hidden = args[0] if args else kwargs["hidden_states"]
+    keep_values_alone(module)
     attended = _weighted_values(call.weights[module.layer_idx], values_of(module, hidden))
-    again = output_of(module, attended.reshape(*hidden.shape[:-1], -1))
+    again = output_of(module, attended.reshape(*hidden.shape[:-1], -1), *args[1:])
     tolerance = 20 * torch.finfo(again.dtype).eps * output[0].abs().max()
     return bool((again - output[0]).abs().max() <= tolerance)
 

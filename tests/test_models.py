@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, BertConfig, BloomConfig, T5Config
+from transformers import AutoModelForCausalLM, BertConfig, MambaConfig, T5Config
 
 from core import load_model
 from core.models import BUNDLED, weights_sha256
@@ -65,8 +65,8 @@ def test_folders_that_hold_something_else(tmp_path):
     for config in (BertConfig(), T5Config()):
         config.save_pretrained(tmp_path)
         assert f"is no decoder language model (its type is '{config.model_type}')" in sentence(tmp_path)
-    BloomConfig(n_layer=2).save_pretrained(tmp_path)
-    assert "'bloom' are not supported yet" in sentence(tmp_path)
+    MambaConfig(num_hidden_layers=2).save_pretrained(tmp_path)
+    assert "'mamba' are not supported yet: a decoder layer without an attention module" in sentence(tmp_path)
 
 
 def test_a_folder_without_weights_or_tokenizer(tmp_path):

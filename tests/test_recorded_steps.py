@@ -16,8 +16,9 @@ from core.decoding import Decoder, GraphDecoder, start_decoding
 from core.families import CHECKED
 
 PLANS = ("", "0-1,3-4")  # spans within layers of one kind in every family of the grid
-NOT_RECORDED = {"gemma2", "gpt_oss", "nemotron", "stablelm"}
-"""Soft-caps, sinks, and families that drop keyword arguments: their steps are the model's own forward."""
+NOT_RECORDED = {"gemma2", "gpt_oss", "nemotron", "stablelm", "bloom", "codegen", "falcon", "gptj", "gpt_neo", "mpt"}
+"""Soft-caps, sinks, families that drop keyword arguments or compute attention in their own forward: their steps are the
+model's own forward."""
 
 
 @pytest.fixture(autouse=True)

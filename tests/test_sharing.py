@@ -10,7 +10,7 @@ import pytest
 import torch
 from oracle import shared_by_oracle
 from torch.nn.attention.flex_attention import create_block_mask
-from transformers import BloomConfig, BloomForCausalLM, DynamicCache, LlamaConfig, LlamaForCausalLM
+from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 from transformers.models.llama import modeling_llama
 
 import core
@@ -283,12 +283,6 @@ def test_plans_and_head_maps_that_do_not_fit_are_refused(tiny_model):
 def test_layers_of_different_kinds_do_not_share(tiny_model):
     with pytest.raises(ValueError, match="layer 2 is 'full_attention', layer 3 is 'sliding_attention'"):
         share_attention(tiny_model("qwen2-mixed"), "2-4")
-
-
-def test_a_family_that_keeps_its_attention_to_itself_is_refused():
-    model = BloomForCausalLM(BloomConfig(n_layer=2, n_head=2, hidden_size=8, vocab_size=11, eos_token_id=1))
-    with pytest.raises(ValueError, match="'bloom' are not supported yet: BloomAttention computes attention inside"):
-        share_attention(model, "0-1")
 
 
 class DoublingAttention(modeling_llama.LlamaAttention):
