@@ -143,15 +143,15 @@ def _weight_bytes(model) -> int:
 
 
 def _peak_memory_bytes(model, point: Point) -> int | None:
-    """Weights, cache and work space of this model alone; None on a CPU, where torch does not count it."""
+    """Of decoding, with this model alone: weights, cache and work space; None on a CPU, where torch does not count it."""
     if not (gpus := _gpus(model)):
         return None
     _free()
     before = sum(map(torch.cuda.memory_allocated, gpus))
-    for device in gpus:
-        torch.cuda.reset_peak_memory_stats(device)
     decoder = start_decoding(model, point.batch_size, point.max_tokens)
     _begin(decoder, point)
+    for device in gpus:
+        torch.cuda.reset_peak_memory_stats(device)
     tokens = _prompt(model, point)[:, -1]
     for _ in range(WARM_UP_STEPS):
         tokens = decoder.step(tokens).argmax(-1)

@@ -47,7 +47,12 @@ def versions() -> dict[str, str]:
 
 @functools.cache
 def git_commit() -> str | None:
-    """The commit of the checkout, with `-dirty` when the code that measures was changed; None outside a checkout."""
+    """The commit of the checkout, with `-dirty` when the code that measures was changed; None outside a checkout.
+
+    The environment variable GIT_COMMIT names it where the code was copied without its history (a container, a cluster).
+    """
+    if commit := os.environ.get("GIT_COMMIT"):
+        return commit
     here = Path(__file__).parent
     git = functools.partial(subprocess.run, cwd=here, capture_output=True, text=True, check=True, timeout=10)
     try:

@@ -8,32 +8,51 @@ Everywhere: query [batch, heads, 1, head_dim]; keys and values [batch, kv_heads,
 [1], int32, on the device: tokens 0 … end-1 of each row are visible.
 """
 
+from typing import NamedTuple
+
 import torch
 import triton
 import triton.language as tl
 
 LOG2_E = 1.4426950408889634
-BLOCK = 64  # tokens that a program reads at a time
+
+
+class _Launch(NamedTuple):
+    """How a kernel is started; chosen by timing on an H200."""
+
+    block: int  # tokens that a program reads at a time
+    warps: int
+    stages: int  # blocks in flight
+    programs: int  # wanted for each multiprocessor
+
+    @property
+    def options(self) -> dict[str, int]:
+        return {"num_warps": self.warps, "num_stages": self.stages}
+
+
+ATTEND = _Launch(block=64, warps=4, stages=4, programs=4)
+WEIGHTS = _Launch(block=64, warps=4, stages=4, programs=4)
+VALUES = _Launch(block=64, warps=4, stages=4, programs=4)
 
 
 def attend(query, keys, values, end, scaling: float):
     """softmax(QKᵀ·scaling) V → [batch, heads, 1, head_dim], in one pass over keys and values (flash decoding)."""
-    work = _Work(query, keys)
+    work = _Work(query, keys, ATTEND)
     _attend_split[work.grid](
         query.contiguous(), keys, values, end, work.partial, work.highest, work.total, scaling * LOG2_E,
-        keys.shape[2], **work.sizes, **_LAUNCH,
+        keys.shape[2], **work.sizes, **ATTEND.options,
     )  # fmt: skip
     return work.combined(query)
 
 
 def attention_weights(query, keys, end, scaling: float):
     """softmax(QKᵀ·scaling) → [batch, heads, 1, capacity] in the query's dtype; undefined from `end` on."""
-    work = _Work(query, keys)
+    work = _Work(query, keys, WEIGHTS)
     scores = query.new_empty(*query.shape[:2], keys.shape[2], dtype=torch.float32)
     weights = torch.empty_like(scores, dtype=query.dtype)
     _score_split[work.grid](
         query.contiguous(), keys, end, scores, work.highest, work.total, scaling * LOG2_E, keys.shape[2],
-        **work.sizes, **_LAUNCH,
+        **work.sizes, **WEIGHTS.options,
     )  # fmt: skip
     _normalise[work.grid](
         scores, end, weights, work.highest, work.total, keys.shape[2], **work.without_head_dim, num_warps=4
@@ -44,29 +63,27 @@ def attention_weights(query, keys, end, scaling: float):
 def weighted_values(weights, values, end, heads):
     """P V → [batch, heads, 1, head_dim]; `heads` [heads], int32: whose weights each query head uses."""
     query = weights.new_empty(*weights.shape[:2], 1, values.shape[-1])
-    work = _Work(query, values)
+    work = _Work(query, values, VALUES)
     _values_split[work.grid](
-        weights, values, end, heads, work.partial, work.highest, work.total, values.shape[2], **work.sizes, **_LAUNCH
-    )
+        weights, values, end, heads, work.partial, work.highest, work.total, values.shape[2], **work.sizes,
+        **VALUES.options,
+    )  # fmt: skip
     return work.combined(query)
-
-
-_LAUNCH = {"num_warps": 4, "num_stages": 4}
 
 
 class _Work:
     """How the tokens of one call are split over programs, and room for what each of them finds."""
 
-    def __init__(self, query, keys):
+    def __init__(self, query, keys, launch: _Launch):
         batch, heads, _, head_dim = query.shape
         kv_heads, group = keys.shape[1], heads // keys.shape[1]
-        splits = _splits(batch * kv_heads, keys.shape[2], query.device)
+        splits = _splits(batch * kv_heads, keys.shape[2], query.device, launch)
         self.grid = (batch * kv_heads, splits)
         self.partial = query.new_empty(batch * heads, splits, head_dim, dtype=torch.float32)
         self.highest = query.new_empty(batch * heads, splits, dtype=torch.float32)
         self.total = torch.empty_like(self.highest)
         self.without_head_dim = {"GROUP": group, "ROWS": max(16, triton.next_power_of_2(group)), "SPLITS": splits}
-        self.without_head_dim |= {"KV_HEADS": kv_heads, "BLOCK": BLOCK}
+        self.without_head_dim |= {"KV_HEADS": kv_heads, "BLOCK": launch.block}
         self.sizes = self.without_head_dim | {"HEAD_DIM": head_dim, "DIM": triton.next_power_of_2(head_dim)}
 
     def combined(self, query):
@@ -79,10 +96,10 @@ class _Work:
         return output
 
 
-def _splits(rows: int, capacity: int, device) -> int:
+def _splits(rows: int, capacity: int, device, launch: _Launch) -> int:
     """Programs per row: enough to fill the device a few times over, with some blocks of tokens for each."""
     processors = torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
-    wanted, most = 4 * processors // rows, triton.cdiv(capacity, 4 * BLOCK)
+    wanted, most = launch.programs * processors // rows, triton.cdiv(capacity, 4 * launch.block)
     return min(64, triton.next_power_of_2(max(1, min(wanted, most))))
 
 
@@ -105,10 +122,12 @@ def _query_rows(query, row, GROUP: tl.constexpr, ROWS: tl.constexpr, HEAD_DIM: t
 
 @triton.jit
 def _tokens(buffer, row, t, last, capacity, HEAD_DIM: tl.constexpr, DIM: tl.constexpr, BLOCK: tl.constexpr):
-    """Keys or values of one block of tokens, [BLOCK, DIM], with zeros beyond the last."""
+    """Keys or values of one block of tokens, [BLOCK, DIM], with zeros beyond the last; nobody reads them again."""
     index, d = t + tl.arange(0, BLOCK), tl.arange(0, DIM)
     at = buffer + (row * capacity + index)[:, None] * HEAD_DIM + d[None, :]
-    return tl.load(at, mask=(index < last)[:, None] & (d < HEAD_DIM)[None, :], other=0.0)
+    return tl.load(
+        at, mask=(index < last)[:, None] & (d < HEAD_DIM)[None, :], other=0.0, eviction_policy="evict_first"
+    )
 
 
 @triton.jit

@@ -38,3 +38,10 @@ def test_a_command_names_no_place_of_this_machine(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["core", *given])
     assert provenance.command() == expected
     assert provenance.command(["evaluate", "--model", "Qwen/Qwen3-0.6B"]).endswith("--model Qwen/Qwen3-0.6B")
+
+
+def test_the_environment_names_the_commit_of_a_copy_without_history(monkeypatch):
+    monkeypatch.setenv("GIT_COMMIT", "abc123")
+    git_commit.cache_clear()
+    assert git_commit() == "abc123"
+    git_commit.cache_clear()
