@@ -42,6 +42,6 @@ def test_a_command_names_no_place_of_this_machine(tmp_path, monkeypatch):
 
 def test_the_environment_names_the_commit_of_a_copy_without_history(monkeypatch):
     monkeypatch.setenv("GIT_COMMIT", "abc123")
-    git_commit.cache_clear()
-    assert git_commit() == "abc123"
-    git_commit.cache_clear()
+    provenance.git_commit.cache_clear()
+    assert provenance.git_commit() == "abc123"
+    provenance.git_commit.cache_clear()
