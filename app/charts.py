@@ -537,8 +537,9 @@ _SYMBOLS = ("circle", "diamond", "triangle-up", "cross")
 
 
 def _search_name(rows: pd.DataFrame) -> str:
-    mapped = any(rows.head_map.map(bool))
-    return "any mix of spans, heads mapped" if mapped else "any mix of spans"
+    words = ["any mix of spans"]
+    words += ["one follower at a time"] * ("greedy" in rows.name.iloc[0].split("+"))
+    return ", ".join(words + ["heads mapped"] * bool(rows.head_map.map(bool).any()))
 
 
 def guide_scatter(pairs: pd.DataFrame, method: str) -> go.Figure:

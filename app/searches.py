@@ -75,11 +75,17 @@ def known(name: str) -> Known:
 
 
 def _largest_of_each_kind(model: LoadedModel) -> list:
-    """The stored records of this model's weights: of each kind the one with the most points."""
+    """The stored records of this model's weights: of each kind the one with the most points, and of equals the least
+    harmful, which is the one with head maps.
+    """
     records, _ = load_searches(settings.RESULTS)
     mine = [kept for kept in records if kept[0].model == model.name and kept[0].weights_sha256 == _weights(model.name)]
-    largest = {record.kind: (record, points) for record, points in sorted(mine, key=lambda kept: len(kept[1]))}
+    largest = {record.kind: (record, points) for record, points in sorted(mine, key=_rank)}
     return list(largest.values())
+
+
+def _rank(kept) -> tuple[int, float]:
+    return len(kept.points), -sum(point.damage for point in kept.points)
 
 
 @lru_cache

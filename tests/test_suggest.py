@@ -61,20 +61,23 @@ def cells(value: str) -> int:
 
 
 def test_the_triangle_fills_cell_by_cell_and_stop_keeps_what_is_there(view, known):
-    steps = suggest.run_sweep(view, known, "", 1024)
+    visitor = SimpleNamespace(session_hash="visitor")
+    steps = suggest.run_sweep(view, known, "", 1024, visitor)
     assert next(steps)[-1]["interactive"]  # Stop can be pressed
     seen = [next(steps) for _ in range(4)]
     assert [cells(step[1]) for step in seen] == [1, 2, 3, 4] and "runs" in seen[-1][4]
-    steps.close()
-    kept = seen[-1][0]
-    assert len(kept.sweep) == 4 and cells(suggest.draw_sweep(view, kept)[0]) == 4
-    *_, last_drawn, end = suggest.run_sweep(view, kept, "", 1024)
-    assert len(last_drawn[0].sweep) == 15 and last_drawn[0].sweep.finished.all() and "of the layers" in last_drawn[3]
+    assert not suggest.stop(visitor)["interactive"]
+    end = next(steps)
+    assert text.STOPPED in end[4] and cells(end[1]) == 5 and end[-2]["interactive"]
+    assert next(steps, None) is None
+    *_, end = suggest.run_sweep(view, end[0], "", 1024, visitor)
     assert text.DONE in end[4] and not end[-1]["interactive"]
 
 
 def test_what_the_page_measures_is_the_cores_damage(view, known):
-    *_, drawn, _ = suggest.run_sweep(view, known, "", 1024)
+    *_, drawn, end = suggest.run_sweep(view, known, "", 1024)
+    assert len(drawn[0].sweep) == 15 and drawn[0].sweep.finished.all() and "of the layers" in drawn[3]
+    assert text.DONE in end[4] and not end[-1]["interactive"]
     meter, _ = searches.meters(get_model(view["model"]), "", 1024)
     roles = roles_of(SharingPlan.parse("1-4", LAYERS))
     row = drawn[0].sweep.set_index(["first", "last"]).loc[(1, 4)]

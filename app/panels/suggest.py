@@ -121,11 +121,11 @@ def wire(bar: gr.HTML, controls: SimpleNamespace, panel: SimpleNamespace) -> Non
         (suggestion, run_search, [*source, *budget, *suggestion.constraints], suggestion.answered),
         (guide, run_pairs, [*source, guide.method], guide.drawn),
     ):
-        running = part.run.click(
+        part.run.click(
             function, [bar, panel.state, *inputs], [panel.state, *outputs, part.progress, part.run, part.stop],
             concurrency_limit=4, concurrency_id="search", **quiet,
         )  # fmt: skip
-        part.stop.click(stopped, None, [part.progress, part.run, part.stop], cancels=[running], queue=False, **quiet)
+        part.stop.click(stop, None, part.stop, queue=False, **quiet)
     sweep.upload.upload(read_upload, sweep.upload, [sweep.own_text, sweep.progress], **quiet)
     suggestion.kind.input(slider_of, [suggestion.kind, panel.state], suggestion.value, queue=False, **quiet).then(
         answer, [bar, panel.state, *budget], suggestion.answered, **drawing
@@ -237,7 +237,7 @@ def apply_point(event: gr.EventData, known: Known, view: dict) -> tuple:
 # Measuring
 
 
-def run_sweep(view: dict, known: Known, own_text: str, tokens: int) -> Iterator[tuple]:
+def run_sweep(view: dict, known: Known, own_text: str, tokens: int, request: gr.Request = None) -> Iterator[tuple]:
     """Measure every span: the triangle fills, cell by cell."""
     from core.sweep import sweep_frame
 
@@ -251,12 +251,12 @@ def run_sweep(view: dict, known: Known, own_text: str, tokens: int) -> Iterator[
         known = replace(known, sweep=sweep_frame(latest.values()), sweep_about=f"{about} {step.work}")
         return known, *draw_sweep(view, known)
 
-    yield from _run(view, 3, _spans(view["model"], own_text, int(tokens)), drawn)
+    yield from _run(view, 3, _spans(view["model"], own_text, int(tokens)), drawn, request)
 
 
 def run_search(
     view: dict, known: Known, own_text: str, tokens: int, kind: str, value: float,
-    protect_first: int, protect_last: int, longest: int, head_map: str,
+    protect_first: int, protect_last: int, longest: int, head_map: str, request: gr.Request = None,
 ) -> Iterator[tuple]:  # fmt: skip
     """Search plans for the budget: the front grows."""
     from core.search import Suggestion
@@ -274,7 +274,7 @@ def run_search(
         return known, *answer(view, known, kind, value)
 
     steps = suggestions(view["model"], own_text, int(tokens), kind, value, limits, head_map)
-    yield from _run(view, 5, steps, drawn)
+    yield from _run(view, 5, steps, drawn, request)
 
 
 def with_suggestion(known: Known, step: "_Step", own_text: str) -> Known:
@@ -285,7 +285,9 @@ def with_suggestion(known: Known, step: "_Step", own_text: str) -> Known:
     return replace(known, front=front, contiguous=found.contiguous, front_about=f"{about} {step.work}")
 
 
-def run_pairs(view: dict, known: Known, own_text: str, tokens: int, method: str) -> Iterator[tuple]:
+def run_pairs(
+    view: dict, known: Known, own_text: str, tokens: int, method: str, request: gr.Request = None
+) -> Iterator[tuple]:
     """Measure every pair of layers, then correlate: the scatter fills."""
     from core.guide import METHODS, guide_frame, rank_correlation
 
@@ -303,7 +305,7 @@ def run_pairs(view: dict, known: Known, own_text: str, tokens: int, method: str)
             known = replace(known, correlations=tuple(rank_correlation(frame, method) for method in METHODS))
         return known, *draw_guide(known, method)
 
-    yield from _run(view, 2, _pairs(view["model"], own_text, int(tokens)), drawn)
+    yield from _run(view, 2, _pairs(view["model"], own_text, int(tokens)), drawn, request)
 
 
 class _Step(NamedTuple):
@@ -315,34 +317,49 @@ class _Step(NamedTuple):
     work: str = ""
 
 
-def _run(view: dict, outputs: int, steps: Iterator[_Step], drawn) -> Iterator[tuple]:
-    """What `drawn` makes of the steps a few times a second, the progress, and the two buttons."""
+def _run(view: dict, outputs: int, steps: Iterator[_Step], drawn, request: gr.Request | None) -> Iterator[tuple]:
+    """What `drawn` makes of the steps a few times a second, the progress, and the two buttons; until Stop is pressed.
+
+    Stop is asked for between two steps: gradio's own way to cancel fails while a step is being computed.
+    """
+    session = getattr(request, "session_hash", None)
+    _stopping.discard(session)
     unchanged = [gr.skip()] * (outputs + 1)
     yield (*unchanged, html.note(text.STARTING), *_buttons(True))
-    start, items, problem = time.monotonic(), [], ""
+    start, items, end = time.monotonic(), [], text.DONE
     shown_at = start
     try:
         if get_model(view["model"]).fixed_plan:
             raise ValueError(text.NOT_FOR_TUNED)
         for step in steps:
             items += step.items
+            if session in _stopping:
+                end = text.STOPPED
+                break
             if time.monotonic() - shown_at > 1 / settings.SWEEP_UPDATES_PER_SECOND or step.done == step.total:
                 shown_at = time.monotonic()
                 left_s = (shown_at - start) / step.done * (step.total - step.done)
                 shown, items = drawn(step._replace(items=items)), []
                 yield (*shown, html.note(html.progress(step.done, step.total, left_s)), gr.skip(), gr.skip())
     except ValueError as error:
-        problem = html.error(error)
-    yield (*unchanged, problem or html.note(text.DONE), *_buttons(False))
+        yield (*unchanged, html.error(error), *_buttons(False))
+        return
+    shown = drawn(step._replace(items=items)) if items else unchanged
+    yield (*shown, html.note(end), *_buttons(False))
+
+
+_stopping: set[str | None] = set()
+"""Sessions of visitors who have pressed Stop, until what they run ends."""
+
+
+def stop(request: gr.Request) -> dict:
+    """Whatever this visitor runs here ends after the present step; what was measured stays."""
+    _stopping.add(request.session_hash)
+    return gr.update(interactive=False)
 
 
 def _buttons(running: bool) -> tuple:
     return gr.update(interactive=not running), gr.update(interactive=running)
-
-
-def stopped() -> tuple:
-    """What the page says after Stop: what was drawn stays."""
-    return html.note(text.STOPPED), *_buttons(False)
 
 
 def _work(*meters) -> str:
