@@ -150,7 +150,7 @@ def test_followers_store_values_alone(case):
 
 OPERATIONS = st.one_of(
     st.tuples(st.just("append"), st.integers(1, 5)),
-    st.tuples(st.just("crop"), st.integers(0, 4)),
+    st.tuples(st.just("draft"), st.integers(1, 5)),
     st.tuples(st.just("reorder"), st.integers(0, 5)),
     st.tuples(st.just("select"), st.integers(0, 5)),
     st.tuples(st.just("repeat"), st.integers(1, 2)),
@@ -158,12 +158,8 @@ OPERATIONS = st.one_of(
 
 
 def operate(name: str, number: int, cache: DynamicCache, ids: torch.Tensor) -> torch.Tensor:
-    """Do to a cache and to the texts behind it the same thing; the texts afterwards."""
-    rows, length = ids.shape
-    if name == "crop":
-        number = min(number, length - 1)
-        cache.crop(-number)
-        return ids[:, : length - number]
+    """Do the same thing to a cache and to the texts behind it; the texts afterwards."""
+    rows = len(ids)
     if name == "repeat":
         cache.batch_repeat_interleave(number)
         return ids.repeat_interleave(number, 0)
@@ -179,15 +175,19 @@ def operate(name: str, number: int, cache: DynamicCache, ids: torch.Tensor) -> t
 @given(case=cases(caches=("dynamic",)), operations=st.lists(OPERATIONS, max_size=6))
 @torch.no_grad()
 def test_operations_on_a_cache_act_on_followers(case, operations):
+    """As in beam search and assisted decoding: a draft is appended, and all of it but one token is taken back."""
     _, view = model_and_view(case)
     cache = DynamicCache(config=view.config)
-    cache.activate_past_recording()  # sliding layers can then give tokens back
+    cache.activate_past_recording()  # sliding layers can then give tokens back, once after each call
     ids, generator = case.ids, torch.Generator().manual_seed(1)
     view(ids, past_key_values=cache)
     for name, number in [*operations, ("append", 1)]:
-        if name != "append":
+        if name not in ("append", "draft"):
             ids = operate(name, number, cache, ids)
             continue
         new = torch.randint(0, VOCABULARY, (len(ids), number), generator=generator)
         ids = torch.cat([ids, new], 1)
         close(view(new, past_key_values=cache).logits, view(ids, use_cache=False).logits[:, -number:])
+        if name == "draft":
+            cache.crop(1 - number)
+            ids = ids[:, : ids.shape[1] - number + 1]
