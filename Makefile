@@ -1,6 +1,7 @@
 # make run    set up .venv, then start the app at http://127.0.0.1:7860 and open the browser, if there is one
 # make test   the same set-up plus the test tools, then all tests and the linter
 # make properties    thousands of random plans, shapes, paddings and caches against the oracle (about ten minutes)
+# make bench   time of one decode step on a CPU, shared ÷ dense
 # make screenshots   take the pictures of the README again (needs Chromium)
 # make clean  remove .venv
 #
@@ -9,6 +10,7 @@ PYTHON ?= python3
 VENV ?= .venv
 APP_ARGS ?= --open
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 # More arguments for every `pip install`, for example a mirror: PIP_ARGS="--index-url https://mirror.example/simple".
 PIP_ARGS ?=
 # On Linux the plain torch package brings several GB of CUDA libraries. On a machine without an NVIDIA driver, torch
@@ -17,7 +19,7 @@ CPU_TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 PIP_INSTALL = $(VENV)/bin/python -m pip install --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 
-.PHONY: run test properties screenshots clean
+.PHONY: run test properties bench screenshots clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/run.stamp
@@ -29,6 +31,9 @@ test: $(VENV)/test.stamp
 
 properties: $(VENV)/test.stamp
 	$(VENV)/bin/python -m pytest tests/test_properties.py --hypothesis-profile=properties $(PYTEST_ARGS)
+
+bench: $(VENV)/test.stamp
+	$(VENV)/bin/python -m tests.decode_step $(BENCH_ARGS)
 
 screenshots: $(VENV)/test.stamp
 	$(VENV)/bin/python -m tests.screenshots

@@ -7,22 +7,20 @@ import inspect
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import nn
 from torch.nn.functional import dropout
+from transformers.models.llama import modeling_llama
 from transformers.pytorch_utils import Conv1D
 
-# Families whose attention weights are plain softmax(QKᵀ·scaling + mask): one query token takes a faster path. The
-# others run through their family's own eager attention function, soft-caps, sinks and all.
-PLAIN_SOFTMAX = frozenset({"llama", "mistral", "qwen2", "qwen3", "smollm3"})
-
-CHECKED = PLAIN_SOFTMAX | {
-    "arcee", "biogpt", "cohere", "cohere2", "ernie4_5", "exaone4", "gemma", "gemma2", "gemma3_text", "glm",
-    "glm4", "gpt2", "gpt_neox", "gpt_oss", "granite", "granitemoe", "helium", "hunyuan_v1_dense", "ministral",
-    "mixtral", "nemotron", "olmo", "olmo2", "olmo3", "olmoe", "opt", "phi", "phi3", "phimoe", "qwen3_moe",
-    "seed_oss", "stablelm", "starcoder2", "bloom", "codegen", "falcon", "gptj",
-}  # fmt: skip
+CHECKED = frozenset({
+    "arcee", "biogpt", "bloom", "codegen", "cohere", "cohere2", "ernie4_5", "exaone4", "falcon", "gemma", "gemma2",
+    "gemma3_text", "glm", "glm4", "gpt2", "gpt_neox", "gpt_oss", "gptj", "granite", "granitemoe", "helium",
+    "hunyuan_v1_dense", "llama", "ministral", "mistral", "mixtral", "nemotron", "olmo", "olmo2", "olmo3", "olmoe",
+    "opt", "phi", "phi3", "phimoe", "qwen2", "qwen3", "qwen3_moe", "seed_oss", "smollm3", "stablelm", "starcoder2",
+})  # fmt: skip
 """Families (transformers' `model_type`) whose shared attention the tests compare with the oracle."""
 
 KEEPS_KEYWORDS = frozenset({"nemotron", "stablelm"})
@@ -117,16 +115,20 @@ def eager_attention(module: nn.Module) -> Callable | None:
     return getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
 
 
+def weighs_plainly(module: nn.Module) -> bool:
+    """Whether attention weights are softmax(QKᵀ·scaling + mask) and nothing else: no soft-cap, no sinks."""
+    attention = eager_attention(module)
+    return attention is None or _text(attention) == _PLAIN or module.config.model_type in _PLAIN_IN_OTHER_WORDS
+
+
 def values_of(module: nn.Module, hidden_states: torch.Tensor) -> torch.Tensor:
     """A follower's values [batch, kv_heads, tokens, head_dim] for hidden states [batch, tokens, hidden]."""
-    values = getattr(module, _value_name(module))(hidden_states)
-    clip = getattr(module, "clip_qkv", None) or getattr(getattr(module, "config", None), "clip_qkv", None)
-    if clip:  # OLMo, MPT
-        values = values.clamp(-clip, clip)
-    values = values.view(*hidden_states.shape[:-1], -1, _head_dim(module)).transpose(1, 2)
-    if getattr(module, "new_decoder_architecture", False):  # Falcon caches one row for each query head
-        values = values.repeat_interleave(module.num_heads // module.num_kv_heads, 1)
-    return values
+    ways = _ways(module)
+    values = getattr(module, ways.values)(hidden_states)
+    if ways.clip:  # OLMo, MPT
+        values = values.clamp(-ways.clip, ways.clip)
+    values = values.view(*hidden_states.shape[:-1], -1, ways.head_dim).transpose(1, 2)
+    return values if ways.repeats == 1 else values.repeat_interleave(ways.repeats, 1)
 
 
 def output_of(module: nn.Module, attended: torch.Tensor, *arguments) -> torch.Tensor:
@@ -134,12 +136,42 @@ def output_of(module: nn.Module, attended: torch.Tensor, *arguments) -> torch.Te
 
     arguments: the positional arguments of its forward after the hidden states.
     """
-    output = next(getattr(module, name) for name in OUTPUTS if hasattr(module, name))(attended)
-    if isinstance(layer := getattr(module, "resid_dropout", None), nn.Module):  # GPT-2
-        return layer(output)
-    if module.adds_residual:  # BLOOM
-        return arguments[0] + dropout(output, module.hidden_dropout, module.training)
-    return dropout(output, getattr(module, "residual_dropout", 0.0), module.training)  # StarCoder2
+    ways = _ways(module)
+    output = getattr(module, ways.output)(attended)
+    if ways.dropout is not None and module.training:
+        drop = getattr(module, ways.dropout)
+        output = drop(output) if isinstance(drop, nn.Module) else dropout(output, drop)
+    return arguments[0] + output if ways.adds_residual else output
+
+
+class _Ways(NamedTuple):
+    """How an attention module holds what a follower uses."""
+
+    values: str  # of VALUES
+    output: str  # of OUTPUTS
+    dropout: str | None  # of the output: a layer (GPT-2) or a probability (StarCoder2, BLOOM)
+    adds_residual: bool  # BLOOM
+    head_dim: int
+    repeats: int  # Falcon caches one row of values for each query head
+    clip: float | None  # of values
+
+
+def _ways(module: nn.Module) -> _Ways:
+    """Looked up once for a module: to look for what it does not have takes as long as a small matrix product."""
+    if "ways_of_holding" not in module.__dict__:
+        adds_residual = "residual" in inspect.signature(type(module).forward).parameters
+        drop = "hidden_dropout" if adds_residual else "residual_dropout" if hasattr(module, "residual_dropout") else None
+        new_falcon = getattr(module, "new_decoder_architecture", False)
+        module.ways_of_holding = _Ways(
+            _value_name(module),
+            next(name for name in OUTPUTS if hasattr(module, name)),
+            "resid_dropout" if isinstance(getattr(module, "resid_dropout", None), nn.Module) else drop,
+            adds_residual,
+            _head_dim(module),
+            module.num_heads // module.num_kv_heads if new_falcon else 1,
+            getattr(module, "clip_qkv", None) or getattr(getattr(module, "config", None), "clip_qkv", None),
+        )
+    return module.ways_of_holding
 
 
 def keep_values_alone(module: nn.Module) -> None:
@@ -148,7 +180,6 @@ def keep_values_alone(module: nn.Module) -> None:
     for name in _FOLLOWERS_DO_WITHOUT:
         if hasattr(module, name):
             delattr(module, name)
-    module.adds_residual = "residual" in inspect.signature(type(module).forward).parameters
     name = _value_name(module)
     if pick := _VALUES_OF_CLASS.get(type(module).__name__, VALUES[name]):
         setattr(module, name, _keep_part(getattr(module, name), partial(pick, module)))
@@ -189,6 +220,17 @@ def _obstacle(module: nn.Module | None) -> str:
     if "Flash" in type(module).__name__:
         return f"{type(module).__name__} never computes attention weights (set_attn_implementation('eager') does)"
     return ""
+
+
+def _text(function: Callable) -> tuple:
+    """What a function does, whatever its name, place and annotations."""
+    code = function.__code__
+    return code.co_code, code.co_names, code.co_consts, code.co_varnames
+
+
+# Most families' eager attention is Llama's, to the letter.
+_PLAIN = _text(modeling_llama.eager_attention_forward)
+_PLAIN_IN_OTHER_WORDS = frozenset({"biogpt", "gpt2", "gpt_neox", "opt"})
 
 
 def _value_name(module: nn.Module) -> str:

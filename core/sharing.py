@@ -10,6 +10,7 @@ import copy
 from collections.abc import Sequence
 from contextvars import ContextVar
 from functools import cache
+from operator import index
 from types import MethodType
 
 import torch
@@ -22,7 +23,6 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from core.cache import keep_values_only
 from core.families import (
     CHECKED,
-    PLAIN_SOFTMAX,
     SUPPORTED,
     attention_modules,
     check_same_kind,
@@ -35,6 +35,7 @@ from core.families import (
     output_of,
     static_cache_is_wrong,
     values_of,
+    weighs_plainly,
 )
 from core.plan import SharingPlan
 
@@ -64,7 +65,7 @@ def share_attention(model, plan: SharingPlan | str, head_map=None, execution: st
     """
     modules = attention_modules(model)
     plan = SharingPlan.parse(plan, len(modules)) if isinstance(plan, str) else plan
-    head_map = {int(layer): tuple(heads) for layer, heads in (head_map or {}).items()}
+    head_map = _as_integers(head_map or {})
     _check(model, plan, head_map, execution)
     if plan.spans and model.config.model_type not in CHECKED:
         _check_values(model)
@@ -143,8 +144,8 @@ class AttentionCall:
             self.inputs[module.layer_idx] = (query, key, mask, kwargs)
             return self._fused(module, query, key, value, mask, kwargs)
         mask = self._mask(mask, query, key, kwargs.get("sliding_window"))
-        fast = query.shape[2] == 1 and module.config.model_type in PLAIN_SOFTMAX
-        attend = _plain_attention if fast else eager_attention(module) or _plain_attention
+        plain = query.shape[2] == 1 and module.weighs_plainly
+        attend = _plain_attention if plain else eager_attention(module) or _plain_attention
         output, weights = attend(module, query, key, value, mask, **kwargs)
         self.weights[module.layer_idx] = weights
         return output, weights
@@ -344,7 +345,7 @@ AttentionInterface.register(_LEADER, _lead)
 
 
 def _make_leader(module: nn.Module, layer: int) -> None:
-    module.layer_idx = layer
+    module.layer_idx, module.weighs_plainly = layer, weighs_plainly(module)
     if not has_attention_function(module):
         _set_forward(module, _leader_forward)
         return
@@ -400,14 +401,15 @@ def _follower_forward(module, hidden_states, *args, shared_attention=None, **kwa
     return output_of(module, output.reshape(*hidden_states.shape[:-1], -1), *args), weights
 
 
-def _plain_attention(module, query, key, value, mask, scaling, dropout=0.0, **_):
+def _plain_attention(module, query, key, value, mask, scaling=None, dropout=0.0, **_):
     """softmax(QKᵀ·scaling + mask)·V and the weights [batch, heads, queries, keys], without a key row per query head."""
     batch, heads, queries, head_dim = query.shape
-    packed = query.reshape(batch, key.shape[1], -1, head_dim)
-    scores = torch.matmul(packed, key.transpose(2, 3)).view(batch, heads, queries, -1) * scaling
-    scores = scores if mask is None else scores + mask
-    weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
-    weights = nn.functional.dropout(weights, dropout, module.training)
+    packed = query.reshape(batch, key.shape[1], -1, head_dim) * (head_dim**-0.5 if scaling is None else scaling)
+    scores = torch.matmul(packed, key.mT).view(batch, heads, queries, -1)
+    weights = torch.softmax(scores if mask is None else scores + mask, dim=-1, dtype=torch.float32)
+    if dropout:
+        weights = nn.functional.dropout(weights, dropout, module.training)
+    weights = weights.to(query.dtype)
     return _weighted_values(weights, value), weights
 
 
@@ -416,9 +418,9 @@ def _weighted_values(weights, value):
     batch, heads, queries, keys = weights.shape
     groups = heads // value.shape[1]
     if queries == 1:  # query heads of a group side by side, so that values are read once
-        output = torch.matmul(weights.reshape(batch, -1, groups, keys), value).view(batch, heads, 1, -1)
-    else:  # the eager functions' own order of operations, to the bit
-        output = torch.matmul(weights, value.repeat_interleave(groups, 1) if groups > 1 else value)
+        return torch.matmul(weights.reshape(batch, -1, groups, keys), value).view(batch, 1, heads, -1)
+    # the eager functions' own order of operations, to the bit
+    output = torch.matmul(weights, value.repeat_interleave(groups, 1) if groups > 1 else value)
     return output.transpose(1, 2).contiguous()
 
 
@@ -529,6 +531,16 @@ def _equal_again(call: AttentionCall, module, args, kwargs, output) -> bool:
     again = output_of(module, attended.reshape(*hidden.shape[:-1], -1), *args[1:])
     tolerance = 20 * torch.finfo(again.dtype).eps * output[0].abs().max()
     return bool((again - output[0]).abs().max() <= tolerance)
+
+
+def _as_integers(head_map) -> dict[int, tuple[int, ...]]:
+    try:
+        return {index(layer): tuple(map(index, heads)) for layer, heads in head_map.items()}
+    except (AttributeError, TypeError) as error:
+        raise ValueError(
+            "A head map is a dict from followers to lists of leader heads, all of them integers, such as "
+            f"{{2: [0, 1, 1, 3]}}; this one is {head_map!r}."
+        ) from error
 
 
 def check_head_map(head_map: dict[int, tuple[int, ...]], plan: SharingPlan, num_heads: int) -> None:

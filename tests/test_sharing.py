@@ -276,8 +276,17 @@ def test_plans_and_head_maps_that_do_not_fit_are_refused(tiny_model):
             share_attention(model, "1-2", head_map=head_map)
     with pytest.raises(ValueError, match="names layer 1, which is no follower"):
         share_attention(model, "1-2", head_map={1: (0, 1, 2, 3)})
+    for head_map in ({2: 5}, {2.5: (0, 1, 2, 3)}, {"2": (0, 1, 2, 3)}, {2: (0.0, 1, 2, 3)}, {2: "0123"}, [(0, 1, 2, 3)]):
+        with pytest.raises(ValueError, match="A head map is a dict from followers to lists of leader heads, all of them"):
+            share_attention(model, "1-2", head_map=head_map)
     with pytest.raises(ValueError, match="no execution 'fast'"):
         share_attention(model, "1-2", execution="fast")
+
+
+@pytest.mark.parametrize("as_heads", [list, np.array, torch.tensor])
+def test_head_maps_come_from_lists_and_arrays(tiny_model, as_heads):
+    view = share_attention(tiny_model(), "1-3", head_map={np.int64(layer): as_heads(heads) for layer, heads in HEAD_MAP.items()})
+    assert view.sharing_head_map == HEAD_MAP
 
 
 def test_layers_of_different_kinds_do_not_share(tiny_model):
