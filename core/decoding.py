@@ -33,6 +33,8 @@ def start_decoding(model, batch_size: int, max_tokens: int, like: "Decoder | Non
         return Decoder(model)
     try:
         return GraphDecoder(model, batch_size, max_tokens, like=like)
+    except torch.OutOfMemoryError:
+        raise
     except (ImportError, ValueError, RuntimeError) as reason:
         return Decoder(model, note=f"Steps are not recorded: {str(reason).splitlines()[0]}")
 

@@ -49,21 +49,33 @@ class Point:
         return self.context_tokens + WARM_UP_STEPS + self.new_tokens
 
 
-def time_pair(dense, shared, point: Point) -> tuple[Timed, Timed]:
-    """Both models timed at one point, each alone for its memory, then in turn for its steps.
+@dataclass(frozen=True)
+class Baseline:
+    """The dense model at one point, ready to be timed beside several plans."""
+
+    decoder: Decoder
+    peak_memory_bytes: int | None
+
+
+def start_baseline(dense, point: Point) -> Baseline:
+    """Measure the dense model's memory alone, then bring up its decoder. Raises what `time_pair` raises."""
+    peak_bytes = peak_memory_bytes(dense, point)
+    return Baseline(start_decoding(dense, point.batch_size, point.max_tokens), peak_bytes)
+
+
+def time_pair(baseline: Baseline, shared, point: Point, peak_bytes: int | None) -> tuple[Timed, Timed]:
+    """Dense and shared model timed in turn at one point; `peak_bytes`: the shared model's, from `peak_memory_bytes`.
 
     Without prefill, the two share their buffers, so that the larger cache alone has to fit. Raises ValueError for a
     point that cannot be measured, torch.OutOfMemoryError where a model does not fit.
     """
-    memory = [_peak_memory_bytes(model, point) for model in (dense, shared)]
-    first = start_decoding(dense, point.batch_size, point.max_tokens)
-    like = None if point.prefill else first
-    decoders = [first, start_decoding(shared, point.batch_size, point.max_tokens, like)]
+    like = None if point.prefill else baseline.decoder
+    decoders = [baseline.decoder, start_decoding(shared, point.batch_size, point.max_tokens, like)]
     prefills = _time_prefills(decoders, point) if point.prefill else [None, None]
     for decoder in decoders:
         _begin(decoder, point)
     steps = _time_steps(decoders, point)
-    return tuple(map(_timed, decoders, prefills, steps, memory))
+    return tuple(map(_timed, decoders, prefills, steps, (baseline.peak_memory_bytes, peak_bytes)))
 
 
 def _timed(decoder: Decoder, prefill_s: Spread | None, step_s: Spread, peak_memory_bytes: int | None) -> Timed:
@@ -142,8 +154,11 @@ def _weight_bytes(model) -> int:
     return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
 
 
-def _peak_memory_bytes(model, point: Point) -> int | None:
-    """Of decoding, with this model alone: weights, cache and work space; None on a CPU, where torch does not count it."""
+def peak_memory_bytes(model, point: Point) -> int | None:
+    """Bytes at most in use while decoding with this model alone: weights, cache and work space.
+
+    None on a CPU, where torch does not count it.
+    """
     if not (gpus := _gpus(model)):
         return None
     _free()
@@ -288,33 +303,47 @@ def run(args) -> int:
     print(f"{name} on {machine(model.device)}; copying memory: {bandwidth / 1e9:,.0f} GB/s", file=sys.stderr)
     points = [Point(b, c, args.new, not args.skip_prefill, args.execution) for b in args.batch for c in args.context]
     for point in points:
-        for plan, view in views.items():
-            draft = partial(_record, args, name, weights, model, plan, point, bandwidth)
-            if not args.overwrite and draft(*_PLACEHOLDERS).path in stored:
+        drafts = {plan: partial(_record, args, name, weights, model, plan, point, bandwidth) for plan in plans}
+        missing = []
+        for plan, draft in drafts.items():
+            if args.overwrite or draft(*_PLACEHOLDERS).path not in stored:
+                missing.append(plan)
+            else:
                 print(f"{_words(plan, point)}: stored already (measure again with --overwrite)")
-                continue
-            _measure_one(args, model, view, plan, point, draft)
+        _measure_point(args, model, point, {plan: (views[plan], drafts[plan]) for plan in missing})
     return 0
 
 
-def _measure_one(args, model, view, plan: SharingPlan, point: Point, draft: Callable) -> None:
-    begin = time.monotonic()
-    try:
-        dense, shared = time_pair(model, view, point)
-        generate = time_generate(model, point) if args.generate else None
-        attention = (
-            time_attention(ModelShape.from_config(model.config), point, model.dtype) if args.compare_attention else {}
-        )
-    except torch.OutOfMemoryError:
-        print(f"{_words(plan, point)}: does not fit into this device's memory")
-        _free()
+def _measure_point(args, model, point: Point, missing: dict[SharingPlan, tuple]) -> None:
+    """Measure all missing plans at one point beside one dense baseline; what does not fit is named and left out."""
+    if not missing:
         return
-    record = draft(dense, shared, generate, attention, round(time.monotonic() - begin, 3))
-    path = save_timing(args.results, record)
-    ratio = shared.step_s.median / dense.step_s.median
+    try:
+        # Each shared model's memory is measured before the dense cache takes its room.
+        peaks = {plan: peak_memory_bytes(view, point) for plan, (view, _) in missing.items()}
+        generate = time_generate(model, point) if args.generate else None
+        attention = _attention(model, point) if args.compare_attention else {}
+        baseline = start_baseline(model, point)
+        for plan, (view, draft) in missing.items():
+            begin = time.monotonic()
+            dense, shared = time_pair(baseline, view, point, peaks[plan])
+            record = draft(dense, shared, generate, attention, round(time.monotonic() - begin, 3))
+            _tell(model, plan, point, record, save_timing(args.results, record))
+    except torch.OutOfMemoryError:
+        print(f"batch {point.batch_size} × {point.context_tokens:,} tokens: does not fit into this device's memory")
+    baseline = None
+    _free()
+
+
+def _attention(model, point: Point) -> dict[str, float]:
+    return time_attention(ModelShape.from_config(model.config), point, model.dtype)
+
+
+def _tell(model, plan: SharingPlan, point: Point, record: TimingRecord, path: Path) -> None:
+    ratio = record.shared.step_s.median / record.dense.step_s.median
     print(
-        f"{_words(plan, point)}: dense {_ms(dense.step_s)}, shared {_ms(shared.step_s)} a step, shared ÷ dense "
-        f"{ratio:.3f}{_prefill_words(dense, shared)}{_predicted_words(model, plan, point, record)} → {path}",
+        f"{_words(plan, point)}: dense {_ms(record.dense.step_s)}, shared {_ms(record.shared.step_s)} a step, shared ÷ "
+        f"dense {ratio:.3f}{_prefill_words(record)}{_predicted_words(model, plan, point, record)} → {path}",
         flush=True,
     )  # fmt: skip
 
@@ -364,10 +393,9 @@ def _ms(spread: Spread) -> str:
     return f"{spread.median * 1e3:.3g} ms ({spread.low * 1e3:.3g}–{spread.high * 1e3:.3g})"
 
 
-def _prefill_words(dense: Timed, shared: Timed) -> str:
-    if dense.prefill_s is None or shared.prefill_s is None:
-        return ""
-    return f"; prefill {_ms(dense.prefill_s)}, {_ms(shared.prefill_s)}"
+def _prefill_words(record: TimingRecord) -> str:
+    prefills = [side.prefill_s for side in (record.dense, record.shared) if side.prefill_s]
+    return f"; prefill {', '.join(map(_ms, prefills))}" if prefills else ""
 
 
 def _predicted_words(model, plan: SharingPlan, point: Point, record: TimingRecord) -> str:

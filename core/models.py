@@ -9,6 +9,8 @@ from urllib.parse import urlparse
 from urllib.request import getproxies
 
 import torch
+from accelerate import dispatch_model, infer_auto_device_map
+from accelerate.utils import get_balanced_memory
 from huggingface_hub.constants import ENDPOINT
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
@@ -68,15 +70,34 @@ def random_model(shape_name: str, dtype=None, device=None, seed: int = 0):
     """A model of a well-known size (`core.cost.known_shapes`) with random weights: (name, model in eval mode).
 
     For timing, which does not depend on what the weights are; its words mean nothing. dtype: default float32 on a CPU,
-    else bfloat16. Raises ValueError for a shape or dtype that is not known.
+    else bfloat16. device: several, such as `cuda:0,cuda:1`, take layers in turn. Raises ValueError for a shape or dtype
+    that is not known.
     """
     name, fields = known_config(shape_name)
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    dtype = _dtype(dtype or ("float32" if device.type == "cpu" else "bfloat16"), device)
+    devices = [torch.device(part) for part in str(device or ("cuda" if torch.cuda.is_available() else "cpu")).split(",")]
+    dtype = _dtype(dtype or ("float32" if devices[0].type == "cpu" else "bfloat16"), devices[0])
+    config = AutoConfig.for_model(**fields)
     torch.manual_seed(seed)
-    with device:
-        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**fields), dtype=dtype)
-    return f"{name}-random", model.eval()
+    with devices[0] if len(devices) == 1 else torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    return f"{name}-random", (model if len(devices) == 1 else _spread(model, devices)).eval()
+
+
+@torch.no_grad()
+def _spread(model, devices: list[torch.device]):
+    """A model without storage gets random weights, its blocks one after the other on the devices."""
+    free = {index: torch.cuda.mem_get_info(device)[0] for index, device in enumerate(devices)}
+    whole = list(model._no_split_modules)
+    balanced = get_balanced_memory(model, free, no_split_module_classes=whole)
+    placed = infer_auto_device_map(model, balanced, no_split_module_classes=whole)
+    for part, index in placed.items():
+        model.get_submodule(part).to_empty(device=devices[index])
+    for parameter in model.parameters():
+        parameter.normal_(std=0.02)
+    for module in model.modules():
+        if "Rotary" in type(module).__name__:
+            model._init_weights(module)  # its frequencies are no parameters
+    return dispatch_model(model, placed, main_device=0, skip_keys=model._skip_keys_device_placement)
 
 
 def weights_sha256(model) -> str:

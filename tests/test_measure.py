@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from core.__main__ import main
-from core.measure import Point, copy_bytes_per_s, time_generate, time_pair
+from core.measure import Point, copy_bytes_per_s, start_baseline, time_generate, time_pair
 from core.sharing import share_attention
 from core.timings import load_timings
 
@@ -83,7 +83,8 @@ def test_steps_of_both_models_are_timed_in_turn(tiny_model, monkeypatch):
 
     monkeypatch.setattr(core.measure, "_stopwatch", noted)
     model = tiny_model()
-    time_pair(share_attention(model, ""), share_attention(model, "1-3"), Point(1, 6, 5))
+    point = Point(1, 6, 5)
+    time_pair(start_baseline(share_attention(model, ""), point), share_attention(model, "1-3"), point, None)
     steps = order[-2 * (3 + 5) :]
     assert steps == [True, False, False, True] * 4
 
