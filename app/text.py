@@ -305,15 +305,15 @@ EVALUATE_DONE = "Done:"
 EVALUATE_KEPT = "These scores are kept in the folder of results."
 EVALUATE_SESSION = "The folder of results does not last here: these scores are gone when the server ends."
 EVALUATE_NOT_STORED = "The scores could not be stored ({reason}): make room, then evaluate again."
-UPLOAD_BUTTON = "Add a benchmark of your own"
-UPLOAD_HELP_TITLE = "What a benchmark of your own looks like"
-UPLOAD_HELP = (
+BENCHMARK_BUTTON = "Add a benchmark of your own"
+BENCHMARK_HELP_TITLE = "What a benchmark of your own looks like"
+BENCHMARK_HELP = (
     "A text file with one JSON object per line, all of the same kind. Every line is checked; a fault is named with its "
     'line.<pre>{"prompt": "The sky is", "choices": ["blue", "loud"], "answer": "blue"}</pre>The likeliest choice is the '
     'answer.<pre>{"prompt": "2 + 2 =", "answer": "4"}</pre>The model goes on after the prompt, and has to write exactly '
     'the answer.<pre>{"text": "It was a dark and stormy night."}</pre>How surprising is the text, in bits per byte?'
 )
-UPLOAD_AGAIN = "The server does not have {name} any more: add the file again."
+BENCHMARK_AGAIN = "The server does not have {name} any more: add the file again."
 
 GLOSSARY = {
     "token": "A word or a piece of a word; models read and write tokens.",

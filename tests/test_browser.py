@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from core.records import load_records
+
 ROOT = Path(__file__).resolve().parents[1]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 LOCAL = ("127.0.0.1", "localhost")
@@ -32,16 +34,27 @@ FLAGS = [
 
 
 @pytest.fixture(scope="module")
-def address():
+def results(tmp_path_factory):
+    """A copy of the results, for evaluations on the page to add to."""
+    return shutil.copytree(ROOT / "results", tmp_path_factory.mktemp("copy") / "results")
+
+
+@pytest.fixture(scope="module")
+def address(results):
     """The page, served by the command that users type."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    server = subprocess.Popen([sys.executable, "-m", "app", "--port", str(port)], cwd=ROOT)
+    server = _serve(port, results)
     try:
         yield _wait_for(f"http://127.0.0.1:{port}/", server)
     finally:
         server.terminate()
         server.wait(timeout=20)
+
+
+def _serve(port: int, results: Path) -> subprocess.Popen:
+    environment = os.environ | {"SHARED_ATTENTION_RESULTS": str(results)}
+    return subprocess.Popen([sys.executable, "-m", "app", "--port", str(port)], cwd=ROOT, env=environment)
 
 
 def _wait_for(url: str, server: subprocess.Popen) -> str:
@@ -331,6 +344,134 @@ def test_scores_tell_how_they_were_measured_and_can_be_taken_away(open_page):
         page.click("#scores-export")
     header = Path(download.value.path()).read_text().splitlines()[0]
     assert {"model", "plan", "value", "stderr", "n", "command"} <= set(header.split(","))
+
+
+def _evaluate(page, questions: int) -> None:
+    box = page.locator("#evaluate-limit input[type=number]")
+    box.fill(str(questions))
+    box.press("Tab")
+    page.click("#evaluate-go")
+
+
+def _wait_for_words(page, selector: str, words: str) -> None:
+    page.wait_for_function(
+        "([at, words]) => document.querySelector(at).innerText.includes(words)", arg=[selector, words]
+    )
+
+
+def _task_shown(page) -> str:
+    return page.locator("#scores-task input").input_value()
+
+
+def test_a_click_on_a_bar_selects_it_everywhere(open_page):
+    page = open_page()
+    ring = "JSON.stringify(document.querySelector('#scores-tradeoff .chart').data.find(t => t.name === 'selected').x)"
+    before = page.evaluate(ring)
+    page.locator("#scores-bars .bars .point").last.scroll_into_view_if_needed()
+    page.locator("#scores-bars .bars .point").last.click(force=True)
+    chosen = "#scores-table tr[aria-selected=true]"
+    page.wait_for_function(f"document.querySelector('{chosen}').innerText.includes('1-23')")
+    _wait_for_words(page, "#scores-details", "--plan 1-23")
+    _wait_for_words(page, "#answers-page", "1-23 on")
+    page.wait_for_function(f"{ring} !== {before!r}")
+    page.locator("#scores-table tr[data-id]").first.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_function(f"document.querySelector('{chosen}').innerText.includes('dense')")
+
+
+def test_an_evaluation_shows_progress_and_its_scores_appear_at_once_and_in_other_tabs(open_page, results):
+    page, other = open_page(), open_page()
+    _evaluate(page, 20)
+    page.wait_for_selector("#evaluate-stop:not([disabled])")
+    page.wait_for_selector("#evaluate-progress [role=progressbar]")
+    _wait_for_words(page, "#evaluate-progress", "n = 20")
+    page.wait_for_selector("#evaluate-go:not([disabled])")
+    assert len(list(results.glob("demo/*/*limit=20.json"))) == 4
+    page.wait_for_function("document.querySelector('#scores-task input').value.includes('limit=20')")
+    page.wait_for_function("document.querySelectorAll('#scores-table tbody tr').length === 2")
+    _wait_for_words(page, "#scores-details", "--limit 20")
+    assert "limit=20" not in _task_shown(other)
+    other.reload(wait_until="domcontentloaded")
+    wait_until_idle(other)
+    other.click("#scores-task input")
+    assert other.locator("[role=option]:has-text('demo_copy · exact_match · limit=20')").count() == 1
+
+
+def test_an_evaluation_leaves_room_for_generation_and_stops_at_once(open_page, results):
+    page = open_page()
+    _evaluate(page, 500)
+    _wait_for_words(page, "#evaluate-progress", "of 500")
+    prompt = "A fox went to the sea and"
+    prompt_box(page).fill(prompt)
+    page.click("#generate-go")
+    written = "p => { const shown = document.querySelector('#pane-dense .text').innerText;"
+    written += " return shown.startsWith(p) && shown.length > p.length + 40; }"
+    page.wait_for_function(written, arg=prompt, timeout=10_000)
+    page.click("#evaluate-stop")
+    _wait_for_words(page, "#evaluate-progress", "Stopped")
+    assert not list(results.glob("demo/*/*limit=500.json"))
+    _evaluate(page, 10)  # starts at once: the stopped one has left the thread
+    _wait_for_words(page, "#evaluate-progress", "n = 10")
+
+
+def test_a_closed_tab_stops_its_evaluation(open_page, results):
+    closed, page = open_page(), open_page()
+    _evaluate(closed, 490)
+    _wait_for_words(closed, "#evaluate-progress", "of 490")
+    _evaluate(page, 30)
+    _wait_for_words(page, "#evaluate-progress", "Another evaluation is running")
+    closed.close()
+    _wait_for_words(page, "#evaluate-progress", "n = 30")
+    assert not list(results.glob("demo/*/*limit=490.json"))
+
+
+def test_a_benchmark_of_ones_own_is_uploaded_checked_and_measured(open_page, tmp_path):
+    page = open_page()
+    good, bad = tmp_path / "colours.jsonl", tmp_path / "bad.jsonl"
+    good.write_text('{"prompt": "${1+1} <b>Snow</b> is", "choices": ["white", "black"], "answer": "white"}')
+    bad.write_text(good.read_text() + "\n{]")
+    chooser = page.locator("input[type=file]:has(+ #evaluate-upload)")
+    chooser.set_input_files(bad)
+    _wait_for_words(page, "#evaluate-error", "bad.jsonl, line 2")
+    chooser.set_input_files(good)
+    _wait_for_words(page, "#evaluate-tasks", "custom_colours")
+    _evaluate(page, 10)
+    _wait_for_words(page, "#evaluate-progress", "custom_colours")
+    page.wait_for_selector("#evaluate-go:not([disabled])")
+    page.wait_for_function("document.querySelector('#scores-task input').value.includes('custom_colours')")
+    page.locator("#answers-only").click()
+    _wait_for_words(page, "#answers-page", "${1+1} <b>Snow</b> is")
+
+
+def test_a_killed_server_loses_the_running_task_only(browser, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server, address, results = _serve(port, tmp_path), f"http://127.0.0.1:{port}/", tmp_path
+    try:
+        _wait_for(address, server)
+        page = browser.new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        page.goto(address, wait_until="domcontentloaded")
+        wait_until_idle(page)
+        _evaluate(page, 60)
+        _wait_for_words(page, "#evaluate-progress", "17-22 on")
+        server.kill()
+        server.wait()
+        before = {path: path.stat().st_mtime_ns for path in results.glob("demo/dense/*.json")}
+        assert len(before) == 2
+        server = _serve(port, results)
+        _wait_for(address, server)
+        page.goto(address, wait_until="domcontentloaded")
+        wait_until_idle(page)
+        _evaluate(page, 60)
+        _wait_for_words(page, "#evaluate-progress", "n = 60")
+        page.close()
+        assert {path: path.stat().st_mtime_ns for path in before} == before
+        records, problems = load_records(results)
+        assert len(records) == 4 and not problems
+    finally:
+        server.kill()
+        server.wait()
 
 
 def test_two_pages_do_not_disturb_each_other_and_links_open_the_same_view(open_page):

@@ -44,11 +44,11 @@ def build() -> SimpleNamespace:
         go = gr.Button(text.EVALUATE_BUTTON, variant="primary", elem_id="evaluate-go")
         stop = gr.Button(text.STOP_BUTTON, variant="stop", interactive=False, elem_id="evaluate-stop")
         upload = gr.UploadButton(
-            text.UPLOAD_BUTTON, file_types=[".jsonl", ".json", ".txt"], elem_id="evaluate-upload",
+            text.BENCHMARK_BUTTON, file_types=[".jsonl", ".json", ".txt"], elem_id="evaluate-upload",
         )  # fmt: skip
     error = gr.HTML(elem_id="evaluate-error")
     progress = gr.HTML(html.note(text.EVALUATE_IDLE), elem_id="evaluate-progress")
-    gr.HTML(html.folded(text.UPLOAD_HELP_TITLE, text.UPLOAD_HELP))
+    gr.HTML(html.folded(text.BENCHMARK_HELP_TITLE, text.BENCHMARK_HELP))
     return SimpleNamespace(
         tasks=tasks, limit=limit, go=go, stop=stop, upload=upload, error=error, progress=progress,
         own=gr.State({}), latest=gr.State(None),
@@ -179,7 +179,7 @@ def _benchmarks(tasks: tuple[str, ...], own: Own) -> list:
     from core.catalog import benchmark_of, load_benchmarks
 
     if lost := [name for name in tasks if name.startswith(_OWN) and name not in own]:
-        raise ValueError(text.UPLOAD_AGAIN.format(name=lost[0]))
+        raise ValueError(text.BENCHMARK_AGAIN.format(name=lost[0]))
     named = [name.strip() for name in tasks if name not in own]
     found = load_benchmarks(named) if named or not tasks else []
     files = [own[name] for name in tasks if name in own]
