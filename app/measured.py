@@ -12,6 +12,7 @@ from app.registry import loaded_configs
 from core.answers import at_chance, chance_level
 from core.cost import ModelShape, known_shapes, savings_frame
 from core.records import Record, load_records, to_frame
+from core.timings import load_timings, timings_frame
 
 KINDS = ("direct", "head-mapped", "tuned")
 """The ways to share that the page can filter by; dense scores are always shown."""
@@ -23,6 +24,11 @@ class Store(NamedTuple):
     records: dict[str, tuple[Path, Record]]
     problems: list[str]
     frame: pd.DataFrame
+    latencies: "Latencies"
+
+
+Latencies = dict[str, dict[tuple[str, str], float]]
+"""Setting in words → (model, plan) → percent of a decode step's time that the plan saved, measured."""
 
 
 def store() -> Store:
@@ -49,7 +55,16 @@ def _read(folders: tuple[Path, ...], state: tuple, loaded: tuple[str, ...]) -> S
         found, faults = load_records(folder)
         records |= {record.path.as_posix(): (folder, record) for record in found}
         problems += faults
-    return Store(records, problems, _table(records))
+    return Store(records, problems, _table(records), _latencies(folders))
+
+
+def _latencies(folders: tuple[Path, ...]) -> Latencies:
+    latencies: Latencies = {}
+    timings = timings_frame(record for folder in folders for record in load_timings(folder)[0])
+    for row in timings.itertuples():
+        setting = text.LATENCY_SETTING.format(**row._asdict())
+        latencies.setdefault(setting, {})[row.model, row.plan] = 100 * (1 - row.ratio)
+    return latencies
 
 
 def _table(records: dict[str, tuple[Path, Record]]) -> pd.DataFrame:
@@ -96,13 +111,26 @@ def select(
 ) -> pd.DataFrame:
     """The one selection: rows of these models, of one `task · metric` (· settings) and of these kinds, beside dense.
 
-    No model means all, no kinds mean all. `saved`: what `axis`, a name in `text.AXES`, says, in percent.
+    No model means all, no kinds mean all. `saved`: what `axis` says, in percent: a name in `text.AXES`, or a setting in
+    which steps were timed (0 for dense models, NaN where the plan was not).
     """
     chosen = frame[frame.model.isin(models)] if models else frame
     chosen = chosen[task_names(chosen) == task] if task else chosen
     chosen = chosen[chosen.kind.isin([*(KINDS if kinds is None else kinds), "dense"])]
-    chosen = chosen.assign(saved=chosen[axis if axis in text.AXES else next(iter(text.AXES))])
+    chosen = chosen.assign(saved=_saved_by(chosen, axis))
     return chosen.sort_values(["saved_percent", "model", "plan"]).reset_index(drop=True)
+
+
+def _saved_by(chosen: pd.DataFrame, axis: str) -> pd.Series | list[float]:
+    timed = store().latencies.get(axis)
+    if timed is None:
+        return chosen[axis if axis in text.AXES else next(iter(text.AXES))]
+    timed_models = {model for model, _ in timed}
+    return [
+        0.0 if row.kind == "dense" and row.model in timed_models
+        else float("nan") if row.kind == "head-mapped" else timed.get((row.model, row.plan), float("nan"))
+        for row in chosen.itertuples()
+    ]  # fmt: skip
 
 
 def task_names(frame: pd.DataFrame) -> pd.Series:

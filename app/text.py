@@ -246,6 +246,9 @@ AXES = {
     "attention-weight FLOPs": "attention-weight FLOPs saved (%),<br>predicted for {context:,} tokens",
     "total FLOPs": "total FLOPs saved (%),<br>predicted for {context:,} tokens",
 }
+LATENCY_SETTING = "decode step on {device}, batch {batch_size}, {context_tokens} tokens, {dtype}"
+LATENCY_AXIS = "time saved (%), measured:<br>{setting}"
+NO_LATENCY = "No plan with these scores<br>was timed in this setting."
 NO_FLOPS = "FLOPs are known for models that are<br>in memory, bundled or well-known: load the model."
 DENSE_AT_CHANCE = "No better than guessing:<br>nothing to see here."
 AT_CHANCE_DENSE = (

@@ -27,6 +27,7 @@ from app.registry import LRUCache, get_model
 from core.cost import ModelShape, known_shapes, kv_cache_bytes, savings_frame
 from core.plan import SharingPlan
 from core.records import Machine, Metric, Record, pack_lines, save_record, write_file
+from core.timings import Spread, Timed, TimingRecord, save_timing
 
 VIEW = {"model": "tiny", "plan": "2-4"}
 PROMPT = "A fox went to the sea."
@@ -498,6 +499,25 @@ def test_flops_need_the_sizes_of_the_model(results, view, monkeypatch):
     expected = savings_frame(ModelShape.from_config(config), "2-3", 1, [1024], 512)
     saved = expected.saved_percent[expected.quantity == "total FLOPs"].item()
     assert saved in [x for trace in points for x in _array(trace["x"])] and saved > 0
+
+
+def test_scores_stand_against_measured_time_where_a_plan_was_timed(results, view):
+    def timed(step_s: float) -> Timed:
+        return Timed(path="eager", attention="sdpa", step_s=Spread(median=step_s, low=step_s, high=step_s, repeats=3))
+
+    timing = TimingRecord(
+        model="tiny", weights="0", num_layers=6, plan="1-5", followers=4, dtype="float32", batch_size=2,
+        context_tokens=64, new_tokens=8, dense=timed(0.010), shared=timed(0.008), versions={}, git_commit=None,
+        machine=Machine(cpu="some <cpu>", cpu_cores=2), date="2026-01-01T00:00:00Z", duration_s=1.0, command="…",
+    )  # fmt: skip
+    save_timing(results, timing)
+    (setting,) = measured.store().latencies
+    assert setting == "decode step on some <cpu>, batch 2, 64 tokens, float32"
+    assert setting in scores.choices()[3]["choices"]
+    figure = scores.draw(view, *FILTERS[:3], setting, None)[1]
+    points = sorted((x, y) for trace in _points(figure) for x, y in zip(_array(trace["x"]), _array(trace["y"])))
+    assert np.allclose(points, [(0.0, 0.9), (20.0, 0.4)])
+    assert "measured" in json.loads(figure)["layout"]["xaxis"]["title"]["text"]
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=12), st.booleans())

@@ -64,21 +64,21 @@ def wire(bar: gr.HTML, opened: gr.events.Dependency, latest: gr.State, panel: Si
 
 def choices() -> tuple:
     """What can be selected, first the task that tells most plans apart, and a note about files that are not records."""
-    _, problems, frame = store()
+    _, problems, frame, _ = store()
     different_scores = frame.value.round(2).groupby(task_names(frame)).nunique()
     tasks = list(different_scores.index)
     return (
         gr.update(choices=sorted(set(frame.model)), value=[]),
         gr.update(choices=tasks, value=different_scores.idxmax() if tasks else None),
         list(KINDS),
-        next(iter(text.AXES)),
+        gr.update(choices=[*text.AXES, *store().latencies], value=next(iter(text.AXES))),
         html.problems(problems),
     )
 
 
 def follow(latest: Selected | None, models: list[str]) -> tuple:
     """A record was measured on the page: choose its task, show its model, and select it."""
-    _, problems, frame = store()
+    _, problems, frame, _ = store()
     rows = frame[frame.path == latest[0]] if latest else frame[:0]
     if rows.empty:
         return *[gr.skip()] * 5, gr.skip()
@@ -133,9 +133,11 @@ def _selected_row(chosen: pd.DataFrame, view: dict, selected: Selected | None) -
 def _tradeoff(chosen: pd.DataFrame, axis: str, selected: Selected | None):
     if len(chosen) and (chosen[chosen.kind == "dense"].at_chance.all() and (chosen.kind == "dense").any()):
         return charts.message(text.DENSE_AT_CHANCE)
+    measured = axis not in text.AXES
     if len(chosen) and chosen.saved.isna().all():
-        return charts.message(text.NO_FLOPS)
-    return charts.tradeoff(chosen, text.AXES[axis].format(context=settings.SCORES_CONTEXT), selected)
+        return charts.message(text.NO_LATENCY if measured else text.NO_FLOPS)
+    title = text.LATENCY_AXIS.format(setting=axis.replace(", batch", ",<br>batch")) if measured else text.AXES[axis]
+    return charts.tradeoff(chosen, title.format(context=settings.SCORES_CONTEXT), selected)
 
 
 def guessing(chosen: pd.DataFrame) -> str:
