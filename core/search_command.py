@@ -140,8 +140,14 @@ def _check_lengths(lengths: dict[str, int]) -> None:
 
 
 def cache_saving(model, plan: SharingPlan) -> float:
-    """Share of the dense model's KV cache that a plan saves after CONTEXT_TOKENS tokens (predicted), below 0.5."""
-    shape = ModelShape.from_config(model.config)
+    """Share of the dense model's KV cache that a plan saves after CONTEXT_TOKENS tokens (predicted), below 0.5.
+
+    For a family whose sizes `core.shapes` does not know, all layers are taken to cache equally much.
+    """
+    try:
+        shape = ModelShape.from_config(model.config)
+    except ValueError:
+        return len(plan.followers) / (2 * plan.num_layers)
     dense = SharingPlan((), plan.num_layers)
     return 1 - kv_cache_bytes(shape, plan, 1, CONTEXT_TOKENS) / kv_cache_bytes(shape, dense, 1, CONTEXT_TOKENS)
 

@@ -20,6 +20,7 @@ from core.calibration import (
     documents_of,
     read_documents,
 )
+from core.cost import ModelShape, kv_cache_bytes
 from core.damage import Damage, DamageMeter, label, roles_of
 from core.guide import METHODS, guide_frame, pair_damages, rank_correlation, stored_guide
 from core.head_maps import METHODS as HEAD_MAPS
@@ -41,6 +42,7 @@ from core.search import (
     stored,
     suggest,
 )
+from core.search_command import CONTEXT_TOKENS, cache_saving
 from core.search_records import Journal, load_searches, save_search, searches_frame
 from core.sweep import check_against_naive, stored_sweep, sweep, sweep_frame
 
@@ -74,6 +76,19 @@ def test_followers_make_a_plan():
     assert plan_of_followers([], 6) == SharingPlan((), 6)
     for followers in itertools.chain.from_iterable(itertools.combinations(range(1, 6), n) for n in range(6)):
         assert plan_of_followers(followers, 6).followers == followers
+
+
+def test_the_cache_saved_is_that_of_the_formulas_and_half_a_layer_where_sizes_are_not_known(tiny_model, monkeypatch):
+    model, plan = tiny_model("qwen2-mixed"), SharingPlan.parse("3-5", LAYERS)  # layers 3 to 5 keep a window only
+    shape = ModelShape.from_config(model.config)
+    dense, shared = (kv_cache_bytes(shape, text, 1, CONTEXT_TOKENS) for text in ("", "3-5"))
+    assert cache_saving(model, plan) == 1 - shared / dense < 2 / 12
+
+    def unknown(config):
+        raise ValueError("not known")
+
+    monkeypatch.setattr(ModelShape, "from_config", unknown)
+    assert cache_saving(model, plan) == pytest.approx(2 / 12)
 
 
 def test_sweep_is_each_spans_damage_and_can_be_stopped(tiny_model):
