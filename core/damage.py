@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from core.calibration import Batch, Text
-from core.families import decoder_of
+from core.families import decoder_of, layers_of
 from core.plan import SharingPlan
 from core.search_records import Journal
 from core.sharing import AttentionCall, share_attention
@@ -99,16 +99,18 @@ class PlanRunner:
     def __init__(self, model, execution: str = "auto"):
         self.model, self.execution = model, execution
         self.frame = share_attention(model, "")
-        layers = decoder_of(self.frame).layers
+        layers = layers_of(self.frame)
         self.num_layers = len(layers)
         self.modules: dict[tuple[int, Role], nn.Module] = {(i, Role()): layer for i, layer in enumerate(layers)}
-        decoder_of(self.frame).layers = nn.ModuleList(_StandIn() for _ in layers)
+        gives_tuple = _gives_tuple(self.frame)
+        for index in range(self.num_layers):
+            layers[index] = _StandIn(gives_tuple)
         self.layer_evaluations = self.naive_layer_evaluations = 0
 
     @torch.inference_mode()
     def logits(self, input_ids: torch.Tensor, plans: Iterable[Roles]) -> Iterator[tuple[Roles, torch.Tensor]]:
         """The logits [rows, tokens, vocabulary] of each plan on `input_ids` [rows, tokens], sorted by `in_order`."""
-        stand_ins = decoder_of(self.frame).layers
+        stand_ins = layers_of(self.frame)
         self.frame(input_ids=input_ids, use_cache=False)
         states = [stand_ins[0].hidden_states]
         arguments = [stand_in.arguments for stand_in in stand_ins]
@@ -128,16 +130,18 @@ class PlanRunner:
 
     def _head(self, input_ids: torch.Tensor, hidden_states: torch.Tensor) -> torch.Tensor:
         """What the model's own forward makes of the last layer's output."""
-        last = decoder_of(self.frame).layers[-1]
+        last = layers_of(self.frame)[-1]
         last.output = hidden_states
         logits = self.frame(input_ids=input_ids, use_cache=False).logits
         last.output = None
         return logits
 
-    def _run(self, layer: int, role: Role, hidden_states, arguments: dict, call: AttentionCall):
+    def _run(self, layer: int, role: Role, hidden_states, arguments: tuple[tuple, dict], call: AttentionCall):
         self.layer_evaluations += 1
+        args, kwargs = arguments
         extra = {} if role == Role() else {"shared_attention": call}
-        return self.modules[layer, role](hidden_states, **arguments, **extra)
+        output = self.modules[layer, role](hidden_states, *args, **kwargs, **extra)
+        return output[0] if isinstance(output, tuple) else output
 
     def _make_modules(self, roles: Roles) -> None:
         if all((layer, role) in self.modules for layer, role in enumerate(roles)):
@@ -145,7 +149,7 @@ class PlanRunner:
         last = {role.leader: layer for layer, role in enumerate(roles) if role.leader is not None}
         plan = SharingPlan(tuple(last.items()), self.num_layers)
         heads = {layer: role.heads for layer, role in enumerate(roles) if role.heads is not None}
-        layers = decoder_of(share_attention(self.model, plan, heads, self.execution)).layers
+        layers = layers_of(share_attention(self.model, plan, heads, self.execution))
         for layer, role in enumerate(roles_of(plan, heads)):
             self.modules.setdefault((layer, role), layers[layer])
 
@@ -155,9 +159,24 @@ class _StandIn(nn.Module):
 
     output = None
 
-    def forward(self, hidden_states, **arguments):
-        self.hidden_states, self.arguments = hidden_states, arguments
-        return hidden_states if self.output is None else self.output
+    def __init__(self, gives_tuple: bool):
+        super().__init__()
+        self.gives_tuple = gives_tuple
+
+    def forward(self, hidden_states, *args, **kwargs):
+        self.hidden_states, self.arguments = hidden_states, (args, kwargs)
+        output = hidden_states if self.output is None else self.output
+        return (output, None) if self.gives_tuple else output
+
+
+@torch.inference_mode()
+def _gives_tuple(model) -> bool:
+    """Whether the family's layers give their hidden states as the first of several outputs."""
+    seen = []
+    hook = layers_of(model)[0].register_forward_hook(lambda module, args, output: seen.append(output))
+    model(input_ids=torch.zeros(1, 2, dtype=torch.long, device=model.device), use_cache=False)
+    hook.remove()
+    return isinstance(seen[0], tuple)
 
 
 def in_order(plans: Iterable[Roles]) -> list[Roles]:

@@ -203,6 +203,15 @@ def check_same_kind(model: nn.Module, leader: int, follower: int) -> None:
         )
 
 
+def same_kind(model: nn.Module, leader: int, follower: int) -> bool:
+    """Whether layer `follower` can use the attention weights of layer `leader`."""
+    try:
+        check_same_kind(model, leader, follower)
+    except ValueError:
+        return False
+    return True
+
+
 def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
     """Shapes of a module's own parameters; those of adapters (LoRA), which layers may have or not, are left out."""
     shapes = {name.replace("base_layer.", ""): tuple(p.shape) for name, p in module.named_parameters()}

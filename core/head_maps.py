@@ -14,10 +14,11 @@ from scipy.optimize import linear_sum_assignment
 
 from core.calibration import Text
 from core.damage import Damage, DamageMeter, roles_of
-from core.families import attention_modules, output_of
+from core.families import attention_modules, decoder_of, output_of, same_kind, values_of
 from core.plan import SharingPlan
 from core.search_command import Session, add_common_arguments, cache_saving, point
-from core.similarity import attention_weights, weights_and_values
+from core.sharing import share_attention
+from core.similarity import attention_weights, weights_and_inputs
 
 METHODS: dict[str, str] = {
     "identity": "Head n reads the leader's head n: direct sharing.",
@@ -65,24 +66,38 @@ def output_likeness(model, text: Text, pairs: Iterable[Pair], chunks: int = CHUN
     head j and follower head h in the dense model, V_h the follower's values, W_h what its output projection makes of
     head h. Ignored: that heads make up for each other, and that layers before have changed the follower's input.
     """
-    pairs, sums = list(pairs), {}
-    projections = {follower: _head_products(attention_modules(model)[follower]) for follower in {j for _, j in pairs}}
+    pairs, sums, products = list(pairs), {}, {}
+    followers = _follower_modules(model)
     for chunk in text.chunks[:chunks]:
-        weights, values = weights_and_values(model, torch.tensor([[text.first, *chunk]]))
+        weights, inputs = weights_and_inputs(model, torch.tensor([[text.first, *chunk]]))
+        values = {layer: values_of(module, inputs[layer])[0] for layer, module in followers.items()}
         for leader, follower in pairs:
-            change = _output_change(weights[leader][0], weights[follower][0], values[follower][0], projections[follower])
+            if follower not in products:
+                products[follower] = _head_products(followers[follower], len(weights[follower][0]), values[follower])
+            change = _output_change(weights[leader][0], weights[follower][0], values[follower], products[follower])
             sums[leader, follower] = sums.get((leader, follower), 0.0) - change
     return sums
 
 
-def _head_products(module) -> torch.Tensor:
-    """W_h W_hᵀ of each head h of an output projection, [heads, head_dim, head_dim]."""
-    head_dim = getattr(module, "head_dim", None) or module.head_size
-    width = head_dim * module.config.num_attention_heads
-    some = next(module.parameters())
-    unit = torch.eye(width, device=some.device, dtype=some.dtype)
-    rows = (output_of(module, unit[None]) - output_of(module, torch.zeros_like(unit[None])))[0].float()
-    heads = rows.view(module.config.num_attention_heads, head_dim, -1)
+def _follower_modules(model) -> dict[int, torch.nn.Module]:
+    """{layer: its attention module as a follower} for every layer that can follow the layer before it."""
+    spans: list[tuple[int, int]] = []
+    for layer in range(1, decoder_of(model).config.num_hidden_layers):
+        if not same_kind(model, layer - 1, layer):
+            continue
+        spans = [*spans[:-1], (spans[-1][0], layer)] if spans and spans[-1][1] == layer - 1 else [*spans, (layer - 1, layer)]
+    view = share_attention(model, ",".join(f"{first}-{last}" for first, last in spans))
+    modules = attention_modules(view)
+    return {layer: modules[layer] for layer in view.sharing_plan.followers}
+
+
+def _head_products(module, num_heads: int, values: torch.Tensor) -> torch.Tensor:
+    """W_h W_hᵀ of each head h of a follower's output projection, [heads, head_dim, head_dim]."""
+    width = num_heads * values.shape[-1]
+    unit = torch.eye(width, device=values.device, dtype=values.dtype)[None]
+    nothing = torch.zeros_like(unit[..., :1])  # BLOOM adds a residual
+    rows = output_of(module, unit, nothing) - output_of(module, torch.zeros_like(unit), nothing)
+    heads = rows[0].float().view(num_heads, values.shape[-1], -1)
     return heads @ heads.mT
 
 
@@ -124,7 +139,7 @@ class HeadMapper:
         if method not in METHODS:
             raise ValueError(f"There is no head mapping {method!r}: choose one of {', '.join(METHODS)}.")
         self.model, self.text, self.method = model, text, method
-        self.num_heads = model.config.num_attention_heads
+        self.num_heads = decoder_of(model).config.num_attention_heads
         self.group_size = self.num_heads // model.config.num_key_value_heads if keep_groups else 1
 
     @cached_property
@@ -138,8 +153,8 @@ class HeadMapper:
         return output_likeness(self.model, self.text, self._pairs())
 
     def _pairs(self) -> list[Pair]:
-        layers = self.model.config.num_hidden_layers
-        return [(i, j) for j in range(layers) for i in range(j)]
+        layers = range(decoder_of(self.model).config.num_hidden_layers)
+        return [(i, j) for j in layers[1:] if same_kind(self.model, j - 1, j) for i in layers[:j]]
 
     def __call__(self, plan: SharingPlan) -> HeadMap:
         """The head map of a plan; {} for the identity."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from core.damage import Damage, DamageMeter, roles_of
-from core.families import check_same_kind
+from core.families import same_kind
 from core.head_maps import METHODS, HeadMap, HeadMapper, improve
 from core.plan import SharingPlan
 from core.search_command import Session, add_common_arguments, cache_saving, point
@@ -139,15 +139,7 @@ def possible_followers(model, constraints: Constraints = FREE) -> list[int]:
     """The layers that may follow the layer before them: of the same attention kind, and not protected."""
     num_layers = model.config.num_hidden_layers
     last = num_layers - constraints.protect_last
-    return [layer for layer in range(max(1, constraints.protect_first), last) if _same_kind(model, layer - 1, layer)]
-
-
-def _same_kind(model, leader: int, follower: int) -> bool:
-    try:
-        check_same_kind(model, leader, follower)
-    except ValueError:
-        return False
-    return True
+    return [layer for layer in range(max(1, constraints.protect_first), last) if same_kind(model, layer - 1, layer)]
 
 
 def contiguous_spans(model, constraints: Constraints = FREE, followers: int | None = None) -> list[SharingPlan]:

@@ -5,7 +5,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 
-from core.families import attention_modules, decoder_of, values_of
+from core.families import attention_modules, decoder_of
 from core.sharing import AttentionCall, plan_of, recording_view
 
 METHODS: dict[str, str] = {
@@ -33,16 +33,17 @@ def attention_weights(model, input_ids, layers=None) -> dict[int, torch.Tensor]:
 
 
 @torch.inference_mode()
-def weights_and_values(model, input_ids) -> tuple[dict[int, torch.Tensor], dict[int, torch.Tensor]]:
-    """`attention_weights` of all layers of a dense model, and their values {layer: [batch, kv_heads, tokens, head_dim]}."""
-    modules, values = attention_modules(_recording_view(model)), {}
+def weights_and_inputs(model, input_ids) -> tuple[dict[int, torch.Tensor], dict[int, torch.Tensor]]:
+    """`attention_weights` of all layers, and what their attention reads: {layer: hidden states [batch, tokens, width]}."""
+    inputs: dict[int, torch.Tensor] = {}
 
-    def keep(module, args, kwargs):
-        values[module.layer_idx] = values_of(module, args[0] if args else kwargs["hidden_states"])
+    def keep(layer: int):
+        return lambda module, args, kwargs: inputs.update({layer: args[0] if args else kwargs["hidden_states"]})
 
-    hooks = [module.register_forward_pre_hook(keep, with_kwargs=True) for module in modules]
+    modules = attention_modules(_recording_view(model))
+    hooks = [module.register_forward_pre_hook(keep(i), with_kwargs=True) for i, module in enumerate(modules)]
     try:
-        return attention_weights(model, input_ids), values
+        return attention_weights(model, input_ids), inputs
     finally:
         for hook in hooks:
             hook.remove()

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from test_families import fastest
 
 from core.calibration import Text
 from core.damage import Damage, DamageMeter, PlanRunner, Scorer, label, pair_roles, roles_of
+from core.head_maps import output_likeness
 from core.plan import SharingPlan
 from core.search_records import Journal
 from core.sharing import share_attention
@@ -38,6 +40,21 @@ def test_logits_equal_those_of_each_plans_own_model_to_the_bit(tiny_model, famil
             assert torch.equal(logits, view(input_ids=ids, use_cache=False).logits), plans[roles]
         seen.add(roles)
     assert seen == set(plans)
+
+
+OTHERS = ("bloom", "codegen", "falcon", "gemma2", "gpt2", "gpt_neox", "gpt_oss", "mpt", "stablelm")
+
+
+@pytest.mark.parametrize("family", OTHERS)  # what layers take and give differs in these
+def test_logits_and_head_maps_of_other_families(family):
+    model, ids = fastest(family), torch.arange(2 * 14).view(2, 14) % 97
+    plans = {roles_of(plan(written)): written for written in ("", "0-1", "0-2", "1-2,4-5")}
+    for roles, logits in PlanRunner(model).logits(ids, plans):
+        view = share_attention(model, plans[roles])
+        with torch.inference_mode():
+            assert torch.equal(logits, view(input_ids=ids, use_cache=False).logits), plans[roles]
+    likeness = output_likeness(model, text(), [(1, 2), (2, 2)])
+    assert np.abs(np.diag(likeness[2, 2])).max() <= 1e-5 * np.abs(likeness[1, 2]).max()  # a head's own weights: no change
 
 
 def test_head_maps_are_part_of_a_plan(tiny_model):
