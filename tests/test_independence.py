@@ -144,7 +144,7 @@ def test_a_layer_outside_a_call_is_refused(family):
     view(tokens(1), use_cache=False)
     hook.remove()
     args, kwargs = seen[0]
-    with pytest.raises(RuntimeError, match="outside a forward call of its decoder"):
+    with pytest.raises(RuntimeError, match="outside a call of its decoder"):
         attention_modules(view)[2](*args, **{name: value for name, value in kwargs.items() if name != "shared_attention"})
 
 
