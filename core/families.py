@@ -81,7 +81,10 @@ def layers_of(model: nn.Module) -> Sequence[nn.Module]:
 def attention_modules(model: nn.Module) -> list[nn.Module]:
     """The attention module of each decoder layer, in order. Raises ValueError, with the reason, when it cannot share."""
     modules = [_attention_of(layer) for layer in layers_of(model)]
-    if reason := "its decoder layers were not found" if not modules else next(filter(None, map(_obstacle, modules)), ""):
+    reason = next(filter(None, map(_obstacle, modules)), "") if modules else "its decoder layers were not found"
+    if model.config.is_encoder_decoder or getattr(model.config, "add_cross_attention", False):
+        reason = "it also attends to another sequence"
+    if reason:
         raise ValueError(
             f"Models of type {model.config.model_type!r} are not supported yet: {reason}. {SUPPORTED}"
         )
@@ -224,8 +227,6 @@ def _obstacle(module: nn.Module | None) -> str:
         return "a decoder layer without an attention module was found"
     if not any(hasattr(module, name) for name in VALUES) or not any(hasattr(module, name) for name in OUTPUTS):
         return f"{type(module).__name__} has no value or output projection of a known form"
-    if getattr(module, "is_cross_attention", False):
-        return f"{type(module).__name__} attends to another sequence"
     if "Flash" in type(module).__name__:
         return f"{type(module).__name__} never computes attention weights (set_attn_implementation('eager') does)"
     return ""

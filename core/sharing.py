@@ -133,7 +133,7 @@ class AttentionCall:
     def __init__(self, implementation: str, execution: str):
         self.implementation, self.execution = implementation, execution
         self.grad_enabled = torch.is_grad_enabled()
-        self.additive_mask = None  # (mask and lengths that it was made for, the mask that is added to the scores)
+        self.additive_mask = None  # (mask, lengths and device that it was made for; the mask added to the scores)
         self.weights: dict[int, torch.Tensor] = {}  # reuse: [batch, heads, queries, keys]
         self.inputs: dict[int, tuple] = {}  # recompute: (query, key, mask, keyword arguments of the attention function)
 
@@ -161,7 +161,7 @@ class AttentionCall:
     def follow(self, module, value):
         """A follower's attention: its own values under its leader's weights, as (output, weights or None)."""
         if module.leader in self.weights:
-            weights = self.weights[module.leader]
+            weights = self.weights[module.leader] = self.weights[module.leader].to(value.device)
             weights = weights if module.head_map is None else weights[:, module.head_map]
             return _weighted_values(weights, value), weights
         if module.leader not in self.inputs:
@@ -169,7 +169,7 @@ class AttentionCall:
                 f"Layer {module.layer_idx} reuses the attention of layer {module.leader}, which has not run in this "
                 "call: run the view's decoder from its first layer."
             )
-        query, key, mask, kwargs = self.inputs[module.leader]
+        query, key, mask, kwargs = self.inputs[module.leader] = _moved(self.inputs[module.leader], value.device)
         if module.head_map is not None:  # query heads may leave their KV group, so keys and values get one row a head
             groups = query.shape[1] // key.shape[1]
             query, key = query[:, module.head_map], key.repeat_interleave(groups, 1)[:, module.head_map]
@@ -182,10 +182,10 @@ class AttentionCall:
 
     def _mask(self, mask, query, key, sliding_window: int | None):
         """`_additive_mask`, made once for consecutive leaders with the same mask and lengths."""
-        lengths = (query.shape[2], key.shape[2], sliding_window)
-        if self.additive_mask is None or self.additive_mask[0] is not mask or self.additive_mask[1] != lengths:
+        made_for = (query.shape[2], key.shape[2], sliding_window, query.device)
+        if self.additive_mask is None or self.additive_mask[0] is not mask or self.additive_mask[1] != made_for:
             made = _additive_mask(mask, query, key, self.implementation, sliding_window)
-            self.additive_mask = (mask, lengths, made)
+            self.additive_mask = (mask, made_for, made)
         return self.additive_mask[2]
 
     def _fused(self, module, query, key, value, mask, kwargs):
@@ -424,6 +424,15 @@ def _weighted_values(weights, value):
     return output.transpose(1, 2).contiguous()
 
 
+def _moved(inputs: tuple, device: torch.device) -> tuple:
+    """What a leader left, on the device of a follower."""
+    query, key, mask, kwargs = inputs
+    if query.device == device:
+        return inputs
+    kwargs = {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in kwargs.items()}
+    return query.to(device), key.to(device), None if mask is None else mask.to(device), kwargs
+
+
 def _additive_mask(mask, query, key, implementation: str, sliding_window: int | None):
     """The mask that eager attention adds to the scores, from the form that `implementation` takes; None: no mask."""
     queries, keys = query.shape[2], key.shape[2]
@@ -493,7 +502,7 @@ def _check(model, plan: SharingPlan, head_map: dict[int, tuple[int, ...]], execu
         raise ValueError(f"The plan is for a model of {plan.num_layers} layers; this model has {num_layers}.")
     for follower in plan.followers:
         check_same_kind(model, plan.leader_of(follower), follower)
-    check_head_map(head_map, plan, model.config.num_attention_heads)
+    check_head_map(head_map, plan, decoder_of(model).config.num_attention_heads)
 
 
 def _check_execution(execution: str) -> None:
@@ -511,7 +520,7 @@ def _check_values(model) -> None:
     for module in attention_modules(view):
         module.register_forward_hook(lambda *call: seen.append(call), with_kwargs=True)
     call = AttentionCall(decoder_of(view).config._attn_implementation, "reuse")
-    tokens = torch.arange(4, device=model.device)[None] % model.config.vocab_size
+    tokens = torch.arange(4, device=model.device)[None] % decoder_of(model).config.vocab_size
     try:
         decoder_of(view)(input_ids=tokens, use_cache=False, shared_attention=call)
         equal = len(call.weights) == len(seen) and all(_equal_again(call, *one) for one in seen)
