@@ -92,7 +92,8 @@ def slow(family: str):
 
 
 def plans(model) -> list[SharingPlan]:
-    return [SharingPlan.parse(text, 6) for text in ("0-2", "1-2,3-5", "4-5")]
+    mixed = getattr(model.config, "layer_types", None) == MIXED["layer_types"]
+    return [SharingPlan.parse(text, 6) for text in ("0-2" if mixed else "1-3", "1-2,3-5", "4-5")]
 
 
 def tokens(rows: int = 2, length: int = 11) -> torch.Tensor:

@@ -101,6 +101,14 @@ def test_reentrant_checkpointing_is_refused():
         gradients(view, use_cache=False)
 
 
+@pytest.mark.parametrize("family", ["stablelm", "gptj"])
+def test_checkpointing_where_layers_drop_keywords(family):
+    model, eager, plan = pair(family)
+    view = share_attention(model, plan)
+    checkpoint(view)
+    assert_equal(gradients(view, use_cache=False), expected(eager, plan), 1e-6)
+
+
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("family", ["llama", "gpt2", "starcoder2", "phi3"])
 def test_followers_drop_what_their_leader_drops(family, checkpointing):
