@@ -32,7 +32,7 @@ class _Launch(NamedTuple):
 
 ATTEND = _Launch(block=64, warps=4, stages=4, programs=4)
 WEIGHTS = _Launch(block=64, warps=4, stages=4, programs=4)
-VALUES = _Launch(block=64, warps=4, stages=4, programs=4)
+VALUES = _Launch(block=64, warps=8, stages=4, programs=4)
 
 
 def attend(query, keys, values, end, scaling: float):
