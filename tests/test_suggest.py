@@ -11,12 +11,13 @@ import pytest
 from transformers import AutoTokenizer
 
 from app import api, charts, searches, settings, text
-from app.panels import curves, suggest
+from app.panels import curves, evaluate, suggest
 from app.panels import model as model_panel
 from app.registry import get_model
 from core.damage import roles_of
 from core.models import BUNDLED
 from core.plan import SharingPlan
+from core.records import Record
 from core.sharing import share_attention
 
 LAYERS = 6
@@ -120,6 +121,14 @@ def test_one_click_applies_plan_and_head_map_everywhere(view):
     assert "heads" not in model_panel.apply_text("2-4", shown[0])[0]  # it belongs to its plan only
     cell = suggest.apply_cell(SimpleNamespace(x=1, y=3), view)
     assert cell[0] == {"model": view["model"], "plan": "1-4"}
+
+
+def test_an_evaluation_on_the_page_measures_the_head_map(view, tmp_path, monkeypatch):
+    monkeypatch.setattr(settings, "RESULTS", tmp_path)
+    heads = {3: (1, 0, 2, 2)}
+    steps = evaluate.steps(view["model"], "2-3", ("demo_copy",), 2, {}, json.dumps(heads))
+    records = [step.news for step in steps if step is not None and isinstance(step.news, Record)]
+    assert [(record.kind, record.head_map) for record in records] == [("dense", {}), ("head-mapped", heads)]
 
 
 @pytest.mark.parametrize("heads", ["[1]", "x", '{"3": [9, 9, 9, 9]}', '{"5": [0, 1, 2, 3]}'])

@@ -102,7 +102,8 @@ def run(view: dict, tasks: list[str], limit: float, own: Own) -> Iterator[tuple]
     while not _one_at_a_time.acquire(timeout=0.5):
         yield html.note(text.EVALUATE_WAITS), *[gr.skip()] * 4
     try:
-        with closing(steps(view["model"], view["plan"], tuple(tasks or ()), int(limit), own)) as running:
+        asked = (view["model"], view["plan"], tuple(tasks or ()), int(limit), own, view.get("heads", ""))
+        with closing(steps(*asked)) as running:
             for step in running:
                 if step is not None and isinstance(step.news, Record):
                     done.append(step.news)
@@ -126,13 +127,17 @@ def sentence_of(error: Exception) -> str:
 
 
 @on_gpu
-def steps(model: str, plan: str, tasks: tuple[str, ...], limit: int, own: Own) -> Iterator[Step | None]:
+def steps(
+    model: str, plan: str, tasks: tuple[str, ...], limit: int, own: Own, heads: str = ""
+) -> Iterator[Step | None]:
     """The steps of one evaluation, None when there is nothing new for a moment. Closing it ends the computation.
+
+    heads: the plan's head map as JSON; empty for direct sharing.
 
     Everything is measured in the thread that computes, which gives way to others after each batch.
     """
     loaded = get_model(model)
-    parts = _parts(loaded, loaded.plan(plan))
+    parts = _parts(loaded, loaded.plan(plan), heads)
     benchmarks = _benchmarks(tasks, own)  # may fetch documents: not in the thread that computes
     news: SimpleQueue[Step] = SimpleQueue()
     stop = Event()
@@ -155,15 +160,18 @@ class _Part(NamedTuple):
     model: Any
     weights_sha256: str
     plans: tuple[str, ...]
+    head_map: dict[int, tuple[int, ...]]
 
 
-def _parts(loaded: LoadedModel, plan: SharingPlan) -> list[_Part]:
+def _parts(loaded: LoadedModel, plan: SharingPlan, heads: str = "") -> list[_Part]:
     """The dense model and the plan. A tuned model is another model than the dense one that it is compared with."""
     name = model_name(loaded.name)
     if loaded.tuned is None:
-        return [_Part(name, loaded.model, _weights_sha256(loaded.model), ("dense", str(plan)))]
-    dense = _Part(name.partition("-tuned-")[0], loaded.model, _weights_sha256(loaded.model), ("dense",))
-    return [dense, _Part(name, loaded.tuned, _weights_sha256(loaded.tuned), ())]
+        whole = _Part(name, loaded.model, _weights_sha256(loaded.model), ("dense", str(plan)), {})
+        mapped = whole._replace(plans=(str(plan),), head_map=loaded.head_map(plan, heads))
+        return [whole._replace(plans=("dense",)), mapped] if heads else [whole]
+    dense = _Part(name.partition("-tuned-")[0], loaded.model, _weights_sha256(loaded.model), ("dense",), {})
+    return [dense, _Part(name, loaded.tuned, _weights_sha256(loaded.tuned), (), {})]
 
 
 def _weights_sha256(model) -> str:
@@ -199,8 +207,9 @@ def _measure(parts: list[_Part], tokenizer, benchmarks: list, limit: int, tell: 
 
         records = evaluate(
             part.model, tokenizer, part.plans, benchmarks, model_name=part.name, weights_sha256=part.weights_sha256,
-            options=options, results=folder(), on_progress=on_progress, should_stop=should_stop,
-            command_options=["--limit", str(limit), "--batch-size", str(settings.EVALUATION_BATCH)],
+            head_map=part.head_map, options=options, results=folder(), on_progress=on_progress, should_stop=should_stop,
+            command_options=["--limit", str(limit), "--batch-size", str(settings.EVALUATION_BATCH)]
+            + ["--head-map", "head_map.json"] * bool(part.head_map),  # the record's own `head_map` in a file
         )  # fmt: skip
         try:
             for record in records:
