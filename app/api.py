@@ -13,7 +13,8 @@ from app import searches, settings
 from app.measured import store
 from app.panels import generate, savings, similarity, suggest
 from app.registry import get_model
-from core.cost import BYTES_PER_VALUE, known_shapes, savings_frame
+from core.cost import known_shapes, savings_frame
+from core.hardware import bytes_of, fits_frame
 from core.plan import SharingPlan
 
 
@@ -43,19 +44,24 @@ def savings_endpoint(
     prompt_tokens: int = 512,
     dtype: str = "bfloat16",
 ) -> dict:
-    """Predicted savings of a sharing plan: {quantity: {unit, dense, shared, saved_percent}}.
+    """Predicted savings of a sharing plan, and what fits where.
+
+    The answer is {quantity: {unit, dense, shared, saved_percent}}, and under `fits` one row for each device with the
+    dense and the shared model: {device, model, needed_bytes, memory_bytes, fits, largest_batch, step_ms, tokens_per_s,
+    bound, usd_per_million_tokens}. What is not known, or does not fit, is null.
 
     model: a bundled name, hub id or local folder, or a well-known shape (such as Llama-3-8B), which is not loaded.
     plan: spans first-last, separated by commas; empty for dense.
-    dtype: number format of the cache: float32, bfloat16, float16 or float8.
+    dtype: number format of the cache, and for `fits` of the weights too: float32, bfloat16, float16 or float8.
     """
     with sentences_as_errors():
         shape = savings.shape_of(model if model in known_shapes() else savings.LOADED, model)
-        if dtype not in BYTES_PER_VALUE:
-            raise ValueError(f"There is no number format {dtype!r}: use one of {', '.join(BYTES_PER_VALUE)}.")
         parsed = SharingPlan.parse(plan, shape.num_layers)
-        frame = savings_frame(shape, parsed, batch_size, [context_tokens], prompt_tokens, BYTES_PER_VALUE[dtype])
-    return frame.set_index("quantity")[["unit", "dense", "shared", "saved_percent"]].to_dict("index")
+        frame = savings_frame(shape, parsed, batch_size, [context_tokens], prompt_tokens, bytes_of(dtype))
+        fits = fits_frame(shape, parsed, batch_size, context_tokens, dtype).drop(columns="basis")
+    rows = fits.astype(object).where(fits.notna(), None).to_dict("records")
+    quantities = frame.set_index("quantity")[["unit", "dense", "shared", "saved_percent"]].to_dict("index")
+    return quantities | {"fits": rows}
 
 
 def similarity_endpoint(text: str, model: str = settings.DEFAULT_MODEL, method: str = "head_mean") -> dict:

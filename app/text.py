@@ -21,6 +21,7 @@ SECTIONS = {
     "similarity": "Similarity",
     "where": "Where to share",
     "savings": "Savings",
+    "speed": "Speed and hardware",
     "scores": "Scores",
     "evaluate": "Evaluate",
     "glossary": "Glossary",
@@ -48,6 +49,8 @@ GENERATE_FACTS = {
     "first_token": ("first token after", "Time from the start to the first new token: the prompt is read in it."),
     "cache": ("cache held", "Bytes of keys and values that the model keeps of all tokens so far: its KV cache."),
 }
+MEMORY_HELD = "Memory held by both models together: {amount}, measured now."
+MEMORY_HELD_HINT = "On a GPU: all tensors there. Else: this whole program. The two models share one set of weights."
 BADGES = {
     "measured": "measured on this machine",
     "measured_there": "measured, on the machine named here",
@@ -234,6 +237,58 @@ BATCH_LABEL = "Batch (texts at once)"
 CONTEXT_LABEL = "Context (tokens)"
 PROMPT_TOKENS_LABEL = "Of it prompt (tokens)"
 
+SPEED_LEAD = (
+    "How long the model takes to write one more token for every text of the batch: one <b>step</b>. A chip must read "
+    "all weights and the whole cache for it, and that reading mostly takes longer than the computing. So a "
+    "<b>predicted</b> step is the bytes to read, divided by how many bytes the memory delivers per second: no program "
+    "can be faster than that. <b>Measured</b> steps were timed on the machine named."
+)
+DEVICE_LABEL = "Hardware"
+DEVICES_LABEL = "How many of it (layers spread over them)"
+WEIGHTS_DTYPE_LABEL = "Number format of weights and cache"
+SPEED_CARDS = {
+    "step": ("Time per step", "One more token for every text of the batch."),
+    "tokens": ("Tokens per second", "All texts of the batch together."),
+    "memory": ("Memory needed", "Weights, cache, and the attention weights that a leader leaves for its followers."),
+    "batch": ("Largest batch", "How many texts of this context fit at once into nine tenths of the memory."),
+}
+SPEED_WHY = (
+    "Why: each dense step reads {weights} of weights once for all texts, and {cache} of cache. At {bandwidth} per "
+    "second that takes at least {weights_ms} and {cache_ms}. Sharing leaves out keys, so it shortens the second part."
+)
+BOUND = {
+    "bandwidth": "Here memory is what the chip waits for (bandwidth-bound).",
+    "compute": "Here computing with the weights takes longer than reading them, so large is the batch (compute-bound).",
+}
+NO_RATE = "No computing speed is published for {dtype} on this hardware: only reading is counted."
+LATENCY_TITLE = "Time per step"
+MEMORY_TITLE = "Memory needed"
+NO_TIMINGS = (
+    "No timings of this model, number format and hardware yet; what you see is predicted. To measure: python -m core "
+    "measure --help."
+)
+TIMINGS_ABOUT = (
+    "{count} measured times of a step here: they are ×{low:.2f} to ×{high:.2f} of the predicted ones. {missed} of them "
+    "differ by more than {percent:.0f}%; in the bars these are marked with an exclamation mark."
+)
+PREFILL_TRUTH = (
+    "<b>Reading the prompt hardly gets faster.</b> All its tokens are computed at once, so the chip is busy computing, "
+    "mostly projections and MLPs, which followers need as well. Attention runs there in one fused kernel that never "
+    "stores its weights: followers cannot pick them up, and compute them again from the leader's queries and keys. "
+    "They save two projections, and none of the attention. Sharing pays while text is written."
+)
+FITS_HEADING = "What fits on which hardware"
+FITS_LEAD = (
+    "For the model, plan, batch, context and number format chosen above; every number is predicted. A dash: it does "
+    "not fit, or no price is known."
+)
+FITS_COLUMNS = (
+    "Hardware", "Memory", "Needed", "Fits?", "Largest batch", "Time per step", "Tokens per second",
+    "US$ per million tokens",
+)  # fmt: skip
+FITS = {True: "fits", False: "too big"}
+FITS_SOURCES = "Where the figures are from"
+
 SCORES_LEAD = (
     "What sharing costs: answers of the dense and of the shared models to the same questions, scored by "
     "lm-evaluation-harness. Every point is a measurement kept as a file in this project; error bars are ± one "
@@ -334,6 +389,9 @@ GLOSSARY = {
     ),
     "KV cache": "Keys and values of all earlier tokens, kept in memory while text is written.",
     "prefill and decode": "Reading the prompt, all tokens at once; then writing the answer, one token at a time.",
+    "bandwidth-bound, compute-bound": (
+        "What a chip waits for: bytes from memory, or its own arithmetic. Writing text is mostly bandwidth-bound."
+    ),
     "FLOPs": "Floating-point operations: additions and multiplications. A multiply-add counts as two.",
     "accuracy": "A score given by lm-evaluation-harness, for example the share of right answers.",
     "damage": "How much the loss of a shared model is above the dense model's, on the same text, in nats per token.",

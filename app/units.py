@@ -20,8 +20,8 @@ def amount(value: float, unit: str) -> str:
 
 
 def saved(percent: float) -> str:
-    """How much smaller the shared number is: −15.4%, or ±0% where nothing is saved."""
-    return f"−{percent:.1f}%" if percent >= 0.05 else "±0%"
+    """How much smaller the shared number is: −15.4%, ±0% where it is the same, +1.2% where it is larger."""
+    return "±0%" if abs(percent) < 0.05 else f"{'−' if percent > 0 else '+'}{abs(percent):.1f}%"
 
 
 def seconds(value: float) -> str:
@@ -35,3 +35,19 @@ def duration(seconds: float) -> str:
         if seconds >= 1.5 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{max(1, seconds):.0f} s"
+
+
+def milliseconds(value: float) -> str:
+    """A time in milliseconds with three digits."""
+    return f"{value:,.0f} ms" if value >= 100 else f"{value:.3g} ms"
+
+
+def count(value: float) -> str:
+    """A large number with three digits and separators: 1,230."""
+    digits = max(0, len(str(int(value))) - 3)
+    return f"{round(value, -digits):,.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def tokens_short(tokens: int) -> str:
+    """A number of tokens as people name contexts: 8K for 8192, 1000 for 1000."""
+    return f"{tokens // 1024}K" if tokens >= 1024 and tokens % 1024 == 0 else f"{tokens}"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from os.path import commonprefix
 
+import psutil
 import torch
 from transformers import DynamicCache, LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
 
@@ -32,6 +33,8 @@ class PairProgress:
     dense: Stream
     shared: Stream
     first_difference: int | None = None
+    memory_bytes: int = 0
+    """Held right now: on a GPU by all tensors there, else by this process. Both models share their weights."""
 
 
 def generate_pair(
@@ -69,7 +72,14 @@ def _alternate(sides: list["_Side"]) -> Iterator[PairProgress]:
                 side.step()
         order = order[::-1]
         left, right = (side.stream for side in sides)
-        yield PairProgress(left, right, first_difference(left, right))
+        yield PairProgress(left, right, first_difference(left, right), held_bytes(sides[0].model.device))
+
+
+def held_bytes(device: torch.device) -> int:
+    """Memory held now, in bytes: by tensors on all GPUs if `device` is one, else by this process (resident)."""
+    if device.type == "cuda":
+        return sum(torch.cuda.memory_allocated(index) for index in range(torch.cuda.device_count()))
+    return psutil.Process().memory_info().rss
 
 
 def first_difference(left: Stream, right: Stream) -> int | None:

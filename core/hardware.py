@@ -5,7 +5,7 @@ least time (Williams, Waterman & Patterson 2009, "Roofline"): kernels that reach
 kernels, norms and other elementwise work, sampling, traffic between devices. Measured times are in `core.timings`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -13,10 +13,11 @@ import pandas as pd
 
 from core.cost import BYTES_PER_VALUE, ModelShape, decode_bytes_read, forward_flops, stored_bytes
 from core.plan import SharingPlan
+from core.timings import TimingRecord
 
 MEMORY_SHARE = 0.9
 """Of a device's memory, the part for weights, cache and attention weights; the rest is for work space and the driver.
-The same share that vLLM gives to a model by default (`gpu_memory_utilization`, long 0.9)."""
+The share that vLLM gives to a model by default (`gpu_memory_utilization`, long 0.9)."""
 
 
 @dataclass(frozen=True)
@@ -37,17 +38,13 @@ class Device:
     cuda_name: str = ""
 
     def times(self, count: int) -> "Device":
-        """`count` of these, the model spread evenly over them, without the cost of traffic between them."""
+        """`count` of these with the layers spread over them: a step runs through one device after the other, so there
+        is more memory but no more bandwidth. The time that data takes from one to the next is ignored."""
         if count == 1:
             return self
-        return replace(
-            self,
-            name=f"{count} {self.name}",
-            memory_bytes=count * self.memory_bytes,
-            bandwidth_bytes_per_s=count * self.bandwidth_bytes_per_s,
-            flops_per_s={dtype: count * rate for dtype, rate in self.flops_per_s.items()},
-            usd_per_hour=None if self.usd_per_hour is None else count * self.usd_per_hour,
-        )
+        price = None if self.usd_per_hour is None else count * self.usd_per_hour
+        name = f"{count} {self.name}"
+        return replace(self, name=name, memory_bytes=count * self.memory_bytes, usd_per_hour=price)
 
 
 def _device(name: str, gigabytes: float, gb_per_s: float, source: str, tflops: dict | None = None, **more) -> Device:
@@ -220,16 +217,21 @@ def usd_per_million_tokens(tokens_per_s: float, usd_per_hour: float | None) -> f
 
 
 def fits_frame(
-    shape: ModelShape, plan: SharingPlan | str, batch_size: int, context_tokens: int, dtype: str = "bfloat16"
+    shape: ModelShape,
+    plan: SharingPlan | str,
+    batch_size: int,
+    context_tokens: int,
+    dtype: str = "bfloat16",
+    devices: int = 1,
 ) -> pd.DataFrame:
     """Each device with the dense and the shared model: what fits, and how fast it could be.
 
-    Columns: device, model (dense, shared), needed_bytes, memory_bytes, fits, largest_batch, and where it fits step_ms,
+    devices: how many of each, see `Device.times`. Columns: device, model (dense, shared), needed_bytes, memory_bytes, fits, largest_batch, and where it fits step_ms,
     tokens_per_s, bound (of the longer part) and usd_per_million_tokens; basis is always "predicted".
     """
     rows = [
         {"device": device.name, "model": model, **_fit(shape, choice, device, batch_size, context_tokens, dtype)}
-        for device in _DEVICES
+        for device in (device.times(devices) for device in _DEVICES)
         for model, choice in (("dense", ""), ("shared", plan))
     ]
     return pd.DataFrame(rows).assign(basis="predicted")
@@ -251,4 +253,59 @@ def _fit(shape, plan, device: Device, batch_size: int, context_tokens: int, dtyp
         "tokens_per_s": step.tokens_per_s,
         "bound": max(step.weights, step.attention, key=lambda part: part.seconds).bound,
         "usd_per_million_tokens": usd_per_million_tokens(step.tokens_per_s, device.usd_per_hour),
+    }
+
+
+def machine_of(record: TimingRecord) -> Device:
+    """The device that a timing was measured on, with the memory bandwidth measured in the same run.
+
+    Raises ValueError when neither the table nor the record knows a bandwidth.
+    """
+    found = next((device for device in _DEVICES if device.cuda_name == (record.machine.gpu or None)), None)
+    if found is None and record.copy_bytes_per_s is None:
+        raise ValueError(f"The memory bandwidth of {record.device} is not known: measure it again.")
+    found = found or Device(str(record.machine), 0, 0.0, record.path.as_posix())
+    return replace(found, bandwidth_bytes_per_s=record.copy_bytes_per_s or found.bandwidth_bytes_per_s)
+
+
+def compare_timings(shape: ModelShape, records: Iterable[TimingRecord]) -> pd.DataFrame:
+    """Measured beside predicted: one row per timing of a model of this shape, for the dense and the shared model each.
+
+    Predicted is a decode step in the middle of those that were timed, at the bandwidth that the same run measured.
+    Columns: model (dense, shared), plan, device (its name in DEVICES if it has one), devices, dtype, batch_size,
+    context_tokens, predicted_ms, measured_ms, low_ms and high_ms (quartiles), ratio (measured ÷ predicted),
+    predicted_bytes, measured_bytes (peak memory), prefill_ms, path.
+    """
+    rows = [
+        _compared(shape, record, model, plan)
+        for record in records
+        for model, plan in (("dense", ""), ("shared", record.plan))
+    ]
+    return pd.DataFrame(rows, columns=COMPARED)
+
+
+COMPARED = (
+    "model", "plan", "device", "devices", "dtype", "batch_size", "context_tokens", "predicted_ms", "measured_ms",
+    "low_ms", "high_ms", "ratio", "predicted_bytes", "measured_bytes", "prefill_ms", "path",
+)  # fmt: skip
+
+
+def _compared(shape: ModelShape, record: TimingRecord, model: str, plan: str) -> dict:
+    tokens, timed = record.context_tokens + record.new_tokens // 2, getattr(record, model)
+    machine = machine_of(record)
+    predicted = predict_decode(shape, plan, machine, record.batch_size, tokens, record.dtype)
+    last = record.context_tokens + record.new_tokens
+    row = {name: getattr(record, name) for name in ("plan", "devices", "dtype", "batch_size", "context_tokens")}
+    return row | {
+        "model": model,
+        "device": machine.name,
+        "predicted_ms": predicted.step_s * 1e3,
+        "measured_ms": timed.step_s.median * 1e3,
+        "low_ms": timed.step_s.low * 1e3,
+        "high_ms": timed.step_s.high * 1e3,
+        "ratio": timed.step_s.median / predicted.step_s,
+        "predicted_bytes": stored_bytes(shape, plan, record.batch_size, last, bytes_of(record.dtype)).total,
+        "measured_bytes": timed.peak_memory_bytes,
+        "prefill_ms": timed.prefill_s and timed.prefill_s.median * 1e3,
+        "path": record.path.as_posix(),
     }

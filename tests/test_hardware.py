@@ -10,17 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import core.hardware
-from core.cost import known_shapes, stored_bytes
+from core.cost import decode_bytes_read, known_shapes, stored_bytes
 from core.hardware import (
     DEVICES,
     MEMORY_SHARE,
     Device,
+    compare_timings,
     device_named,
     fits_frame,
     largest_batch,
     predict_decode,
     usd_per_million_tokens,
 )
+from core.timings import Spread, Timed, TimingRecord
 
 LLAMA = known_shapes()["Llama-3-8B"]
 H200 = DEVICES["NVIDIA H200"]
@@ -58,11 +60,12 @@ def test_a_format_without_a_rate_is_predicted_from_bandwidth_alone():
     assert step.weights.compute_s is None and step.weights.seconds == step.weights.memory_s
 
 
-def test_two_devices_halve_the_time():
-    one, two = (predict_decode(LLAMA, "", H200.times(count), 16, 4096) for count in (1, 2))
-    assert two.step_s == pytest.approx(one.step_s / 2)
-    assert H200.times(2).memory_bytes == 282 * 10**9 and H200.times(2).name == "2 NVIDIA H200"
-    assert H200.times(1) is H200
+def test_several_devices_hold_more_and_are_no_faster():
+    one, two = (predict_decode(LLAMA, "", ROUND.times(count), 16, 4096) for count in (1, 2))
+    assert two == one and ROUND.times(1) is ROUND
+    assert ROUND.times(2).memory_bytes == 200 * 10**9 and ROUND.times(2).usd_per_hour == 7.2
+    assert largest_batch(known_shapes()["Llama-3-70B"], "", H200.times(2), 8192) > 0
+    assert fits_frame(LLAMA, "8-16", 1, 1024, devices=2).device[0] == "2 NVIDIA H200"
 
 
 def test_largest_batch_by_hand():
@@ -117,6 +120,38 @@ def test_the_table_of_devices_says_what_fits():
     l4 = fits_frame(LLAMA, "8-16", 1, 1024).set_index(["device", "model"]).loc[("NVIDIA L4", "shared")]
     assert l4.usd_per_million_tokens == pytest.approx(0.8 / 3600 / l4.tokens_per_s * 1e6)
     assert (frame.xs("shared", level="model").largest_batch >= frame.xs("dense", level="model").largest_batch).all()
+
+
+def _timing(**changes) -> TimingRecord:
+    spread = Spread(median=0.010, low=0.009, high=0.011, repeats=5)
+    dense = Timed(path="cuda graph", attention="sdpa", step_s=spread, prefill_s=spread, peak_memory_bytes=20 * 10**9)
+    shared = Timed(path="cuda graph", attention="sdpa", step_s=spread.model_copy(update={"median": 0.008}))
+    fields = {
+        "model": "Llama-3-8B", "weights": "random", "num_layers": 32, "plan": "8-16", "followers": 8,
+        "dtype": "bfloat16", "batch_size": 16, "context_tokens": 8000, "new_tokens": 20, "dense": dense,
+        "shared": shared, "copy_bytes_per_s": 4e12, "versions": {}, "git_commit": None,
+        "machine": {"cpu": "some", "cpu_cores": 8, "gpu": "NVIDIA H200"}, "date": "2026-01-01T00:00:00Z",
+        "duration_s": 1.0, "command": "python -m core measure",
+    }  # fmt: skip
+    return TimingRecord(**fields | changes)
+
+
+def test_timings_stand_beside_predictions_for_the_same_point():
+    frame = compare_timings(LLAMA, [_timing()]).set_index("model")
+    step = predict_decode(LLAMA, "8-16", H200, 16, 8010, bandwidth_bytes_per_s=4e12)
+    assert frame.predicted_ms["shared"] == pytest.approx(1e3 * step.step_s) and frame.measured_ms["shared"] == 8
+    assert frame.ratio["shared"] == pytest.approx(0.008 / step.step_s)
+    assert frame.measured_bytes["dense"] == 20 * 10**9 and frame.prefill_ms["dense"] == 10
+    assert frame.predicted_bytes["dense"] == stored_bytes(LLAMA, "", 16, 8020).total
+    assert compare_timings(LLAMA, []).empty
+
+
+def test_an_unknown_machine_is_predicted_from_its_measured_bandwidth_or_refused():
+    machine = {"cpu": "some CPU", "cpu_cores": 2}
+    (dense, _) = compare_timings(LLAMA, [_timing(machine=machine, copy_bytes_per_s=2e10)]).predicted_ms
+    assert dense == pytest.approx(1e3 * decode_bytes_read(LLAMA, "", 16, 8010).total / 2e10)
+    with pytest.raises(ValueError, match="bandwidth of some CPU is not known"):
+        compare_timings(LLAMA, [_timing(machine=machine, copy_bytes_per_s=None)])
 
 
 def test_every_device_has_a_source_and_prices_have_one_too():

@@ -1,11 +1,13 @@
 """Small pieces of HTML. Everything that comes from outside (model text, names, errors) passes through `escape`."""
 
 import json
+from collections.abc import Callable
 from html import escape
 
 import pandas as pd
 
 from app import settings, text, units
+from core.hardware import DEVICES, Device
 from core.plan import SharingPlan
 
 
@@ -83,7 +85,7 @@ def pair(prompt: str, progress, view: dict) -> list[str]:
         )
         for side, stream in (("dense", progress.dense), ("shared", progress.shared))
     ]
-    return [*panes, verdict(_difference(progress))]
+    return [*panes, verdict(_difference(progress), progress.memory_bytes)]
 
 
 def is_of_view(pane: str, view: dict) -> bool:
@@ -100,9 +102,13 @@ def plan_name(view: dict) -> str:
     return view["plan"] + (text.HEAD_MAPPED if view.get("heads") else "")
 
 
-def verdict(sentence: str) -> str:
-    """The line below the two texts. It keeps its place when it is empty."""
-    return f'<p class="verdict" aria-live="polite">{escape(sentence) or "&nbsp;"}</p>'
+def verdict(sentence: str, memory_bytes: int = 0) -> str:
+    """The line below the two texts, with the memory held while they are written. It keeps its place when empty."""
+    memory = text.MEMORY_HELD.format(amount=units.amount(memory_bytes, "bytes")) if memory_bytes else ""
+    return (
+        f'<p class="verdict" aria-live="polite">{escape(sentence) or "&nbsp;"}</p>'
+        f'<p class="note memory" title="{escape(text.MEMORY_HELD_HINT)}">{escape(memory) or "&nbsp;"}</p>'
+    )
 
 
 def _pane(side: str, title: str, body: str, facts: str, view: dict | None = None) -> str:
@@ -348,3 +354,49 @@ def footer() -> str:
         f'<p>{escape(text.CITATION)} <a href="{text.CITATION_URL}" rel="noopener">{text.CITATION_LINK}</a></p>'
         f'<p class="colophon">{escape(text.TITLE)} {settings.VERSION} · {escape(text.LICENCE)}</p></footer>'
     )
+
+
+def fits_table(frame: pd.DataFrame) -> str:
+    """What fits on which hardware, one row per device with the dense number above the shared one, and the sources."""
+    head = "".join(f"<th scope='col'>{title}</th>" for title in text.FITS_COLUMNS)
+    pairs = [rows.set_index("model") for _, rows in frame.groupby("device", sort=False)]
+    body = "".join(f"<tr>{_fits_cells(pair)}</tr>" for pair in pairs)
+    return (
+        f'{badge("predicted")}<div class="table fits" tabindex="0" role="region" aria-label="{text.FITS_HEADING}">'
+        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{_device_sources()}"
+    )
+
+
+def _fits_cells(pair: pd.DataFrame) -> str:
+    first = pair.iloc[0]
+    plain = f"<td>{escape(first.device)}</td><td>{units.amount(first.memory_bytes, 'bytes')}</td>"
+    return plain + "".join(
+        f'<td><span class="dense">{escape(word(pair.loc["dense"]))}</span>'
+        f'<span class="shared">{escape(word(pair.loc["shared"]))}</span></td>'
+        for word in _FITS_WORDS
+    )
+
+
+def _or_dash(column: str, word) -> Callable[[pd.Series], str]:
+    return lambda row: "–" if pd.isna(row[column]) else word(row[column])
+
+
+_FITS_WORDS = (
+    _or_dash("needed_bytes", lambda value: units.amount(value, "bytes")),
+    _or_dash("fits", lambda value: text.FITS[bool(value)]),
+    _or_dash("largest_batch", lambda value: f"{value:,}"),
+    _or_dash("step_ms", units.milliseconds),
+    _or_dash("tokens_per_s", units.count),
+    _or_dash("usd_per_million_tokens", lambda value: f"{value:.3g}"),
+)
+
+
+def _device_sources() -> str:
+    items = "".join(f"<li>{escape(_source_words(device))}</li>" for device in DEVICES.values())
+    return f'<details class="problems"><summary>{text.FITS_SOURCES}</summary><ul>{items}</ul></details>'
+
+
+def _source_words(device: Device) -> str:
+    speed = f"{device.name}: {units.amount(device.bandwidth_bytes_per_s, 'bytes')}/s, {device.source}"
+    price = f"; ${device.usd_per_hour:.2f} per hour, {device.price_source}" if device.usd_per_hour else ""
+    return speed + price

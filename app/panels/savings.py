@@ -61,18 +61,22 @@ def shape_of(choice: str, model_name: str) -> ModelShape:
     return known_shapes()[choice]
 
 
+def plan_for(view: dict, shape: ModelShape) -> str:
+    """The page's plan, carried to the depth of another shape."""
+    return plans.scaled_plan(get_model(view["model"]).plan(view["plan"]), shape.num_layers).name
+
+
 def follow_view(view: dict, choice: str, batch: int, context: int, prompt: int, *formats: str) -> tuple:
     """The page's model or plan changed: the plan at the same relative depth, contexts that the model knows.
 
     A model whose costs are not known leaves one sentence and no numbers of another model.
     """
-    model = get_model(view["model"])
     try:
         shape = shape_of(choice, view["model"])
     except ValueError as problem:
         nothing = figure_json(charts.message(text.NO_COSTS))
         return (*[gr.skip()] * 3, html.error(problem), "", *[nothing] * (len(_CURVES) + 1))
-    plan = plans.scaled_plan(model.plan(view["plan"]), shape.num_layers).name
+    plan = plan_for(view, shape)
     longest = shape.max_context or 4096
     step = max(1, longest // 256)
     context, prompt = min(context, longest), min(prompt, longest)

@@ -1,0 +1,242 @@
+"""Speed and memory: how fast a model could write on some hardware, predicted and measured, and where it fits."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from types import SimpleNamespace
+
+import gradio as gr
+import pandas as pd
+
+from app import charts, settings, text, units
+from app.components import html
+from app.components.chart import chart, figure_json
+from app.panels.savings import LOADED, contexts_up_to, plan_for, shape_of
+from core.cost import BYTES_PER_VALUE, ModelShape, known_shapes, stored_bytes
+from core.hardware import (
+    DEVICES,
+    Device,
+    bytes_of,
+    compare_timings,
+    fits_frame,
+    largest_batch,
+    machine_of,
+    predict_decode,
+)
+from core.plan import SharingPlan
+from core.timings import TimingRecord, load_timings
+
+TOLERANCE = 0.15
+"""A prediction that the measured time differs from by more than this share is pointed out."""
+_FIRST_SHAPE, _FIRST_DEVICE = "Llama-3-8B", "NVIDIA H200"
+_LONGEST_CONTEXT = 131_072
+_MOST_BARS = 6
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the controls of this part ask."""
+
+    shape: ModelShape
+    plan: SharingPlan
+    device: Device
+    devices: int
+    batch: int
+    context: int
+    dtype: str
+
+    @property
+    def sides(self) -> tuple[tuple[str, SharingPlan], ...]:
+        return ("dense", SharingPlan((), self.plan.num_layers)), ("shared", self.plan)
+
+
+def build() -> SimpleNamespace:
+    """Controls, cards, charts, and the table of hardware."""
+    gr.HTML(html.section("speed", text.SECTIONS["speed"], text.SPEED_LEAD))
+    with gr.Row(elem_classes="controls"):
+        shapes = [(text.LOADED_SHAPE, LOADED), *known_shapes()]
+        shape = gr.Dropdown(shapes, value=_FIRST_SHAPE, label=text.SHAPE_LABEL, elem_id="speed-shape")
+        plan = gr.Textbox(label=text.SHAPE_PLAN_LABEL, max_lines=1, elem_id="speed-plan")
+        device = gr.Dropdown(list(_machines()), value=_FIRST_DEVICE, label=text.DEVICE_LABEL, elem_id="speed-device")
+    with gr.Row(elem_classes="controls"):
+        batch = gr.Slider(1, 128, 16, step=1, label=text.BATCH_LABEL, elem_id="speed-batch", buttons=[])
+        context = gr.Slider(
+            256, _LONGEST_CONTEXT, 8192, step=256, label=text.CONTEXT_LABEL, elem_id="speed-context", buttons=[]
+        )
+        devices = gr.Slider(1, 8, 1, step=1, label=text.DEVICES_LABEL, elem_id="speed-devices", buttons=[])
+    dtype = gr.Radio(list(BYTES_PER_VALUE), value="bfloat16", label=text.WEIGHTS_DTYPE_LABEL, elem_id="speed-dtype")
+    error, cards = gr.HTML(elem_id="speed-error"), gr.HTML(elem_id="speed-cards")
+    with gr.Row(elem_classes="charts"):
+        curves = [chart(330, f"speed-{name}", titled=True) for name in ("latency", "memory")]
+    about = gr.HTML(elem_id="speed-about")
+    with gr.Row(elem_classes="charts"):
+        bars = [chart(380, f"speed-{name}", titled=True) for name in ("bars", "prefill")]
+    gr.HTML(f'<p class="warning">{text.PREFILL_TRUTH}</p>', elem_id="speed-prefill-truth")
+    gr.HTML(f"<h3>{text.FITS_HEADING}</h3><p class='lead'>{text.FITS_LEAD}</p>")
+    table = gr.HTML(elem_id="speed-fits")
+    return SimpleNamespace(
+        shape=shape, plan=plan, sizes=[device, devices, batch, context, dtype],
+        outputs=[error, cards, *curves, about, *bars, table],
+    )  # fmt: skip
+
+
+def wire(bar: gr.HTML, panel: SimpleNamespace) -> None:
+    """Everything redraws while a slider is dragged; the plan follows that of the page."""
+    live = {"queue": False, "show_progress": "hidden", "trigger_mode": "always_last", "api_visibility": "private"}
+    follow = [bar, panel.shape, *panel.sizes]
+    for changed in (bar.change, panel.shape.input):
+        changed(follow_view, follow, [panel.plan, *panel.outputs], **live)
+    inputs = [bar, panel.shape, panel.plan, *panel.sizes]
+    gr.on([size.input for size in panel.sizes] + [panel.plan.input], draw, inputs, panel.outputs, **live)
+
+
+def follow_view(view: dict, choice: str, *sizes) -> tuple:
+    """The page's model or plan, or the shape, changed: the plan at the same relative depth."""
+    try:
+        plan = plan_for(view, shape_of(choice, view["model"]))
+    except ValueError as problem:
+        return gr.skip(), *_nothing(problem)
+    return gr.update(value=plan, interactive=choice != LOADED), *draw(view, choice, plan, *sizes)
+
+
+def draw(
+    view: dict, choice: str, plan_text: str, device: str, devices: int, batch: int, context: int, dtype: str
+) -> tuple:
+    """All outputs of this part, or one sentence about bad input and no numbers of something else."""
+    try:
+        shape = shape_of(choice, view["model"])
+        plan = SharingPlan.parse(plan_text, shape.num_layers)
+        machine = _machines()[device].times(int(devices))
+        asked = Question(shape, plan, machine, int(devices), int(batch), int(context), dtype)
+        model = view["model"] if choice == LOADED else choice
+        measured = compare_timings(shape, [record for record in timings() if record.model == model])
+        fits = fits_frame(shape, plan, asked.batch, asked.context, dtype, asked.devices)
+        shown = cards(asked)
+    except ValueError as problem:
+        return _nothing(problem)
+    here = measured[
+        (measured.device == device) & (measured.devices == asked.devices) & (measured.dtype == dtype)
+    ]
+    return "", shown, *figures(asked, here), html.fits_table(fits)
+
+
+def _nothing(problem: ValueError) -> tuple:
+    empty = figure_json(charts.message(text.NO_COSTS))
+    return html.error(problem), "", empty, empty, "", empty, empty, ""
+
+
+def timings() -> list[TimingRecord]:
+    """All timings of the project; read again when a file changes."""
+    files = sorted(settings.RESULTS.glob("*/timings/*.json"))
+    return _timings(settings.RESULTS, tuple((str(path), path.stat().st_mtime_ns) for path in files))
+
+
+@lru_cache(2)
+def _timings(folder, state: tuple) -> list[TimingRecord]:
+    return load_timings(folder)[0]
+
+
+def _machines() -> dict[str, Device]:
+    """The table of hardware, and what else was measured on: there only the measured bandwidth is known."""
+    measured = (machine_of(record) for record in timings() if record.copy_bytes_per_s)
+    return dict(DEVICES) | {device.name: device for device in measured if device.name not in DEVICES}
+
+
+def cards(asked: Question) -> str:
+    """Time, speed, memory and largest batch of the dense and the shared model, and what the time is spent on."""
+    dense, dense_bytes, dense_batch = _numbers(asked, asked.sides[0][1])
+    shared, shared_bytes, shared_batch = _numbers(asked, asked.plan)
+    faster = 100 * (1 - shared.step_s / dense.step_s)
+    pairs = {
+        "step": (units.saved(faster), units.milliseconds(dense.step_s * 1e3), units.milliseconds(shared.step_s * 1e3)),
+        "tokens": (
+            f"× {shared.tokens_per_s / dense.tokens_per_s:.2f}",
+            units.count(dense.tokens_per_s),
+            units.count(shared.tokens_per_s),
+        ),
+        "memory": (
+            units.saved(100 * (1 - shared_bytes / dense_bytes)),
+            units.amount(dense_bytes, "bytes"),
+            units.amount(shared_bytes, "bytes"),
+        ),
+        "batch": (f"+{max(0, shared_batch - dense_batch):,}", f"{dense_batch:,}", f"{shared_batch:,}"),
+    }
+    drawn = "".join(html.number_card(*text.SPEED_CARDS[name], *values) for name, values in pairs.items())
+    why = f'<p class="sentence">{_why(asked, dense)}</p>'
+    return f'{html.badge("predicted")}<div class="cards">{drawn}</div>{why}'
+
+
+def _numbers(asked: Question, plan: SharingPlan) -> tuple:
+    step = predict_decode(asked.shape, plan, asked.device, asked.batch, asked.context, asked.dtype)
+    needed = stored_bytes(asked.shape, plan, asked.batch, asked.context, bytes_of(asked.dtype)).total
+    return step, needed, largest_batch(asked.shape, plan, asked.device, asked.context, asked.dtype)
+
+
+def _why(asked: Question, dense) -> str:
+    words = text.SPEED_WHY.format(
+        weights=units.amount(dense.weights.bytes_moved, "bytes"),
+        cache=units.amount(dense.attention.bytes_moved, "bytes"),
+        bandwidth=units.amount(asked.device.bandwidth_bytes_per_s, "bytes"),
+        weights_ms=units.milliseconds(dense.weights.seconds * 1e3),
+        cache_ms=units.milliseconds(dense.attention.seconds * 1e3),
+    )
+    unknown = "" if dense.weights.compute_s is not None else text.NO_RATE.format(dtype=asked.dtype)
+    return f"{words} {text.BOUND[dense.weights.bound]} {unknown}"
+
+
+def figures(asked: Question, measured: pd.DataFrame) -> list[str]:
+    """Latency and memory over context, a sentence about the measurements, predicted beside measured, prefill."""
+    curves = predicted_curves(asked)
+    points = measured[
+        (measured.batch_size == asked.batch) & ((measured.model == "dense") | (measured.plan == str(asked.plan)))
+    ].drop_duplicates(["model", "context_tokens"])
+    capacity = asked.device.memory_bytes
+    chosen = nearest(measured, asked)
+    return [
+        figure_json(charts.predicted_curves(curves, points, "ms", text.LATENCY_TITLE, asked.context)),
+        figure_json(charts.predicted_curves(curves, points, "bytes", text.MEMORY_TITLE, asked.context, capacity)),
+        about(measured),
+        figure_json(charts.predicted_bars(chosen, TOLERANCE)),
+        figure_json(charts.prefill_bars(chosen)),
+    ]
+
+
+def predicted_curves(asked: Question) -> pd.DataFrame:
+    """Predicted time of a step (ms) and memory (bytes) over context length, dense and shared."""
+    contexts = contexts_up_to(max(2 * asked.context, asked.shape.max_context or 4096), asked.context)
+    rows = [
+        {
+            "context_tokens": context,
+            "model": model,
+            "ms": 1e3
+            * predict_decode(asked.shape, plan, asked.device, asked.batch, context, asked.dtype).step_s,
+            "bytes": stored_bytes(asked.shape, plan, asked.batch, context, bytes_of(asked.dtype)).total,
+        }
+        for context in contexts
+        for model, plan in asked.sides
+    ]
+    return pd.DataFrame(rows)
+
+
+def nearest(measured: pd.DataFrame, asked: Question) -> pd.DataFrame:
+    """The few measured points that are most like what is asked: the same plan first, then batch and context."""
+    points = measured[measured.model == "shared"]
+    distance = pd.DataFrame(
+        {
+            "plan": points.plan != str(asked.plan),
+            "batch": (points.batch_size / asked.batch).map(lambda ratio: max(ratio, 1 / ratio)),
+            "context": (points.context_tokens / asked.context).map(lambda ratio: max(ratio, 1 / ratio)),
+        }
+    )
+    chosen = points.loc[distance.sort_values(["plan", "batch", "context"]).index[:_MOST_BARS]]
+    return measured[measured.path.isin(chosen.path)].sort_values(["plan", "batch_size", "context_tokens"])
+
+
+def about(measured: pd.DataFrame) -> str:
+    """How many timings there are for this hardware, and how many of them the prediction misses."""
+    if measured.empty:
+        return html.note(text.NO_TIMINGS)
+    missed = ((measured.ratio - 1).abs() > TOLERANCE).sum()
+    words = text.TIMINGS_ABOUT.format(
+        count=len(measured), missed=missed, low=measured.ratio.min(), high=measured.ratio.max(), percent=100 * TOLERANCE
+    )
+    return f'{html.badge("measured_there")}<p class="sentence">{words}</p>'
