@@ -22,9 +22,10 @@ from app import api, charts, measured, plans, registry, settings, text, units
 from app.components import html
 from app.components.chart import figure_json
 from app.compute import compute, taking_turns
-from app.panels import answers, evaluate, generate, model, savings, scores, similarity
+from app.panels import answers, evaluate, generate, model, savings, scores, similarity, speed
 from app.registry import LRUCache, get_model
 from core.cost import ModelShape, known_shapes, kv_cache_bytes, savings_frame
+from core.hardware import DEVICES, fits_frame, predict_decode
 from core.plan import SharingPlan
 from core.records import Machine, Metric, Record, pack_lines, save_record, write_file
 from core.timings import Spread, Timed, TimingRecord, save_timing
@@ -178,7 +179,9 @@ def _progress(dense: str, shared: str, difference: int | None, finished: bool = 
         )
         for words in (dense, shared)
     ]  # fmt: skip
-    return SimpleNamespace(dense=streams[0], shared=streams[1], first_difference=difference)
+    return SimpleNamespace(
+        dense=streams[0], shared=streams[1], first_difference=difference, memory_bytes=1_234_000_000
+    )
 
 
 @given(st.text(), st.text(), st.integers(0, 20))
@@ -199,6 +202,7 @@ def test_the_first_difference_is_marked_in_both_texts():
 def test_measured_numbers_stand_under_the_text_with_their_label():
     dense, _, verdict = html.pair("It", _progress(" is", " is", None), VIEW)
     assert {"120", "12 ms", "12.3 kB", text.BADGES["measured"]} <= set(_texts(dense))
+    assert "together: 1.23 GB, measured now" in verdict
     assert text.SAME in verdict
 
 
@@ -785,3 +789,73 @@ def test_a_model_whose_costs_are_not_known_leaves_a_sentence_and_no_old_numbers(
         error, cards, *figures = update({"model": "a folder", "plan": "1-2"}, savings.LOADED, *SIZES)[3:]
         assert "mpt" in error and "are not known" in error and cards == ""
         assert len(figures) == 4 and all("No predicted costs" in str(figure) for figure in figures)
+
+
+# --- speed and hardware ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def timed(tmp_path, monkeypatch):
+    """Two timings of Llama-3-8B on an H200, one of them far from its prediction."""
+    monkeypatch.setattr(settings, "RESULTS", tmp_path)
+    for plan, step_s in (("22-26", 0.0084), ("8-16", 0.0200)):
+        spread = Spread(median=step_s, low=step_s - 1e-4, high=step_s + 1e-4, repeats=5)
+        timing = Timed(path="cuda graph", attention="sdpa", step_s=spread, prefill_s=spread, peak_memory_bytes=34 * 10**9)
+        save_timing(
+            tmp_path,
+            TimingRecord(
+                model="Llama-3-8B", weights="random", num_layers=32, plan=plan, followers=4, dtype="bfloat16",
+                batch_size=16, context_tokens=8192, new_tokens=16, dense=timing, shared=timing, copy_bytes_per_s=4e12,
+                versions={}, git_commit=None, machine=Machine(cpu="c", cpu_cores=1, gpu="NVIDIA H200"),
+                date="2026-01-01T00:00:00Z", duration_s=1.0, command="python -m core measure",
+            ),
+        )  # fmt: skip
+
+
+ASKED = ("NVIDIA H200", 1, 16, 8192, "bfloat16")
+
+
+def test_speed_shows_predictions_of_the_core_and_measured_points_beside_them(view, timed):
+    error, cards, latency, memory, about, bars, prefill, table = speed.draw(view, "Llama-3-8B", "22-26", *ASKED)
+    shape, device = known_shapes()["Llama-3-8B"], DEVICES["NVIDIA H200"]
+    steps_ms = [1e3 * predict_decode(shape, plan, device, 16, 8192).step_s for plan in ("", "22-26")]
+    assert not error and text.BADGES["predicted"] in cards
+    assert all(f"<b>{units.milliseconds(step)}</b>" in cards for step in steps_ms)
+    lines = {trace["name"]: trace for trace in json.loads(latency)["data"]}
+    assert set(lines) == {f"{side}, {kind}" for side in ("dense", "shared") for kind in ("predicted", "measured")}
+    assert 8.4 in _array(lines["shared, measured"]["y"]) and steps_ms[1] in _array(lines["shared, predicted"]["y"])
+    assert "device" in json.loads(memory)["layout"]["annotations"][0]["text"]
+    measured = next(trace for trace in json.loads(bars)["data"] if trace["name"] == "shared, measured")
+    assert [" !" in words for words in measured["text"]] == [False, True] and measured["text"][0].startswith("×")
+    assert "2 of them differ by more than 15%" in about and text.BADGES["measured_there"] in about
+    assert len(json.loads(prefill)["data"]) == 2
+    assert table.count("<tr>") == 1 + len(DEVICES) and "too big" in table
+
+
+def test_predicted_and_measured_are_told_apart_and_never_in_one_bar(view, timed):
+    bars = json.loads(speed.draw(view, "Llama-3-8B", "22-26", *ASKED)[5])["data"]
+    assert [trace["name"] for trace in bars] == [
+        "dense, predicted", "dense, measured", "shared, predicted", "shared, measured",
+    ]  # fmt: skip
+    assert all(("predicted" in trace["name"]) == (trace["marker"]["pattern"]["shape"] == "/") for trace in bars)
+
+
+def test_speed_without_timings_says_so_and_bad_plans_are_explained(view, tmp_path, monkeypatch):
+    monkeypatch.setattr(settings, "RESULTS", tmp_path)
+    _, _, _, _, about, bars, *_ = speed.draw(view, "loaded", "2-4", *ASKED)
+    assert "No timings" in about and "No timings" in bars
+    error, cards, *_, table = speed.draw(view, "Llama-3-8B", "22-99", *ASKED)
+    assert "layers 0 to 31" in error and not cards and not table
+    assert speed.follow_view(view, "Llama-3-8B", *ASKED)[0]["value"] == "11-21"
+
+
+def test_a_slower_shared_model_is_not_called_equal():
+    assert units.saved(-3.21) == "+3.2%"
+
+
+def test_savings_endpoint_says_what_fits():
+    rows = api.savings_endpoint("Llama-3-8B", "22-26", 16, 8192)["fits"]
+    assert json.dumps(rows) and len(rows) == 2 * len(DEVICES)
+    expected = fits_frame(known_shapes()["Llama-3-8B"], "22-26", 16, 8192)
+    assert [row["largest_batch"] for row in rows] == expected.largest_batch.tolist()
+    assert [row["step_ms"] is None for row in rows] == (~expected.fits).tolist()

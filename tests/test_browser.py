@@ -268,6 +268,27 @@ def test_savings_follow_sliders_and_other_models(open_page):
     assert "TFLOP" in page.inner_text("#savings-cards") or "PFLOP" in page.inner_text("#savings-cards")
 
 
+def test_speed_follows_sliders_hardware_and_the_plan(open_page):
+    page = open_page()
+    assert page.locator("#speed-fits tbody tr").count() > 10 and "predicted" in page.inner_text("#speed-cards")
+    batch = page.locator("#speed-batch input[type=range]")
+    batch.focus()
+    before = page.inner_text("#speed-cards")
+    after = changes(page, "#speed-cards .cards", lambda: batch.press("Home"))
+    dense = [re.search(r"Tokens per second.*?dense\s+([\d,]+)", words, re.DOTALL)[1] for words in (before, after)]
+    many, one = (int(number.replace(",", "")) for number in dense)
+    assert one < many  # one text at a time: fewer tokens per second than sixteen
+    page.click("#speed-device input")
+    slower = changes(page, "#speed-cards .cards", lambda: page.click("[role=option]:has-text('Laptop')"))
+    assert "+" in slower and "TB per second" not in page.inner_text("#speed-cards .sentence")
+    changes(page, "#speed-cards .cards", lambda: type_plan(page, "2-20"))
+    assert page.locator("#speed-plan input, #speed-plan textarea").input_value() == "3-27"
+    page.locator("#speed-plan input, #speed-plan textarea").fill("3-99")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#speed-error .error")
+    assert not page.locator("#speed-fits tbody tr").count()
+
+
 def test_generation_streams_in_both_panes_and_stop_ends_it(open_page):
     page = open_page()
     page.locator("#max-tokens input[type=number]").fill("300")
@@ -276,6 +297,7 @@ def test_generation_streams_in_both_panes_and_stop_ends_it(open_page):
     length = "Math.min(...['dense', 'shared'].map(s => document.querySelector(`#pane-${s} .text`).innerText.length))"
     for more in (80, 160):  # both grow while the computation goes on
         page.wait_for_function(f"{length} > {more}")
+    assert re.search(r"Memory held by both models together: [\d.]+ [MG]B", page.inner_text("#verdict"))
     page.click("#generate-stop")
     page.wait_for_selector("#generate-go:not([disabled])")
     page.wait_for_timeout(500)  # an update may be under way

@@ -49,7 +49,8 @@ def wire(bar: gr.HTML, panel: SimpleNamespace) -> None:
     controls = [panel.plan, panel.context, panel.prompt]
     bar.change(follow_view, [bar, panel.shape, *panel.sizes], [*controls, *panel.outputs], **live)
     panel.shape.input(switch_shape, [bar, panel.shape, *panel.sizes], [*controls, *panel.outputs], **live)
-    gr.on([size.input for size in panel.sizes] + [panel.plan.input], draw, inputs, panel.outputs, **live)
+    typed = [panel.plan.input, panel.plan.submit]
+    gr.on([size.input for size in panel.sizes] + typed, draw, inputs, panel.outputs, **live)
 
 
 def shape_of(choice: str, model_name: str) -> ModelShape:

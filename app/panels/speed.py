@@ -86,7 +86,8 @@ def wire(bar: gr.HTML, panel: SimpleNamespace) -> None:
     for changed in (bar.change, panel.shape.input):
         changed(follow_view, follow, [panel.plan, *panel.outputs], **live)
     inputs = [bar, panel.shape, panel.plan, *panel.sizes]
-    gr.on([size.input for size in panel.sizes] + [panel.plan.input], draw, inputs, panel.outputs, **live)
+    typed = [panel.plan.input, panel.plan.submit]
+    gr.on([size.input for size in panel.sizes] + typed, draw, inputs, panel.outputs, **live)
 
 
 def follow_view(view: dict, choice: str, *sizes) -> tuple:
