@@ -8,9 +8,9 @@ from os.path import commonprefix
 
 import psutil
 import torch
-from transformers import DynamicCache, LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
+from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
 
-from core.cache import cache_bytes
+from core.decoding import start_decoding
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,9 @@ class _Side:
 
     def __init__(self, model, tokenizer, ids, limit: int, temperature: float, top_p: float, seed: int):
         self.model, self.tokenizer, self.limit = model, tokenizer, limit
-        self.ids = self.inputs = ids.to(model.device)
+        self.ids = ids.to(model.device)
         self.prompt_text = tokenizer.decode(ids[0], skip_special_tokens=True)
-        self.cache = DynamicCache(config=model.config)
+        self.decoder = start_decoding(model, 1, ids.shape[1] + limit)
         self.random = torch.Generator(model.device).manual_seed(seed) if temperature else None
         self.warpers = LogitsProcessorList([TemperatureLogitsWarper(temperature)] if temperature else [])
         if temperature and top_p < 1:
@@ -110,12 +110,12 @@ class _Side:
     def step(self) -> None:
         """Generate one token and bring `stream` up to date. Only the model and the choice of the token are timed."""
         begin = time.perf_counter()
-        logits = self.model(input_ids=self.inputs, past_key_values=self.cache, logits_to_keep=1).logits[:, -1].float()
+        logits = (self.decoder.step(self.chosen) if self.step_times_s else self.decoder.prefill(self.ids)).float()
         scores = self.warpers(self.ids, logits)
         chosen = scores.softmax(-1).multinomial(1, generator=self.random) if self.random else scores.argmax(-1, True)
         token = chosen.item()  # waits for the device
         self.step_times_s.append(time.perf_counter() - begin)
-        self.ids, self.inputs = torch.cat([self.ids, chosen], dim=1), chosen
+        self.ids, self.chosen = torch.cat([self.ids, chosen], dim=1), chosen[:, 0]
         self._update(token)
 
     def _update(self, token: int) -> None:
@@ -128,7 +128,7 @@ class _Side:
             tokens=count,
             time_to_first_token_s=self.step_times_s[0],
             tokens_per_second=1 / statistics.median(later) if later else None,
-            cache_bytes=cache_bytes(self.cache),
+            cache_bytes=self.decoder.cache_bytes,
             finished=finished,
         )
 

@@ -16,11 +16,12 @@ import yaml
 import app.__main__
 import core.__main__
 from app import settings, text
-from core.cost import ModelShape, known_shapes, parameter_count
+from core.cost import ModelShape, decode_bytes_read, known_shapes, parameter_count
 from core.families import CHECKED
 from core.models import BUNDLED
 from core.plan import SharingPlan
 from core.shapes import _FAMILIES
+from core.timings import load_timings
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -222,3 +223,21 @@ def test_one_version_everywhere():
     assert newest == citation["version"] == settings.VERSION and date == str(citation["date-released"])
     assert f"version = {{{newest}}}" in README
     assert "2407.12866" in section("How to cite") and text.CITATION_URL == citation["references"][0]["url"]
+
+
+def test_the_table_of_times_is_what_the_records_say():
+    records, problems = load_timings(ROOT / "results")
+    assert not problems
+    points = {(r.model, r.batch_size, r.context_tokens, r.followers): r for r in records}
+    rows = [line.strip("| ").split(" | ") for line in section("How the numbers are made").splitlines() if " × " in line]
+    for model, point, followers, *figures in (row for row in rows if len(row) == 7 and row[0] != "model"):
+        batch, context = (int(part.replace(",", "")) for part in point.split(" × "))
+        record = points[model, batch, context, int(followers)]
+        steps_ms = [side.step_s.median * 1e3 for side in (record.dense, record.shared)]
+        moved = [
+            decode_bytes_read(known_shapes()[model], plan, batch, context + 3 + record.new_tokens // 2).total
+            for plan in ("", record.plan)
+        ]
+        ratios = [steps_ms[0] / steps_ms[1], moved[0] / moved[1]]
+        assert figures == [f"{ms:.1f}" for ms in steps_ms] + [f"{ratio:.2f}" for ratio in ratios]
+    assert len(rows) == 8
