@@ -641,7 +641,8 @@ def predicted_bars(frame: pd.DataFrame, tolerance: float) -> go.Figure:
         for kind in ("predicted", "measured")
     ]
     description = "Time of a decode step, predicted and measured, with the ratio of the two."
-    return _figure(traces, description, title="Time per step (ms), with measured ÷ predicted", **_GROUPED)
+    layout = {**_GROUPED, "yaxis": {"range": [0, 1.35 * frame.measured_ms.max()], "nticks": 6}}  # room for the ratios
+    return _figure(traces, description, title="Time per step (ms), with measured ÷ predicted", **layout)
 
 
 _GROUPED = {"barmode": "group", "bargap": 0.25, "margin": {"t": 40}, "yaxis": {"rangemode": "tozero", "nticks": 6}}
@@ -656,6 +657,9 @@ def _bars(rows: pd.DataFrame, name: str, column: str, side: str, hatched: bool, 
         name=name,
         text=ratios,
         textposition="outside",
+        textangle=-90,
+        textfont={"size": 14},
+        constraintext="none",
         error_y=error,
         marker={"color": _SIDES[side][0], "pattern": {"shape": "/" if hatched else ""}},
         hovertemplate=f"%{{x}}<br>{name} <b>%{{y:,.3~g}}</b> ms %{{text}}<extra></extra>",

@@ -268,9 +268,14 @@ NO_TIMINGS = (
     "measure --help."
 )
 TIMINGS_ABOUT = (
-    "{count} measured times of a step here: they are ×{low:.2f} to ×{high:.2f} of the predicted ones. {missed} of them "
-    "differ by more than {percent:.0f}%; in the bars these are marked with an exclamation mark."
+    "{count} measured times of a step here: ×{low:.2f} to ×{high:.2f} of what is predicted from bytes alone. {missed} "
+    "of them differ by more than {percent:.0f}%: an exclamation mark in the bars. Not predicted is the time to start "
+    "kernels, for norms, rotary embedding and the choice of the token: it weighs most where a step is short."
 )
+MEASURED_PLANS = "Measured plans: {plans}."
+OTHER_PLANS = "Type one of them above, and its points appear in the curves."
+BANDWIDTH_LABEL = "Memory bandwidth"
+BANDWIDTHS = {"measured": "measured by copying, where known", "data sheet": "of the data sheet"}
 PREFILL_TRUTH = (
     "<b>Reading the prompt hardly gets faster.</b> All its tokens are computed at once, so the chip is busy computing, "
     "mostly projections and MLPs, which followers need as well. Attention runs there in one fused kernel that never "

@@ -7,6 +7,7 @@ kernels, norms and other elementwise work, sampling, traffic between devices. Me
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from statistics import median
 from types import MappingProxyType
 
 import pandas as pd
@@ -222,16 +223,16 @@ def fits_frame(
     batch_size: int,
     context_tokens: int,
     dtype: str = "bfloat16",
-    devices: int = 1,
+    devices: Iterable[Device] = _DEVICES,
 ) -> pd.DataFrame:
     """Each device with the dense and the shared model: what fits, and how fast it could be.
 
-    devices: how many of each, see `Device.times`. Columns: device, model (dense, shared), needed_bytes, memory_bytes, fits, largest_batch, and where it fits step_ms,
+    Columns: device, model (dense, shared), needed_bytes, memory_bytes, fits, largest_batch, and where it fits step_ms,
     tokens_per_s, bound (of the longer part) and usd_per_million_tokens; basis is always "predicted".
     """
     rows = [
         {"device": device.name, "model": model, **_fit(shape, choice, device, batch_size, context_tokens, dtype)}
-        for device in (device.times(devices) for device in _DEVICES)
+        for device in devices
         for model, choice in (("dense", ""), ("shared", plan))
     ]
     return pd.DataFrame(rows).assign(basis="predicted")
@@ -266,6 +267,21 @@ def machine_of(record: TimingRecord) -> Device:
         raise ValueError(f"The memory bandwidth of {record.device} is not known: measure it again.")
     found = found or Device(str(record.machine), 0, 0.0, record.path.as_posix())
     return replace(found, bandwidth_bytes_per_s=record.copy_bytes_per_s or found.bandwidth_bytes_per_s)
+
+
+def with_measured_bandwidth(records: Iterable[TimingRecord]) -> dict[str, Device]:
+    """The table, and other machines that were measured, each with the median of its measured bandwidths if it has any.
+
+    Of a machine that is not in the table nothing else is known: its memory is 0.
+    """
+    found: dict[str, list[Device]] = {}
+    for machine in (machine_of(record) for record in records if record.copy_bytes_per_s):
+        found.setdefault(machine.name, []).append(machine)
+    measured = {
+        name: replace(same[0], bandwidth_bytes_per_s=median(machine.bandwidth_bytes_per_s for machine in same))
+        for name, same in found.items()
+    }
+    return dict(DEVICES) | measured
 
 
 def compare_timings(shape: ModelShape, records: Iterable[TimingRecord]) -> pd.DataFrame:

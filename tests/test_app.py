@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
@@ -812,7 +813,7 @@ def timed(tmp_path, monkeypatch):
         )  # fmt: skip
 
 
-ASKED = ("NVIDIA H200", 1, 16, 8192, "bfloat16")
+ASKED = ("NVIDIA H200", 1, 16, 8192, "bfloat16", "data sheet")
 
 
 def test_speed_shows_predictions_of_the_core_and_measured_points_beside_them(view, timed):
@@ -827,9 +828,16 @@ def test_speed_shows_predictions_of_the_core_and_measured_points_beside_them(vie
     assert "device" in json.loads(memory)["layout"]["annotations"][0]["text"]
     measured = next(trace for trace in json.loads(bars)["data"] if trace["name"] == "shared, measured")
     assert [" !" in words for words in measured["text"]] == [False, True] and measured["text"][0].startswith("×")
-    assert "2 of them differ by more than 15%" in about and text.BADGES["measured_there"] in about
+    assert "2 of them differ by more than 15%" in about and "Measured plans: 22-26, 8-16." in about and text.BADGES["measured_there"] in about
     assert len(json.loads(prefill)["data"]) == 2
     assert table.count("<tr>") == 1 + len(DEVICES) and "too big" in table
+
+
+def test_a_measured_bandwidth_can_stand_in_for_that_of_the_data_sheet(view, timed):
+    _, cards, *_, table = speed.draw(view, "Llama-3-8B", "22-26", *ASKED[:-1], "measured")
+    device = replace(DEVICES["NVIDIA H200"], bandwidth_bytes_per_s=4e12)
+    step = units.milliseconds(1e3 * predict_decode(known_shapes()["Llama-3-8B"], "", device, 16, 8192).step_s)
+    assert f"<b>{step}</b>" in cards and f">{step}<" in table and "4.00 TB per second" in cards
 
 
 def test_predicted_and_measured_are_told_apart_and_never_in_one_bar(view, timed):

@@ -21,6 +21,7 @@ from core.hardware import (
     largest_batch,
     predict_decode,
     usd_per_million_tokens,
+    with_measured_bandwidth,
 )
 from core.timings import Spread, Timed, TimingRecord
 
@@ -65,7 +66,7 @@ def test_several_devices_hold_more_and_are_no_faster():
     assert two == one and ROUND.times(1) is ROUND
     assert ROUND.times(2).memory_bytes == 200 * 10**9 and ROUND.times(2).usd_per_hour == 7.2
     assert largest_batch(known_shapes()["Llama-3-70B"], "", H200.times(2), 8192) > 0
-    assert fits_frame(LLAMA, "8-16", 1, 1024, devices=2).device[0] == "2 NVIDIA H200"
+    assert fits_frame(LLAMA, "8-16", 1, 1024, devices=[H200.times(2)]).device[0] == "2 NVIDIA H200"
 
 
 def test_largest_batch_by_hand():
@@ -152,6 +153,16 @@ def test_an_unknown_machine_is_predicted_from_its_measured_bandwidth_or_refused(
     assert dense == pytest.approx(1e3 * decode_bytes_read(LLAMA, "", 16, 8010).total / 2e10)
     with pytest.raises(ValueError, match="bandwidth of some CPU is not known"):
         compare_timings(LLAMA, [_timing(machine=machine, copy_bytes_per_s=None)])
+
+
+def test_measured_bandwidths_replace_those_of_data_sheets():
+    cpu = {"cpu": "some CPU", "cpu_cores": 2}
+    rates = (3e12, 4e12, 4.2e12)
+    records = [_timing(copy_bytes_per_s=rate) for rate in rates] + [_timing(machine=cpu, copy_bytes_per_s=2e10)]
+    devices = with_measured_bandwidth(records)
+    assert devices["NVIDIA H200"] == replace(H200, bandwidth_bytes_per_s=4e12)
+    assert devices["NVIDIA L4"] is DEVICES["NVIDIA L4"]
+    assert devices["some CPU, 2 cores"].bandwidth_bytes_per_s == 2e10 and len(devices) == len(DEVICES) + 1
 
 
 def test_every_device_has_a_source_and_prices_have_one_too():

@@ -387,7 +387,7 @@ _FITS_WORDS = (
     _or_dash("largest_batch", lambda value: f"{value:,}"),
     _or_dash("step_ms", units.milliseconds),
     _or_dash("tokens_per_s", units.count),
-    _or_dash("usd_per_million_tokens", lambda value: f"{value:.3g}"),
+    _or_dash("usd_per_million_tokens", lambda value: f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"),
 )
 
 

@@ -19,8 +19,8 @@ from core.hardware import (
     compare_timings,
     fits_frame,
     largest_batch,
-    machine_of,
     predict_decode,
+    with_measured_bandwidth,
 )
 from core.plan import SharingPlan
 from core.timings import TimingRecord, load_timings
@@ -56,26 +56,30 @@ def build() -> SimpleNamespace:
         shapes = [(text.LOADED_SHAPE, LOADED), *known_shapes()]
         shape = gr.Dropdown(shapes, value=_FIRST_SHAPE, label=text.SHAPE_LABEL, elem_id="speed-shape")
         plan = gr.Textbox(label=text.SHAPE_PLAN_LABEL, max_lines=1, elem_id="speed-plan")
-        device = gr.Dropdown(list(_machines()), value=_FIRST_DEVICE, label=text.DEVICE_LABEL, elem_id="speed-device")
+        device = gr.Dropdown(list(with_measured_bandwidth(timings())), value=_FIRST_DEVICE, label=text.DEVICE_LABEL, elem_id="speed-device")
     with gr.Row(elem_classes="controls"):
         batch = gr.Slider(1, 128, 16, step=1, label=text.BATCH_LABEL, elem_id="speed-batch", buttons=[])
         context = gr.Slider(
             256, _LONGEST_CONTEXT, 8192, step=256, label=text.CONTEXT_LABEL, elem_id="speed-context", buttons=[]
         )
         devices = gr.Slider(1, 8, 1, step=1, label=text.DEVICES_LABEL, elem_id="speed-devices", buttons=[])
-    dtype = gr.Radio(list(BYTES_PER_VALUE), value="bfloat16", label=text.WEIGHTS_DTYPE_LABEL, elem_id="speed-dtype")
+    with gr.Row(elem_classes="controls"):
+        dtype = gr.Radio(list(BYTES_PER_VALUE), value="bfloat16", label=text.WEIGHTS_DTYPE_LABEL, elem_id="speed-dtype")
+        sources = [(words, source) for source, words in text.BANDWIDTHS.items()]
+        bandwidth = gr.Radio(sources, value="measured", label=text.BANDWIDTH_LABEL, elem_id="speed-bandwidth")
     error, cards = gr.HTML(elem_id="speed-error"), gr.HTML(elem_id="speed-cards")
     with gr.Row(elem_classes="charts"):
         curves = [chart(330, f"speed-{name}", titled=True) for name in ("latency", "memory")]
     about = gr.HTML(elem_id="speed-about")
+    bars = chart(400, "speed-bars", titled=True)
     with gr.Row(elem_classes="charts"):
-        bars = [chart(380, f"speed-{name}", titled=True) for name in ("bars", "prefill")]
-    gr.HTML(f'<p class="warning">{text.PREFILL_TRUTH}</p>', elem_id="speed-prefill-truth")
+        prefill = chart(300, "speed-prefill", titled=True)
+        gr.HTML(f'<p class="warning">{text.PREFILL_TRUTH}</p>', elem_id="speed-prefill-truth")
     gr.HTML(f"<h3>{text.FITS_HEADING}</h3><p class='lead'>{text.FITS_LEAD}</p>")
     table = gr.HTML(elem_id="speed-fits")
     return SimpleNamespace(
-        shape=shape, plan=plan, sizes=[device, devices, batch, context, dtype],
-        outputs=[error, cards, *curves, about, *bars, table],
+        shape=shape, plan=plan, sizes=[device, devices, batch, context, dtype, bandwidth],
+        outputs=[error, cards, *curves, about, bars, prefill, table],
     )  # fmt: skip
 
 
@@ -100,24 +104,30 @@ def follow_view(view: dict, choice: str, *sizes) -> tuple:
 
 
 def draw(
-    view: dict, choice: str, plan_text: str, device: str, devices: int, batch: int, context: int, dtype: str
+    view: dict,
+    choice: str,
+    plan_text: str,
+    device: str,
+    devices: int,
+    batch: int,
+    context: int,
+    dtype: str,
+    bandwidth: str,
 ) -> tuple:
     """All outputs of this part, or one sentence about bad input and no numbers of something else."""
     try:
         shape = shape_of(choice, view["model"])
         plan = SharingPlan.parse(plan_text, shape.num_layers)
-        machine = _machines()[device].times(int(devices))
-        asked = Question(shape, plan, machine, int(devices), int(batch), int(context), dtype)
+        machines = {name: one.times(int(devices)) for name, one in _machines(bandwidth).items()}
+        asked = Question(shape, plan, machines[device], int(devices), int(batch), int(context), dtype)
         model = view["model"] if choice == LOADED else choice
         measured = compare_timings(shape, [record for record in timings() if record.model == model])
-        fits = fits_frame(shape, plan, asked.batch, asked.context, dtype, asked.devices)
-        shown = cards(asked)
+        here = (measured.device == device) & (measured.devices == asked.devices) & (measured.dtype == dtype)
+        table = [one for one in machines.values() if one.memory_bytes]
+        fits = fits_frame(shape, plan, asked.batch, asked.context, dtype, table)
+        return "", cards(asked), *figures(asked, measured[here]), html.fits_table(fits)
     except ValueError as problem:
         return _nothing(problem)
-    here = measured[
-        (measured.device == device) & (measured.devices == asked.devices) & (measured.dtype == dtype)
-    ]
-    return "", shown, *figures(asked, here), html.fits_table(fits)
 
 
 def _nothing(problem: ValueError) -> tuple:
@@ -136,10 +146,9 @@ def _timings(folder, state: tuple) -> list[TimingRecord]:
     return load_timings(folder)[0]
 
 
-def _machines() -> dict[str, Device]:
-    """The table of hardware, and what else was measured on: there only the measured bandwidth is known."""
-    measured = (machine_of(record) for record in timings() if record.copy_bytes_per_s)
-    return dict(DEVICES) | {device.name: device for device in measured if device.name not in DEVICES}
+def _machines(bandwidth: str) -> dict[str, Device]:
+    """All hardware by name, with the bandwidth that was measured on it or, if `bandwidth` says so, of its data sheet."""
+    return with_measured_bandwidth(timings()) | ({} if bandwidth == "measured" else dict(DEVICES))
 
 
 def cards(asked: Question) -> str:
@@ -186,30 +195,29 @@ def _why(asked: Question, dense) -> str:
 
 def figures(asked: Question, measured: pd.DataFrame) -> list[str]:
     """Latency and memory over context, a sentence about the measurements, predicted beside measured, prefill."""
-    curves = predicted_curves(asked)
     points = measured[
         (measured.batch_size == asked.batch) & ((measured.model == "dense") | (measured.plan == str(asked.plan)))
     ].drop_duplicates(["model", "context_tokens"])
-    capacity = asked.device.memory_bytes
+    longest = max([2 * asked.context, asked.shape.max_context or 4096, *points.context_tokens])
+    curves, capacity = predicted_curves(asked, longest), asked.device.memory_bytes
     chosen = nearest(measured, asked)
     return [
         figure_json(charts.predicted_curves(curves, points, "ms", text.LATENCY_TITLE, asked.context)),
         figure_json(charts.predicted_curves(curves, points, "bytes", text.MEMORY_TITLE, asked.context, capacity)),
-        about(measured),
+        about(measured, asked),
         figure_json(charts.predicted_bars(chosen, TOLERANCE)),
         figure_json(charts.prefill_bars(chosen)),
     ]
 
 
-def predicted_curves(asked: Question) -> pd.DataFrame:
-    """Predicted time of a step (ms) and memory (bytes) over context length, dense and shared."""
-    contexts = contexts_up_to(max(2 * asked.context, asked.shape.max_context or 4096), asked.context)
+def predicted_curves(asked: Question, longest: int) -> pd.DataFrame:
+    """Predicted time of a step (ms) and memory (bytes) over context length up to `longest`, dense and shared."""
+    contexts = contexts_up_to(longest, asked.context)
     rows = [
         {
             "context_tokens": context,
             "model": model,
-            "ms": 1e3
-            * predict_decode(asked.shape, plan, asked.device, asked.batch, context, asked.dtype).step_s,
+            "ms": 1e3 * predict_decode(asked.shape, plan, asked.device, asked.batch, context, asked.dtype).step_s,
             "bytes": stored_bytes(asked.shape, plan, asked.batch, context, bytes_of(asked.dtype)).total,
         }
         for context in contexts
@@ -232,12 +240,17 @@ def nearest(measured: pd.DataFrame, asked: Question) -> pd.DataFrame:
     return measured[measured.path.isin(chosen.path)].sort_values(["plan", "batch_size", "context_tokens"])
 
 
-def about(measured: pd.DataFrame) -> str:
-    """How many timings there are for this hardware, and how many of them the prediction misses."""
+def about(measured: pd.DataFrame, asked: Question) -> str:
+    """How many timings there are for this hardware, of which plans, and how many of them the prediction misses."""
     if measured.empty:
         return html.note(text.NO_TIMINGS)
-    missed = ((measured.ratio - 1).abs() > TOLERANCE).sum()
     words = text.TIMINGS_ABOUT.format(
-        count=len(measured), missed=missed, low=measured.ratio.min(), high=measured.ratio.max(), percent=100 * TOLERANCE
+        count=len(measured),
+        missed=((measured.ratio - 1).abs() > TOLERANCE).sum(),
+        low=measured.ratio.min(),
+        high=measured.ratio.max(),
+        percent=100 * TOLERANCE,
     )
-    return f'{html.badge("measured_there")}<p class="sentence">{words}</p>'
+    plans = ", ".join(plan or "dense" for plan in measured.plan.unique())
+    other = "" if str(asked.plan) in set(measured.plan) else text.OTHER_PLANS
+    return f'{html.badge("measured_there")}<p class="sentence">{words} {text.MEASURED_PLANS.format(plans=plans)} {other}</p>'
