@@ -272,7 +272,9 @@ TIMINGS_ABOUT = (
     "of them differ by more than {percent:.0f}%: an exclamation mark in the bars. Not predicted is the time to start "
     "kernels, for norms, rotary embedding and the choice of the token: it weighs most where a step is short."
 )
-MEASURED_PLANS = "Measured plans: {plans}."
+MEASURED_PLANS = (
+    "Measured memory is the peak of a run, which is higher where the run also read a prompt. Measured plans: {plans}."
+)
 OTHER_PLANS = "Type one of them above, and its points appear in the curves."
 BANDWIDTH_LABEL = "Memory bandwidth"
 BANDWIDTHS = {"measured": "measured by copying, where known", "data sheet": "of the data sheet"}

@@ -280,7 +280,7 @@ def test_speed_follows_sliders_hardware_and_the_plan(open_page):
     assert one < many  # one text at a time: fewer tokens per second than sixteen
     page.click("#speed-device input")
     slower = changes(page, "#speed-cards .cards", lambda: page.click("[role=option]:has-text('Laptop')"))
-    assert "+" in slower and "TB per second" not in page.inner_text("#speed-cards .sentence")
+    assert "+" in slower and "TB per second" not in page.inner_text("#speed-cards")
     changes(page, "#speed-cards .cards", lambda: type_plan(page, "2-20"))
     assert page.locator("#speed-plan input, #speed-plan textarea").input_value() == "3-27"
     page.locator("#speed-plan input, #speed-plan textarea").fill("3-99")

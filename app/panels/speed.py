@@ -171,8 +171,8 @@ def cards(asked: Question) -> str:
         "batch": (f"+{max(0, shared_batch - dense_batch):,}", f"{dense_batch:,}", f"{shared_batch:,}"),
     }
     drawn = "".join(html.number_card(*text.SPEED_CARDS[name], *values) for name, values in pairs.items())
-    why = f'<p class="sentence">{_why(asked, dense)}</p>'
-    return f'{html.badge("predicted")}<div class="cards">{drawn}</div>{why}'
+    plan, why = (f'<p class="sentence">{words}</p>' for words in (asked.plan.describe(), _why(asked, dense)))
+    return f'{plan}{html.badge("predicted")}<div class="cards">{drawn}</div>{why}'
 
 
 def _numbers(asked: Question, plan: SharingPlan) -> tuple:
