@@ -820,7 +820,7 @@ def test_speed_shows_predictions_of_the_core_and_measured_points_beside_them(vie
     error, cards, latency, memory, about, bars, prefill, table = speed.draw(view, "Llama-3-8B", "22-26", *ASKED)
     shape, device = known_shapes()["Llama-3-8B"], DEVICES["NVIDIA H200"]
     steps_ms = [1e3 * predict_decode(shape, plan, device, 16, 8192).step_s for plan in ("", "22-26")]
-    assert not error and text.BADGES["predicted"] in cards and "paper: SA 23~26" in cards
+    assert not error and text.BADGES["predicted"] in cards and "notation: SA 23~26" in cards
     assert all(f"<b>{units.milliseconds(step)}</b>" in cards for step in steps_ms)
     lines = {trace["name"]: trace for trace in json.loads(latency)["data"]}
     assert set(lines) == {f"{side}, {kind}" for side in ("dense", "shared") for kind in ("predicted", "measured")}
