@@ -21,7 +21,8 @@ from core.plan import SharingPlan
 from core.search_records import Journal
 from core.sharing import AttentionCall, share_attention
 
-BATCH_TOKENS = 2048
+# Larger arrays of the demo model's vocabulary would go back to the system after each use, and come anew, page by page.
+BATCH_TOKENS = 1024
 
 
 class Role(NamedTuple):
@@ -209,11 +210,9 @@ class Scorer:
 
     def __call__(self, logits: torch.Tensor) -> np.ndarray:
         """[2, rows]: losses and divergences of logits [rows, tokens, vocabulary]."""
-        logits = logits.float()
-        normalizer = logits.logsumexp(-1)
-        losses = normalizer - logits.gather(-1, self.batch.targets[..., None])[..., 0]
-        # Σ p·log q = Σ p·logits − log Σ exp logits, without a second array of the vocabulary's size
-        kl = self.negative_entropy - torch.linalg.vecdot(self.p, logits) + normalizer
+        log_q = logits.float().log_softmax(-1)  # on a CPU twice as fast as logsumexp
+        losses = -log_q.gather(-1, self.batch.targets[..., None])[..., 0]
+        kl = self.negative_entropy - torch.linalg.vecdot(self.p, log_q)
         per_token = torch.stack([losses, kl]).masked_fill(~self.batch.mask, 0)
         return per_token.sum(-1, dtype=torch.float64).cpu().numpy()
 
