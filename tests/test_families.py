@@ -86,13 +86,14 @@ def fastest(family: str, **fields):
         return make(family, "eager", **fields)
 
 
-def slow(family: str):
+def slow(family: str, **fields):
     """The model for the oracle: eager, but for Falcon with ALiBi, which transformers' eager attention adds twice."""
-    return make(family, "sdpa" if family == "falcon (alibi)" else "eager")
+    return make(family, "sdpa" if family == "falcon (alibi)" else "eager", **fields)
 
 
 def plans(model) -> list[SharingPlan]:
-    mixed = getattr(model.config, "layer_types", None) == MIXED["layer_types"]
+    kinds = getattr(model.config, "layer_types", None) or getattr(model.config, "attention_layers", None) or [""]
+    mixed = len(set(kinds)) > 1
     return [SharingPlan.parse(text, 6) for text in ("0-2" if mixed else "1-3", "1-2,3-5", "4-5")]
 
 
@@ -111,8 +112,8 @@ def close(actual, expected, tolerance: float = 1e-5) -> None:
 
 
 @torch.no_grad()
-def parity(family: str, execution: str, head_mapped: bool = False) -> None:
-    model, eager = fastest(family), slow(family)
+def parity(family: str, execution: str, head_mapped: bool = False, **fields) -> None:
+    model, eager = fastest(family, **fields), slow(family, **fields)
     for plan in plans(model):
         heads = model.config.num_attention_heads
         head_map = {follower: tuple((3 * h + 1) % heads for h in range(heads)) for follower in plan.followers}
@@ -123,6 +124,23 @@ def parity(family: str, execution: str, head_mapped: bool = False) -> None:
                 expected = eager(tokens(), attention_mask=mask, use_cache=False).logits
             logits = view(tokens(), attention_mask=mask, use_cache=False).logits
             close(logits[:, 0 if mask is None else 4 :], expected[:, 0 if mask is None else 4 :])
+
+
+@torch.no_grad()
+def bfloat16(family: str) -> None:
+    """A view is about as far from its float32 oracle as the dense model is from its own float32 logits.
+
+    On average: a token near the border between two experts may go to the other one.
+    """
+    exact, models = slow(family), [slow(family).bfloat16(), fastest(family).bfloat16()]
+    dense = exact(tokens(), use_cache=False).logits
+    own = max((model(tokens(), use_cache=False).logits - dense).abs().mean() for model in models)
+    for plan in plans(exact):
+        with shared_by_oracle(exact, plan):
+            expected = exact(tokens(), use_cache=False).logits
+        for execution in ("reuse", "recompute"):
+            logits = share_attention(models[1], plan, execution=execution)(tokens(), use_cache=False).logits
+            assert (logits - expected).abs().mean() <= 1.5 * own
 
 
 def generation(family: str, **way) -> None:
@@ -179,6 +197,9 @@ CHECKS = {
     "reuse": lambda family: parity(family, "reuse"),
     "recompute": lambda family: parity(family, "recompute"),
     "head maps": lambda family: [parity(family, execution, True) for execution in ("reuse", "recompute")],
+    "MHA": lambda family: [parity(family, way, num_key_value_heads=4) for way in ("reuse", "recompute")],
+    "MQA": lambda family: [parity(family, way, num_key_value_heads=1) for way in ("reuse", "recompute")],
+    "bfloat16": bfloat16,
     "greedy": generation,
     "beams": lambda family: generation(family, num_beams=3),
     "static cache": lambda family: generation(family, cache_implementation="static", disable_compile=True),
