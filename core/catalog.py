@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import datasets
+import huggingface_hub
 import lm_eval
 from datasets import Dataset
 from lm_eval.api.group import Group
@@ -19,6 +21,7 @@ from lm_eval.api.task import ConfigurableTask, Task
 from lm_eval.tasks import TaskManager
 
 from core.jsonlines import MAX_TASK_DATA_BYTES, read_json_lines
+from core.models import hub_is_reachable
 
 logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it prints notices for every task
 TASKS = Path(__file__).parent / "tasks"
@@ -76,7 +79,7 @@ def load_benchmarks(names: Sequence[str], task_data: Path | str | None = None) -
     managers, found = check_names(names), {}
     for name in dict.fromkeys(names):
         with _downloads_from(folder):
-            loaded = _load(managers[name], name)
+            loaded = _load(managers[name], name, local=folder is not None)
         for benchmark in _split(loaded["tasks"], loaded.get("groups", {}), () if folder is None else _LOCAL):
             found.setdefault(benchmark.name, benchmark)
     return list(found.values())
@@ -106,12 +109,26 @@ def _names(groups: Sequence[Group]) -> set[str]:
     return {group.name for group in groups}
 
 
-def _load(manager: TaskManager, name: str) -> dict[str, Any]:
+def _load(manager: TaskManager, name: str, local: bool) -> dict[str, Any]:
+    own = local or name in _manager().all_tasks
     try:
-        return manager.load([name])
+        with contextlib.nullcontext() if own or hub_is_reachable() else _offline():
+            return manager.load([name])
     except Exception as error:  # datasets and hub raise their own errors for no network, no access, bad data, ...
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        raise ValueError(f"The data of task {name!r} cannot be loaded ({reason}).") from error
+        hint = "" if own else " Without the network, --task-data takes the documents from local files."
+        raise ValueError(f"The data of task {name!r} cannot be loaded ({reason}).{hint}") from error
+
+
+@contextlib.contextmanager
+def _offline() -> Iterator[None]:
+    """Only what is in the local cache is looked for: the hub's client would try again for minutes."""
+    before = huggingface_hub.constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
+    huggingface_hub.constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        huggingface_hub.constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = before
 
 
 # Names. lm-eval reads all of its 14,000 files, for many seconds, before it loads one task. So a name is looked for as
@@ -229,11 +246,12 @@ def local_documents(folder: Path, config) -> tuple[dict[str, Dataset], str]:
     Raises ValueError when there is no file, or when a row does not fit.
     """
     scored = config.test_split or config.validation_split
-    stems = [config.task, f"{_data_set(config)}/{config.dataset_name}"]
+    stems = [config.task] + ([f"{_data_set(config)}/{config.dataset_name}"] if config.dataset_name else [])
     paths = [folder / f"{stem}{split}.jsonl" for stem in stems for split in ("", f".{scored}")]
     path = next(filter(Path.is_file, paths), None)
     if path is None:
-        raise ValueError(f"{config.task} needs {paths[0].name} or {stems[1]}.jsonl in the folder of task data")
+        wanted = " or ".join(f"{stem}.jsonl" for stem in stems)
+        raise ValueError(f"{config.task} needs {wanted} in the folder of task data")
     documents, source = _read(folder, path, config)
     splits = {scored: documents}
     for split in {config.training_split, config.validation_split, config.fewshot_split} - {None, scored}:

@@ -175,6 +175,10 @@ class _Evaluated(HFLM):
         if (longest := max((answer for _, answer in lengths), default=0)) > self.max_length:
             raise ValueError(f"An answer has {longest} tokens, but the model's context only {self.max_length}.")
 
+    def _detect_batch_size(self, requests=None, pos: int = 0) -> int:
+        # Tried out for the memory of a GPU; on a CPU the trials cost minutes, and no batch is too large.
+        return Options.batch_size if self.device.type == "cpu" else super()._detect_batch_size(requests, pos)
+
     def tok_batch_encode(self, strings, padding_side="left", left_truncate_len=None, truncation=False):
         tokens, mask = super().tok_batch_encode(strings, padding_side, None, truncation)
         if left_truncate_len is None:
@@ -501,7 +505,7 @@ def add_arguments(parser) -> None:
     parser.add_argument("--suite", choices=SUITES, help=f"task list: {'; '.join(map(_describe_suite, SUITES))}")
     parser.add_argument("--num-fewshot", type=int, help="examples before each question (default: as the task says)")
     parser.add_argument("--limit", type=_number, help="first documents of each task only: a number, or a share below 1")
-    parser.add_argument("--batch-size", default=Options.batch_size, help="number or auto (default: %(default)s)")
+    parser.add_argument("--batch-size", default=Options.batch_size, help="number, or auto: what a GPU holds (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=Options.seed, help="(default: %(default)s)")
     parser.add_argument("--device", help="e.g. cpu or cuda (default: the GPU when there is one)")
     parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: as the model's files)")

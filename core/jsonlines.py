@@ -42,7 +42,7 @@ def _parse(line: str, place: str, max_line: int) -> dict:
         row = json.loads(line, object_pairs_hook=_unique, parse_constant=_no_number)
         json.dumps(row, ensure_ascii=False).encode()  # an escape such as \ud800 alone is no text
     except json.JSONDecodeError as error:
-        raise ValueError(f"{place} is not JSON: {error.msg} at character {error.colno}.") from error
+        raise ValueError(f"{place} is not JSON: {error.msg.removesuffix(' at')} at character {error.colno}.") from error
     except UnicodeEncodeError as error:
         raise ValueError(f"{place} holds half of a surrogate pair, which is no character.") from error
     except RecursionError as error:

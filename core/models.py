@@ -55,9 +55,9 @@ def load_model(name_or_path: str | Path | None = None, dtype=None, device=None):
     family that attention sharing does not support. Code from a model repository is never run.
     """
     source = _source(str(name_or_path or "demo").strip())
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = _device(device)
     dtype = _dtype(dtype, device)
-    fetch = {"local_files_only": not (Path(source).is_dir() or _hub_is_reachable())}
+    fetch = {"local_files_only": not (Path(source).is_dir() or hub_is_reachable())}
     config = _explained(source, "", AutoConfig.from_pretrained, source, **fetch)
     model_class = _class_of(source, config)
     tokenizer = _explained(source, "the tokenizer of ", AutoTokenizer.from_pretrained, source, **fetch)
@@ -125,7 +125,7 @@ def _source(name: str) -> str:
     return name
 
 
-def _hub_is_reachable() -> bool:
+def hub_is_reachable() -> bool:
     """Whether the hub answers at all; the hub's own client would retry for half a minute before it says no."""
     hub = urlparse(ENDPOINT)
     if getproxies():
@@ -135,6 +135,15 @@ def _hub_is_reachable() -> bool:
     except OSError:
         return False
     return True
+
+
+def _device(device) -> torch.device:
+    default = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device or default)
+    except (AssertionError, RuntimeError, NotImplementedError) as error:  # as many kinds as there are devices
+        raise ValueError(f"The device {str(device)!r} cannot be used here: use {default}, or leave it out.") from error
+    return torch.device(device or default)
 
 
 def _dtype(dtype, device: torch.device):

@@ -4,8 +4,11 @@ import hashlib
 import json
 import time
 
+import datasets
+import huggingface_hub
 import pytest
 
+from core import catalog
 from core.catalog import SUITES, check_names, load_benchmarks
 
 ARC = {"query": "Question: Which is hot?", "choices": ["ice", "fire", "snow"], "gold": 1}
@@ -94,7 +97,7 @@ def test_the_projects_own_tasks_keep_their_documents(data):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("piqa", None, r"piqa needs piqa.jsonl or piqa/None.jsonl"),
+        ("piqa", None, r"piqa needs piqa.jsonl in the folder"),
         ("piqa", "", "piqa.jsonl is empty"),
         ("piqa", "{", "piqa.jsonl, line 1 is not JSON"),
         ("piqa", json.dumps(PIQA) + "\n" + json.dumps(ARC), "line 2 does not fit: goal is query"),
@@ -135,3 +138,14 @@ def test_misspelt_names_answer_at_once():
         with pytest.raises(ValueError, match=f"There is no task '{name}'. Did you mean.* {near}[ ?]"):
             check_names([name])
         assert time.monotonic() - start < 10  # reading all definitions takes longer
+
+
+def test_without_the_network_nothing_is_tried_again_and_again(monkeypatch):
+    monkeypatch.setattr(catalog, "hub_is_reachable", lambda: False)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    start = time.monotonic()
+    with pytest.raises(ValueError, match="piqa.* cannot be loaded.*--task-data takes the documents from local files"):
+        load_benchmarks(["piqa"])
+    assert time.monotonic() - start < 30
+    assert not huggingface_hub.constants.HF_HUB_OFFLINE and not datasets.config.HF_HUB_OFFLINE

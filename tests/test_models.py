@@ -80,3 +80,9 @@ def test_a_folder_without_weights_or_tokenizer(tmp_path):
 def test_unknown_dtypes_are_refused():
     with pytest.raises(ValueError, match="no dtype 'int3': use float32, bfloat16, float16 or auto"):
         load_model(dtype="int3")
+
+
+@pytest.mark.parametrize("device", ["banana", "cuda:99"])
+def test_a_device_that_is_not_there_is_one_sentence(device):
+    with pytest.raises(ValueError, match=f"The device '{device}' cannot be used here: use "):
+        load_model("demo", device=device)
