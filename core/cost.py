@@ -256,18 +256,23 @@ def parameter_count(shape: ModelShape, plan: SharingPlan | str) -> ParameterCoun
     """
     plan = _checked(shape, plan)
     computing = shape.num_layers - len(plan.followers)
-    embedding_size = shape.embedding_size or shape.hidden_size
-    head = 0 if shape.tied_embeddings else shape.vocab_size * embedding_size
     return ParameterCount(
-        embeddings=(shape.vocab_size * embedding_size + shape.position_rows * shape.hidden_size)
-        + _embedding_projections(shape),
+        **_table_parameters(shape),
         **_projection_parameters(shape, computing),
         qk_norms=computing * _qk_norm_parameters(shape),
         sinks=computing * shape.num_heads * shape.sinks,
         mlp=_plain_mlps(shape) * _mlp_parameters(shape, shape.intermediate_size) + _expert_parameters(shape),
         norms=(shape.layer_norms * shape.num_layers + shape.outer_norms) * shape.norm_vectors * shape.hidden_size,
-        lm_head=head + shape.head_bias * shape.vocab_size,
     )
+
+
+def _table_parameters(shape: ModelShape) -> dict[str, int]:
+    vocabulary = shape.vocab_size * (shape.embedding_size or shape.hidden_size)
+    positions = shape.position_rows * shape.hidden_size
+    return {
+        "embeddings": vocabulary + positions + _embedding_projections(shape),
+        "lm_head": (0 if shape.tied_embeddings else vocabulary) + shape.head_bias * shape.vocab_size,
+    }
 
 
 def _projection_parameters(shape: ModelShape, with_query: int) -> dict[str, int]:
@@ -369,17 +374,16 @@ def decode_bytes_read(
     are small, and attention weights of layers without followers, which fused kernels do not store.
     """
     plan = _checked(shape, plan, batch_size=batch_size, context_tokens=context_tokens, bytes_per_value=bytes_per_value)
-    followers, leaders = set(plan.followers), plan.leaders
     attended = [min(context_tokens, window or context_tokens) for window in shape.sliding_windows]
-    tensors = [1 if layer in followers else 2 for layer in range(shape.num_layers)]
+    tensors = [1 if layer in set(plan.followers) else 2 for layer in range(shape.num_layers)]
     per_token = batch_size * shape.kv_size * bytes_per_value
     per_weight = batch_size * shape.num_heads * bytes_per_value
     return DecodeBytes(
         weights=_weights_used(shape, plan, batch_size) * bytes_per_value,
         cache_read=per_token * sum(count * tokens for count, tokens in zip(tensors, attended)),
         cache_written=per_token * sum(tensors),
-        attention_weights_read=per_weight * sum(attended[layer] for layer in followers),
-        attention_weights_written=per_weight * sum(attended[layer] for layer in leaders),
+        attention_weights_read=per_weight * sum(attended[layer] for layer in plan.followers),
+        attention_weights_written=per_weight * sum(attended[layer] for layer in plan.leaders),
     )
 
 
@@ -387,8 +391,8 @@ def _weights_used(shape: ModelShape, plan: SharingPlan, batch_size: int) -> int:
     """Weights that a decode step reads.
 
     Not read: rows of the tables of embeddings and positions that no new token has (a tied embedding is read whole, by
-    the head) and experts that no token is sent to. Of these,
-    it is the expected number if tokens choose experts evenly and independently.
+    the head) and experts that no token is sent to. Of these, it is the expected number if tokens choose experts evenly
+    and independently.
     """
     count = parameter_count(shape, plan)
     used = count.total - max(0, shape.position_rows - batch_size) * shape.hidden_size

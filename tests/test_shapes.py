@@ -42,6 +42,8 @@ PUBLISHED_TOTALS = {
     "SmolLM2-1.7B": 1_711_376_384,
     "SmolLM3-3B": 3_075_098_624,
     "TinyLlama-1.1B": 1_100_048_384,
+    "Mixtral-8x7B-v0.1": 46_702_792_704,
+    "Qwen3-30B-A3B": 30_532_122_624,
 }
 
 
@@ -117,7 +119,7 @@ def test_known_shapes_have_the_published_number_of_parameters():
     assert set(known_shapes()["Mistral-7B-v0.1"].sliding_windows) == {4096}
 
 
-@pytest.mark.parametrize("name", ["Llama-3.2-1B", "Mistral-7B-v0.1", "Qwen2.5-0.5B", "Qwen3-0.6B", "SmolLM3-3B"])
+@pytest.mark.parametrize("name", ["Llama-3.2-1B", "Mistral-7B-v0.1", "Qwen2.5-0.5B", "Qwen3-0.6B", "Qwen3-30B-A3B", "SmolLM3-3B"])
 def test_known_shapes_equal_the_full_size_model(name):
     _, fields = known_config(name)
     assert parameter_count(known_shapes()[name], "").total == total(AutoConfig.for_model(**fields))
