@@ -161,7 +161,8 @@ def add_arguments(parser) -> None:
     )
     parser.add_argument(
         "--naive-sample", type=int, metavar="N", help="as --check-naive, with N spans evenly spread, for large models "
-        "(--shape llama-3-8b --device cuda --dtype bfloat16 --tokens 16384 --naive-sample 32)",
+        "(on a GPU: --shape llama-3-8b --device cuda --dtype bfloat16 --tokens 16384 --chunk-tokens 1024 "
+        "--batch-tokens 8192 --naive-sample 32)",
     )  # fmt: skip
     add_common_arguments(parser)
 
