@@ -19,6 +19,7 @@ from core.similarity import METHODS, attention_similarity
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
+WEAK = 0.3  # of |ρ|: what Cohen 1988, Statistical Power Analysis, calls less than a medium effect
 SIMILARITY_CHUNKS = 8
 
 
@@ -44,10 +45,11 @@ class RankCorrelation(NamedTuple):
         interval = (
             f"ρ = {self.rho:.2f}, {CONFIDENCE:.0%} interval {self.low:.2f} to {self.high:.2f}, {self.pairs} pairs"
         )
+        weakly = "only weakly: a poor guide; " if abs(self.rho) < WEAK else ""
         if self.high < 0:
-            return f"More similar layers do less damage when they share ({self.method}: {interval})."
+            return f"More similar layers do less damage when they share ({weakly}{self.method}: {interval})."
         if self.low > 0:
-            return f"More similar layers do more damage when they share ({self.method}: {interval})."
+            return f"More similar layers do more damage when they share ({weakly}{self.method}: {interval})."
         return f"Similarity does not tell where sharing is cheap ({self.method}: {interval})."
 
 

@@ -22,7 +22,7 @@ from core.calibration import (
 )
 from core.cost import ModelShape, kv_cache_bytes
 from core.damage import Damage, DamageMeter, label, roles_of
-from core.guide import METHODS, guide_frame, pair_damages, rank_correlation, stored_guide
+from core.guide import METHODS, RankCorrelation, guide_frame, pair_damages, rank_correlation, stored_guide
 from core.head_maps import METHODS as HEAD_MAPS
 from core.head_maps import HeadMapper
 from core.models import BUNDLED
@@ -340,6 +340,8 @@ def test_rank_correlation_is_spearmans_and_its_interval_holds_it(tiny_model):
     perfect = frame.assign(head_mean=-frame["damage"])
     assert rank_correlation(perfect, "head_mean").rho == pytest.approx(-1)
     assert "less damage" in rank_correlation(perfect, "head_mean").describe()
+    assert "poor guide" not in rank_correlation(perfect, "head_mean").describe()
+    assert "poor guide" in RankCorrelation("head_mean", -0.15, -0.29, -0.04, 276).describe()
     assert "less damage" not in rank_correlation(frame.assign(head_mean=frame["damage"]), "head_mean").describe()
 
 
