@@ -31,10 +31,8 @@ from core.cost import (
 from core.plan import SharingPlan
 from core.sharing import AttentionCall, share_attention
 
-NOT_VARIANTS = {"bloom", "codegen", "falcon", "gptj"} - CHECKED
 ALWAYS_REUSE = ("bloom", "codegen", "gptj", "gpt_oss")
 """Families without fused attention here: docs/families.md."""
-VARIANTS = [variant for variant in VARIANTS if variant.partition(" ")[0] not in NOT_VARIANTS]
 
 CACHED_AS_THEY_ARE = [variant for variant in VARIANTS if not variant.startswith("falcon new")]
 """Without the grouped form of Falcon, of which transformers caches a row for each query head: more than is needed."""

@@ -52,7 +52,7 @@ SPECIAL = {
     "smollm3 windows": SLIDING,
     "stablelm qk-norm": {"qk_layernorm": True, "use_parallel_residual": True},
 }
-VARIANTS = sorted(CHECKED | {"granitemoeshared", "qwen2_moe", "bloom", "codegen", "falcon", "gptj"}) + list(SPECIAL)
+VARIANTS = sorted(CHECKED | {"granitemoeshared", "qwen2_moe"}) + list(SPECIAL)
 """Names of variants: a family, or a family and what is special."""
 
 
