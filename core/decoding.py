@@ -16,9 +16,10 @@ from torch import nn
 from transformers import AttentionInterface, Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from core.attention_call import AttentionCall
 from core.cache import ValuesOnly, cache_bytes
 from core.families import attention_modules, hands_keywords_on
-from core.sharing import AttentionCall, call_of, plan_of, twin_of
+from core.sharing import call_of, plan_of, twin_of
 
 _STEP = "shared_attention_step"
 

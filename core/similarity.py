@@ -5,8 +5,9 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 
+from core.attention_call import AttentionCall
 from core.families import attention_modules, decoder_of
-from core.sharing import AttentionCall, plan_of, recording_view
+from core.sharing import plan_of, recording_view
 
 METHODS: dict[str, str] = {
     "head_mean": "Average the heads of each layer into one map, then compare the two maps (cosine similarity).",

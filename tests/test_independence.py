@@ -10,8 +10,8 @@ import torch
 from test_families import fastest
 
 from core import share_attention
+from core.attention_call import AttentionCall
 from core.families import attention_modules
-from core.sharing import AttentionCall
 
 STEPS = 5
 HEAD_MAP = {2: (3, 0, 0, 1), 4: (1, 1, 2, 3)}

@@ -19,8 +19,9 @@ from transformers import (
 )
 
 from core import SharingPlan, share_attention
+from core.attention_call import AttentionCall
 from core.families import CHECKED
-from core.sharing import AttentionCall, recording_view
+from core.sharing import recording_view
 
 MIXED_EXPERTS = EXPERTS | {"n_routed_experts": 4, "n_shared_experts": 1, "n_group": 1, "topk_group": 1}
 LATENT = {"q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 12}
