@@ -13,7 +13,7 @@ from app.registry import get_model
 from tests.test_browser import CHROMIUM, FLAGS, ROOT, wait_until_idle
 
 SCREENSHOTS = ROOT / "assets" / "screenshots"
-SECTIONS = {"page": "top", "similarity": "similarity", "scores": "scores"}
+SECTIONS = {name: name for name in ("similarity", "where", "speed", "scores")} | {"page": "top"}
 """File name → id of the heading that stands at the top of the picture."""
 WINDOW = {"width": 1360, "height": 860}
 PATIENCE_MS = 60_000
@@ -43,7 +43,7 @@ def take(page: Page, address: str) -> None:
     wait_until_idle(page)
     page.locator("#scores-task input").click()
     page.get_by_role("option", name="demo_prose").click()
-    page.wait_for_selector("#scores-tradeoff .ytitle:has-text('demo_prose')")
+    page.wait_for_selector("#scores-tradeoff :text('demo_prose')")
     page.mouse.move(0, 0)
     page.add_style_tag(content="* { scroll-behavior: auto !important; caret-color: transparent !important }")
     SCREENSHOTS.mkdir(exist_ok=True)

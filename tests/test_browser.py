@@ -549,7 +549,7 @@ def test_spans_fill_in_stop_keeps_them_and_a_click_makes_one_the_plan(open_page)
     assert plan_box(page).input_value() == "22-23" and "plan=22-23" in page.url
 
 
-def test_a_suggestion_is_applied_with_its_head_map(open_page, tmp_path):
+def test_a_suggestion_is_applied_with_its_head_map(open_page, address):
     page = open_page()
     page.get_by_label("let this many layers reuse").check()
     page.locator("#suggest-value input[type=number]").fill("1")
@@ -563,8 +563,7 @@ def test_a_suggestion_is_applied_with_its_head_map(open_page, tmp_path):
     page.click("#suggest-apply")
     page.wait_for_selector(".chip:has-text('head-mapped')")
     assert "heads=" in page.url
-    page.reload(wait_until="domcontentloaded")
-    wait_until_idle(page)
+    page = open_page(page.url.removeprefix(address))
     assert "head-mapped" in page.inner_text(".chip") and "head-mapped" in page.inner_text("#pane-shared h3")
 
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from oracle import shared_by_oracle
 from peft import LoraConfig, PeftModel, get_peft_model
 from test_families import fastest, make, plans
@@ -136,8 +137,16 @@ def test_compiled_gradients(execution):
 # accelerate and the Trainer
 
 
+@pytest.fixture
+def own_accelerate_state():
+    """accelerate keeps one state per process, which lm-eval may have set up already."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
 @pytest.mark.parametrize("order", ["share-then-prepare", "prepare-then-share"])
-def test_accelerate_in_bfloat16(order):
+def test_accelerate_in_bfloat16(order, own_accelerate_state):
     model, eager, plan = pair("llama", "eager", torch.float32)
     accelerator = Accelerator(mixed_precision="bf16", cpu=True)
     if order == "share-then-prepare":
@@ -149,7 +158,7 @@ def test_accelerate_in_bfloat16(order):
     assert_equal(gradients(view, use_cache=False), expected(accelerator.prepare(eager), plan), 1e-3)
 
 
-def test_the_trainer_takes_a_step(tmp_path):
+def test_the_trainer_takes_a_step(tmp_path, own_accelerate_state):
     model, _, plan = pair("llama", "sdpa", torch.float32)
     view = share_attention(model, plan)
     before = {name: parameter.clone() for name, parameter in view.named_parameters()}
