@@ -432,6 +432,7 @@ def test_an_evaluation_leaves_room_for_generation_and_stops_at_once(open_page, r
     page.click("#evaluate-stop")
     _wait_for_words(page, "#evaluate-progress", "Stopped")
     assert not list(results.glob("demo/*/*limit=480.json"))
+    page.wait_for_selector("#evaluate-go:not([disabled])")
     _evaluate(page, 10)  # starts at once: the stopped one has left the thread
     _wait_for_words(page, "#evaluate-progress", "n = 10")
 
