@@ -381,14 +381,14 @@ def test_the_plan_follows_to_another_depth(view):
 def test_both_texts_grow_and_the_buttons_change(view):
     updates = list(generate.run(view, PROMPT, 5, 0.0, 0))
     assert not updates[0][-2]["interactive"] and updates[0][-1]["interactive"]
-    assert updates[-1][-2]["interactive"] and not updates[-1][-1]["interactive"]
+    assert updates[-1][-2:] == (model._UNCHANGED,) * 2  # set when the event is over: before, the page takes no click
     assert "Dense" in updates[-1][0] and "Shared · 2-4" in updates[-1][1] and not updates[-1][3]
 
 
 @pytest.mark.parametrize(("prompt", "told"), [("", "empty"), ("word " * 200, "128")])
 def test_a_bad_prompt_is_explained(view, prompt, told):
-    *_, error, go, stop = list(generate.run(view, prompt, 5, 0.0, 0))[-1]
-    assert told in error and go["interactive"] and not stop["interactive"]
+    *_, error, _, _ = list(generate.run(view, prompt, 5, 0.0, 0))[-1]
+    assert told in error
 
 
 def test_closing_the_stream_stops_the_computation(view, monkeypatch):
@@ -632,7 +632,7 @@ def test_an_evaluation_stores_records_that_the_scores_show(no_results, view):
     latest = [update[-1] for update in updates if isinstance(update[-1], tuple)]
     assert [path.split("/")[1] for path, _ in latest] == ["dense", "2-4"]
     end = _evaluated(updates)
-    assert end["go"]["interactive"] and not end["error"] and "n = 10" in end["progress"]
+    assert not end["error"] and "n = 10" in end["progress"]
     assert text.EVALUATE_KEPT in end["progress"]
     frame = measured.store().frame
     assert set(frame.plan) == {"dense", "2-4"} and frame["total FLOPs"].notna().all()
@@ -664,7 +664,7 @@ def test_stored_points_are_shown_and_not_measured_again(no_results, view, monkey
 )
 def test_bad_tasks_are_explained(no_results, view, tasks, told):
     end = _evaluated(list(evaluate.run(view, tasks, 10, {})))
-    assert told in end["error"] and end["go"]["interactive"] and not end["stop"]["interactive"]
+    assert told in end["error"]
     assert not no_results.exists()
 
 
@@ -678,6 +678,29 @@ def test_closing_an_evaluation_stops_it_within_a_batch(no_results, view):
     assert time.monotonic() - start < 20 and len(list(no_results.glob("*/*/*.json"))) < 2  # on a busy machine too
     assert evaluate._one_at_a_time.acquire(timeout=1)
     evaluate._one_at_a_time.release()
+
+
+def test_stop_ends_what_its_visitor_runs_and_nothing_else(no_results, view):
+    visitor, other = (SimpleNamespace(session_hash=name) for name in ("visitor", "other"))
+    running = evaluate.run(view, ["demo_copy"], 500, {}, visitor)
+    waiting = evaluate.run(view, ["demo_copy"], 500, {}, visitor)
+    while not any("of 500" in str(part) for part in next(running)):
+        pass
+    next(waiting)
+    assert text.EVALUATE_WAITS in next(waiting)[0]
+    evaluate._stops.press(other)
+    assert any("of 500" in str(part) for part in [*next(running), *next(running), *next(running)])
+    assert not evaluate._stops.press(visitor)["interactive"]
+    assert text.EVALUATE_STOPPED in list(waiting)[-1][0] and text.EVALUATE_STOPPED in list(running)[-1][0]
+    assert "n = 10" in _evaluated(list(evaluate.run(view, ["demo_copy"], 10, {}, visitor)))["progress"]
+
+
+def test_stop_ends_both_texts(view):
+    visitor = SimpleNamespace(session_hash="visitor")
+    running = generate.run(view, PROMPT, 500, 0.0, 0, visitor)
+    next(running), next(running)
+    generate._stops.press(visitor)
+    assert len(list(running)) < 3
 
 
 def test_a_long_evaluation_gives_way_between_batches(no_results, view):
@@ -706,7 +729,7 @@ def test_what_cannot_be_stored_is_explained(no_results, view, monkeypatch):
 
     monkeypatch.setattr(records.os, "replace", full)
     end = _evaluated(list(evaluate.run(view, ["demo_copy"], 10, {})))
-    assert "could not be stored (No space left on device)" in end["error"] and end["go"]["interactive"]
+    assert "could not be stored (No space left on device)" in end["error"]
 
 
 def test_where_results_do_not_last_they_are_kept_for_the_session(no_results, view, tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ import gradio as gr
 
 from app import settings, text, units
 from app.components import html
+from app.components.stop import Stops, buttons
 from app.compute import compute, on_gpu
 from app.registry import LoadedModel, get_model
 from core.plan import SharingPlan
@@ -25,6 +26,7 @@ Own = dict[str, tuple[str, bytes]]
 """Benchmarks of a visitor's own: name of the task → file name and content."""
 _OWN = "custom_"
 _one_at_a_time = Lock()
+_stops = Stops()
 _weights: WeakKeyDictionary = WeakKeyDictionary()  # model → SHA-256 of its weights
 
 
@@ -58,12 +60,12 @@ def build() -> SimpleNamespace:
 def wire(bar: gr.HTML, panel: SimpleNamespace) -> gr.State:
     """Connect the controls. Returns the component that changes with every new record: its path and first metric."""
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
-    shown = [panel.progress, panel.error, panel.go, panel.stop, panel.latest]
-    running = panel.go.click(
-        run, [bar, panel.tasks, panel.limit, panel.own], shown,
-        concurrency_limit=8, concurrency_id="evaluate", trigger_mode="once", **quiet,
-    )  # fmt: skip
-    panel.stop.click(stopped, None, shown[:-1], cancels=[running], queue=False, **quiet)
+    panel.go.click(
+        run, [bar, panel.tasks, panel.limit, panel.own],
+        [panel.progress, panel.error, panel.go, panel.stop, panel.latest],
+        concurrency_limit=8, concurrency_id="evaluate", **quiet,
+    ).then(lambda: buttons(running=False), None, [panel.go, panel.stop], queue=False, **quiet)  # fmt: skip
+    panel.stop.click(_stops.press, None, panel.stop, queue=False, **quiet)
     panel.upload.upload(
         add_benchmark, [panel.upload, panel.own, panel.tasks], [panel.own, panel.tasks, panel.error], **quiet
     )
@@ -94,13 +96,20 @@ class Step(NamedTuple):
     news: Any  # core.evaluate.Progress or Record
 
 
-def run(view: dict, tasks: list[str], limit: float, own: Own) -> Iterator[tuple]:
-    """Progress, error sentence, both buttons, and the newest record, until all is measured or someone stops it."""
+def run(view: dict, tasks: list[str], limit: float, own: Own, request: gr.Request = None) -> Iterator[tuple]:
+    """Progress, error sentence, both buttons, and the newest record, until all is measured or someone stops it.
+
+    The buttons stay as they are at the end: the page takes no click on Evaluate before this event is over.
+    """
+    stopped = _stops.from_now(request)
     yield html.note(text.EVALUATE_STARTS), "", *buttons(running=True), gr.skip()
     done: list[Record] = []
     problem, clock, shown_at = "", _Clock(), 0.0
     while not _one_at_a_time.acquire(timeout=0.5):
         yield html.note(text.EVALUATE_WAITS), *[gr.skip()] * 4
+        if stopped():
+            yield html.note(text.EVALUATE_STOPPED), *[gr.skip()] * 4
+            return
     try:
         asked = (view["model"], view["plan"], tuple(tasks or ()), int(limit), own, view.get("heads", ""))
         with closing(steps(*asked)) as running:
@@ -108,6 +117,8 @@ def run(view: dict, tasks: list[str], limit: float, own: Own) -> Iterator[tuple]
                 if step is not None and isinstance(step.news, Record):
                     done.append(step.news)
                     yield *[gr.skip()] * 4, _latest(step.news)
+                elif stopped():
+                    break
                 elif time.monotonic() - shown_at > 1 / settings.EVALUATION_UPDATES_PER_SECOND:
                     shown_at = time.monotonic()
                     yield _standing(step, clock), *[gr.skip()] * 4
@@ -115,7 +126,8 @@ def run(view: dict, tasks: list[str], limit: float, own: Own) -> Iterator[tuple]
         problem = html.error(sentence_of(error))
     finally:
         _one_at_a_time.release()
-    yield _finished(done, bool(problem)), problem, *buttons(running=False), gr.skip()
+    end = html.note(text.EVALUATE_STOPPED) if stopped() else _finished(done, bool(problem))
+    yield end, problem, *[gr.skip()] * 3
 
 
 def sentence_of(error: Exception) -> str:
@@ -267,13 +279,3 @@ def _finished(done: list[Record], failed: bool) -> str:
 
 def _latest(record: Record) -> tuple[str, str]:
     return record.path.as_posix(), next(iter(record.metrics))
-
-
-def buttons(running: bool) -> tuple:
-    """Evaluate and Stop: one of them can be pressed."""
-    return gr.update(interactive=not running), gr.update(interactive=running)
-
-
-def stopped() -> tuple:
-    """What the page shows after Stop."""
-    return html.note(text.EVALUATE_STOPPED), "", *buttons(running=False)

@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from functools import cache
 from types import SimpleNamespace
 
@@ -10,9 +11,12 @@ import gradio as gr
 
 from app import settings, text
 from app.components import html
+from app.components.stop import Stops, buttons
 from app.compute import on_gpu, taking_turns
 from app.registry import get_model
 from core.skills import SKILLS, Example, evaluation_examples
+
+_stops = Stops()
 
 
 def build() -> SimpleNamespace:
@@ -64,24 +68,35 @@ def wire(bar: gr.HTML, opened: gr.events.Dependency, panel: SimpleNamespace) -> 
             lambda kind=kind: pick(kind), None, [panel.prompt, panel.answer, panel.settings[1]], **quiet
         )
         runs.append(picked.then(run, inputs, panel.shown, **heavy))
-    panel.stop.click(lambda: buttons(running=False), None, panel.shown[-2:], cancels=runs, **quiet)
+    for one in runs:
+        one.then(lambda: buttons(running=False), None, panel.shown[-2:], queue=False, **quiet)
+    panel.stop.click(_stops.press, None, panel.shown[-1], queue=False, **quiet)
     panel.prompt.input(lambda: "", None, panel.answer, queue=False, **quiet)
     bar.change(outdated, [bar, panel.shown[1]], panel.shown[2], queue=False, **quiet)
 
 
-def run(view: dict, prompt: str, max_new_tokens: int, temperature: float, seed: int) -> Iterator[tuple]:
-    """Both texts as they grow: HTML of the two panes and the verdict, an error sentence, the two buttons."""
+def run(
+    view: dict, prompt: str, max_new_tokens: int, temperature: float, seed: int, request: gr.Request = None
+) -> Iterator[tuple]:
+    """Both texts as they grow: HTML of the two panes and the verdict, an error sentence, the two buttons.
+
+    The buttons stay as they are at the end: the page takes no click on Generate before this event is over.
+    """
+    stopped = _stops.from_now(request)
     sides = [gr.skip(), gr.skip(), gr.skip()]
     yield (*sides, "", *buttons(running=True))
     error = ""
     try:
         asked = (view["model"], view["plan"], prompt, int(max_new_tokens), temperature, int(seed or 0))
-        for progress in stream(*asked, view.get("heads", "")):
-            sides = html.pair(prompt, progress, view)
-            yield (*sides, "", gr.skip(), gr.skip())
+        with closing(stream(*asked, view.get("heads", ""))) as steps:
+            for progress in steps:
+                sides = html.pair(prompt, progress, view)
+                yield (*sides, "", gr.skip(), gr.skip())
+                if stopped():
+                    break
     except ValueError as problem:
         error = html.error(problem)
-    yield (*sides, error, *buttons(running=False))
+    yield (*sides, error, gr.skip(), gr.skip())
 
 
 @on_gpu
@@ -100,11 +115,6 @@ def stream(
         if finished or time.monotonic() - shown_at > 1 / settings.UPDATES_PER_SECOND:
             shown_at = time.monotonic()
             yield progress
-
-
-def buttons(running: bool) -> tuple:
-    """Generate and Stop: one of them can be pressed."""
-    return gr.update(interactive=not running), gr.update(interactive=running)
 
 
 def outdated(view: dict, shared_pane: str) -> str:

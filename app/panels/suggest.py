@@ -13,10 +13,13 @@ import pandas as pd
 from app import charts, searches, settings, text
 from app.components import html
 from app.components.chart import chart, figure_json
+from app.components.stop import Stops, buttons
 from app.compute import compute, on_gpu, taking_turns
 from app.panels import model as model_panel
 from app.registry import get_model
 from app.searches import Known
+
+_stops = Stops()
 
 
 def build() -> SimpleNamespace:
@@ -124,8 +127,8 @@ def wire(bar: gr.HTML, controls: SimpleNamespace, panel: SimpleNamespace) -> Non
         part.run.click(
             function, [bar, panel.state, *inputs], [panel.state, *outputs, part.progress, part.run, part.stop],
             concurrency_limit=4, concurrency_id="search", **quiet,
-        )  # fmt: skip
-        part.stop.click(stop, None, part.stop, queue=False, **quiet)
+        ).then(lambda: buttons(running=False), None, [part.run, part.stop], queue=False, **quiet)  # fmt: skip
+        part.stop.click(_stops.press, None, part.stop, queue=False, **quiet)
     sweep.upload.upload(read_upload, sweep.upload, [sweep.own_text, sweep.progress], **quiet)
     suggestion.kind.input(slider_of, [suggestion.kind, panel.state], suggestion.value, queue=False, **quiet).then(
         answer, [bar, panel.state, *budget], suggestion.answered, **drawing
@@ -320,12 +323,11 @@ class _Step(NamedTuple):
 def _run(view: dict, outputs: int, steps: Iterator[_Step], drawn, request: gr.Request | None) -> Iterator[tuple]:
     """What `drawn` makes of the steps a few times a second, the progress, and the two buttons; until Stop is pressed.
 
-    Stop is asked for between two steps: gradio's own way to cancel fails while a step is being computed.
+    The buttons stay as they are at the end: the page takes no click on the first before this event is over.
     """
-    session = getattr(request, "session_hash", None)
-    _stopping.discard(session)
+    stopped = _stops.from_now(request)
     unchanged = [gr.skip()] * (outputs + 1)
-    yield (*unchanged, html.note(text.STARTING), *_buttons(True))
+    yield (*unchanged, html.note(text.STARTING), *buttons(running=True))
     start, items, end = time.monotonic(), [], text.DONE
     shown_at = start
     try:
@@ -333,7 +335,7 @@ def _run(view: dict, outputs: int, steps: Iterator[_Step], drawn, request: gr.Re
             raise ValueError(text.NOT_FOR_TUNED)
         for step in steps:
             items += step.items
-            if session in _stopping:
+            if stopped():
                 end = text.STOPPED
                 break
             if time.monotonic() - shown_at > 1 / settings.SWEEP_UPDATES_PER_SECOND or step.done == step.total:
@@ -342,24 +344,10 @@ def _run(view: dict, outputs: int, steps: Iterator[_Step], drawn, request: gr.Re
                 shown, items = drawn(step._replace(items=items)), []
                 yield (*shown, html.note(html.progress(step.done, step.total, left_s)), gr.skip(), gr.skip())
     except ValueError as error:
-        yield (*unchanged, html.error(error), *_buttons(False))
+        yield (*unchanged, html.error(error), gr.skip(), gr.skip())
         return
     shown = drawn(step._replace(items=items)) if items else unchanged
-    yield (*shown, html.note(end), *_buttons(False))
-
-
-_stopping: set[str | None] = set()
-"""Sessions of visitors who have pressed Stop, until what they run ends."""
-
-
-def stop(request: gr.Request) -> dict:
-    """Whatever this visitor runs here ends after the present step; what was measured stays."""
-    _stopping.add(request.session_hash)
-    return gr.update(interactive=False)
-
-
-def _buttons(running: bool) -> tuple:
-    return gr.update(interactive=not running), gr.update(interactive=running)
+    yield (*shown, html.note(end), gr.skip(), gr.skip())
 
 
 def _work(*meters) -> str:
