@@ -27,7 +27,7 @@ from core.plan import SharingPlan
 from core.provenance import command, git_commit, machine, model_name, versions
 from core.records import RESULTS
 from core.sharing import EXECUTIONS, plan_of, share_attention
-from core.timings import Spread, Timed, TimingRecord, load_timings, save_timing
+from core.timings import Spread, Timed, TimingRecord, device_name, load_timings, save_timing, timing_path
 
 WARM_UP_STEPS = 3
 PREFILL_REPEATS = 3
@@ -303,15 +303,19 @@ def run(args) -> int:
     print(f"{name} on {machine(model.device)}; copying memory: {bandwidth / 1e9:,.0f} GB/s", file=sys.stderr)
     points = [Point(b, c, args.new, not args.skip_prefill, args.execution) for b in args.batch for c in args.context]
     for point in points:
-        drafts = {plan: partial(_record, args, name, weights, model, plan, point, bandwidth) for plan in plans}
-        missing = []
-        for plan, draft in drafts.items():
-            if args.overwrite or draft(*_PLACEHOLDERS).path not in stored:
-                missing.append(plan)
+        missing = {}
+        for plan, view in views.items():
+            if args.overwrite or _path(name, model, plan, point) not in stored:
+                missing[plan] = (view, partial(_record, name, weights, model, plan, point, bandwidth))
             else:
                 print(f"{_words(plan, point)}: stored already (measure again with --overwrite)")
-        _measure_point(args, model, point, {plan: (views[plan], drafts[plan]) for plan in missing})
+        _measure_point(args, model, point, missing)
     return 0
+
+
+def _path(name: str, model, plan: SharingPlan, point: Point) -> Path:
+    device = device_name(machine(model.device), _devices(model))
+    return timing_path(name, str(plan), point.batch_size, point.context_tokens, _dtype(model), device)
 
 
 def _measure_point(args, model, point: Point, missing: dict[SharingPlan, tuple]) -> None:
@@ -348,19 +352,23 @@ def _tell(model, plan: SharingPlan, point: Point, record: TimingRecord, path: Pa
     )  # fmt: skip
 
 
-def _record(args, name, weights, model, plan, point: Point, bandwidth, dense, shared, generate, attention, duration_s):
+def _dtype(model) -> str:
+    return str(model.dtype).removeprefix("torch.")
+
+
+def _devices(model) -> int:
+    return max(1, len(_gpus(model)))
+
+
+def _record(name, weights, model, plan, point: Point, bandwidth, dense, shared, generate, attention, duration_s):
     return TimingRecord(
         model=name, weights=weights, num_layers=plan.num_layers, plan=str(plan), followers=len(plan.followers),
-        execution=point.execution, dtype=str(model.dtype).removeprefix("torch."), batch_size=point.batch_size,
-        context_tokens=point.context_tokens, new_tokens=point.new_tokens, devices=max(1, len(_gpus(model))), dense=dense,
-        shared=shared, generate=generate, attention_us=attention, copy_bytes_per_s=bandwidth, versions=versions(),
+        execution=point.execution, dtype=_dtype(model), batch_size=point.batch_size,
+        context_tokens=point.context_tokens, new_tokens=point.new_tokens, devices=_devices(model), dense=dense, shared=shared,
+        generate=generate, attention_us=attention, copy_bytes_per_s=bandwidth, versions=versions(),
         git_commit=git_commit(), machine=machine(model.device), date=datetime.now(timezone.utc), duration_s=duration_s,
         command=command(),
     )  # fmt: skip
-
-
-_NOTHING = Timed(path="", attention="", step_s=Spread(median=1, low=1, high=1, repeats=1))
-_PLACEHOLDERS = (_NOTHING, _NOTHING, None, {}, 0.0)  # a record's path does not depend on what was measured
 
 
 def _model(args) -> tuple:

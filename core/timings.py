@@ -10,19 +10,15 @@ from pathlib import Path
 from typing import Literal
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from core.records import Machine, first_fault, safe_name, write_file
+from core.records import Machine, Strict, load_all, load_file, safe_name, write_file
 
 FORMAT_VERSION = 1
 FOLDER = "timings"
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Spread(_Strict):
+class Spread(Strict):
     """Repeated measurements of one quantity: their median, and the first and third quartile."""
 
     median: float
@@ -31,7 +27,7 @@ class Spread(_Strict):
     repeats: int = Field(ge=1)
 
 
-class Timed(_Strict):
+class Timed(Strict):
     """One model in one run. Bytes are those of the memory of the device."""
 
     path: str  # how steps were run: "cuda graph", "eager", "generate, static cache"
@@ -43,7 +39,7 @@ class Timed(_Strict):
     peak_memory_bytes: int | None = None  # of decoding, this model alone: weights, cache, work space; None: not measured
 
 
-class TimingRecord(_Strict):
+class TimingRecord(Strict):
     """Dense and shared model timed in turn, in one run on one machine."""
 
     format_version: Literal[1] = FORMAT_VERSION
@@ -61,7 +57,8 @@ class TimingRecord(_Strict):
     dense: Timed
     shared: Timed
     generate: Timed | None = None  # transformers' own `generate`, dense, in the same run
-    attention_us: dict[str, float] = {}  # one dense layer's attention in a step, by each kernel that was tried (median)
+    # one dense layer's attention in a step, by each kernel that was tried (median)
+    attention_us: dict[str, float] = Field(default_factory=dict)
     copy_bytes_per_s: float | None = None  # measured device-to-device copy in the same run, bytes read and written
     versions: dict[str, str]
     git_commit: str | None
@@ -73,15 +70,25 @@ class TimingRecord(_Strict):
     @property
     def path(self) -> Path:
         """Where the record belongs, relative to the folder of all results."""
-        settings = {"batch": self.batch_size, "context": self.context_tokens, "dtype": self.dtype, "on": self.device}
-        name = (self.plan or "dense") + "".join(f"+{key}={value}" for key, value in settings.items())
-        return Path(safe_name(self.model)) / FOLDER / f"{safe_name(name)}.json"
+        return timing_path(self.model, self.plan, self.batch_size, self.context_tokens, self.dtype, self.device)
 
     @property
     def device(self) -> str:
         """What the steps ran on: `NVIDIA H200`, `2 NVIDIA H200`, or the processor."""
-        name = self.machine.gpu or self.machine.cpu
-        return name if self.devices == 1 else f"{self.devices} {name}"
+        return device_name(self.machine, self.devices)
+
+
+def device_name(machine: Machine, devices: int) -> str:
+    """`NVIDIA H200`, `2 NVIDIA H200`, or the processor."""
+    name = machine.gpu or machine.cpu
+    return name if devices == 1 else f"{devices} {name}"
+
+
+def timing_path(model: str, plan: str, batch_size: int, context_tokens: int, dtype: str, device: str) -> Path:
+    """Where the record of a point belongs, relative to the folder of all results; `device` as `device_name` says it."""
+    settings = {"batch": batch_size, "context": context_tokens, "dtype": dtype, "on": device}
+    name = (plan or "dense") + "".join(f"+{key}={value}" for key, value in settings.items())
+    return Path(safe_name(model)) / FOLDER / f"{safe_name(name)}.json"
 
 
 def save_timing(directory: Path, record: TimingRecord) -> Path:
@@ -93,18 +100,11 @@ def save_timing(directory: Path, record: TimingRecord) -> Path:
 
 def load_timings(directory: Path | str) -> tuple[list[TimingRecord], list[str]]:
     """All timings below `directory`, and one sentence for each broken or foreign file, which is left out."""
-    directory, records, problems = Path(directory), [], []
-    for path in sorted(directory.glob(f"*/{FOLDER}/*.json")):
-        relative = path.relative_to(directory)
-        try:
-            record = TimingRecord.model_validate_json(path.read_bytes())
-        except ValidationError as error:
-            problems.append(f"{relative} is not a timing: {first_fault(error)}.")
-        except OSError as error:
-            problems.append(f"{relative} cannot be read ({error.strerror}).")
-        else:
-            records.append(record)
-    return records, problems
+    directory = Path(directory)
+    return load_all(
+        directory.glob(f"*/{FOLDER}/*.json"),
+        lambda path: load_file(directory, path, TimingRecord.model_validate_json, "a timing"),
+    )
 
 
 def timings_frame(records: Iterable[TimingRecord]) -> pd.DataFrame:

@@ -452,6 +452,17 @@ def test_bad_input_is_one_line(folder, capsys, arguments, reason):
     assert reason in error and error.count("\n") == 1 and "Traceback" not in error
 
 
+def test_searches_of_the_first_format_still_load(tmp_path):
+    golden = (Path(__file__).parent / "golden_records/search-v1.jsonl").read_bytes()
+    path = tmp_path / "demo/searches/head-maps+12-22.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(golden)
+    [(record, points)], problems = load_searches(tmp_path)
+    assert not problems and (record.kind, len(points), points[0].role) == ("head-maps", 2, "identity")
+    save_search(tmp_path, record, points)
+    assert load_searches(tmp_path) == ([(record, points)], [])
+
+
 def test_broken_records_are_named(folder):
     command(folder, "search", "--followers", "1")
     [(record, points)], _ = load_searches(folder / "results")

@@ -1,6 +1,7 @@
 """Timing records: written, read back, named when broken, and one row each in the frame."""
 
 from datetime import datetime, timezone
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +36,20 @@ def test_a_broken_timing_is_named_and_left_out(record, tmp_path):
     records, problems = load_timings(tmp_path)
     assert records == [record]
     assert len(problems) == 1 and "broken.json is not a timing" in problems[0]
+
+
+def test_timings_of_the_first_format_still_load(tmp_path):
+    golden = TimingRecord.model_validate_json((Path(__file__).parent / "golden_records/timing-v1.json").read_bytes())
+    assert (golden.plan, golden.device, golden.shared.step_s.repeats) == ("7-31", "NVIDIA H200", 32)
+    save_timing(tmp_path, golden)
+    assert load_timings(tmp_path) == ([golden], [])
+
+
+def test_a_timing_that_was_renamed_is_named_and_left_out(record, tmp_path):
+    path = save_timing(tmp_path, record)
+    path.rename(path.with_name("renamed.json"))
+    records, [problem] = load_timings(tmp_path)
+    assert records == [] and "renamed.json is out of place" in problem and str(record.path) in problem
 
 
 def test_the_frame_has_times_in_ms_and_the_ratio_of_shared_to_dense(record):
