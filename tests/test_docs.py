@@ -242,3 +242,14 @@ def test_the_table_of_times_is_what_the_records_say():
         ratios = [steps_ms[0] / steps_ms[1], moved[0] / moved[1]]
         assert figures == [f"{ms:.1f}" for ms in steps_ms] + [f"{ratio:.2f}" for ratio in ratios]
     assert len(rows) == 8
+
+
+def test_the_table_of_cpu_times_is_what_the_records_say():
+    points = {(r.plan, r.context_tokens): r for r in load_timings(ROOT / "results")[0] if r.model == "demo"}
+    lines = section("How the numbers are made").splitlines()
+    rows = [line.strip("| ").split(" | ") for line in lines if re.match(r"\| `\d", line)]
+    for plan, followers, *figures in rows:
+        records = [points[plan.strip("`"), context] for context in (64, 512, 1000)]
+        ratios = [record.shared.step_s.median / record.dense.step_s.median for record in records]
+        assert figures == [f"{ratio:.2f}" for ratio in ratios] and int(followers) == records[0].followers
+    assert len(rows) == 4
