@@ -267,6 +267,8 @@ NO_TIMINGS = (
     "No timings of this model, number format and hardware yet; what you see is predicted. To measure: python -m core "
     "measure --help."
 )
+TIMINGS_ELSEWHERE = "This model was timed on: {places}."
+MEMORY_UNKNOWN = "How much memory this machine has is not known here."
 TIMINGS_ABOUT = (
     "{count} measured times of a step here: ×{low:.2f} to ×{high:.2f} of what is predicted from bytes alone. {missed} "
     "of them differ by more than {percent:.0f}%: an exclamation mark in the bars. Not predicted is the time to start "

@@ -29,7 +29,7 @@ from core.cost import ModelShape, known_shapes, kv_cache_bytes, savings_frame
 from core.hardware import DEVICES, fits_frame, predict_decode
 from core.plan import SharingPlan
 from core.records import Machine, Metric, Record, pack_lines, save_record, write_file
-from core.timings import Spread, Timed, TimingRecord, save_timing
+from core.timings import Spread, Timed, TimingRecord, load_timings, save_timing
 
 VIEW = {"model": "tiny", "plan": "2-4"}
 PROMPT = "A fox went to the sea."
@@ -820,7 +820,7 @@ def test_a_model_whose_costs_are_not_known_leaves_a_sentence_and_no_old_numbers(
 
 @pytest.fixture
 def timed(tmp_path, monkeypatch):
-    """Two timings of Llama-3-8B on an H200, one of them far from its prediction."""
+    """A folder with two timings of Llama-3-8B on an H200, one of them far from its prediction."""
     monkeypatch.setattr(settings, "RESULTS", tmp_path)
     for plan, step_s in (("22-26", 0.0084), ("8-16", 0.0200)):
         spread = Spread(median=step_s, low=step_s - 1e-4, high=step_s + 1e-4, repeats=5)
@@ -834,6 +834,7 @@ def timed(tmp_path, monkeypatch):
                 date="2026-01-01T00:00:00Z", duration_s=1.0, command="python -m core measure",
             ),
         )  # fmt: skip
+    return tmp_path
 
 
 ASKED = ("NVIDIA H200", 1, 16, 8192, "bfloat16", "data sheet")
@@ -871,10 +872,20 @@ def test_predicted_and_measured_are_told_apart_and_never_in_one_bar(view, timed)
     assert all(("predicted" in trace["name"]) == (trace["marker"]["pattern"]["shape"] == "/") for trace in bars)
 
 
+def test_speed_names_the_hardware_that_a_model_was_timed_on_and_what_is_not_known_of_it(view, timed):
+    *_, about, _, _, _ = speed.draw(view, "Llama-3-8B", "22-26", "NVIDIA L4", *ASKED[1:])
+    assert "timed on: NVIDIA H200 (bfloat16)." in about
+    [record, _] = load_timings(timed)[0]
+    spare = record.model_copy(update={"machine": Machine(cpu="A spare CPU", cpu_cores=2)})
+    save_timing(timed, spare)
+    _, cards, _, _, about, *_ = speed.draw(view, "Llama-3-8B", record.plan, str(spare.machine), *ASKED[1:-1], "measured")
+    assert text.MEMORY_UNKNOWN in cards and "+0" not in cards and "Measured plans" in about
+
+
 def test_speed_without_timings_says_so_and_bad_plans_are_explained(view, tmp_path, monkeypatch):
     monkeypatch.setattr(settings, "RESULTS", tmp_path)
     _, _, _, _, about, bars, *_ = speed.draw(view, "loaded", "2-4", *ASKED)
-    assert "No timings" in about and "No timings" in bars
+    assert "No timings" in about and "No timings" in bars and "timed on" not in about
     error, cards, *_, table = speed.draw(view, "Llama-3-8B", "22-99", *ASKED)
     assert "layers 0 to 31" in error and not cards and not table
     assert speed.follow_view(view, "Llama-3-8B", *ASKED)[0]["value"] == "11-21"

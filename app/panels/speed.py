@@ -125,7 +125,7 @@ def draw(
         here = (measured.device == device) & (measured.devices == asked.devices) & (measured.dtype == dtype)
         table = [one for one in machines.values() if one.memory_bytes]
         fits = fits_frame(shape, plan, asked.batch, asked.context, dtype, table)
-        return "", cards(asked), *figures(asked, measured[here]), html.fits_table(fits)
+        return "", cards(asked), *figures(asked, measured[here], places_of(measured)), html.fits_table(fits)
     except ValueError as problem:
         return _nothing(problem)
 
@@ -170,7 +170,10 @@ def cards(asked: Question) -> str:
         ),
         "batch": (f"+{max(0, shared_batch - dense_batch):,}", f"{dense_batch:,}", f"{shared_batch:,}"),
     }
-    drawn = "".join(html.number_card(*text.SPEED_CARDS[name], *values) for name, values in pairs.items())
+    words = dict(text.SPEED_CARDS)
+    if not asked.device.memory_bytes:
+        pairs["batch"], words["batch"] = ("–",) * 3, (words["batch"][0], text.MEMORY_UNKNOWN)
+    drawn = "".join(html.number_card(*words[name], *values) for name, values in pairs.items())
     plan, why = (f'<p class="sentence">{words}</p>' for words in (asked.plan.describe(), _why(asked, dense)))
     return f'{plan}{html.badge("predicted")}<div class="cards">{drawn}</div>{why}'
 
@@ -193,8 +196,11 @@ def _why(asked: Question, dense) -> str:
     return f"{words} {text.BOUND[dense.weights.bound]} {unknown}"
 
 
-def figures(asked: Question, measured: pd.DataFrame) -> list[str]:
-    """Latency and memory over context, a sentence about the measurements, predicted beside measured, prefill."""
+def figures(asked: Question, measured: pd.DataFrame, places: str) -> list[str]:
+    """Latency and memory over context, a sentence about the measurements, predicted beside measured, prefill.
+
+    measured: on the hardware asked for. places: all hardware that the model was timed on.
+    """
     points = measured[
         (measured.batch_size == asked.batch) & ((measured.model == "dense") | (measured.plan == str(asked.plan)))
     ].drop_duplicates(["model", "context_tokens"])
@@ -204,7 +210,7 @@ def figures(asked: Question, measured: pd.DataFrame) -> list[str]:
     return [
         figure_json(charts.predicted_curves(curves, points, "ms", text.LATENCY_TITLE, asked.context)),
         figure_json(charts.predicted_curves(curves, points, "bytes", text.MEMORY_TITLE, asked.context, capacity)),
-        about(measured, asked),
+        about(measured, asked, places),
         figure_json(charts.predicted_bars(chosen, TOLERANCE)),
         figure_json(charts.prefill_bars(chosen)),
     ]
@@ -240,10 +246,16 @@ def nearest(measured: pd.DataFrame, asked: Question) -> pd.DataFrame:
     return measured[measured.path.isin(chosen.path)].sort_values(["plan", "batch_size", "context_tokens"])
 
 
-def about(measured: pd.DataFrame, asked: Question) -> str:
+def places_of(measured: pd.DataFrame) -> str:
+    """The hardware and number formats of timings: `NVIDIA H200 (bfloat16), 2 × NVIDIA H200 (bfloat16)`."""
+    rows = measured[["devices", "device", "dtype"]].drop_duplicates().itertuples(index=False)
+    return ", ".join(f"{f'{row.devices} × ' if row.devices > 1 else ''}{row.device} ({row.dtype})" for row in rows)
+
+
+def about(measured: pd.DataFrame, asked: Question, places: str) -> str:
     """How many timings there are for this hardware, of which plans, and how many of them the prediction misses."""
     if measured.empty:
-        return html.note(text.NO_TIMINGS)
+        return html.note(f"{text.NO_TIMINGS} {text.TIMINGS_ELSEWHERE.format(places=places) if places else ''}")
     words = text.TIMINGS_ABOUT.format(
         count=len(measured),
         missed=((measured.ratio - 1).abs() > TOLERANCE).sum(),
