@@ -72,7 +72,7 @@ def _build_suggestion() -> SimpleNamespace:
     with gr.Row(elem_classes="controls"):
         run, stop = _run_and_stop(text.SEARCH_BUTTON, "suggest-search")
     progress = gr.HTML(elem_id="suggest-progress")
-    with gr.Row(elem_classes="split"):
+    with gr.Row(elem_classes="split even"):
         front = chart(460, "suggest-front")
         with gr.Column(elem_classes="beside"):
             answer = gr.HTML(elem_id="suggest-answer")
