@@ -66,6 +66,7 @@ def test_the_triangle_fills_cell_by_cell_and_stop_keeps_what_is_there(view, know
     steps = suggest.run_sweep(view, known, "", 1024, visitor)
     assert next(steps)[-1]["interactive"]  # Stop can be pressed
     seen = [next(steps) for _ in range(4)]
+    assert "left" not in seen[0][4] and "left" in seen[1][4]  # one step does not tell how long others take
     assert [cells(step[1]) for step in seen] == [1, 2, 3, 4] and "runs" in seen[-1][4]
     assert not suggest._stops.press(visitor)["interactive"]
     end = next(steps)
@@ -100,6 +101,12 @@ def test_a_search_fills_the_front_and_answers_the_budget(view, known):
     assert text.DONE in end[6]
     smaller = suggest.answer(view, found, "cache_saving", 10)
     assert smaller[3] == found.front[1].plan.name
+    visitor = SimpleNamespace(session_hash="visitor")
+    again = suggest.run_search(view, found, "", 1024, "followers", 4, 0, 0, 0, "most_similar", visitor)
+    next(again)
+    suggest._stops.press(visitor)
+    *_, end = again
+    assert text.STOPPED in end[6] and end[0].front == found.front  # what was known stays until there is more
     beyond = suggest.answer(view, found, "followers", 5)
     assert text.SEARCH_FURTHER in beyond[1] and not beyond[2]["interactive"]
 

@@ -252,8 +252,8 @@ def measurement(row: dict) -> str:
 
 
 def progress(done: int, total: int, left_s: float) -> str:
-    """How far a measurement is, and how long it still takes."""
-    left = units.seconds(left_s) if left_s < 90 else f"{left_s / 60:.0f} min"
+    """How far a measurement is, and how long it still takes (0: not known yet)."""
+    left = text.TIME_LEFT.format(time=units.duration(left_s)) if left_s else ""
     return text.PROGRESS.format(done=f"{done:,}", total=f"{total:,}", percent=f"{done / total:.0%}", left=left)
 
 

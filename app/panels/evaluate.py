@@ -266,7 +266,7 @@ def _standing(step: Step | None, clock: _Clock):
     words = text.EVALUATE_PROGRESS.format(
         plan=progress.plan, task=progress.task, done=progress.done, total=progress.total
     )
-    words += text.EVALUATE_LEFT.format(time=units.duration(left)) if left else ""
+    words += text.TIME_LEFT.format(time=units.duration(left)) if left else ""
     return html.progress_bar((step.part + progress.share) / step.parts, words)
 
 

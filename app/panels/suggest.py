@@ -265,15 +265,14 @@ def run_search(
     from core.search import Suggestion
 
     limits = (int(protect_first or 0), int(protect_last or 0), int(longest or 0) or None)
-    known = replace(known, front=(), contiguous=(), front_about=text.SEARCHING)
 
     def drawn(step: _Step) -> tuple:
         nonlocal known
         last = step.items[-1]
         if isinstance(last, Suggestion):
             known = with_suggestion(known, step, own_text)
-        else:
-            known = replace(known, front=last.front)
+        elif last.front:  # until then, what was known stays
+            known = replace(known, front=last.front, contiguous=(), front_about=text.SEARCHING)
         return known, *answer(view, known, kind, value)
 
     steps = suggestions(view["model"], own_text, int(tokens), kind, value, limits, head_map)
@@ -328,21 +327,23 @@ def _run(view: dict, outputs: int, steps: Iterator[_Step], drawn, request: gr.Re
     stopped = _stops.from_now(request)
     unchanged = [gr.skip()] * (outputs + 1)
     yield (*unchanged, html.note(text.STARTING), *buttons(running=True))
-    start, items, end = time.monotonic(), [], text.DONE
-    shown_at = start
+    items, first, end = [], None, text.DONE
+    shown_at = time.monotonic()
     try:
         if get_model(view["model"]).fixed_plan:
             raise ValueError(text.NOT_FOR_TUNED)
         for step in steps:
             items += step.items
+            first = first or (time.monotonic(), step.done)  # the first step also prepares: it says nothing about others
             if stopped():
                 end = text.STOPPED
                 break
             if time.monotonic() - shown_at > 1 / settings.SWEEP_UPDATES_PER_SECOND or step.done == step.total:
                 shown_at = time.monotonic()
-                left_s = (shown_at - start) / step.done * (step.total - step.done)
+                per_run_s = (shown_at - first[0]) / (step.done - first[1]) if step.done > first[1] else 0
                 shown, items = drawn(step._replace(items=items)), []
-                yield (*shown, html.note(html.progress(step.done, step.total, left_s)), gr.skip(), gr.skip())
+                words = html.progress(step.done, step.total, per_run_s * (step.total - step.done))
+                yield (*shown, html.note(words), gr.skip(), gr.skip())
     except ValueError as error:
         yield (*unchanged, html.error(error), gr.skip(), gr.skip())
         return
