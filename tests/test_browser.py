@@ -169,8 +169,14 @@ def test_both_modes_and_widths_are_readable_and_calm(open_page, mode, width):
         "[...document.querySelectorAll('.chart text')].map(t => parseFloat(getComputedStyle(t).fontSize))"
     )
     assert min(font_sizes) >= 14
+    assert page.evaluate(_CUT_AXIS_TITLES) == []
     assert page.evaluate("layoutShifts") < 0.25  # Web Vitals: 0.1 is good, 0.25 is poor; jumping sections give 0.4 to 1
 
+
+_CUT_AXIS_TITLES = """[...document.querySelectorAll('.chart .xtitle, .chart .ytitle')].filter(title => {
+  const words = title.getBoundingClientRect(), chart = title.closest('.chart').getBoundingClientRect();
+  return words.left < chart.left || words.right > chart.right || words.bottom > chart.bottom || words.top < chart.top;
+}).map(title => title.textContent)"""
 
 _SUM_OF_LAYOUT_SHIFTS = """
 window.layoutShifts = 0;

@@ -28,6 +28,9 @@ async function draw() {
   if (!props.value) return;
   const figure = JSON.parse(props.value);
   figure.layout.template = templates[document.body.classList.contains('dark') ? 'dark' : 'light'];
+  if (holder.clientWidth < 420) {  // long titles of axes have to fit on a telephone
+    for (const axis of [figure.layout.xaxis, figure.layout.yaxis]) if (axis?.title) axis.title.font = {size: 14};
+  }
   if (title) title.textContent = figure.layout.meta.title;
   holder.setAttribute('aria-label', figure.layout.meta.description);
   await Plotly.react(holder, figure.data, figure.layout, config);
