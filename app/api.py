@@ -146,7 +146,7 @@ def _suggestion(found, known: searches.Known) -> dict:
         "measured": _damage(found.held_out),
         "chosen_on": _damage(found.damage),
         "best_span": {"plan": same_size[0].plan.name, **_damage(same_size[0].held_out)} if same_size else None,
-        "source": known.front_about,
+        "source": known.about(found),
     }
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from app import settings, text
 from app.registry import LoadedModel, LRUCache, get_model
-from core.search_records import SearchRecord, load_searches
+from core.search_records import SearchRecord, StoredSearch, load_searches
 
 _meters = LRUCache(settings.METERS_IN_MEMORY)
 
@@ -17,6 +17,7 @@ class Known:
     """Damages of spans, fronts of a search and pairs of layers of one model, each with a sentence on its source.
 
     sweep: `core.sweep.sweep_frame`. front, contiguous: `core.search.Found` by size. pairs: `core.guide.guide_frame`.
+    improved: of front plans from other searches than that of `front_about`, by plan name, the sentence on theirs.
     """
 
     model: str
@@ -26,9 +27,14 @@ class Known:
     front: tuple = ()
     contiguous: tuple = ()
     front_about: str = ""
+    improved: dict[str, str] = field(default_factory=dict)
     pairs: pd.DataFrame = field(default_factory=pd.DataFrame)
     correlations: tuple = ()
     pairs_about: str = ""
+
+    def about(self, found) -> str:
+        """Where a plan of the front is from."""
+        return self.improved.get(found.plan.name, self.front_about)
 
 
 def meters(model: LoadedModel, own_text: str, tokens: int) -> tuple:
@@ -61,27 +67,46 @@ def known(name: str) -> Known:
     found = Known(model.name, model.num_layers, stored_sweep([]))
     if model.fixed_plan:
         return found
-    for record, points in _largest_of_each_kind(model):
+    mine = _records_of(model)
+    for record, points in {kept.record.kind: kept for kept in mine}.values():  # of each kind the last: the largest
         about = about_record(record)
         if record.kind == "sweep":
             found = replace(found, sweep=stored_sweep(points), sweep_about=about)
         elif record.kind == "search":
             front, spans = (stored(points, role, model.num_layers) for role in ("found", "contiguous"))
-            found = replace(found, front=front, contiguous=spans, front_about=about)
+            others = [kept for kept in mine if kept.record.kind == "search" and kept.record.texts == record.texts]
+            front, improved = _with_better_plans(front, others)
+            found = replace(found, front=front, contiguous=spans, front_about=about, improved=improved)
         elif record.kind == "pairs":
             frame, correlations = stored_guide(record, points)
             found = replace(found, pairs=frame, correlations=tuple(correlations), pairs_about=about)
     return found
 
 
-def _largest_of_each_kind(model: LoadedModel) -> list:
-    """The stored records of this model's weights: of each kind the one with the most points, and of equals the least
-    harmful, which is the one with head maps.
+def _records_of(model: LoadedModel) -> list[StoredSearch]:
+    """The stored records of this model's weights, those with most points last, and of equals the least harmful, which
+    is the one with head maps.
     """
     records, _ = load_searches(settings.RESULTS)
     mine = [kept for kept in records if kept[0].model == model.name and kept[0].weights_sha256 == _weights(model.name)]
-    largest = {record.kind: (record, points) for record, points in sorted(mine, key=_rank)}
-    return list(largest.values())
+    return sorted(mine, key=_rank)
+
+
+def _with_better_plans(front: tuple, others: list[StoredSearch]) -> tuple[tuple, dict[str, str]]:
+    """The front with the least harmful plan of each size in other searches on the same texts, and where these are from.
+
+    Damage is compared where plans were chosen: the held-out text takes no part in any choice.
+    """
+    from core.search import stored
+
+    best, improved = {found.followers: found for found in front}, {}
+    for record, points in others:
+        for found in stored(points, "chosen", record.num_layers):
+            before = best.get(found.followers)
+            if found.held_out and before and found.damage.mean < before.damage.mean:
+                best[found.followers] = found
+                improved[found.plan.name] = about_record(record)
+    return tuple(best.values()), improved
 
 
 def _rank(kept) -> tuple[int, float]:

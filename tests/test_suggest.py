@@ -187,6 +187,12 @@ def test_stored_records_are_shown_at_once(folder, tmp_path, monkeypatch):
     known = searches.known("tiny")
     assert (len(known.sweep), len(known.front), len(known.contiguous), len(known.pairs)) == (15, 2, 2, 15)
     assert "512 tokens" in known.sweep_about and "Made by: python -m core" in known.sweep_about
+    assert main(["search", "--followers", "2", "--head-map", "damage", *sizes, *where]) == 0
+    better = searches.known("tiny")
+    assert better.front[0].head_map == {} and better.front[1].damage.mean < known.front[1].damage.mean
+    assert better.front[1].head_map and better.front[1].held_out and len(better.contiguous) == 2
+    assert better.improved == {better.front[1].plan.name: better.about(better.front[1])}
+    assert better.about(better.front[0]) == known.front_about
     frame, problems = curves.curves_frame()
     assert frame.role.value_counts().to_dict() == {"found": 2, "contiguous": 2} and not problems
     assert frame[frame.role == "found"].damage.tolist() == [found.held_out.mean for found in known.front]

@@ -209,7 +209,7 @@ def answer(view: dict, known: Known | None, kind: str, value: float) -> tuple:
         sentence = text.NOT_FOR_TUNED if fixed else text.SEARCH_FURTHER if known and known.front else text.NO_SEARCH
         return figure_json(charts.front(front_frame(known))), html.note(sentence), gr.update(interactive=False), "", {}
     same_size = next((one for one in known.contiguous if one.followers == found.followers), None)
-    card = html.suggestion(found, same_size) + html.note(known.front_about)
+    card = html.suggestion(found, same_size) + html.note(known.about(found))
     figure = charts.front(front_frame(known), found.plan.name)
     return figure_json(figure), card, gr.update(interactive=True), found.plan.name, found.head_map
 
@@ -272,7 +272,7 @@ def run_search(
         if isinstance(last, Suggestion):
             known = with_suggestion(known, step, own_text)
         elif last.front:  # until then, what was known stays
-            known = replace(known, front=last.front, contiguous=(), front_about=text.SEARCHING)
+            known = replace(known, front=last.front, contiguous=(), front_about=text.SEARCHING, improved={})
         return known, *answer(view, known, kind, value)
 
     steps = suggestions(view["model"], own_text, int(tokens), kind, value, limits, head_map)
@@ -284,7 +284,7 @@ def with_suggestion(known: Known, step: "_Step", own_text: str) -> Known:
     found = step.items[-1]
     front = tuple(found.chosen if one.plan == found.chosen.plan else one for one in found.front)
     about = text.ABOUT_HERE.format(tokens=f"{found.chosen.damage.tokens:,}", text=_name_of(own_text))
-    return replace(known, front=front, contiguous=found.contiguous, front_about=f"{about} {step.work}")
+    return replace(known, front=front, contiguous=found.contiguous, front_about=f"{about} {step.work}", improved={})
 
 
 def run_pairs(
