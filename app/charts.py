@@ -512,7 +512,8 @@ def _front_line(rows: pd.DataFrame, name: str, colour: str, symbol: str, dash: s
 def search_curves(points: pd.DataFrame) -> go.Figure:
     """Damage against cache saved of stored searches, a line per search and role.
 
-    points: `app.panels.curves.curves_frame` of one model. Single spans are the same in every search: the first is drawn.
+    points: `app.panels.curves.curves_frame` of one model. Single spans are the same in every search: those of the
+    search that has most of them are drawn.
     """
     if points.empty:
         return message("No stored searches")
@@ -522,7 +523,7 @@ def search_curves(points: pd.DataFrame) -> go.Figure:
         for (_, rows), symbol, dash in zip(found, _SYMBOLS, _DASHES)
     ]
     spans = points[points.role == "contiguous"]
-    spans = spans[spans.name == spans.name.iloc[0]] if len(spans) else spans
+    spans = spans[spans.name == spans.name.mode()[0]] if len(spans) else spans
     lines += [_front_line(spans, *_FRONT["contiguous"])] if len(spans) else []
     return _figure(
         lines,

@@ -194,10 +194,11 @@ def test_stored_records_are_shown_at_once(folder, tmp_path, monkeypatch):
     assert better.improved == {better.front[1].plan.name: better.about(better.front[1])}
     assert better.about(better.front[0]) == known.front_about
     frame, problems = curves.curves_frame()
-    assert frame.role.value_counts().to_dict() == {"found": 2, "contiguous": 2} and not problems
+    assert frame.role.value_counts().to_dict() == {"found": 2, "contiguous": 3} and not problems
     assert frame[frame.role == "found"].damage.tolist() == [found.held_out.mean for found in known.front]
     lines = figure(curves.draw(curves.choices()[0]["value"]))["data"]
     assert [line["name"] for line in lines] == ["any mix of spans", "best single span"]
+    assert len(lines[1]["text"]) == 2  # the search of a single plan, whose file comes first, has one single span
     monkeypatch.setattr(searches, "_weights", lambda name: "other weights")
     assert searches.known("tiny").sweep.empty
 
