@@ -1,10 +1,12 @@
 """The command line: `python -m core <command>`; `python -m core <command> --help` explains one.
 
 Exit code 0: done. 1: a gate failed. 2: bad input, explained in one line on stderr. 130: stopped by Ctrl-C.
+141: whoever read the output has left.
 """
 
 import argparse
 import ast
+import os
 import sys
 from importlib import import_module
 from importlib.util import find_spec
@@ -33,7 +35,12 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     args = _parser(arguments[0] if arguments else "").parse_args(arguments)
     try:
-        return args.run(args)
+        code = args.run(args)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # as `head` leaves
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it exits
+        return 141
     except (ValueError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

@@ -1,6 +1,10 @@
 """Comparing two evaluations: paired differences, their significance, and the gate's exit code."""
 
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -65,6 +69,16 @@ def test_the_gate_sets_the_exit_code(tmp_path, capsys, gate, code):
     shared = store(tmp_path, "17-22", [1.0] * 50 + [0.0] * 50)
     assert main(["compare", str(dense), str(shared), *gate.split()]) == code
     assert ("Gate failed: some_task exact_match is worse by 0.1000." in capsys.readouterr().out) == bool(code)
+
+
+def test_a_reader_that_leaves_is_no_error(tmp_path):
+    folders = [str(store(tmp_path, plan, [1.0, 0.0])) for plan in ("", "17-22")]
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "core", "compare", *folders]
+    ended = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, cwd=Path(__file__).parent.parent)
+    os.close(write)
+    assert (ended.returncode, ended.stderr) == (141, b"")
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path, capsys):
