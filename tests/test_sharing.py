@@ -11,13 +11,14 @@ import torch
 from oracle import shared_by_oracle
 from torch.nn.attention.flex_attention import create_block_mask
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.llama import modeling_llama
 
 import core
 from core import SharingPlan, share_attention
 from core.cache import cache_bytes
 from core.families import attention_modules
-from core.sharing import plan_of
+from core.sharing import EXECUTIONS, plan_of
 
 PLANS = ("1-3", "1-2,3-5", "0-5")
 HEAD_MAP = {2: (3, 0, 0, 1), 3: (1, 1, 2, 3)}
@@ -324,3 +325,39 @@ def test_reuse_reads_the_masks_of_flex_attention(tiny_model):
     mask = create_block_mask(lambda row, _, query, key: (key <= query) & (padding[row, key] > 0), 2, None, 9, 9, "cpu")
     found = share_attention(model, "0-5", execution="reuse")(ids, attention_mask=mask).logits
     torch.testing.assert_close(found[padding > 0], expected[padding > 0])
+
+
+def flash_stand_in(module, query, key, value, attention_mask, scaling, dropout=0.0, sliding_window=None, softcap=None, **_):
+    """What flash kernels compute on GPUs: causal order of their own, aligned at the last key; masks of padded keys only."""
+    assert attention_mask is None or attention_mask.shape == (query.shape[0], key.shape[2])
+    groups = query.shape[1] // key.shape[1]
+    scores = query @ key.repeat_interleave(groups, 1).mT * scaling
+    scores = scores if softcap is None else torch.tanh(scores / softcap) * softcap
+    behind = torch.arange(key.shape[2])[None] - torch.arange(query.shape[2])[:, None] - (key.shape[2] - query.shape[2])
+    visible = (behind <= 0) & (behind > -(sliding_window or math.inf))
+    if attention_mask is not None:
+        visible = visible & attention_mask[:, None, None].bool()
+    weights = scores.masked_fill(~visible, torch.finfo(scores.dtype).min).softmax(-1)
+    return (weights @ value.repeat_interleave(groups, 1)).transpose(1, 2).contiguous(), None
+
+
+@pytest.mark.parametrize("flash_family", ["llama", "mistral-sliding", "smollm3"])
+@pytest.mark.parametrize("execution", EXECUTIONS)
+@torch.no_grad()
+def test_flash_attention_of_padded_batches(tiny_model, monkeypatch, flash_family, execution):
+    """Leaders, followers and dense layers get flash's masks [batch, keys]; a prompt, then one token on the cache."""
+    model = tiny_model(flash_family, "eager")
+    eager = share_attention(model, "1-2,3-5", execution=execution)
+    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS, "flash_attention_2", flash_stand_in)
+    model.config._attn_implementation = "flash_attention_2"
+    flash = share_attention(model, str(eager.sharing_plan), execution=execution)
+    ids = tokens(length=13)
+    for padded in (slice(0, 5), slice(9, 13)):  # left, right
+        mask = torch.ones(2, 14, dtype=torch.long)
+        mask[0, padded] = 0
+        outputs = []
+        for view in (flash, eager):
+            prompt = view(ids, attention_mask=mask[:, :-1])
+            step = view(ids[:, :1], attention_mask=mask, past_key_values=prompt.past_key_values)
+            outputs.append(torch.cat([prompt.logits, step.logits], 1)[mask.bool()])
+        assert_close(*outputs)
