@@ -20,6 +20,7 @@ from core.cost import ModelShape, decode_bytes_read, known_shapes, parameter_cou
 from core.families import CHECKED
 from core.models import BUNDLED
 from core.plan import SharingPlan
+from core.search_records import load_searches
 from core.shapes import _FAMILIES
 from core.timings import load_timings
 
@@ -253,3 +254,18 @@ def test_the_table_of_cpu_times_is_what_the_records_say():
         ratios = [record.shared.step_s.median / record.dense.step_s.median for record in records]
         assert figures == [f"{ratio:.2f}" for ratio in ratios] and int(followers) == records[0].followers
     assert len(rows) == 4
+
+
+def test_the_table_of_damages_is_what_the_records_say():
+    searches = {kept.record.name: kept for kept in load_searches(ROOT / "results")[0] if kept.record.model == "demo"}
+    rows = [line.strip("| ").split(" | ") for line in section("Bundled models").splitlines() if re.match(r"\| \d", line)]
+    for size, *figures in rows:
+        places = [("followers=23+spans+beam=4", "contiguous"), ("followers=23+spans+beam=4", "found")]
+        places.append((f"followers={size}+spans+beam=4+heads=damage", "chosen"))
+        points = [
+            next(p for p in searches[f"search+{name}"].points if (p.role, p.followers, p.split) == (role, int(size), "held-out"))
+            for name, role in places
+        ]
+        assert figures == [f"{point.damage:.3f} ± {point.stderr:.3f}" for point in points]
+        assert {point.tokens for point in points} == {8192}
+    assert len(rows) == 2
