@@ -28,6 +28,7 @@ run: $(VENV)/run.stamp
 test: $(VENV)/test.stamp
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
 	$(VENV)/bin/python -m ruff check .
+	$(VENV)/bin/python -m ruff format --check .
 
 properties: $(VENV)/test.stamp
 	$(VENV)/bin/python -m pytest tests/test_properties.py --hypothesis-profile=properties $(PYTEST_ARGS)

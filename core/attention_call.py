@@ -77,7 +77,9 @@ class AttentionCall:
         return self.additive_mask[2]
 
     def _fused(self, module, query, key, value, mask, kwargs):
-        function = ALL_ATTENTION_FUNCTIONS.get_interface(self.implementation, eager_attention(module) or _plain_attention)
+        function = ALL_ATTENTION_FUNCTIONS.get_interface(
+            self.implementation, eager_attention(module) or _plain_attention
+        )
         return function(module, query, key, value, mask, **kwargs)
 
     def _reuses(self, module, query, key, dropout: float) -> bool:

@@ -85,7 +85,9 @@ class GraphDecoder(Decoder):
 
     def __init__(self, model, batch_size: int, max_tokens: int, capture=None, fuse=None, like=None):
         if not hands_keywords_on(model):
-            raise ValueError(f"models of type {model.config.model_type!r} are not known to attend where these steps can.")
+            raise ValueError(
+                f"models of type {model.config.model_type!r} are not known to attend where these steps can."
+            )
         super().__init__(model)
         self.attention = "triton"
         self.capture = _is_on_one_gpu(model) if capture is None else capture

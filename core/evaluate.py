@@ -505,7 +505,9 @@ def add_arguments(parser) -> None:
     parser.add_argument("--suite", choices=SUITES, help=f"task list: {'; '.join(map(_describe_suite, SUITES))}")
     parser.add_argument("--num-fewshot", type=int, help="examples before each question (default: as the task says)")
     parser.add_argument("--limit", type=_number, help="first documents of each task only: a number, or a share below 1")
-    parser.add_argument("--batch-size", default=Options.batch_size, help="number, or auto: what a GPU holds (default: %(default)s)")
+    parser.add_argument(
+        "--batch-size", default=Options.batch_size, help="number, or auto: what a GPU holds (default: %(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=Options.seed, help="(default: %(default)s)")
     parser.add_argument("--device", help="e.g. cpu or cuda (default: the GPU when there is one)")
     parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: as the model's files)")

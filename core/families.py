@@ -85,9 +85,7 @@ def attention_modules(model: nn.Module) -> list[nn.Module]:
     if model.config.is_encoder_decoder or getattr(model.config, "add_cross_attention", False):
         reason = "it also attends to another sequence"
     if reason:
-        raise ValueError(
-            f"Models of type {model.config.model_type!r} are not supported yet: {reason}. {SUPPORTED}"
-        )
+        raise ValueError(f"Models of type {model.config.model_type!r} are not supported yet: {reason}. {SUPPORTED}")
     return modules
 
 
@@ -163,7 +161,9 @@ def _ways(module: nn.Module) -> _Ways:
     """Looked up once for a module: to look for what it does not have takes as long as a small matrix product."""
     if "ways_of_holding" not in module.__dict__:
         adds_residual = "residual" in inspect.signature(type(module).forward).parameters
-        drop = "hidden_dropout" if adds_residual else "residual_dropout" if hasattr(module, "residual_dropout") else None
+        drop = (
+            "hidden_dropout" if adds_residual else "residual_dropout" if hasattr(module, "residual_dropout") else None
+        )
         new_falcon = getattr(module, "new_decoder_architecture", False)
         module.ways_of_holding = _Ways(
             _value_name(module),

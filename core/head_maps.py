@@ -85,7 +85,8 @@ def _follower_modules(model) -> dict[int, torch.nn.Module]:
     for layer in range(1, decoder_of(model).config.num_hidden_layers):
         if not same_kind(model, layer - 1, layer):
             continue
-        spans = [*spans[:-1], (spans[-1][0], layer)] if spans and spans[-1][1] == layer - 1 else [*spans, (layer - 1, layer)]
+        first = spans.pop()[0] if spans and spans[-1][1] == layer - 1 else layer - 1
+        spans.append((first, layer))
     view = share_attention(model, ",".join(f"{first}-{last}" for first, last in spans))
     modules = attention_modules(view)
     return {layer: modules[layer] for layer in view.sharing_plan.followers}

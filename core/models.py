@@ -74,7 +74,9 @@ def random_model(shape_name: str, dtype=None, device=None, seed: int = 0):
     that is not known.
     """
     name, fields = known_config(shape_name)
-    devices = [torch.device(part) for part in str(device or ("cuda" if torch.cuda.is_available() else "cpu")).split(",")]
+    devices = [
+        torch.device(part) for part in str(device or ("cuda" if torch.cuda.is_available() else "cpu")).split(",")
+    ]
     dtype = _dtype(dtype or ("float32" if devices[0].type == "cpu" else "bfloat16"), devices[0])
     config = AutoConfig.for_model(**fields)
     torch.manual_seed(seed)
@@ -116,7 +118,9 @@ def _source(name: str) -> str:
     folder = Path(name).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
-            raise ValueError(f"The folder {name} holds no model: it has no config.json. Give a Hugging Face model folder.")
+            raise ValueError(
+                f"The folder {name} holds no model: it has no config.json. Give a Hugging Face model folder."
+            )
         return str(folder)
     if not _HUB_ID.fullmatch(name):
         raise ValueError(
@@ -195,7 +199,9 @@ def _sentence(source: str, part: str, error: Exception) -> str:
     if Path(source).is_dir():
         return f"Could not load {part}{source}: {first_line}"
     if any(isinstance(cause, GatedRepoError) for cause in chain):
-        return f"{source} is gated: accept its licence on huggingface.co and log in with `hf auth login`, then try again."
+        return (
+            f"{source} is gated: accept its licence on huggingface.co and log in with `hf auth login`, then try again."
+        )
     if any(isinstance(cause, RepositoryNotFoundError) for cause in chain):
         return f"There is no model {source} on the Hugging Face hub (or it is private): check the spelling."
     unreachable = (LocalEntryNotFoundError, ConnectionError, HfHubHTTPError)

@@ -22,6 +22,7 @@ SEARCH_METHODS: dict[str, str] = {
 }
 """The ways to search, each with one line that explains it."""
 
+
 @dataclass(frozen=True)
 class Constraints:
     """What a plan must respect: layers that never follow, and the longest span (leader included), in layers."""
@@ -408,7 +409,9 @@ def run(args) -> int:
     ):  # fmt: skip
         if isinstance(step, Progress):
             session.show(step.step, step.done, step.total)
-    settings = {name: getattr(args, name) for name in (*_BUDGETS, "task", "limit", "method", "beam", "head_map", *_LIMITS)}
+    settings = {
+        name: getattr(args, name) for name in (*_BUDGETS, "task", "limit", "method", "beam", "head_map", *_LIMITS)
+    }
     path = session.save(
         _record_name(args), settings, _points(step), (step.layer_evaluations, step.naive_layer_evaluations)
     )

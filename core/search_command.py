@@ -41,9 +41,7 @@ def add_common_arguments(parser) -> None:
     parser.add_argument(
         "--held-out-tokens", type=int, default=HELD_OUT_TOKENS, help="to judge on (default: %(default)s)"
     )
-    parser.add_argument(
-        "--chunk-tokens", type=int, default=CHUNK_TOKENS, help="read at a time (default: %(default)s)"
-    )
+    parser.add_argument("--chunk-tokens", type=int, default=CHUNK_TOKENS, help="read at a time (default: %(default)s)")
     parser.add_argument(
         "--batch-tokens", type=int, default=BATCH_TOKENS, help="computed at a time (default: %(default)s)"
     )

@@ -117,7 +117,8 @@ def searches_frame(records: Iterable[StoredSearch]) -> pd.DataFrame:
     """One row per point, with `model`, `name`, `kind` and `path` of its record; for charts of damage against saving."""
     columns = ["model", "name", "kind", *Point.model_fields, "machine", "date", "path"]
     rows = [
-        {"model": record.model, "name": record.name, "kind": record.kind, **point.model_dump(), "machine": str(record.machine)}
+        {"model": record.model, "name": record.name, "kind": record.kind, "machine": str(record.machine)}
+        | point.model_dump()
         | {"date": record.date, "path": record.path.as_posix()}
         for record, points in records
         for point in points

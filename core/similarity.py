@@ -103,7 +103,8 @@ def _head_by_head(maps: torch.Tensor) -> torch.Tensor:
 
 def _best_head(maps: torch.Tensor) -> torch.Tensor:
     batch, layers, heads, _ = maps.shape
-    cosines = _cosines(maps.flatten(1, 2)).view(batch, layers, heads, layers, heads)  # leader, its head, follower, its head
+    sizes = (batch, layers, heads, layers, heads)  # leader, its head, follower, its head
+    cosines = _cosines(maps.flatten(1, 2)).view(sizes)
     best = cosines.amax(2).mean(-1).triu(1)
     return best + best.mT + torch.eye(layers, device=best.device)
 

@@ -125,9 +125,7 @@ def _tokens(buffer, row, t, last, capacity, HEAD_DIM: tl.constexpr, DIM: tl.cons
     """Keys or values of one block of tokens, [BLOCK, DIM], with zeros beyond the last; nobody reads them again."""
     index, d = t + tl.arange(0, BLOCK), tl.arange(0, DIM)
     at = buffer + (row * capacity + index)[:, None] * HEAD_DIM + d[None, :]
-    return tl.load(
-        at, mask=(index < last)[:, None] & (d < HEAD_DIM)[None, :], other=0.0, eviction_policy="evict_first"
-    )
+    return tl.load(at, mask=(index < last)[:, None] & (d < HEAD_DIM)[None, :], other=0.0, eviction_policy="evict_first")
 
 
 @triton.jit

@@ -36,7 +36,8 @@ class Timed(Strict):
     step_s: Spread  # one decode step of the whole batch
     cache_bytes: int | None = None  # keys and values held after the last step
     weight_bytes: int | None = None
-    peak_memory_bytes: int | None = None  # of decoding, this model alone: weights, cache, work space; None: not measured
+    # of decoding, with this model alone: weights, cache and work space; None: not measured
+    peak_memory_bytes: int | None = None
 
 
 class TimingRecord(Strict):

@@ -131,7 +131,9 @@ class Run:
     def _check_recipe(self) -> None:
         path, recipe = self.work / "recipe.json", asdict(self.recipe)
         if path.exists() and json.loads(path.read_text()) != recipe:
-            raise ValueError(f"{self.out} holds a run with another recipe ({path}): give the same options or a new --out.")
+            raise ValueError(
+                f"{self.out} holds a run with another recipe ({path}): give the same options or a new --out."
+            )
         _write(path, json.dumps(recipe, indent=2))
 
     def _stage(self, name: str, parent: str | None, plan: str, last_step: int) -> bool:
@@ -222,7 +224,8 @@ class Run:
         model.generation_config.update(do_sample=False)
         model.save_pretrained(folder, max_shard_size="9MB")
         self.tokenizer.save_pretrained(folder)
-        scores = prose_scores(model, self.data["prose_validation"], self.tokenizer) | skill_scores(model, self.tokenizer)
+        scores = prose_scores(model, self.data["prose_validation"], self.tokenizer)
+        scores |= skill_scores(model, self.tokenizer)
         print(f"{name}: {scores}", flush=True)
         _write(self.work / f"{name}.scores.json", json.dumps(scores, indent=2))
         _write(folder / "README.md", model_card(name, plan, self.recipe, scores, self.seconds, self.device))
@@ -366,7 +369,9 @@ def prose_scores(model, tokens: torch.Tensor, tokenizer, context_tokens: int = 1
         stop = min(start + 16 * context_tokens, count * context_tokens)
         ids = tokens[start : stop + 1].long()
         logits = model(ids[:-1].view(-1, context_tokens), use_cache=False).logits
-        losses += F.cross_entropy(logits.float().mT, ids[1:].view(-1, context_tokens), reduction="none").mean(1).tolist()
+        losses += (
+            F.cross_entropy(logits.float().mT, ids[1:].view(-1, context_tokens), reduction="none").mean(1).tolist()
+        )
     mean, error = statistics.mean(losses), statistics.stdev(losses) / math.sqrt(len(losses)) if count > 1 else math.nan
     characters = len(tokenizer.decode(tokens[1 : count * context_tokens + 1]))
     bits = mean * count * context_tokens / math.log(2) / characters
@@ -397,7 +402,9 @@ def model_card(name: str, plan: str, recipe: Recipe, scores: dict, seconds: floa
     machine = torch.cuda.get_device_name() if device.startswith("cuda") else platform.processor() or platform.machine()
     tokens = recipe.steps * recipe.batch_rows * recipe.context_tokens
     sharing = SharingPlan.parse(plan, recipe.layers).describe()
-    rows = "\n".join(f"| {skill} (exact answer, greedy, 500 held-out examples) | {scores[skill]:.3f} |" for skill in SKILLS)
+    rows = "\n".join(
+        f"| {skill} (exact answer, greedy, 500 held-out examples) | {scores[skill]:.3f} |" for skill in SKILLS
+    )
     return f"""---
 license: apache-2.0
 language: en

@@ -21,7 +21,9 @@ def shared_by_oracle(model, plan, head_map=None):
     shared = partial(_shared, plan, head_map or {}, {})
     family = sys.modules[type(modules[0]).__module__]
     if has_attention_function(modules[0]):
-        with patch.object(family, "eager_attention_forward", partial(_attention, family.eager_attention_forward, shared)):
+        with patch.object(
+            family, "eager_attention_forward", partial(_attention, family.eager_attention_forward, shared)
+        ):
             yield model
     else:
         with _own_attention(modules, shared):

@@ -180,9 +180,7 @@ def _progress(dense: str, shared: str, difference: int | None, finished: bool = 
         )
         for words in (dense, shared)
     ]  # fmt: skip
-    return SimpleNamespace(
-        dense=streams[0], shared=streams[1], first_difference=difference, memory_bytes=1_234_000_000
-    )
+    return SimpleNamespace(dense=streams[0], shared=streams[1], first_difference=difference, memory_bytes=1_234_000_000)
 
 
 @given(st.text(), st.text(), st.integers(0, 20))
@@ -824,7 +822,9 @@ def timed(tmp_path, monkeypatch):
     monkeypatch.setattr(settings, "RESULTS", tmp_path)
     for plan, step_s in (("22-26", 0.0084), ("8-16", 0.0200)):
         spread = Spread(median=step_s, low=step_s - 1e-4, high=step_s + 1e-4, repeats=5)
-        timing = Timed(path="cuda graph", attention="sdpa", step_s=spread, prefill_s=spread, peak_memory_bytes=34 * 10**9)
+        timing = Timed(
+            path="cuda graph", attention="sdpa", step_s=spread, prefill_s=spread, peak_memory_bytes=34 * 10**9
+        )
         save_timing(
             tmp_path,
             TimingRecord(
@@ -852,7 +852,11 @@ def test_speed_shows_predictions_of_the_core_and_measured_points_beside_them(vie
     assert "device" in json.loads(memory)["layout"]["annotations"][0]["text"]
     measured = next(trace for trace in json.loads(bars)["data"] if trace["name"] == "shared, measured")
     assert [" !" in words for words in measured["text"]] == [False, True] and measured["text"][0].startswith("×")
-    assert "2 of them differ by more than 15%" in about and "Measured plans: 22-26, 8-16." in about and text.BADGES["measured_there"] in about
+    assert (
+        "2 of them differ by more than 15%" in about
+        and "Measured plans: 22-26, 8-16." in about
+        and text.BADGES["measured_there"] in about
+    )
     assert len(json.loads(prefill)["data"]) == 2
     assert table.count("<tr>") == 1 + len(DEVICES) and "too big" in table
 
@@ -878,7 +882,9 @@ def test_speed_names_the_hardware_that_a_model_was_timed_on_and_what_is_not_know
     [record, _] = load_timings(timed)[0]
     spare = record.model_copy(update={"machine": Machine(cpu="A spare CPU", cpu_cores=2)})
     save_timing(timed, spare)
-    _, cards, _, _, about, *_ = speed.draw(view, "Llama-3-8B", record.plan, str(spare.machine), *ASKED[1:-1], "measured")
+    _, cards, _, _, about, *_ = speed.draw(
+        view, "Llama-3-8B", record.plan, str(spare.machine), *ASKED[1:-1], "measured"
+    )
     assert text.MEMORY_UNKNOWN in cards and "+0" not in cards and "Measured plans" in about
 
 

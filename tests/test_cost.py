@@ -191,7 +191,8 @@ def test_dense_flops_equal_counting(family, implementation, tiny_model):
 
 @pytest.mark.parametrize(
     ("variant", "execution"),
-    [(variant, "reuse") for variant in VARIANTS] + [(variant, "recompute") for variant in VARIANTS if " " not in variant],
+    [(variant, "reuse") for variant in VARIANTS]
+    + [(variant, "recompute") for variant in VARIANTS if " " not in variant],
 )
 def test_flops_equal_counting_in_prompt_and_decoding(variant, execution):
     model = variant_model(variant)

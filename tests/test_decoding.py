@@ -142,7 +142,9 @@ def contrastive_search(model, ids, past_key_values=None, steps: int = 6, top_k: 
 
     def run(ids):
         new = ids if past_key_values is None else ids[:, past_key_values.get_seq_length() :]
-        output = model(new, past_key_values=past_key_values, use_cache=past_key_values is not None, output_hidden_states=True)
+        output = model(
+            new, past_key_values=past_key_values, use_cache=past_key_values is not None, output_hidden_states=True
+        )
         return output.logits[:, -1], output.hidden_states[-1]
 
     logits, context = run(ids)
@@ -233,7 +235,8 @@ def device(monkeypatch) -> str:
 @pytest.mark.parametrize("choice", ["greedy", "beams"])
 @pytest.mark.parametrize(
     ("name", "way"),
-    [(name, "offloaded") for name in FAMILIES] + [(name, "offloaded_static") for name in ("llama-gqa", "gemma3", "gpt_neox")],
+    [(name, "offloaded") for name in FAMILIES]
+    + [(name, "offloaded_static") for name in ("llama-gqa", "gemma3", "gpt_neox")],
 )
 def test_offloaded_caches(name, way, choice, device):
     model, _, plan, head_map = models(name)

@@ -9,7 +9,19 @@ from core import share_attention
 
 PLAN = "1-2,3-5"
 HEAD_MAP = {2: (3, 0, 0, 1), 5: (1, 1, 2, 3)}
-FAMILIES = ("llama", "gemma2", "gpt_oss", "stablelm", "phi3", "gpt2", "gpt_neox", "falcon", "falcon (grouped)", "bloom", "gptj")
+FAMILIES = (
+    "llama",
+    "gemma2",
+    "gpt_oss",
+    "stablelm",
+    "phi3",
+    "gpt2",
+    "gpt_neox",
+    "falcon",
+    "falcon (grouped)",
+    "bloom",
+    "gptj",
+)
 GPUS = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
 
 

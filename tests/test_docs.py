@@ -93,7 +93,9 @@ def test_the_file_map_names_every_module_once():
     assert len(rows) == len(set(rows))
     modules = {path for package in ("core", "app") for path in (ROOT / package).rglob("*.py")}
     modules |= set((ROOT / "core").glob("*.*"))
-    assert {ROOT / row for row in rows if row.startswith(("core/", "app/")) and not row.endswith("README.md")} == modules
+    assert {
+        ROOT / row for row in rows if row.startswith(("core/", "app/")) and not row.endswith("README.md")
+    } == modules
 
 
 def test_the_words_of_a_link_are_its_path():
@@ -134,7 +136,12 @@ def test_targets_of_make_exist(document):
 
 @pytest.mark.parametrize(
     "command",
-    [line for name in DOCUMENTS for line in commands(read(name)) if "python -m core" in line or "python -m app" in line],
+    [
+        line
+        for name in DOCUMENTS
+        for line in commands(read(name))
+        if "python -m core" in line or "python -m app" in line
+    ],
 )
 def test_commands_are_understood(command):
     arguments = shlex.split(command)
@@ -208,7 +215,9 @@ def test_the_bundled_models_have_the_sizes_and_scores_that_are_told():
 
 
 def test_families_are_those_under_test():
-    told = re.search(r"\*\*Families\.\*\*(.*?)\*Savings\* knows all of these, and (.*?)\.", " ".join(section("Limits").split()))
+    told = re.search(
+        r"\*\*Families\.\*\*(.*?)\*Savings\* knows all of these, and (.*?)\.", " ".join(section("Limits").split())
+    )
     shared, besides = (set(re.findall(r"`(\w+)`", words)) for words in told.groups())
     assert shared == CHECKED and shared | besides <= set(_FAMILIES)
     assert f"for {len(CHECKED)} families" in " ".join(read("CHANGELOG.md").split())
@@ -258,12 +267,18 @@ def test_the_table_of_cpu_times_is_what_the_records_say():
 
 def test_the_table_of_damages_is_what_the_records_say():
     searches = {kept.record.name: kept for kept in load_searches(ROOT / "results")[0] if kept.record.model == "demo"}
-    rows = [line.strip("| ").split(" | ") for line in section("Bundled models").splitlines() if re.match(r"\| \d", line)]
+    rows = [
+        line.strip("| ").split(" | ") for line in section("Bundled models").splitlines() if re.match(r"\| \d", line)
+    ]
     for size, *figures in rows:
         places = [("followers=23+spans+beam=4", "contiguous"), ("followers=23+spans+beam=4", "found")]
         places.append((f"followers={size}+spans+beam=4+heads=damage", "chosen"))
         points = [
-            next(p for p in searches[f"search+{name}"].points if (p.role, p.followers, p.split) == (role, int(size), "held-out"))
+            next(
+                p
+                for p in searches[f"search+{name}"].points
+                if (p.role, p.followers, p.split) == (role, int(size), "held-out")
+            )
             for name, role in places
         ]
         assert figures == [f"{point.damage:.3f} ± {point.stderr:.3f}" for point in points]

@@ -337,7 +337,9 @@ def test_what_is_asked_is_stored_once_for_all_plans(measure, tmp_path):
     task = next(iter(load_benchmarks(["demo_arithmetic"])[0].tasks.values()))
     assert [row["prompt"] for row in documents.values()] == [row["prompt"] for row in task.eval_docs][:4]
     pairs = pair_answers((tmp_path, dense), (tmp_path, shared), "exact_match")
-    assert [(pair.prompt, pair.right) for pair in pairs] == [(row["prompt"], row["right"]) for row in documents.values()]
+    assert [(pair.prompt, pair.right) for pair in pairs] == [
+        (row["prompt"], row["right"]) for row in documents.values()
+    ]
     (tmp_path / dense.documents_path).unlink()
     measure(["dense"], ["demo_arithmetic"])  # nothing to measure, but what is missing is written again
     assert load_documents(tmp_path, dense) == documents

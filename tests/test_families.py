@@ -147,7 +147,9 @@ def generation(family: str, **way) -> None:
     model = fastest(family)
     view = share_attention(model, plans(model)[0])
     cached = {"attention_mask": padding(), "max_new_tokens": 6, "pad_token_id": 0, "do_sample": False} | way
-    uncached = {name: value for name, value in cached.items() if name not in ("cache_implementation", "disable_compile")}
+    uncached = {
+        name: value for name, value in cached.items() if name not in ("cache_implementation", "disable_compile")
+    }
     if "cache_implementation" in way and static_cache_is_wrong(model.config):
         with pytest.raises(ValueError, match="static cache"):
             view.generate(tokens(), **cached)
@@ -180,7 +182,8 @@ def gradients(family: str) -> None:
     view(tokens(), labels=tokens(), use_cache=False).loss.backward()
     largest = max(gradient.abs().max() for gradient in expected.values() if gradient is not None)
     for name, parameter in view.named_parameters():
-        if parameter.grad is not None:  # a key bias has no gradient but rounding: so the scale is that of the whole model
+        # a key bias has no gradient but rounding: so the scale is that of the whole model
+        if parameter.grad is not None:
             same_part = expected[name].as_strided(parameter.shape, parameter.stride(), parameter.storage_offset())
             assert (parameter.grad - same_part).abs().max() <= 1e-5 * largest
 

@@ -69,7 +69,12 @@ def checkpoint(view, **options) -> None:
 
 
 # Eager attention's softmax is in float32 and the oracle runs it once for a span.
-EXECUTIONS = [("eager", "reuse", 1e-12), ("eager", "recompute", 1e-5), ("sdpa", "reuse", 1e-5), ("sdpa", "recompute", 1e-5)]
+EXECUTIONS = [
+    ("eager", "reuse", 1e-12),
+    ("eager", "recompute", 1e-5),
+    ("sdpa", "reuse", 1e-5),
+    ("sdpa", "recompute", 1e-5),
+]
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
@@ -186,7 +191,9 @@ PROJECTIONS = {
 
 def with_lora(model, family: str, **options) -> PeftModel:
     torch.manual_seed(5)
-    config = LoraConfig(r=2, target_modules=PROJECTIONS[family], init_lora_weights=False, fan_in_fan_out=family == "gpt2", **options)
+    config = LoraConfig(
+        r=2, target_modules=PROJECTIONS[family], init_lora_weights=False, fan_in_fan_out=family == "gpt2", **options
+    )
     return get_peft_model(model, config).double()
 
 

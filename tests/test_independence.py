@@ -145,7 +145,9 @@ def test_a_layer_outside_a_call_is_refused(family):
     hook.remove()
     args, kwargs = seen[0]
     with pytest.raises(RuntimeError, match="outside a call of its decoder"):
-        attention_modules(view)[2](*args, **{name: value for name, value in kwargs.items() if name != "shared_attention"})
+        attention_modules(view)[2](
+            *args, **{name: value for name, value in kwargs.items() if name != "shared_attention"}
+        )
 
 
 def test_rows_of_a_batch_do_not_see_each_other():

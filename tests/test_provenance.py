@@ -32,7 +32,17 @@ def test_a_model_is_called_by_its_name_or_by_the_last_part_of_its_folder(tmp_pat
 
 
 def test_a_command_names_no_place_of_this_machine(tmp_path, monkeypatch):
-    given = ["search", "--model", str(tmp_path), f"--text={tmp_path}", "--results", "a/b", "--journal=c", "--tokens", "9"]
+    given = [
+        "search",
+        "--model",
+        str(tmp_path),
+        f"--text={tmp_path}",
+        "--results",
+        "a/b",
+        "--journal=c",
+        "--tokens",
+        "9",
+    ]
     expected = f"python -m core search --model {tmp_path.name} --text={tmp_path.name} --tokens 9"
     assert provenance.command(given) == expected
     monkeypatch.setattr(sys, "argv", ["core", *given])

@@ -121,7 +121,9 @@ def test_sweep_equals_the_naive_loop_to_the_bit(tiny_model):
 def test_a_sample_of_the_naive_loop_is_spread_and_scaled(tiny_model, monkeypatch):
     ran, clock = [], itertools.count()
     original = sweep_module.naive_loop
-    monkeypatch.setattr(sweep_module, "naive_loop", lambda m, views, n: (ran.append(list(views)), original(m, views, n))[1])
+    monkeypatch.setattr(
+        sweep_module, "naive_loop", lambda m, views, n: (ran.append(list(views)), original(m, views, n))[1]
+    )
     monkeypatch.setattr(sweep_module.time, "perf_counter", lambda: float(next(clock)))
     check = check_against_naive(DamageMeter(tiny_model(), text()), sample=3)
     assert ran == [[(0, 3), (1, 4), (3, 4)]]

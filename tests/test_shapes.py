@@ -119,7 +119,9 @@ def test_known_shapes_have_the_published_number_of_parameters():
     assert set(known_shapes()["Mistral-7B-v0.1"].sliding_windows) == {4096}
 
 
-@pytest.mark.parametrize("name", ["Llama-3.2-1B", "Mistral-7B-v0.1", "Qwen2.5-0.5B", "Qwen3-0.6B", "Qwen3-30B-A3B", "SmolLM3-3B"])
+@pytest.mark.parametrize(
+    "name", ["Llama-3.2-1B", "Mistral-7B-v0.1", "Qwen2.5-0.5B", "Qwen3-0.6B", "Qwen3-30B-A3B", "SmolLM3-3B"]
+)
 def test_known_shapes_equal_the_full_size_model(name):
     _, fields = known_config(name)
     assert parameter_count(known_shapes()[name], "").total == total(AutoConfig.for_model(**fields))

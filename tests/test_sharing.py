@@ -220,7 +220,9 @@ def test_cached_generation_is_uncached_recomputation(tiny_model, family, way, pa
     if padded:
         mask[0, :5] = 0
     options = {"attention_mask": mask, "max_new_tokens": 8, "pad_token_id": 0} | GENERATION[way]
-    uncached = {name: value for name, value in options.items() if name not in ("cache_implementation", "disable_compile")}
+    uncached = {
+        name: value for name, value in options.items() if name not in ("cache_implementation", "disable_compile")
+    }
     torch.manual_seed(3)
     expected = view.generate(ids, use_cache=False, **uncached)
     torch.manual_seed(3)
@@ -277,8 +279,17 @@ def test_plans_and_head_maps_that_do_not_fit_are_refused(tiny_model):
             share_attention(model, "1-2", head_map=head_map)
     with pytest.raises(ValueError, match="names layer 1, which is no follower"):
         share_attention(model, "1-2", head_map={1: (0, 1, 2, 3)})
-    for head_map in ({2: 5}, {2.5: (0, 1, 2, 3)}, {"2": (0, 1, 2, 3)}, {2: (0.0, 1, 2, 3)}, {2: "0123"}, [(0, 1, 2, 3)]):
-        with pytest.raises(ValueError, match="A head map is a dict from followers to lists of leader heads, all of them"):
+    for head_map in (
+        {2: 5},
+        {2.5: (0, 1, 2, 3)},
+        {"2": (0, 1, 2, 3)},
+        {2: (0.0, 1, 2, 3)},
+        {2: "0123"},
+        [(0, 1, 2, 3)],
+    ):
+        with pytest.raises(
+            ValueError, match="A head map is a dict from followers to lists of leader heads, all of them"
+        ):
             share_attention(model, "1-2", head_map=head_map)
     with pytest.raises(ValueError, match="no execution 'fast'"):
         share_attention(model, "1-2", execution="fast")
@@ -286,7 +297,9 @@ def test_plans_and_head_maps_that_do_not_fit_are_refused(tiny_model):
 
 @pytest.mark.parametrize("as_heads", [list, np.array, torch.tensor])
 def test_head_maps_come_from_lists_and_arrays(tiny_model, as_heads):
-    view = share_attention(tiny_model(), "1-3", head_map={np.int64(layer): as_heads(heads) for layer, heads in HEAD_MAP.items()})
+    view = share_attention(
+        tiny_model(), "1-3", head_map={np.int64(layer): as_heads(heads) for layer, heads in HEAD_MAP.items()}
+    )
     assert view.sharing_head_map == HEAD_MAP
 
 
@@ -327,7 +340,9 @@ def test_reuse_reads_the_masks_of_flex_attention(tiny_model):
     torch.testing.assert_close(found[padding > 0], expected[padding > 0])
 
 
-def flash_stand_in(module, query, key, value, attention_mask, scaling, dropout=0.0, sliding_window=None, softcap=None, **_):
+def flash_stand_in(
+    module, query, key, value, attention_mask, scaling, dropout=0.0, sliding_window=None, softcap=None, **_
+):
     """What flash kernels compute on GPUs: causal order of their own, aligned at the last key; masks of padded keys only."""
     assert attention_mask is None or attention_mask.shape == (query.shape[0], key.shape[2])
     groups = query.shape[1] // key.shape[1]

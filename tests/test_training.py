@@ -22,7 +22,9 @@ def corpus(tmp_path):
     folder = tmp_path / "corpus"
     folder.mkdir()
     for split, count in (("train", 60), ("validation", 20)):
-        documents = (f"{split} {n}: the old man of {n} years went down to the river at night.\n" * 3 for n in range(count))
+        documents = (
+            f"{split} {n}: the old man of {n} years went down to the river at night.\n" * 3 for n in range(count)
+        )
         with lzma.open(folder / f"prose_{split}.txt.xz", "wt") as file:
             file.write("<|endoftext|>\n".join(documents))
     return folder

@@ -117,7 +117,9 @@ def test_attention_in_a_layers_own_forward_is_reached_in_every_call(family):
 def test_views_compile_without_a_break(family):
     fields = {"gptj": {"rotary_dim": 4}, "codegen": {"rotary_dim": 4}}.get(family, {})
     sizes = {name: size for name, size in SIZES.items() if (family, name) != ("falcon", "head_dim")}
-    view = share_attention(AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **sizes | fields)).eval(), "1-2,3-5")
+    view = share_attention(
+        AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **sizes | fields)).eval(), "1-2,3-5"
+    )
     ids = torch.randint(1, 97, (2, 9), generator=torch.Generator().manual_seed(1))
     compiled = torch.compile(view.forward, fullgraph=True, backend="eager")
     torch.testing.assert_close(compiled(ids, use_cache=False).logits, view(ids, use_cache=False).logits)

@@ -56,7 +56,12 @@ def build() -> SimpleNamespace:
         shapes = [(text.LOADED_SHAPE, LOADED), *known_shapes()]
         shape = gr.Dropdown(shapes, value=_FIRST_SHAPE, label=text.SHAPE_LABEL, elem_id="speed-shape")
         plan = gr.Textbox(label=text.SHAPE_PLAN_LABEL, max_lines=1, elem_id="speed-plan")
-        device = gr.Dropdown(list(with_measured_bandwidth(timings())), value=_FIRST_DEVICE, label=text.DEVICE_LABEL, elem_id="speed-device")
+        device = gr.Dropdown(
+            list(with_measured_bandwidth(timings())),
+            value=_FIRST_DEVICE,
+            label=text.DEVICE_LABEL,
+            elem_id="speed-device",
+        )
     with gr.Row(elem_classes="controls"):
         batch = gr.Slider(1, 128, 16, step=1, label=text.BATCH_LABEL, elem_id="speed-batch", buttons=[])
         context = gr.Slider(
