@@ -158,6 +158,13 @@ def test_first_sight_is_full_of_real_results(open_page):
     assert page.evaluate("document.documentElement.scrollWidth") <= 1440
 
 
+def test_every_part_can_be_reached_from_the_bar_of_a_projector(open_page):
+    page = open_page(viewport={"width": 1024, "height": 768})
+    for width in (1024, 1280):
+        page.set_viewport_size({"width": width, "height": 768})
+        assert page.evaluate("(nav => nav.scrollWidth <= nav.clientWidth)(document.querySelector('.bar nav'))")
+
+
 @pytest.mark.parametrize("mode", ["light", "dark"])
 @pytest.mark.parametrize("width", [1440, 390])
 def test_both_modes_and_widths_are_readable_and_calm(open_page, mode, width):
