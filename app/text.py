@@ -340,6 +340,22 @@ TASKS = {
     "demo_copy": "Copy: repeat four to eight words. Share of right answers.",
     "demo_prose": "Prose: how well the model foresees forty short passages, in bits per byte: the fewer, the better.",
 }
+BENCHMARKS = {
+    "blimp": "BLiMP: which of two sentences that differ in a word or two is good grammar? Share of right choices.",
+    "lambada_openai": (
+        "LAMBADA: the last word of a passage that only the whole passage gives away. acc: share of right words; "
+        "perplexity: among how many words, so to speak, the model hesitates (lower is better)."
+    ),
+    "arc_easy": (
+        "ARC-easy: questions of school science, mostly with four answers to choose from. Share of right choices; "
+        "acc_norm weighs each answer by its length."
+    ),
+    "piqa": (
+        "PIQA: which of two ways to an everyday goal works? Share of right choices; acc_norm weighs each by its length."
+    ),
+    "winogrande": "WinoGrande: which of two words belongs into the gap of a sentence? Share of right choices.",
+}
+"""Benchmarks of lm-evaluation-harness whose scores come with the project: what they ask."""
 SCORES_TASK_LABEL = "Task and score"
 PROBLEMS = "Files in results/ that are not records and not shown:"
 SCORE_COLUMNS = ("model", "plan", "kind", "task", "score", "value ± standard error", "n", "cache saved", "machine")

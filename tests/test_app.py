@@ -28,7 +28,7 @@ from app.registry import LRUCache, get_model
 from core.cost import ModelShape, known_shapes, kv_cache_bytes, savings_frame
 from core.hardware import DEVICES, fits_frame, predict_decode
 from core.plan import SharingPlan
-from core.records import Machine, Metric, Record, pack_lines, save_record, write_file
+from core.records import Machine, Metric, Record, load_records, pack_lines, save_record, write_file
 from core.timings import Spread, Timed, TimingRecord, load_timings, save_timing
 
 VIEW = {"model": "tiny", "plan": "2-4"}
@@ -534,6 +534,21 @@ def test_the_pareto_front_is_what_no_point_beats(pairs, higher_is_better):
     }  # fmt: skip
     assert set(zip(front.saved, front.value)) == expected
     assert list(front.saved) == sorted(set(front.saved))
+
+
+def test_scores_begin_with_a_task_that_the_page_explains(results, view):
+    assert scores.choices()[1]["value"] == "copy · exact_match"  # of two that it does not, the one with more scores
+    for plan, value in (("", 1.0), ("2-3", 0.5)):
+        save_record(results, _record(plan, "demo_copy", "exact_match", value))
+        save_record(results, _record(plan, "blimp", "acc", value))
+    assert scores.choices()[1]["value"] == "demo_copy · exact_match"
+    about = scores.draw(view, [], "blimp · acc", list(measured.KINDS), "KV cache", None)[0]
+    assert text.BENCHMARKS["blimp"] in about
+
+
+def test_benchmarks_that_are_explained_come_with_scores():
+    tasks = {record.task for record in load_records(settings.RESULTS)[0]}
+    assert {*text.TASKS, *text.BENCHMARKS} <= tasks
 
 
 def test_broken_record_files_are_named(results):

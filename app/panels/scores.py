@@ -63,13 +63,18 @@ def wire(bar: gr.HTML, opened: gr.events.Dependency, latest: gr.State, panel: Si
 
 
 def choices() -> tuple:
-    """What can be selected, first the task that tells most plans apart, and a note about files that are not records."""
+    """What can be selected, and a note about files that are not records.
+
+    Chosen first is the task that tells most plans apart, of those that the page explains where there are any.
+    """
     _, problems, frame, _ = store()
     different_scores = frame.value.round(2).groupby(task_names(frame)).nunique()
     tasks = list(different_scores.index)
+    explained = [name for name in tasks if name.partition(" · ")[0] in text.TASKS]
+    first = different_scores[explained or tasks].idxmax() if tasks else None
     return (
         gr.update(choices=sorted(set(frame.model)), value=[]),
-        gr.update(choices=tasks, value=different_scores.idxmax() if tasks else None),
+        gr.update(choices=tasks, value=first),
         list(KINDS),
         gr.update(choices=[*text.AXES, *store().latencies], value=next(iter(text.AXES))),
         html.problems(problems),
@@ -102,7 +107,7 @@ def draw(
     selected = None if row is None else (row["path"], row["metric"])
     verdict = guessing(chosen)
     return (
-        html.note(text.TASKS.get((task or "").partition(" · ")[0], " ")) + html.warning(verdict),
+        html.note((text.TASKS | text.BENCHMARKS).get((task or "").partition(" · ")[0], " ")) + html.warning(verdict),
         figure_json(_tradeoff(chosen, axis, selected)),
         figure_json(charts.score_bars(chosen, selected)),
         html.score_table(chosen, selected),
