@@ -313,8 +313,14 @@ def _wrapped(command: str) -> list[str]:
     return [f"<i>{_hover_safe(line)}</i>" for line in textwrap.wrap(command, 70)]
 
 
-def _short(plan: str) -> str:
-    return plan if len(plan) <= 18 else f"{plan[: plan.rfind(',', 0, 16)]},…"
+def _short(plan: str, longest: int = 18) -> str:
+    return plan if len(plan) <= longest else f"{plan[: plan.rfind(',', 0, longest - 2)]},…"
+
+
+def _short_name(plan: str, kind: str) -> str:
+    """Of at most 18 letters, so that bars have room on a telephone."""
+    added = {"head-mapped": " heads", "tuned": " tuned"}.get(kind, "")
+    return _short(plan, 18 - len(added)) + added
 
 
 def _ring(frame: pd.DataFrame, selected: tuple[str, str] | None) -> go.Scatter:
@@ -382,8 +388,7 @@ def score_bars(frame: pd.DataFrame, selected: tuple[str, str] | None = None) -> 
 
 def _bar_names(frame: pd.DataFrame) -> list[str]:
     """The plan, the kind where it is not plain, and the model where that is not enough."""
-    plain = {"dense": "", "direct": ""}
-    names = frame.plan.map(_short) + frame.kind.map(lambda kind: plain.get(kind, f" {kind}"))
+    names = pd.Series([_short_name(row.plan, row.kind) for row in frame.itertuples()], index=frame.index, dtype=object)
     return names.where(~names.duplicated(keep=False), names + " (" + frame.model + ")").tolist()
 
 

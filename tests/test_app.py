@@ -536,6 +536,13 @@ def test_the_pareto_front_is_what_no_point_beats(pairs, higher_is_better):
     assert list(front.saved) == sorted(set(front.saved))
 
 
+def test_names_of_bars_leave_room_for_the_bars():
+    long = "3-4,14-15,16-17,19-20,21-22"
+    frame = pd.DataFrame({"plan": [long, long, long, "dense"], "kind": ["direct", "head-mapped", "tuned", "dense"]})
+    names = charts._bar_names(frame.assign(model="demo"))
+    assert names == ["3-4,14-15,16-17,…", "3-4,14-15,… heads", "3-4,14-15,… tuned", "dense"]
+
+
 def test_scores_begin_with_a_task_that_the_page_explains(results, view):
     assert scores.choices()[1]["value"] == "copy · exact_match"  # of two that it does not, the one with more scores
     for plan, value in (("", 1.0), ("2-3", 0.5)):
