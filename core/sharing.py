@@ -102,6 +102,7 @@ def _share(view, plan: SharingPlan, head_map: dict[int, tuple[int, ...]], execut
         for follower in plan.followers:
             _make_follower(modules[follower], follower, plan.leader_of(follower), head_map.get(follower))
         _install(view, plan.followers, execution)
+        _carry(view, (*plan.leaders, *plan.followers))
 
 
 def plan_of(model) -> SharingPlan:
@@ -115,11 +116,13 @@ def recording_view(model):
     Call its decoder with `shared_attention=AttentionCall(…, "reuse")` and read `weights` afterwards.
     """
     plan, view = plan_of(model), twin_of(model)
-    for layer, module in enumerate(attention_modules(view)):
-        if layer not in plan.followers and layer not in plan.leaders:
-            _make_leader(module, layer)
+    modules = attention_modules(view)
+    dense = [layer for layer in range(len(modules)) if layer not in plan.followers and layer not in plan.leaders]
+    for layer in dense:
+        _make_leader(modules[layer], layer)
     if not plan.spans:
         _install(view, (), "reuse")
+    _carry(view, dense)
     return view
 
 
@@ -184,11 +187,17 @@ def _install(view, followers: tuple[int, ...], execution: str) -> None:
     if not by_keyword:
         view.register_forward_pre_hook(_ask, with_kwargs=True)
         decoder.register_forward_hook(_end_call, always_call=True)
-        for layer in layers_of(view):
-            layer.__class__ = _carrier(type(layer))
-            _set_forward(layer, type(layer).forward)
     view.get_compiled_call = MethodType(_compiled_call, view)
     view.init_continuous_batching = _refuse_continuous_batching
+
+
+def _carry(view, layers: Sequence[int]) -> None:
+    """Have layers that lead or follow carry the AttentionCall, where their family drops our keyword arguments."""
+    if hands_keywords_on(view):
+        return
+    for layer in map(layers_of(view).__getitem__, layers):
+        layer.__class__ = _carrier(type(layer))
+        _set_forward(layer, type(layer).forward)
 
 
 def _compiled_call(view, compile_config):
