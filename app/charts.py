@@ -543,9 +543,8 @@ _SYMBOLS = ("circle", "diamond", "triangle-up", "cross")
 
 
 def _search_name(rows: pd.DataFrame) -> str:
-    words = ["any mix of spans"]
-    words += ["one follower at a time"] * ("greedy" in rows.name.iloc[0].split("+"))
-    return ", ".join(words + ["heads mapped"] * bool(rows.head_map.map(bool).any()))
+    greedy, mapped = "greedy" in rows.name.iloc[0].split("+"), rows.head_map.map(bool).any()
+    return ("one follower at a time" if greedy else "any mix of spans") + (", heads mapped" if mapped else "")
 
 
 def guide_scatter(pairs: pd.DataFrame, method: str) -> go.Figure:

@@ -536,6 +536,12 @@ def test_the_pareto_front_is_what_no_point_beats(pairs, higher_is_better):
     assert list(front.saved) == sorted(set(front.saved))
 
 
+def test_long_plans_take_several_lines_of_the_table_between_spans(results):
+    save_record(results, _record("1-2,3-5", "copy", "exact_match", 0.5))
+    table = html.score_table(measured.select(measured.store().frame, [], "copy · exact_match"))
+    assert "<td><span>1-2</span>,<wbr><span>3-5</span></td>" in table and "<td><span>dense</span></td>" in table
+
+
 def test_names_of_bars_leave_room_for_the_bars():
     long = "3-4,14-15,16-17,19-20,21-22"
     frame = pd.DataFrame({"plan": [long, long, long, "dense"], "kind": ["direct", "head-mapped", "tuned", "dense"]})

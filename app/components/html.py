@@ -223,18 +223,10 @@ def _answer_cell(label: str, answer, right: float | None) -> str:
 def _score_cells(row) -> str:
     stderr = "" if row.stderr != row.stderr else f" ± {row.stderr:.3f}"
     saved = f"{row.saved_percent:.1f}%"
-    values = (
-        row.model,
-        row.plan,
-        row.kind,
-        row.task,
-        row.metric,
-        f"{row.value:.3f}{stderr}",
-        row.n,
-        saved,
-        row.machine,
-    )
-    return "".join(f"<td>{escape(str(value))}</td>" for value in values)
+    values = (row.kind, row.task, row.metric, f"{row.value:.3f}{stderr}", row.n, saved, row.machine)
+    spans = ",<wbr>".join(f"<span>{escape(span)}</span>" for span in row.plan.split(","))  # lines break between spans
+    cells = [escape(row.model), spans, *(escape(str(value)) for value in values)]
+    return "".join(f"<td>{cell}</td>" for cell in cells)
 
 
 def measurement(row: dict) -> str:
