@@ -31,10 +31,10 @@ test: $(VENV)/test.stamp
 	$(VENV)/bin/python -m ruff format --check .
 
 properties: $(VENV)/test.stamp
-	$(VENV)/bin/python -m pytest tests/test_properties.py --hypothesis-profile=properties $(PYTEST_ARGS)
+	$(VENV)/bin/python -m pytest tests/core/sharing/test_properties.py --hypothesis-profile=properties $(PYTEST_ARGS)
 
 bench: $(VENV)/test.stamp
-	$(VENV)/bin/python -m tests.decode_step $(BENCH_ARGS)
+	$(VENV)/bin/python -m tests.benchmarks.decode_step $(BENCH_ARGS)
 
 screenshots: $(VENV)/test.stamp
 	$(VENV)/bin/python -m tests.screenshots

@@ -14,7 +14,7 @@ from app.measured import store
 from app.panels import generate, savings, similarity, suggest
 from app.registry import get_model
 from core.cost import known_shapes, savings_frame
-from core.hardware import bytes_of, fits_frame
+from core.cost.devices import bytes_of, fits_frame
 from core.plan import SharingPlan
 
 
@@ -66,7 +66,7 @@ def savings_endpoint(
 
 def similarity_endpoint(text: str, model: str = settings.DEFAULT_MODEL, method: str = "head_mean") -> dict:
     """Similarity of the attention of each two layers on a text: {method, tokens, similarity [layers][layers]}."""
-    from core.similarity import METHODS
+    from core.damage.similarity import METHODS
 
     with sentences_as_errors():
         if method not in METHODS:

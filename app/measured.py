@@ -9,10 +9,10 @@ import pandas as pd
 
 from app import settings, text
 from app.registry import loaded_configs
-from core.answers import at_chance, chance_level
 from core.cost import ModelShape, known_shapes, savings_frame
-from core.records import Record, load_records, to_frame
-from core.timings import load_timings, timings_frame
+from core.evaluation.answers import at_chance, chance_level
+from core.records.scores import Record, load_records, to_frame
+from core.records.timings import load_timings, timings_frame
 
 KINDS = ("direct", "head-mapped", "tuned")
 """The ways to share that the page can filter by; dense scores are always shown."""
@@ -34,7 +34,7 @@ Latencies = dict[str, dict[tuple[str, str], float]]
 def store() -> Store:
     """The records of the project, and those that this server measured and cannot keep; read again when they change.
 
-    The table is `core.records.to_frame` with what each plan saves in percent (a column for each name in `text.AXES`),
+    The table is `core.records.scores.to_frame` with what each plan saves in percent (a column for each name in `text.AXES`),
     the score of guessing `chance`, and whether the score is `at_chance`. Where the sizes of a model are not known, a
     follower counts as half a layer of cache, which is exact where all layers cache equally many tokens, and FLOPs are
     NaN. `saved_percent` is the KV cache's.

@@ -10,7 +10,7 @@ from typing import Any
 from app import settings, text
 from app.compute import compute
 from core.plan import SharingPlan
-from core.provenance import model_name
+from core.records.provenance import model_name
 
 
 class LRUCache:
@@ -68,7 +68,7 @@ class LoadedModel:
             return {}
         if self.tuned:
             raise ValueError(text.NO_HEADS_FOR_TUNED)
-        from core.sharing import check_head_map
+        from core.sharing.view import check_head_map
 
         try:
             found = {int(layer): tuple(row) for layer, row in json.loads(heads).items()}
@@ -107,7 +107,7 @@ def get_model(name: str) -> LoadedModel:
 
 def _load(name: str) -> LoadedModel:
     from core import load_model
-    from core.sharing import plan_of
+    from core.sharing.view import plan_of
 
     model, tokenizer = load_model(name)
     _warmed(model)

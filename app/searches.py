@@ -7,7 +7,7 @@ import pandas as pd
 
 from app import settings, text
 from app.registry import LoadedModel, LRUCache, get_model
-from core.search_records import SearchRecord, StoredSearch, load_searches
+from core.records.searches import SearchRecord, StoredSearch, load_searches
 
 _meters = LRUCache(settings.METERS_IN_MEMORY)
 
@@ -16,7 +16,7 @@ _meters = LRUCache(settings.METERS_IN_MEMORY)
 class Known:
     """Damages of spans, fronts of a search and pairs of layers of one model, each with a sentence on its source.
 
-    sweep: `core.sweep.sweep_frame`. front, contiguous: `core.search.Found` by size. pairs: `core.guide.guide_frame`.
+    sweep: `core.damage.spans.sweep_frame`. front, contiguous: `core.damage.search.Found` by size. pairs: `core.damage.guide.guide_frame`.
     improved: of front plans from other searches than that of `front_about`, by plan name, the sentence on theirs.
     """
 
@@ -47,8 +47,8 @@ def meters(model: LoadedModel, own_text: str, tokens: int) -> tuple:
 
 
 def _make_meters(model: LoadedModel, own_text: str, tokens: int) -> tuple:
-    from core.calibration import calibration_texts, documents_of
-    from core.damage import DamageMeter
+    from core.damage.runner import DamageMeter
+    from core.damage.texts import calibration_texts, documents_of
 
     longest = getattr(model.model.config, "max_position_embeddings", None) or settings.CALIBRATION_CHUNK_TOKENS
     chunk = min(settings.CALIBRATION_CHUNK_TOKENS, tokens // 4, longest)
@@ -59,9 +59,9 @@ def _make_meters(model: LoadedModel, own_text: str, tokens: int) -> tuple:
 
 def known(name: str) -> Known:
     """What the stored records say about the model of this name; nothing where its weights are others."""
-    from core.guide import stored_guide
-    from core.search import stored
-    from core.sweep import stored_sweep
+    from core.damage.guide import stored_guide
+    from core.damage.search import stored
+    from core.damage.spans import stored_sweep
 
     model = get_model(name)
     found = Known(model.name, model.num_layers, stored_sweep([]))
@@ -97,7 +97,7 @@ def _with_better_plans(front: tuple, others: list[StoredSearch]) -> tuple[tuple,
 
     Damage is compared where plans were chosen: the held-out text takes no part in any choice.
     """
-    from core.search import stored
+    from core.damage.search import stored
 
     best, improved = {found.followers: found for found in front}, {}
     for record, points in others:

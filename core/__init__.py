@@ -1,7 +1,6 @@
 """Shared Attention: sharing attention weights across layers, accounting for it, and measuring what it costs.
 
-The names below load on first use, so that `core.plan`, `core.cost`, `core.hardware` and `core.records` work without
-torch.
+The names below load on first use, so that `core.plan`, `core.cost` and `core.records` work without torch.
 """
 
 from importlib import import_module
@@ -9,8 +8,8 @@ from importlib import import_module
 _HOME = {
     "SharingPlan": "plan",
     "load_model": "models",
-    "share_attention": "sharing",
-    "attention_similarity": "similarity",
+    "share_attention": "sharing.view",
+    "attention_similarity": "damage.similarity",
 }
 
 __all__ = sorted(_HOME)

@@ -13,14 +13,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 COMMANDS = {
-    "evaluate": "core.evaluate",
-    "compare": "core.compare",
-    "measure": "core.measure",
-    "similarity": "core.guide",
-    "sweep": "core.sweep",
-    "search": "core.search",
-    "head-maps": "core.head_maps",
-    "train-demo": "core.training",
+    "evaluate": "core.evaluation.evaluate",
+    "compare": "core.evaluation.compare",
+    "measure": "core.timing.measure",
+    "similarity": "core.damage.guide",
+    "sweep": "core.damage.spans",
+    "search": "core.damage.search",
+    "head-maps": "core.damage.head_maps",
+    "train-demo": "core.demo.training",
 }
 """Command → module with `add_arguments(parser)` and `run(args) -> int`; its docstring's first line is the help text."""
 

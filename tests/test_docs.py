@@ -17,12 +17,12 @@ import app.__main__
 import core.__main__
 from app import settings, text
 from core.cost import ModelShape, decode_bytes_read, known_shapes, parameter_count
-from core.families import CHECKED
+from core.cost.shapes import _FAMILIES
 from core.models import BUNDLED
 from core.plan import SharingPlan
-from core.search_records import load_searches
-from core.shapes import _FAMILIES
-from core.timings import load_timings
+from core.records.searches import load_searches
+from core.records.timings import load_timings
+from core.sharing.families import CHECKED
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -88,19 +88,17 @@ def test_files_named_in_the_text_exist(document):
         assert list(ROOT.glob(name)), name
 
 
-def test_the_file_map_names_every_module_once():
-    rows = re.findall(r"^\| \[.*?\]\((.*?)\) \| .+ \|$", section("File map"), flags=re.MULTILINE)
-    assert len(rows) == len(set(rows))
-    modules = {path for package in ("core", "app") for path in (ROOT / package).rglob("*.py")}
-    modules |= set((ROOT / "core").glob("*.*"))
-    assert {
-        ROOT / row for row in rows if row.startswith(("core/", "app/")) and not row.endswith("README.md")
-    } == modules
-
-
-def test_the_words_of_a_link_are_its_path():
-    for words, path in re.findall(r"^\| \[(.*?)\]\((.*?)\) \|", section("File map"), flags=re.MULTILINE):
-        assert path.startswith(words.replace("\\", "")), path
+def test_the_tree_names_every_package_and_what_it_names_exists():
+    named, parents = set(), []
+    for line in blocks(section("File map"), "text")[0].splitlines():
+        indent, name = len(line) - len(line.lstrip()), line.split()[0]
+        parents = [parent for parent in parents if parent[0] < indent]
+        path = "".join(parent for _, parent in parents) + name
+        parents.append((indent, name))
+        assert (ROOT / path).exists() and (ROOT / path).is_dir() == path.endswith("/"), path
+        named.add(path.rstrip("/"))
+    packages = {path.parent for package in ("core", "app") for path in (ROOT / package).rglob("*.py")}
+    assert {path.relative_to(ROOT).as_posix() for path in packages} <= named
 
 
 def test_screenshots_are_shown_and_small():

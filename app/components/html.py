@@ -7,7 +7,7 @@ from html import escape
 import pandas as pd
 
 from app import settings, text, units
-from core.hardware import DEVICES, Device
+from core.cost.devices import DEVICES, Device
 from core.plan import SharingPlan
 
 
@@ -77,7 +77,7 @@ def waiting_pane(side: str) -> str:
 
 
 def pair(prompt: str, progress, view: dict) -> list[str]:
-    """The dense pane, the shared pane and the verdict for a `core.generation.PairProgress`."""
+    """The dense pane, the shared pane and the verdict for a `core.decoding.generation.PairProgress`."""
     titles = {"dense": text.PANE_TITLES["dense"], "shared": f"{text.PANE_TITLES['shared']} · {plan_name(view)}"}
     panes = [
         _pane(
@@ -250,7 +250,7 @@ def progress(done: int, total: int, left_s: float) -> str:
 
 
 def suggestion(found, same_size) -> str:
-    """A `core.search.Found`: the plan in both notations, what it saves (predicted) and costs (measured).
+    """A `core.damage.search.Found`: the plan in both notations, what it saves (predicted) and costs (measured).
 
     same_size: the best single span with as many followers, or None.
     """

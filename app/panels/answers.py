@@ -7,7 +7,7 @@ import gradio as gr
 from app import settings, text
 from app.components import html
 from app.measured import dense_of, store
-from core.answers import Pair, pair_answers
+from core.evaluation.answers import Pair, pair_answers
 
 
 def build() -> SimpleNamespace:

@@ -8,7 +8,7 @@ import pandas as pd
 from app import charts, settings, text
 from app.components import html
 from app.components.chart import chart, figure_json
-from core.search_records import load_searches, searches_frame
+from core.records.searches import load_searches, searches_frame
 
 
 def build() -> SimpleNamespace:
@@ -31,7 +31,7 @@ def wire(opened: gr.events.Dependency, panel: SimpleNamespace) -> None:
 def curves_frame() -> tuple[pd.DataFrame, list[str]]:
     """The points of all stored searches on held-out text, by size, and what is wrong with other files.
 
-    Columns: those of `core.search_records.searches_frame`, and `saved_percent`.
+    Columns: those of `core.records.searches.searches_frame`, and `saved_percent`.
     """
     records, problems = load_searches(settings.RESULTS)
     frame = searches_frame(records)

@@ -19,8 +19,8 @@ from app.components.stop import Stops, buttons
 from app.compute import compute, on_gpu
 from app.registry import LoadedModel, get_model
 from core.plan import SharingPlan
-from core.provenance import model_name
-from core.records import Record
+from core.records.provenance import model_name
+from core.records.scores import Record
 
 Own = dict[str, tuple[str, bytes]]
 """Benchmarks of a visitor's own: name of the task → file name and content."""
@@ -74,7 +74,7 @@ def wire(bar: gr.HTML, panel: SimpleNamespace) -> gr.State:
 
 def add_benchmark(path: str, own: Own, tasks: list[str]) -> tuple:
     """Check an uploaded file line by line and offer it as a task, already chosen. A bad file changes nothing."""
-    from core.benchmarks import load_benchmark
+    from core.evaluation.own_benchmarks import load_benchmark
 
     try:
         task = load_benchmark(Path(path))
@@ -93,7 +93,7 @@ class Step(NamedTuple):
 
     part: int
     parts: int
-    news: Any  # core.evaluate.Progress or Record
+    news: Any  # core.evaluation.evaluate.Progress or Record
 
 
 def run(view: dict, tasks: list[str], limit: float, own: Own, request: gr.Request = None) -> Iterator[tuple]:
@@ -195,8 +195,8 @@ def _weights_sha256(model) -> str:
 
 
 def _benchmarks(tasks: tuple[str, ...], own: Own) -> list:
-    from core.benchmarks import load_benchmark
-    from core.catalog import benchmark_of, load_benchmarks
+    from core.evaluation.catalogue import benchmark_of, load_benchmarks
+    from core.evaluation.own_benchmarks import load_benchmark
 
     if lost := [name for name in tasks if name.startswith(_OWN) and name not in own]:
         raise ValueError(text.BENCHMARK_AGAIN.format(name=lost[0]))
@@ -208,7 +208,7 @@ def _benchmarks(tasks: tuple[str, ...], own: Own) -> list:
 
 def _measure(parts: list[_Part], tokenizer, benchmarks: list, limit: int, tell: Callable, should_stop) -> None:
     """Evaluate all parts; the records are stored where they last, else for as long as the server runs."""
-    from core.evaluate import Cancelled, Options, evaluate
+    from core.evaluation.evaluate import Cancelled, Options, evaluate
 
     options = Options(limit=limit, batch_size=settings.EVALUATION_BATCH)
     for index, part in enumerate(parts):

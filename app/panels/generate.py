@@ -14,7 +14,7 @@ from app.components import html
 from app.components.stop import Stops, buttons
 from app.compute import on_gpu, taking_turns
 from app.registry import get_model
-from core.skills import SKILLS, Example, evaluation_examples
+from core.demo.skills import SKILLS, Example, evaluation_examples
 
 _stops = Stops()
 
@@ -103,8 +103,8 @@ def run(
 def stream(
     model_name: str, plan_text: str, prompt: str, max_new_tokens: int, temperature: float, seed: int, heads: str = ""
 ) -> Iterator:
-    """`core.generation.generate_pair`, thinned out to what a page can show. Raises ValueError for bad input."""
-    from core.generation import generate_pair
+    """`core.decoding.generation.generate_pair`, thinned out to what a page can show. Raises ValueError for bad input."""
+    from core.decoding.generation import generate_pair
 
     model = get_model(model_name)
     shared = model.shared(model.plan(plan_text), heads)

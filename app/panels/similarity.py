@@ -18,7 +18,7 @@ _MEAN = "mean of all heads"
 
 def build() -> SimpleNamespace:
     """Heatmap with its text and methods, and below it the two maps of one pair of layers."""
-    from core.similarity import METHODS
+    from core.damage.similarity import METHODS
 
     gr.HTML(html.section("similarity", text.SECTIONS["similarity"], text.SIMILARITY_LEAD))
     with gr.Row(elem_classes="split"):
@@ -98,7 +98,7 @@ def _compute_similarity(model_name: str, ids: tuple[int, ...], method: str) -> n
 
 @on_gpu
 def _compute_weights(model_name: str, ids: tuple[int, ...], layer: int) -> np.ndarray:
-    from core.similarity import attention_weights
+    from core.damage.similarity import attention_weights
 
     model = get_model(model_name).model
     weights = compute(attention_weights, model, _batch(model, ids), [layer])
@@ -113,7 +113,7 @@ def _batch(model, ids: tuple[int, ...]):
 
 def draw(view: dict, source: str, method: str) -> tuple:
     """Heatmap, the method's line, and one sentence about a bad text while the last heatmap stays."""
-    from core.similarity import METHODS
+    from core.damage.similarity import METHODS
 
     model = get_model(view["model"])
     try:

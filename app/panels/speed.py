@@ -12,7 +12,7 @@ from app.components import html
 from app.components.chart import chart, figure_json
 from app.panels.savings import LOADED, contexts_up_to, plan_for, shape_of
 from core.cost import BYTES_PER_VALUE, ModelShape, known_shapes, stored_bytes
-from core.hardware import (
+from core.cost.devices import (
     DEVICES,
     Device,
     bytes_of,
@@ -23,7 +23,7 @@ from core.hardware import (
     with_measured_bandwidth,
 )
 from core.plan import SharingPlan
-from core.timings import TimingRecord, load_timings
+from core.records.timings import TimingRecord, load_timings
 
 TOLERANCE = 0.15
 """A prediction that the measured time differs from by more than this share is pointed out."""

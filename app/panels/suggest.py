@@ -86,7 +86,7 @@ def _build_suggestion() -> SimpleNamespace:
 
 
 def _build_guide() -> SimpleNamespace:
-    from core.similarity import METHODS
+    from core.damage.similarity import METHODS
 
     gr.HTML(f'<h3 id="guide">{text.GUIDE_HEADING}</h3><p>{text.GUIDE_LEAD}</p>')
     with gr.Row(elem_classes="controls"):
@@ -189,13 +189,13 @@ def check(model_name: str, kind: str, head_map: str) -> None:
 
 
 def answers(known: Known, kind: str, value: float):
-    """The plan (`core.search.Found`) of the front that the budget buys, or None."""
+    """The plan (`core.damage.search.Found`) of the front that the budget buys, or None."""
     return budget_of(kind, value).choose(known.front) if known.front else None
 
 
 def budget_of(kind: str, value: float):
     """The budget that kind and slider say."""
-    from core.search import Budget
+    from core.damage.search import Budget
 
     given = {"cache_saving": value / 100, "damage": value, "followers": int(value)}[kind]
     return Budget(**{kind: given})
@@ -242,7 +242,7 @@ def apply_point(event: gr.EventData, known: Known, view: dict) -> tuple:
 
 def run_sweep(view: dict, known: Known, own_text: str, tokens: int, request: gr.Request = None) -> Iterator[tuple]:
     """Measure every span: the triangle fills, cell by cell."""
-    from core.sweep import sweep_frame
+    from core.damage.spans import sweep_frame
 
     latest = {}
 
@@ -262,7 +262,7 @@ def run_search(
     protect_first: int, protect_last: int, longest: int, head_map: str, request: gr.Request = None,
 ) -> Iterator[tuple]:  # fmt: skip
     """Search plans for the budget: the front grows."""
-    from core.search import Suggestion
+    from core.damage.search import Suggestion
 
     limits = (int(protect_first or 0), int(protect_last or 0), int(longest or 0) or None)
 
@@ -291,7 +291,7 @@ def run_pairs(
     view: dict, known: Known, own_text: str, tokens: int, method: str, request: gr.Request = None
 ) -> Iterator[tuple]:
     """Measure every pair of layers, then correlate: the scatter fills."""
-    from core.guide import METHODS, guide_frame, rank_correlation
+    from core.damage.guide import METHODS, guide_frame, rank_correlation
 
     latest, similarities = {}, {}
     known = replace(known, correlations=())
@@ -359,8 +359,8 @@ def _work(*meters) -> str:
 
 @on_gpu
 def _spans(model_name: str, own_text: str, tokens: int) -> Iterator[_Step]:
-    from core.search import contiguous_spans
-    from core.sweep import sweep
+    from core.damage.search import contiguous_spans
+    from core.damage.spans import sweep
 
     meter, _ = searches.meters(get_model(model_name), own_text, tokens)
     total = len(contiguous_spans(meter.runner.model)) * len(meter.batches)
@@ -372,11 +372,11 @@ def _spans(model_name: str, own_text: str, tokens: int) -> Iterator[_Step]:
 def suggestions(
     model_name: str, own_text: str, tokens: int, kind: str, value: float, limits: tuple, head_map: str
 ) -> Iterator[_Step]:
-    """`core.search.suggest` of the whole front, step by step; the last item is the Suggestion.
+    """`core.damage.search.suggest` of the whole front, step by step; the last item is the Suggestion.
 
     limits: (first layers, last layers that never reuse, longest span or None). Raises ValueError for bad input.
     """
-    from core.search import Constraints, Suggestion, suggest
+    from core.damage.search import Constraints, Suggestion, suggest
 
     meters = searches.meters(get_model(model_name), own_text, tokens)
     budget, constraints = budget_of(kind, value), Constraints(*limits)
@@ -388,8 +388,8 @@ def suggestions(
 
 @on_gpu
 def _pairs(model_name: str, own_text: str, tokens: int) -> Iterator[_Step]:
-    from core.guide import pair_damages
-    from core.search import contiguous_spans
+    from core.damage.guide import pair_damages
+    from core.damage.search import contiguous_spans
 
     meter, _ = searches.meters(get_model(model_name), own_text, tokens)
     total = len(contiguous_spans(meter.runner.model)) * len(meter.batches)
@@ -399,7 +399,7 @@ def _pairs(model_name: str, own_text: str, tokens: int) -> Iterator[_Step]:
 
 @on_gpu
 def _similarities(model_name: str, own_text: str, tokens: int) -> dict:
-    from core.guide import METHODS, mean_similarity
+    from core.damage.guide import METHODS, mean_similarity
 
     meter, _ = searches.meters(get_model(model_name), own_text, tokens)
     return {method: compute(mean_similarity, meter.runner.model, meter.text, method) for method in METHODS}
@@ -411,7 +411,7 @@ def _name_of(own_text: str) -> str:
 
 def read_upload(path: str) -> tuple[str, str]:
     """The text of an uploaded file, and a sentence where it is none."""
-    from core.calibration import read_documents
+    from core.damage.texts import read_documents
 
     try:
         return "\n\n".join(read_documents(Path(path))), ""

@@ -1,0 +1,164 @@
+"""The dense and the shared model continue one prompt side by side, one token each in turn, every step timed."""
+
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from os.path import commonprefix
+
+import psutil
+import torch
+from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
+
+from core.decoding.graph import start_decoding
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One model's continuation so far. Times are measured on this machine, for this model's own steps only."""
+
+    text: str = ""
+    tokens: int = 0  # generated
+    prompt_tokens: int = 0
+    time_to_first_token_s: float | None = None
+    tokens_per_second: float | None = None  # 1 / median time of a step after the first token
+    cache_bytes: int = 0  # keys and values held
+    finished: bool = False
+
+
+@dataclass(frozen=True)
+class PairProgress:
+    """Both continuations, and the character offset where their texts first differ (None while they agree)."""
+
+    dense: Stream
+    shared: Stream
+    first_difference: int | None = None
+    memory_bytes: int = 0
+    """Held right now: on a GPU by all tensors there, else by this process. Both models share their weights."""
+
+
+def generate_pair(
+    dense,
+    shared,
+    tokenizer,
+    prompt: str,
+    max_new_tokens: int = 100,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seed: int = 0,
+) -> Iterator[PairProgress]:
+    """Continue `prompt` with both models; yields after every pair of steps, closing the iterator stops the work.
+
+    temperature: 0 takes the likeliest token; above, tokens are drawn with `seed`, with the same random numbers for
+        both models, so that equal models give equal texts. top_p: draw from the likeliest tokens that make up this
+        share of the probability.
+
+    The steps of the two models alternate in one thread, and who goes first alternates too, so that neither has an
+    advantage. Generation ends at an end-of-text token, after `max_new_tokens`, or when the context is full.
+    Raises ValueError, in one sentence, for an empty prompt, one that fills the context, and settings out of range.
+    """
+    _check_settings(max_new_tokens, temperature, top_p)
+    ids = _prompt_ids(dense, tokenizer, prompt)
+    limit = min(max_new_tokens, _context_tokens(dense) - ids.shape[1])
+    sides = [_Side(model, tokenizer, ids, limit, temperature, top_p, seed) for model in (dense, shared)]
+    return _alternate(sides)
+
+
+def _alternate(sides: list["_Side"]) -> Iterator[PairProgress]:
+    order = sides
+    while not all(side.stream.finished for side in sides):
+        for side in order:
+            if not side.stream.finished:
+                side.step()
+        order = order[::-1]
+        left, right = (side.stream for side in sides)
+        yield PairProgress(left, right, first_difference(left, right), held_bytes(sides[0].model.device))
+
+
+def held_bytes(device: torch.device) -> int:
+    """Memory held now, in bytes: by tensors on all GPUs if `device` is one, else by this process (resident)."""
+    if device.type == "cuda":
+        return sum(torch.cuda.memory_allocated(index) for index in range(torch.cuda.device_count()))
+    return psutil.Process().memory_info().rss
+
+
+def first_difference(left: Stream, right: Stream) -> int | None:
+    """Where the texts first differ, as a character offset; a text that is still growing agrees as far as it goes."""
+    common = len(commonprefix([left.text, right.text]))
+    shorter, longer = sorted((left, right), key=lambda stream: len(stream.text))
+    if common < len(shorter.text) or (shorter.finished and common < len(longer.text)):
+        return common
+    return None
+
+
+class _Side:
+    """One model at work on the prompt."""
+
+    def __init__(self, model, tokenizer, ids, limit: int, temperature: float, top_p: float, seed: int):
+        self.model, self.tokenizer, self.limit = model, tokenizer, limit
+        self.ids = ids.to(model.device)
+        self.prompt_text = tokenizer.decode(ids[0], skip_special_tokens=True)
+        self.decoder = start_decoding(model, 1, ids.shape[1] + limit)
+        self.random = torch.Generator(model.device).manual_seed(seed) if temperature else None
+        self.warpers = LogitsProcessorList([TemperatureLogitsWarper(temperature)] if temperature else [])
+        if temperature and top_p < 1:
+            self.warpers.append(TopPLogitsWarper(top_p))
+        self.step_times_s: list[float] = []
+        self.stream = Stream(prompt_tokens=ids.shape[1])
+
+    @torch.inference_mode()
+    def step(self) -> None:
+        """Generate one token and bring `stream` up to date. Only the model and the choice of the token are timed."""
+        begin = time.perf_counter()
+        logits = (self.decoder.step(self.chosen) if self.step_times_s else self.decoder.prefill(self.ids)).float()
+        scores = self.warpers(self.ids, logits)
+        chosen = scores.softmax(-1).multinomial(1, generator=self.random) if self.random else scores.argmax(-1, True)
+        token = chosen.item()  # waits for the device
+        self.step_times_s.append(time.perf_counter() - begin)
+        self.ids, self.chosen = torch.cat([self.ids, chosen], dim=1), chosen[:, 0]
+        self._update(token)
+
+    def _update(self, token: int) -> None:
+        count, later = len(self.step_times_s), self.step_times_s[1:]
+        finished = count >= self.limit or token in _end_tokens(self.model)
+        text = self.tokenizer.decode(self.ids[0], skip_special_tokens=True)[len(self.prompt_text) :]
+        self.stream = replace(
+            self.stream,
+            text=text if finished else text.rstrip("\ufffd"),  # the first bytes of a character that is not whole yet
+            tokens=count,
+            time_to_first_token_s=self.step_times_s[0],
+            tokens_per_second=1 / statistics.median(later) if later else None,
+            cache_bytes=self.decoder.cache_bytes,
+            finished=finished,
+        )
+
+
+def _end_tokens(model) -> tuple[int, ...]:
+    end = model.generation_config.eos_token_id
+    return () if end is None else tuple(end) if isinstance(end, (list, tuple)) else (end,)
+
+
+def _context_tokens(model) -> int:
+    return getattr(model.config, "max_position_embeddings", None) or 2**31
+
+
+def _prompt_ids(model, tokenizer, prompt: str) -> torch.Tensor:
+    if not prompt or not prompt.strip():
+        raise ValueError("The prompt is empty: type a few words for both models to continue.")
+    ids = tokenizer(prompt, return_tensors="pt").input_ids
+    context = _context_tokens(model)
+    if ids.shape[1] >= context:
+        raise ValueError(
+            f"The prompt has {ids.shape[1]} tokens, and the context of this model holds {context}: shorten the prompt "
+            f"to at most {context - 1} tokens, so that there is room for new ones."
+        )
+    return ids
+
+
+def _check_settings(max_new_tokens: int, temperature: float, top_p: float) -> None:
+    if max_new_tokens < 1:
+        raise ValueError(f"The number of new tokens is {max_new_tokens}: it must be at least 1.")
+    if not 0 <= temperature <= 10:
+        raise ValueError(f"The temperature is {temperature}: it must be between 0 (the likeliest token) and 10.")
+    if not 0 < top_p <= 1:
+        raise ValueError(f"top_p is {top_p}: it must be above 0 and at most 1.")

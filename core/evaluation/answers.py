@@ -1,0 +1,131 @@
+"""Single answers side by side: what was asked, what is right, and what the dense and the shared model answered.
+
+Answers are stored beside each record; what was asked is stored once for all plans, in `results/documents`.
+"""
+
+import functools
+import gzip
+import json
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+from core.records.scores import Record, load_samples, read_samples
+
+CHANCE = {"blimp": 0.5, "piqa": 0.5, "winogrande": 0.5, "arc_easy": 0.25, "arc_challenge": 0.25, "lambada": 0.0}
+"""Score of guessing, by the start of a task's name, for records whose answers were not stored."""
+
+
+class Answer(NamedTuple):
+    """What one model answered, in words, and its score in one metric (None: the metric is none of single answers)."""
+
+    words: str
+    score: float | None
+
+
+class Pair(NamedTuple):
+    """One question and two answers. prompt and choices are empty where the documents were not stored."""
+
+    task: str
+    number: int  # of the document in its task, from 0
+    prompt: str
+    choices: tuple[str, ...]
+    right: str
+    dense: Answer
+    shared: Answer
+
+    @property
+    def differs(self) -> bool:
+        """Whether the two answers or their scores are not the same."""
+        return self.dense != self.shared
+
+
+def load_documents(directory: Path | str, record: Record) -> dict[tuple[str, int], dict]:
+    """(task, number) → what was asked: `prompt`, `choices` and the `right` answer; empty where it was not stored."""
+    try:
+        packed = (Path(directory) / record.documents_path).read_bytes()
+        rows = [json.loads(line) for line in gzip.decompress(packed).decode().splitlines()]
+        return {(row["task"], row["doc_id"]): row for row in rows}
+    except (OSError, EOFError, ValueError, KeyError, TypeError):  # missing, or not what this project writes
+        return {}
+
+
+def pair_answers(dense: tuple[Path, Record], shared: tuple[Path, Record], metric: str) -> list[Pair]:
+    """The answers of two records, with the folders of results that they are in, to the questions that both answered.
+
+    metric: a name in both records' metrics. Raises ValueError when the records are of other questions.
+    """
+    one, other = dense[1], shared[1]
+    if (one.task, one.data_sha256, one.num_fewshot) != (other.task, other.data_sha256, other.num_fewshot):
+        raise ValueError(f"{one.path} and {other.path} were asked other questions.")
+    asked = load_documents(*shared) or load_documents(*dense)
+    before, after = (_samples(*place, metric) for place in (dense, shared))
+    return [_pair(key, asked.get(key, {}), before[key], after[key], metric) for key in after if key in before]
+
+
+def _samples(directory: Path, record: Record, metric: str) -> dict[tuple[str, int], dict]:
+    name = metric.partition(",")[2] or "none"
+    samples = load_samples(directory, record) or []
+    return {(s.get("task", record.task), s["doc_id"]): s for s in samples if s["filter"] == name}
+
+
+def _pair(key: tuple[str, int], document: dict, dense: dict, shared: dict, metric: str) -> Pair:
+    if not document:  # what lm-eval calls the target is the right answer, or all of a text that is scored
+        is_text = all(isinstance(entry, float) for entry in dense["answer"])
+        document = {"prompt" if is_text else "right": str(dense["target"])}
+    choices, right = tuple(document.get("choices", ())), document.get("right", "")
+    answers = [_answer(sample, choices, right, metric.partition(",")[0]) for sample in (dense, shared)]
+    return Pair(*key, document.get("prompt", ""), choices, right, *answers)
+
+
+def _answer(sample: dict, choices: tuple[str, ...], right: str, metric: str) -> Answer:
+    score = sample["scores"].get(metric)
+    score = float(score) if isinstance(score, (int, float)) else None
+    return Answer(_words(sample["answer"], choices, right, metric), score)
+
+
+def _words(answer: list, choices: tuple[str, ...], right: str, metric: str) -> str:
+    """An answer as lm-eval stores it: texts, or (log-likelihood, whether greedy) of each choice or of the one text."""
+    likelihoods = _likelihoods(answer)
+    if likelihoods is None:
+        return str(answer[0]).strip() if len(answer) == 1 else "; ".join(map(str, answer))
+    if len(likelihoods) == 1:
+        (nats,), greedy = likelihoods, isinstance(answer[0], (list, tuple)) and answer[0][1]
+        return right.strip() if greedy else f"log-likelihood {nats:.2f}"
+    if metric == "acc_norm" and choices:
+        likelihoods = [nats / max(1, len(choice)) for nats, choice in zip(likelihoods, choices)]
+    best = max(range(len(likelihoods)), key=likelihoods.__getitem__)
+    return choices[best] if best < len(choices) else f"choice {best + 1}"
+
+
+def _likelihoods(answer: list) -> list[float] | None:
+    values = [entry[0] if isinstance(entry, (list, tuple)) and len(entry) == 2 else entry for entry in answer]
+    return list(map(float, values)) if values and all(isinstance(value, (int, float)) for value in values) else None
+
+
+def chance_level(directory: Path | str, record: Record, metric: str) -> float | None:
+    """The score of guessing blindly: the mean of 1 / choices over all questions; None where guessing means nothing.
+
+    Counted in the stored answers, else known by the task's name. Perplexities and the like have no such level.
+    """
+    if metric.partition(",")[0] not in ("acc", "acc_norm", "acc_bytes"):
+        return None
+    known = next((level for start, level in CHANCE.items() if record.task.startswith(start)), None)
+    counted = _counted_chance(Path(directory), record.samples_path, record.samples_sha256)
+    return known if counted is None else counted
+
+
+@functools.lru_cache(4096)
+def _counted_chance(directory: Path, path: Path, sha256: str | None) -> float | None:
+    levels = [
+        0.0 if len(likelihoods) == 1 else 1 / len(likelihoods)  # a word of its own choice is never guessed
+        for sample in read_samples(directory / path, sha256) or ()
+        if (likelihoods := _likelihoods(sample["answer"]))
+    ]
+    return math.fsum(levels) / len(levels) if levels else None
+
+
+def at_chance(value: float, stderr: float | None, chance: float | None) -> bool:
+    """Whether a score is not above guessing by more than two standard errors."""
+    known = stderr is not None and not math.isnan(stderr)
+    return chance is not None and value - chance <= 2 * (stderr if known else 0.0)

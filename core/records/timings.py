@@ -1,0 +1,135 @@
+"""Records of timings: dense and shared in one run, one file per measured point, `results/<model>/timings/*.json`.
+
+Everything in a record was timed or counted on the machine that it names; what the formulas predict for the same point
+is left to `core.cost` and `core.cost.devices`, so that predicted and measured never mix.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+from pydantic import Field
+
+from core.records.scores import Machine, Strict, load_all, load_file, safe_name, write_file
+
+FORMAT_VERSION = 1
+FOLDER = "timings"
+
+
+class Spread(Strict):
+    """Repeated measurements of one quantity: their median, and the first and third quartile."""
+
+    median: float
+    low: float
+    high: float
+    repeats: int = Field(ge=1)
+
+
+class Timed(Strict):
+    """One model in one run. Bytes are those of the memory of the device."""
+
+    path: str  # how steps were run: "cuda graph", "eager", "generate, static cache"
+    attention: str  # what computed a decode step's attention in dense layers
+    prefill_s: Spread | None = None  # reading all prompts of the batch; None: the cache was filled with random values
+    step_s: Spread  # one decode step of the whole batch
+    cache_bytes: int | None = None  # keys and values held after the last step
+    weight_bytes: int | None = None
+    # of decoding, with this model alone: weights, cache and work space; None: not measured
+    peak_memory_bytes: int | None = None
+
+
+class TimingRecord(Strict):
+    """Dense and shared model timed in turn, in one run on one machine."""
+
+    format_version: Literal[1] = FORMAT_VERSION
+    model: str = Field(min_length=1)  # a bundled name, a hub id, the name of a local folder, or of a shape
+    weights: str  # SHA-256, or `random`
+    num_layers: int = Field(ge=1)
+    plan: str
+    followers: int = Field(ge=0)
+    execution: str = "auto"  # of the prefill
+    dtype: str
+    batch_size: int = Field(ge=1)
+    context_tokens: int = Field(ge=1)  # in the cache before the first timed step
+    new_tokens: int = Field(ge=1)  # steps of one repeat
+    devices: int = Field(1, ge=1)
+    dense: Timed
+    shared: Timed
+    generate: Timed | None = None  # transformers' own `generate`, dense, in the same run
+    # one dense layer's attention in a step, by each kernel that was tried (median)
+    attention_us: dict[str, float] = Field(default_factory=dict)
+    copy_bytes_per_s: float | None = None  # measured device-to-device copy in the same run, bytes read and written
+    versions: dict[str, str]
+    git_commit: str | None
+    machine: Machine
+    date: datetime
+    duration_s: float = Field(ge=0)
+    command: str
+
+    @property
+    def path(self) -> Path:
+        """Where the record belongs, relative to the folder of all results."""
+        return timing_path(self.model, self.plan, self.batch_size, self.context_tokens, self.dtype, self.device)
+
+    @property
+    def device(self) -> str:
+        """What the steps ran on: `NVIDIA H200`, `2 NVIDIA H200`, or the processor."""
+        return device_name(self.machine, self.devices)
+
+
+def device_name(machine: Machine, devices: int) -> str:
+    """`NVIDIA H200`, `2 NVIDIA H200`, or the processor."""
+    name = machine.gpu or machine.cpu
+    return name if devices == 1 else f"{devices} {name}"
+
+
+def timing_path(model: str, plan: str, batch_size: int, context_tokens: int, dtype: str, device: str) -> Path:
+    """Where the record of a point belongs, relative to the folder of all results; `device` as `device_name` says it."""
+    settings = {"batch": batch_size, "context": context_tokens, "dtype": dtype, "on": device}
+    name = (plan or "dense") + "".join(f"+{key}={value}" for key, value in settings.items())
+    return Path(safe_name(model)) / FOLDER / f"{safe_name(name)}.json"
+
+
+def save_timing(directory: Path, record: TimingRecord) -> Path:
+    """Write a record below `directory`, in place of an older one of the same point; the path. Raises OSError."""
+    path = directory / record.path
+    write_file(path, (record.model_dump_json(indent=2) + "\n").encode())
+    return path
+
+
+def load_timings(directory: Path | str) -> tuple[list[TimingRecord], list[str]]:
+    """All timings below `directory`, and one sentence for each broken or foreign file, which is left out."""
+    directory = Path(directory)
+    return load_all(
+        directory.glob(f"*/{FOLDER}/*.json"),
+        lambda path: load_file(directory, path, TimingRecord.model_validate_json, "a timing"),
+    )
+
+
+def timings_frame(records: Iterable[TimingRecord]) -> pd.DataFrame:
+    """One row per record. `ratio` is shared ÷ dense time of a step; times in milliseconds, memory in bytes."""
+    return pd.DataFrame([_row(record) for record in records], columns=list(COLUMNS))
+
+
+COLUMNS = (
+    "model", "plan", "followers", "num_layers", "batch_size", "context_tokens", "dtype", "device", "devices", "attention",
+    "dense_step_ms", "shared_step_ms", "ratio", "generate_step_ms", "dense_prefill_ms", "shared_prefill_ms",
+    "dense_tokens_per_s", "shared_tokens_per_s", "dense_cache_bytes", "shared_cache_bytes", "dense_peak_bytes",
+    "shared_peak_bytes", "copy_bytes_per_s", "command", "path",
+)  # fmt: skip
+
+
+def _row(record: TimingRecord) -> dict:
+    same = ("model", "followers", "num_layers", "batch_size", "context_tokens", "dtype", "device", "devices")
+    row = {name: getattr(record, name) for name in (*same, "copy_bytes_per_s", "command")}
+    for side in ("dense", "shared"):
+        timed: Timed = getattr(record, side)
+        row |= {f"{side}_step_ms": timed.step_s.median * 1e3, f"{side}_cache_bytes": timed.cache_bytes}
+        row |= {f"{side}_prefill_ms": timed.prefill_s and timed.prefill_s.median * 1e3}
+        row |= {f"{side}_tokens_per_s": record.batch_size / timed.step_s.median}
+        row |= {f"{side}_peak_bytes": timed.peak_memory_bytes}
+    row |= {"plan": record.plan or "dense", "attention": record.dense.attention, "path": record.path.as_posix()}
+    row |= {"ratio": record.shared.step_s.median / record.dense.step_s.median}
+    return row | {"generate_step_ms": record.generate and record.generate.step_s.median * 1e3}

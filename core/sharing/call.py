@@ -1,0 +1,154 @@
+"""What a leader leaves for its followers during one forward call, and how attention is computed from it.
+
+Two executions: *reuse* keeps the leader's attention weights and multiplies them with each follower's values; *recompute*
+keeps the leader's queries and keys, and followers run the model's fused attention on them.
+"""
+
+import torch
+from torch import nn
+from torch.nn.attention.flex_attention import BlockMask, create_mask
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from core.sharing.families import eager_attention
+
+# In `auto`, a prompt's attention weights are kept when they take at most this much memory per leader.
+REUSE_LIMIT_BYTES = 64 * 2**20
+
+
+class AttentionCall:
+    """What leaders leave for followers during one forward call of one view."""
+
+    def __init__(self, implementation: str, execution: str):
+        self.implementation, self.execution = implementation, execution
+        self.grad_enabled = torch.is_grad_enabled()
+        self.additive_mask = None  # (mask, lengths and device that it was made for; the mask added to the scores)
+        self.weights: dict[int, torch.Tensor] = {}  # reuse: [batch, heads, queries, keys]
+        self.inputs: dict[int, tuple] = {}  # recompute: (query, key, mask, keyword arguments of the attention function)
+
+    def lead(self, module, query, key, value, mask, **kwargs):
+        """A leader's attention; query [batch, heads, queries, head_dim], key and value [batch, kv_heads, keys, …]."""
+        self.check_gradients()
+        if not self._reuses(module, query, key, kwargs.get("dropout", 0.0)):
+            self.inputs[module.layer_idx] = (query, key, mask, kwargs)
+            return self._fused(module, query, key, value, mask, kwargs)
+        mask = self._mask(mask, query, key, kwargs.get("sliding_window"))
+        plain = query.shape[2] == 1 and module.weighs_plainly
+        attend = _plain_attention if plain else eager_attention(module) or _plain_attention
+        output, weights = attend(module, query, key, value, mask, **kwargs)
+        self.weights[module.layer_idx] = weights
+        return output, weights
+
+    def check_gradients(self) -> None:
+        """Refuse, with a ValueError, gradient checkpointing that runs a leader without recording its gradients."""
+        if torch.is_grad_enabled() != self.grad_enabled:
+            raise ValueError(
+                "Reentrant gradient checkpointing would lose the gradients that reach a leader from its followers: "
+                'use gradient_checkpointing_enable({"use_reentrant": False}).'
+            )
+
+    def follow(self, module, value):
+        """A follower's attention: its own values under its leader's weights, as (output, weights or None)."""
+        if module.leader in self.weights:
+            weights = self.weights[module.leader] = self.weights[module.leader].to(value.device)
+            weights = weights if module.head_map is None else weights[:, module.head_map]
+            return weighted_values(weights, value), weights
+        if module.leader not in self.inputs:
+            raise RuntimeError(
+                f"Layer {module.layer_idx} reuses the attention of layer {module.leader}, which has not run in this "
+                "call: run the view's decoder from its first layer."
+            )
+        query, key, mask, kwargs = self.inputs[module.leader] = _moved(self.inputs[module.leader], value.device)
+        if module.head_map is not None:  # query heads may leave their KV group, so keys and values get one row a head
+            groups = query.shape[1] // key.shape[1]
+            query, key = query[:, module.head_map], key.repeat_interleave(groups, 1)[:, module.head_map]
+            value = value.repeat_interleave(groups, 1)
+            if getattr(mask, "ndim", 0) == 4 and mask.shape[1] > 1:  # ALiBi: a mask for each head
+                mask = mask[:, module.head_map]
+            if kwargs.get("s_aux") is not None:  # sinks
+                kwargs = {**kwargs, "s_aux": kwargs["s_aux"][module.head_map]}
+        return self._fused(module, query, key, value, mask, kwargs)
+
+    def _mask(self, mask, query, key, sliding_window: int | None):
+        """`_additive_mask`, made once for consecutive leaders with the same mask and lengths."""
+        made_for = (query.shape[2], key.shape[2], sliding_window, query.device)
+        if self.additive_mask is None or self.additive_mask[0] is not mask or self.additive_mask[1] != made_for:
+            made = _additive_mask(mask, query, key, self.implementation, sliding_window)
+            self.additive_mask = (mask, made_for, made)
+        return self.additive_mask[2]
+
+    def _fused(self, module, query, key, value, mask, kwargs):
+        function = ALL_ATTENTION_FUNCTIONS.get_interface(
+            self.implementation, eager_attention(module) or _plain_attention
+        )
+        return function(module, query, key, value, mask, **kwargs)
+
+    def _reuses(self, module, query, key, dropout: float) -> bool:
+        if self.implementation == "eager" and hasattr(module, "sinks"):
+            return True  # eager attention would add each follower's own sinks
+        if self.execution != "auto":
+            return self.execution == "reuse"
+        if query.shape[2] == 1 or self.implementation == "eager" or dropout:
+            return True
+        weights_bytes = query.shape[0] * query.shape[1] * query.shape[2] * key.shape[2] * query.element_size()
+        return self.implementation == "sdpa" and weights_bytes <= REUSE_LIMIT_BYTES
+
+
+def _plain_attention(module, query, key, value, mask, scaling=None, dropout=0.0, **_):
+    """softmax(QKᵀ·scaling + mask)·V and the weights [batch, heads, queries, keys], without a key row per query head."""
+    batch, heads, queries, head_dim = query.shape
+    packed = query.reshape(batch, key.shape[1], -1, head_dim) * (head_dim**-0.5 if scaling is None else scaling)
+    scores = torch.matmul(packed, key.mT).view(batch, heads, queries, -1)
+    weights = torch.softmax(scores if mask is None else scores + mask, dim=-1, dtype=torch.float32)
+    if dropout:
+        weights = nn.functional.dropout(weights, dropout, module.training)
+    weights = weights.to(query.dtype)
+    return weighted_values(weights, value), weights
+
+
+def weighted_values(weights, value):
+    """weights [batch, heads, queries, keys] × value [batch, kv_heads, keys, d] → [batch, queries, heads, d]."""
+    batch, heads, queries, keys = weights.shape
+    groups = heads // value.shape[1]
+    if queries == 1:  # query heads of a group side by side, so that values are read once
+        return torch.matmul(weights.reshape(batch, -1, groups, keys), value).view(batch, 1, heads, -1)
+    # the eager functions' own order of operations, to the bit
+    output = torch.matmul(weights, value.repeat_interleave(groups, 1) if groups > 1 else value)
+    return output.transpose(1, 2).contiguous()
+
+
+def _moved(inputs: tuple, device: torch.device) -> tuple:
+    """What a leader left, on the device of a follower."""
+    query, key, mask, kwargs = inputs
+    if query.device == device:
+        return inputs
+    kwargs = {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in kwargs.items()}
+    return query.to(device), key.to(device), None if mask is None else mask.to(device), kwargs
+
+
+def _additive_mask(mask, query, key, implementation: str, sliding_window: int | None):
+    """The mask that eager attention adds to the scores, from the form that `implementation` takes; None: no mask."""
+    queries, keys = query.shape[2], key.shape[2]
+    if implementation == "eager" or (mask is None and queries == 1):
+        return mask
+    if isinstance(mask, BlockMask):  # of flex attention: a function of the indices
+        visible = create_mask(mask.mask_mod, query.shape[0], 1, queries, keys, device=query.device)
+    elif mask is not None and mask.dtype != torch.bool and mask.ndim == 4:
+        return mask
+    else:
+        visible = _visible(mask, queries, keys, query.device, implementation, sliding_window)
+    return torch.zeros_like(visible, dtype=query.dtype).masked_fill_(~visible, torch.finfo(query.dtype).min)
+
+
+def _visible(mask, queries: int, keys: int, device, implementation: str, sliding_window: int | None):
+    """Which key each query may see, bool and broadcastable to [batch, heads, queries, keys]."""
+    if mask is not None and implementation == "sdpa":
+        return mask
+    # Fused functions that get no mask, or a mask of padded keys [batch, keys], apply the causal order themselves. In
+    # sdpa that is only so in the first call on an empty cache, where query i sits at key i.
+    offset = 0 if implementation == "sdpa" else keys - queries
+    query_index = torch.arange(queries, device=device)[:, None] + offset
+    key_index = torch.arange(keys, device=device)[None, :]
+    visible = key_index <= query_index
+    if sliding_window is not None and implementation != "sdpa":
+        visible = visible & (key_index > query_index - sliding_window)
+    return visible[None, None] if mask is None else visible[None, None] & mask[:, None, None, :].bool()

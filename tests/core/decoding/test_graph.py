@@ -1,0 +1,126 @@
+"""Recorded decoding steps give what the model's own forward gives, for dense models, views and head maps.
+
+Here the kernels are those of `step_reference`, started one by one; tests/core/decoding/test_kernels.py tries the real ones.
+"""
+
+import sys
+
+import pytest
+import torch
+
+from core import share_attention
+from core.decoding.graph import Decoder, GraphDecoder, start_decoding
+from core.sharing.cache import cache_bytes
+from core.sharing.families import CHECKED
+from tests.core.sharing.test_families import fastest, make
+from tests.support import step_reference
+
+PLANS = ("", "0-1,3-4")  # spans within layers of one kind in every family of the grid
+NOT_RECORDED = {"gemma2", "gpt_oss", "nemotron", "stablelm", "bloom", "codegen", "falcon", "gptj", "gpt_neo", "mpt"}
+"""Soft-caps, sinks, families that drop keyword arguments or compute attention in their own forward: their steps are the
+model's own forward."""
+
+
+@pytest.fixture(autouse=True)
+def kernels(monkeypatch):
+    monkeypatch.setitem(sys.modules, "core.decoding.kernels", step_reference)
+
+
+def logits_of_steps(decoder, prompt, tokens) -> torch.Tensor:
+    """Logits [steps, batch, vocabulary] after the prompt [batch, tokens] and after each of `tokens` [batch, steps]."""
+    first = decoder.prefill(prompt).clone()
+    return torch.stack([first] + [decoder.step(column).clone() for column in tokens.unbind(1)])
+
+
+def assert_equal_steps(model, prompt_tokens=10, steps=9, **settings):
+    torch.manual_seed(1)
+    device, vocabulary = model.device, model.config.vocab_size
+    ids = torch.randint(vocabulary, (2, prompt_tokens + steps), device=device)
+    prompt, tokens = ids[:, :prompt_tokens], ids[:, prompt_tokens:]
+    expected = logits_of_steps(Decoder(model), prompt, tokens)
+    recorded = GraphDecoder(model, 2, prompt_tokens + steps, **settings)
+    actual = logits_of_steps(recorded, prompt, tokens)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5 * expected.abs().max().item())
+    return recorded
+
+
+@pytest.mark.parametrize("plan", PLANS, ids=["dense", "shared"])
+@pytest.mark.parametrize("family", sorted(CHECKED))
+def test_recorded_steps_equal_the_models_own_forward(family, plan):
+    model = share_attention(fastest(family), plan)
+    if family in NOT_RECORDED:
+        with pytest.raises((ValueError, RuntimeError)):
+            GraphDecoder(model, 1, 8, fuse=False)
+    else:
+        assert_equal_steps(model, fuse=False)
+
+
+@pytest.mark.parametrize("prompt_tokens", [1, 5, 6, 7, 17])
+def test_rings_hold_sliding_windows_however_long_the_prompt(prompt_tokens):
+    assert_equal_steps(share_attention(make("mistral", "sdpa"), "0-1,3-4"), prompt_tokens, steps=9, fuse=False)
+
+
+def test_head_maps_are_followed(tiny_model):
+    head_map = {2: [3, 0, 0, 1], 3: [1, 1, 2, 0]}
+    assert_equal_steps(share_attention(tiny_model(), "1-3", head_map), fuse=False)
+
+
+def test_norms_rotary_embeddings_and_mlps_are_compiled_once_for_all_layers(tiny_model, monkeypatch):
+    import core.decoding.graph
+
+    compiled = []
+
+    def compile_(function):
+        compiled.append(function.__qualname__)
+        return function
+
+    monkeypatch.setattr(core.decoding.graph, "_compiled", compile_)
+    assert_equal_steps(share_attention(tiny_model("qwen3"), "1-3"), fuse=True)
+    assert set(compiled) == {"Qwen3RMSNorm.forward", "Qwen3MLP.forward", "apply_rotary_pos_emb"}
+
+
+def test_bytes_are_those_of_the_tokens_so_far_without_follower_keys(tiny_model):
+    view = share_attention(tiny_model(), "1-3")
+    ids = torch.randint(97, (2, 12))
+    plain, recorded = Decoder(view), GraphDecoder(view, 2, 100, fuse=False)
+    for decoder in (plain, recorded):
+        decoder.prefill(ids)
+        decoder.step(ids[:, 0])
+    assert plain.cache_bytes == recorded.cache_bytes == cache_bytes(plain.cache) > 0
+
+
+def test_after_a_restart_the_same_decoder_reads_another_prompt(tiny_model):
+    model, ids = share_attention(tiny_model(), "1-3"), torch.randint(97, (1, 18))
+    for decoder in (Decoder(model), GraphDecoder(model, 1, 20, fuse=False)):
+        logits_of_steps(decoder, ids[:, :3], ids[:, :9])
+        decoder.restart()
+        again = logits_of_steps(decoder, ids[:, :10], ids[:, 10:])
+        torch.testing.assert_close(again, logits_of_steps(Decoder(model), ids[:, :10], ids[:, 10:]))
+
+
+def test_a_filled_cache_decodes_without_a_prompt_and_can_lend_its_buffers(tiny_model):
+    model = tiny_model()
+    dense = GraphDecoder(model, 2, 20, fuse=False)
+    shared = GraphDecoder(share_attention(model, "1-3"), 2, 20, fuse=False, like=dense)
+    for decoder in (dense, shared):
+        decoder.fill(12)
+        assert torch.isfinite(decoder.step(torch.tensor([1, 2]))).all()
+    assert shared.cache.layers[2].values.data_ptr() == dense.cache.layers[2].values.data_ptr()
+    assert shared.cache_bytes < dense.cache_bytes
+
+
+def test_the_model_and_its_other_views_stay_as_they_are(tiny_model):
+    model, ids = tiny_model(), torch.randint(97, (1, 8))
+    view = share_attention(model, "1-3")
+    before = [m(input_ids=ids).logits for m in (model, view)]
+    GraphDecoder(view, 1, 20, fuse=False)
+    assert all(torch.equal(old, m(input_ids=ids).logits) for old, m in zip(before, (model, view), strict=True))
+
+
+def test_too_long_a_prompt_is_refused(tiny_model):
+    with pytest.raises(ValueError, match="at most 8 tokens"):
+        GraphDecoder(tiny_model(), 1, 8, fuse=False).prefill(torch.ones(1, 9, dtype=torch.long))
+
+
+def test_on_a_cpu_steps_are_the_models_own_forward(tiny_model):
+    assert type(start_decoding(tiny_model(), 1, 20)) is Decoder

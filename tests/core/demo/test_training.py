@@ -1,0 +1,93 @@
+"""The training command on a tiny recipe: two models, the same tokens, and a stopped run that goes on to equal weights."""
+
+import lzma
+
+import pytest
+import torch
+
+from core import load_model
+from core.__main__ import main
+from core.demo import training
+from core.demo.skills import Example, evaluation_examples
+from core.demo.training import Recipe, Run
+from core.models import weights_sha256
+from core.sharing.view import plan_of
+
+TINY = "--steps 10 --batch-rows 4 --context-tokens 64 --skill-examples 320 --layers 4 --width 32 --heads 2 --kv-heads 1"
+TINY += " --intermediate 48 --vocabulary 400 --warmup-steps 2 --plan 1-2 --device cpu"
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """A corpus of some sentences, in the form that the command takes."""
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    for split, count in (("train", 60), ("validation", 20)):
+        documents = (
+            f"{split} {n}: the old man of {n} years went down to the river at night.\n" * 3 for n in range(count)
+        )
+        with lzma.open(folder / f"prose_{split}.txt.xz", "wt") as file:
+            file.write("<|endoftext|>\n".join(documents))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def two_questions(monkeypatch):
+    """Untrained models answer nothing: two questions a skill show that they are asked."""
+    monkeypatch.setattr(training.skill_scores, "__defaults__", (2, 1, 2))
+
+
+def train(corpus, out, *more) -> int:
+    return main(["train-demo", "--corpus", str(corpus), "--out", str(out), *TINY.split(), *more])
+
+
+def test_two_models_from_one_run(corpus, tmp_path):
+    assert train(corpus, tmp_path / "out") == 0
+    dense, tokenizer = load_model(tmp_path / "out" / "demo", device="cpu")
+    tuned, _ = load_model(tmp_path / "out" / "demo-tuned-1-2", device="cpu")
+    assert plan_of(dense).name == "dense" and plan_of(tuned).name == "1-2"
+    ids = tokenizer("37 men went to the river").input_ids
+    assert ids[0] == tokenizer.bos_token_id and tokenizer.decode(ids[1:3]) == "37"
+    assert not torch.equal(*(m.model.layers[3].mlp.up_proj.weight for m in (dense, tuned)))  # trained apart
+    card = (tmp_path / "out" / "demo-tuned-1-2" / "README.md").read_text()
+    assert "Layer 1 computes, 2 reuses" in card and "10 steps of 4 × 64 tokens" in card
+
+
+def test_a_stopped_run_goes_on_to_the_same_weights(corpus, tmp_path, monkeypatch):
+    assert train(corpus, tmp_path / "whole") == 0
+    one_step_at_a_time = Run._steps
+
+    def two_steps(self, name, model, optimizers, step, last_step, seconds):
+        return one_step_at_a_time(self, name, model, optimizers, step, min(last_step, step + 2), seconds)
+
+    monkeypatch.setattr(Run, "_steps", two_steps)
+    codes = [train(corpus, tmp_path / "parts")]
+    while codes[-1]:
+        codes.append(train(corpus, tmp_path / "parts"))
+    assert len(codes) > 3
+    for name in ("demo", "demo-tuned-1-2"):
+        hashes = {weights_sha256(load_model(tmp_path / run / name, device="cpu")[0]) for run in ("whole", "parts")}
+        assert len(hashes) == 1
+
+
+def test_bad_input_is_one_line(corpus, tmp_path, capsys):
+    assert train(tmp_path, tmp_path / "out") == 2
+    assert "prose_train.txt.xz is missing" in capsys.readouterr().err
+    assert train(corpus, tmp_path / "out", "--plan", "3-9") == 2
+    assert "layers 0 to 3" in capsys.readouterr().err
+    assert train(corpus, tmp_path / "out", "--stop-after", "0") == 1
+    assert train(corpus, tmp_path / "out", "--seed", "7") == 2
+    assert "another recipe" in capsys.readouterr().err
+
+
+def test_the_learning_rate_rises_holds_and_falls():
+    recipe = Recipe(steps=100, warmup_steps=10, decay_share=0.4)
+    assert recipe.rate(0) == 0.1 and recipe.rate(9) == recipe.rate(59) == 1
+    assert recipe.rate(80) == 0.5 and recipe.rate(100) == 0
+
+
+def test_exact_answers_are_counted():
+    model, tokenizer = load_model("demo", device="cpu")
+    examples = evaluation_examples("recall", 4, seed=9)
+    wrong = Example(examples[0].prompt, " 9.")
+    assert training._exact(model, tokenizer, [*examples, wrong], batch_size=2) == 0.8
