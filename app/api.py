@@ -11,7 +11,8 @@ import gradio as gr
 
 from app import searches, settings
 from app.measured import store
-from app.panels import generate, savings, similarity, suggest
+from app.panels import generate, savings, similarity
+from app.panels import where as suggest
 from app.registry import get_model
 from core.cost import known_shapes, savings_frame
 from core.cost.devices import bytes_of, fits_frame

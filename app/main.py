@@ -16,7 +16,7 @@ from app.api import add_endpoints
 from app.components import html
 from app.components.chart import PLOTLY_JS, PLOTLY_URL
 from app.components.view_bar import view_bar
-from app.panels import answers, curves, evaluate, generate, model, savings, scores, similarity, speed, suggest
+from app.panels import answers, curves, evaluate, generate, model, savings, scores, similarity, speed, where
 from app.registry import get_model
 from app.theme import FONT_URLS, THEME
 
@@ -32,14 +32,14 @@ def build() -> gr.Blocks:
             with gr.Column(elem_id="side", scale=0, min_width=340):
                 controls = model.build()
             with gr.Column(elem_id="main", scale=1):
-                above = ((generate,), (similarity,), (suggest,), (savings,), (speed,))
+                above = ((generate,), (similarity,), (where,), (savings,), (speed,))
                 sections = (*above, (scores, answers, curves), (evaluate,))
                 parts = {part: built for section in sections for part, built in _section(section)}
         gr.HTML(html.footer(), elem_id="foot", apply_default_css=False)
         opened = model.wire(demo, bar, controls)
         generate.wire(bar, opened, parts[generate])
         similarity.wire(bar, parts[similarity])
-        suggest.wire(bar, controls, parts[suggest])
+        where.wire(bar, controls, parts[where])
         savings.wire(bar, parts[savings])
         speed.wire(bar, parts[speed])
         latest = evaluate.wire(bar, parts[evaluate])

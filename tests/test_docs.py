@@ -97,7 +97,7 @@ def test_the_tree_names_every_package_and_what_it_names_exists():
         parents.append((indent, name))
         assert (ROOT / path).exists() and (ROOT / path).is_dir() == path.endswith("/"), path
         named.add(path.rstrip("/"))
-    packages = {path.parent for package in ("core", "app") for path in (ROOT / package).rglob("*.py")}
+    packages = {path.parent for package in ("core", "app") for path in (ROOT / package).glob("*/*.py")}
     assert {path.relative_to(ROOT).as_posix() for path in packages} <= named
 
 

@@ -11,8 +11,9 @@ import pytest
 from transformers import AutoTokenizer
 
 from app import api, charts, searches, settings, text
-from app.panels import curves, evaluate, suggest
+from app.panels import curves, evaluate
 from app.panels import model as model_panel
+from app.panels import where as suggest
 from app.registry import get_model
 from core.damage.runner import roles_of
 from core.models import BUNDLED

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from core.records import scores as records
 from core.records.scores import (
     COLUMNS,
     Record,
@@ -20,7 +21,6 @@ from core.records.scores import (
     save_record,
     to_frame,
 )
-from core.records import scores as records
 
 GOLDEN = (Path(__file__).parents[2] / "golden_records" / "v1.json").read_text(encoding="utf-8")
 
