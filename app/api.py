@@ -67,11 +67,11 @@ def savings_endpoint(
 
 def similarity_endpoint(text: str, model: str = settings.DEFAULT_MODEL, method: str = "head_mean") -> dict:
     """Similarity of the attention of each two layers on a text: {method, tokens, similarity [layers][layers]}."""
-    from core.damage.similarity import METHODS
+    from core.damage.similarity import SIMILARITY_METHODS
 
     with sentences_as_errors():
-        if method not in METHODS:
-            raise ValueError(f"There is no method {method!r}: use one of {', '.join(METHODS)}.")
+        if method not in SIMILARITY_METHODS:
+            raise ValueError(f"There is no method {method!r}: use one of {', '.join(SIMILARITY_METHODS)}.")
         ids = similarity.token_ids(get_model(model), text, settings.MAX_SIMILARITY_TOKENS)
         matrix = similarity.similarity(model, ids, method)
     return {"method": method, "tokens": len(ids), "similarity": matrix.tolist()}

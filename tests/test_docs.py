@@ -16,7 +16,7 @@ import yaml
 import app.__main__
 import core.__main__
 from app import settings, text
-from core.cost import ModelShape, decode_bytes_read, known_shapes, parameter_count
+from core.cost import ModelShape, decode_bytes_moved, known_shapes, parameter_count
 from core.cost.shapes import _FAMILIES
 from core.models import BUNDLED
 from core.plan import SharingPlan
@@ -244,7 +244,7 @@ def test_the_table_of_times_is_what_the_records_say():
         record = points[model, batch, context, int(followers)]
         steps_ms = [side.step_s.median * 1e3 for side in (record.dense, record.shared)]
         moved = [
-            decode_bytes_read(known_shapes()[model], plan, batch, context + 3 + record.new_tokens // 2).total
+            decode_bytes_moved(known_shapes()[model], plan, batch, context + 3 + record.new_tokens // 2).total
             for plan in ("", record.plan)
         ]
         ratios = [steps_ms[0] / steps_ms[1], moved[0] / moved[1]]

@@ -7,7 +7,7 @@ import gradio as gr
 from app import settings, text
 from app.components import html
 from app.measured import dense_of, store
-from core.evaluation.answers import Pair, pair_answers
+from core.evaluation.answers import AnswerPair, pair_answers
 
 
 def build() -> SimpleNamespace:
@@ -53,7 +53,7 @@ def draw(selected: tuple[str, str] | None, only_different: bool, page: int) -> t
     return shown, *turns(page > 0, first + size < len(chosen))
 
 
-def _gain(pair: Pair, better: int) -> float:
+def _gain(pair: AnswerPair, better: int) -> float:
     """What sharing did to the answer: losses stand first."""
     if pair.dense.score is None or pair.shared.score is None:
         return 0.0

@@ -18,16 +18,19 @@ _MEAN = "mean of all heads"
 
 def build() -> SimpleNamespace:
     """Heatmap with its text and methods, and below it the two maps of one pair of layers."""
-    from core.damage.similarity import METHODS
+    from core.damage.similarity import SIMILARITY_METHODS
 
     gr.HTML(html.section("similarity", text.SECTIONS["similarity"], text.SIMILARITY_LEAD))
     with gr.Row(elem_classes="split"):
         heatmap = chart(580, "similarity-heatmap")
         with gr.Column(elem_classes="beside"):
             method = gr.Radio(
-                list(METHODS), value=next(iter(METHODS)), label=text.METHOD_LABEL, elem_id="similarity-method"
+                list(SIMILARITY_METHODS),
+                value=next(iter(SIMILARITY_METHODS)),
+                label=text.METHOD_LABEL,
+                elem_id="similarity-method",
             )
-            about = gr.HTML(html.note(next(iter(METHODS.values()))))
+            about = gr.HTML(html.note(next(iter(SIMILARITY_METHODS.values()))))
             source = gr.Textbox(
                 text.SIMILARITY_TEXT, label=text.SIMILARITY_TEXT_LABEL, lines=8, max_lines=8, elem_id="similarity-text"
             )
@@ -113,7 +116,7 @@ def _batch(model, ids: tuple[int, ...]):
 
 def draw(view: dict, source: str, method: str) -> tuple:
     """Heatmap, the method's line, and one sentence about a bad text while the last heatmap stays."""
-    from core.damage.similarity import METHODS
+    from core.damage.similarity import SIMILARITY_METHODS
 
     model = get_model(view["model"])
     try:
@@ -121,7 +124,7 @@ def draw(view: dict, source: str, method: str) -> tuple:
     except ValueError as problem:
         return gr.skip(), gr.skip(), html.error(problem)
     figure = charts.similarity_heatmap(matrix, model.plan(view["plan"]))
-    return figure_json(figure), html.note(METHODS[method]), ""
+    return figure_json(figure), html.note(SIMILARITY_METHODS[method]), ""
 
 
 def choose_pair(view: dict, head: str | int) -> tuple:

@@ -20,13 +20,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import StoppingCriteria
 
-from core.cost import ModelShape, decode_bytes_read
+from core.cost import ModelShape, decode_bytes_moved
 from core.decoding.graph import Decoder, GraphDecoder, start_decoding
 from core.models import load_model, random_model, weights_sha256
 from core.plan import SharingPlan
 from core.records.provenance import command, git_commit, machine, model_name, versions
 from core.records.scores import RESULTS
-from core.records.timings import Spread, Timed, TimingRecord, device_name, load_timings, save_timing, timing_path
+from core.records.timings import Quartiles, Timed, TimingRecord, device_name, load_timings, save_timing, timing_path
 from core.sharing.view import EXECUTIONS, plan_of, share_attention
 
 WARM_UP_STEPS = 3
@@ -34,7 +34,7 @@ PREFILL_REPEATS = 3
 
 
 @dataclass(frozen=True)
-class Point:
+class Workload:
     """What is timed: `new_tokens` steps from `context_tokens` on. prefill: read prompts; else fill the cache at random."""
 
     batch_size: int
@@ -57,13 +57,13 @@ class Baseline:
     peak_memory_bytes: int | None
 
 
-def start_baseline(dense, point: Point) -> Baseline:
+def start_baseline(dense, point: Workload) -> Baseline:
     """Measure the dense model's memory alone, then bring up its decoder. Raises what `time_pair` raises."""
     peak_bytes = peak_memory_bytes(dense, point)
     return Baseline(start_decoding(dense, point.batch_size, point.max_tokens), peak_bytes)
 
 
-def time_pair(baseline: Baseline, shared, point: Point, peak_bytes: int | None) -> tuple[Timed, Timed]:
+def time_pair(baseline: Baseline, shared, point: Workload, peak_bytes: int | None) -> tuple[Timed, Timed]:
     """Dense and shared model timed in turn at one point; `peak_bytes`: the shared model's, from `peak_memory_bytes`.
 
     Without prefill, the two share their buffers, so that the larger cache alone has to fit. Raises ValueError for a
@@ -78,14 +78,14 @@ def time_pair(baseline: Baseline, shared, point: Point, peak_bytes: int | None) 
     return tuple(map(_timed, decoders, prefills, steps, (baseline.peak_memory_bytes, peak_bytes)))
 
 
-def _timed(decoder: Decoder, prefill_s: Spread | None, step_s: Spread, peak_memory_bytes: int | None) -> Timed:
+def _timed(decoder: Decoder, prefill_s: Quartiles | None, step_s: Quartiles, peak_memory_bytes: int | None) -> Timed:
     return Timed(
         path=decoder.path, attention=decoder.attention, prefill_s=prefill_s, step_s=step_s,
         cache_bytes=decoder.cache_bytes, weight_bytes=_weight_bytes(decoder.model), peak_memory_bytes=peak_memory_bytes,
     )  # fmt: skip
 
 
-def _begin(decoder: Decoder, point: Point) -> None:
+def _begin(decoder: Decoder, point: Workload) -> None:
     """Bring a decoder to the point's context."""
     if point.prefill:
         decoder.restart()
@@ -98,17 +98,17 @@ def _begin(decoder: Decoder, point: Point) -> None:
         )
 
 
-def _prompt(model, point: Point) -> torch.Tensor:
+def _prompt(model, point: Workload) -> torch.Tensor:
     random = torch.Generator().manual_seed(0)
     size = (point.batch_size, point.context_tokens)
     return torch.randint(model.config.vocab_size, size, generator=random).to(model.device)
 
 
-def _execution(model, point: Point) -> dict[str, str]:
+def _execution(model, point: Workload) -> dict[str, str]:
     return {"execution": point.execution} if plan_of(model).spans else {}
 
 
-def _time_prefills(decoders: list[Decoder], point: Point) -> list[Spread]:
+def _time_prefills(decoders: list[Decoder], point: Workload) -> list[Quartiles]:
     times_s: list[list[float]] = [[] for _ in decoders]
     for repeat in range(1 + PREFILL_REPEATS):
         for decoder, found in list(zip(decoders, times_s))[:: -1 if repeat % 2 else 1]:
@@ -117,7 +117,7 @@ def _time_prefills(decoders: list[Decoder], point: Point) -> list[Spread]:
     return [_spread(found[1:]) for found in times_s]  # the first one warms up
 
 
-def _time_steps(decoders: list[Decoder], point: Point) -> list[Spread]:
+def _time_steps(decoders: list[Decoder], point: Workload) -> list[Quartiles]:
     tokens = [_prompt(decoder.model, point)[:, -1] for decoder in decoders]
     times_s: list[list[float]] = [[] for _ in decoders]
     for step in range(WARM_UP_STEPS + point.new_tokens):
@@ -145,16 +145,16 @@ def _gpus(model) -> set[torch.device]:
     return {parameter.device for parameter in model.parameters() if parameter.device.type == "cuda"}
 
 
-def _spread(times_s: list[float]) -> Spread:
+def _spread(times_s: list[float]) -> Quartiles:
     low, median, high = np.percentile(times_s, (25, 50, 75))
-    return Spread(median=median, low=low, high=high, repeats=len(times_s))
+    return Quartiles(median=median, low=low, high=high, repeats=len(times_s))
 
 
 def _weight_bytes(model) -> int:
     return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
 
 
-def peak_memory_bytes(model, point: Point) -> int | None:
+def peak_memory_bytes(model, point: Workload) -> int | None:
     """Bytes at most in use while decoding with this model alone: weights, cache and work space.
 
     None on a CPU, where torch does not count it.
@@ -183,7 +183,7 @@ def _free() -> None:
         torch.cuda.empty_cache()
 
 
-def time_generate(model, point: Point) -> Timed:
+def time_generate(model, point: Workload) -> Timed:
     """transformers' own `generate` of the dense model with the static cache, compiled as it comes; step times only."""
     prompt, clock = _prompt(model, point), _StepClock(model)
     settings = {"max_new_tokens": WARM_UP_STEPS + point.new_tokens, "do_sample": False, "eos_token_id": None}
@@ -210,7 +210,7 @@ class _StepClock(StoppingCriteria):
         return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
 
 
-def time_attention(shape: ModelShape, point: Point, dtype: torch.dtype) -> dict[str, float]:
+def time_attention(shape: ModelShape, point: Workload, dtype: torch.dtype) -> dict[str, float]:
     """Microseconds of one dense layer's attention in a decode step, by each kernel there is for it (median of 20)."""
     from core.decoding import kernels as step_kernels  # needs Triton
 
@@ -301,7 +301,7 @@ def run(args) -> int:
     stored = {record.path for record in load_timings(args.results)[0]}
     bandwidth = copy_bytes_per_s(model.device)
     print(f"{name} on {machine(model.device)}; copying memory: {bandwidth / 1e9:,.0f} GB/s", file=sys.stderr)
-    points = [Point(b, c, args.new, not args.skip_prefill, args.execution) for b in args.batch for c in args.context]
+    points = [Workload(b, c, args.new, not args.skip_prefill, args.execution) for b in args.batch for c in args.context]
     for point in points:
         missing = {}
         for plan, view in views.items():
@@ -313,12 +313,12 @@ def run(args) -> int:
     return 0
 
 
-def _path(name: str, model, plan: SharingPlan, point: Point) -> Path:
+def _path(name: str, model, plan: SharingPlan, point: Workload) -> Path:
     device = device_name(machine(model.device), _devices(model))
     return timing_path(name, str(plan), point.batch_size, point.context_tokens, _dtype(model), device)
 
 
-def _measure_point(args, model, point: Point, missing: dict[SharingPlan, tuple]) -> None:
+def _measure_point(args, model, point: Workload, missing: dict[SharingPlan, tuple]) -> None:
     """Measure all missing plans at one point beside one dense baseline; what does not fit is named and left out."""
     if not missing:
         return
@@ -339,11 +339,11 @@ def _measure_point(args, model, point: Point, missing: dict[SharingPlan, tuple])
     _free()
 
 
-def _attention(model, point: Point) -> dict[str, float]:
+def _attention(model, point: Workload) -> dict[str, float]:
     return time_attention(ModelShape.from_config(model.config), point, model.dtype)
 
 
-def _tell(model, plan: SharingPlan, point: Point, record: TimingRecord, path: Path) -> None:
+def _tell(model, plan: SharingPlan, point: Workload, record: TimingRecord, path: Path) -> None:
     ratio = record.shared.step_s.median / record.dense.step_s.median
     print(
         f"{_words(plan, point)}: dense {_ms(record.dense.step_s)}, shared {_ms(record.shared.step_s)} a step, shared ÷ "
@@ -360,7 +360,7 @@ def _devices(model) -> int:
     return max(1, len(_gpus(model)))
 
 
-def _record(name, weights, model, plan, point: Point, bandwidth, dense, shared, generate, attention, duration_s):
+def _record(name, weights, model, plan, point: Workload, bandwidth, dense, shared, generate, attention, duration_s):
     return TimingRecord(
         model=name, weights=weights, num_layers=plan.num_layers, plan=str(plan), followers=len(plan.followers),
         execution=point.execution, dtype=_dtype(model), batch_size=point.batch_size,
@@ -393,11 +393,11 @@ def _check(args) -> None:
         raise ValueError("--skip-prefill and --compare-attention need a CUDA GPU: leave them out on this device.")
 
 
-def _words(plan: SharingPlan, point: Point) -> str:
+def _words(plan: SharingPlan, point: Workload) -> str:
     return f"{plan.name}, batch {point.batch_size} × {point.context_tokens:,} tokens"
 
 
-def _ms(spread: Spread) -> str:
+def _ms(spread: Quartiles) -> str:
     return f"{spread.median * 1e3:.3g} ms ({spread.low * 1e3:.3g}–{spread.high * 1e3:.3g})"
 
 
@@ -406,7 +406,7 @@ def _prefill_words(record: TimingRecord) -> str:
     return f"; prefill {', '.join(map(_ms, prefills))}" if prefills else ""
 
 
-def _predicted_words(model, plan: SharingPlan, point: Point, record: TimingRecord) -> str:
+def _predicted_words(model, plan: SharingPlan, point: Workload, record: TimingRecord) -> str:
     """What moving the bytes alone would take at the measured bandwidth, for comparison (predicted)."""
     try:
         shape = ModelShape.from_config(model.config)
@@ -416,7 +416,8 @@ def _predicted_words(model, plan: SharingPlan, point: Point, record: TimingRecor
     sides = [SharingPlan((), plan.num_layers), plan]
     size = model.dtype.itemsize
     roof_s = [
-        decode_bytes_read(shape, side, point.batch_size, tokens, size).total / record.copy_bytes_per_s for side in sides
+        decode_bytes_moved(shape, side, point.batch_size, tokens, size).total / record.copy_bytes_per_s
+        for side in sides
     ]
     measured = (record.dense.step_s.median, record.shared.step_s.median)
     return (

@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 import pandas as pd
 
-from core.cost import BYTES_PER_VALUE, ModelShape, decode_bytes_read, forward_flops, stored_bytes
+from core.cost import BYTES_PER_VALUE, ModelShape, decode_bytes_moved, forward_flops, stored_bytes
 from core.plan import SharingPlan
 from core.records.timings import TimingRecord
 
@@ -181,7 +181,7 @@ def predict_decode(
     bandwidth_bytes_per_s: a measured bandwidth in place of the data sheet's. Weights and cache are of format `dtype`.
     """
     bytes_per_value, rate = bytes_of(dtype), device.flops_per_s.get(dtype)
-    moved = decode_bytes_read(shape, plan, batch_size, context_tokens, bytes_per_value)
+    moved = decode_bytes_moved(shape, plan, batch_size, context_tokens, bytes_per_value)
     flops = forward_flops(shape, plan, batch_size, 1, context_tokens - 1)
     bandwidth = bandwidth_bytes_per_s or device.bandwidth_bytes_per_s
 

@@ -21,14 +21,14 @@ from core.cost.shapes import ModelShape, known_config, known_shapes
 from core.plan import SharingPlan
 
 __all__ = [
-    "BYTES_PER_VALUE", "EXECUTIONS", "QUANTITIES", "DecodeBytes", "FlopCount", "ModelShape", "ParameterCount",
+    "BYTES_PER_VALUE", "FLOP_EXECUTIONS", "QUANTITIES", "DecodeBytes", "FlopCount", "ModelShape", "ParameterCount",
     "StoredBytes",
-    "decode_bytes_read", "forward_flops", "generation_flops", "known_config", "known_shapes", "kv_cache_bytes",
+    "decode_bytes_moved", "forward_flops", "generation_flops", "known_config", "known_shapes", "kv_cache_bytes",
     "parameter_count", "savings_frame", "stored_bytes",
 ]  # fmt: skip
 
 SOFTMAX_FLOPS_PER_WEIGHT = 3
-EXECUTIONS = {
+FLOP_EXECUTIONS = {
     "reuse": "followers multiply the leader's stored attention weights with their own values",
     "recompute": "followers compute the weights again from the leader's queries and keys, in one fused kernel",
 }
@@ -181,8 +181,8 @@ def _flops(shape: ModelShape, plan: SharingPlan, tokens: int, weights: dict, log
 
     `weights` says how many attention weights (query-key pairs of one head) a layer with a given sliding window has.
     """
-    if execution not in EXECUTIONS:
-        raise ValueError(f"There is no execution {execution!r}: use one of {', '.join(EXECUTIONS)}.")
+    if execution not in FLOP_EXECUTIONS:
+        raise ValueError(f"There is no execution {execution!r}: use one of {', '.join(FLOP_EXECUTIONS)}.")
     return FlopCount(
         **_projection_flops(shape, plan, tokens),
         **_attention_flops(shape, plan, weights, execution),
@@ -359,7 +359,7 @@ class DecodeBytes:
         return sum(getattr(self, field.name) for field in fields(self))
 
 
-def decode_bytes_read(
+def decode_bytes_moved(
     shape: ModelShape, plan: SharingPlan | str, batch_size: int, context_tokens: int, bytes_per_value: int = 2
 ) -> DecodeBytes:
     """Bytes that one decode step moves: one new token for each of `batch_size` sequences, execution `reuse`.

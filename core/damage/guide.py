@@ -13,7 +13,7 @@ from scipy.stats import spearmanr
 from core.commands.session import Session, add_common_arguments, point
 from core.damage.runner import Damage, DamageMeter, pair_roles
 from core.damage.search import contiguous_spans
-from core.damage.similarity import METHODS, attention_similarity
+from core.damage.similarity import SIMILARITY_METHODS, attention_similarity
 from core.damage.texts import Text
 from core.records.searches import Point, SearchRecord
 
@@ -87,7 +87,7 @@ def stored_guide(record: SearchRecord, points: Iterable[Point]) -> tuple[pd.Data
     ]
     correlations = [
         RankCorrelation(method, **{name: record.settings[f"{method}_{name}"] for name in RankCorrelation._fields[1:]})
-        for method in METHODS
+        for method in SIMILARITY_METHODS
     ]
     return pd.DataFrame(rows), correlations
 
@@ -119,8 +119,8 @@ def _spearman(columns: np.ndarray) -> float:
 
 def add_arguments(parser) -> None:
     """The arguments of `python -m core similarity`."""
-    lines = "; ".join(f"{name}: {line}" for name, line in METHODS.items())
-    parser.add_argument("--method", choices=METHODS, default="head_mean", help=lines)
+    lines = "; ".join(f"{name}: {line}" for name, line in SIMILARITY_METHODS.items())
+    parser.add_argument("--method", choices=SIMILARITY_METHODS, default="head_mean", help=lines)
     parser.add_argument("--format", choices=("csv", "json"), default="csv", help="of the matrix on standard output")
     parser.add_argument(
         "--against-damage", action="store_true", help="measure the damage of every pair of layers, and correlate"
@@ -142,14 +142,14 @@ def run(args) -> int:
 
 
 def _against_damage(session: Session, args) -> int:
-    similarities = {method: mean_similarity(session.model, session.texts[0], method) for method in METHODS}
+    similarities = {method: mean_similarity(session.model, session.texts[0], method) for method in SIMILARITY_METHODS}
     meter = session.meter()
     damages, total = {}, len(contiguous_spans(session.model)) * len(meter.batches)
     for done, pair in enumerate(pair_damages(meter), start=1):
         session.show("pairs of layers", done, total)
         damages[pair.leader, pair.follower] = pair
     frame = guide_frame(list(damages.values()), similarities)
-    correlations = [rank_correlation(frame, method, args.seed) for method in METHODS]
+    correlations = [rank_correlation(frame, method, args.seed) for method in SIMILARITY_METHODS]
     settings = {
         f"{c.method}_{name}": value for c in correlations for name, value in c._asdict().items() if name != "method"
     }

@@ -20,7 +20,7 @@ from core.plan import SharingPlan
 from core.sharing.families import attention_modules, decoder_of, output_of, same_kind, values_of
 from core.sharing.view import share_attention
 
-METHODS: dict[str, str] = {
+HEAD_MAP_METHODS: dict[str, str] = {
     "identity": "Head n reads the leader's head n: direct sharing.",
     "most_similar": "Each head reads the leader head whose attention is most like its own; several may read the same.",
     "one_to_one": "As most_similar, but every leader head is read once (the assignment of the highest total likeness).",
@@ -30,13 +30,13 @@ METHODS: dict[str, str] = {
 """The ways to choose a head map, each with one line that explains it."""
 
 HeadMap = dict[int, tuple[int, ...]]
-Pair = tuple[int, int]  # leader, follower
+LayerPair = tuple[int, int]  # leader, follower
 CHUNKS = 4  # of the text, for the likeness of heads
 CANDIDATES = 3
 PASSES = 2
 
 
-def head_similarity(model, text: Text, pairs: Iterable[Pair], chunks: int = CHUNKS) -> dict[Pair, np.ndarray]:
+def head_similarity(model, text: Text, pairs: Iterable[LayerPair], chunks: int = CHUNKS) -> dict[LayerPair, np.ndarray]:
     """{(leader, follower): [leader heads, follower heads]}: cosine similarity of attention weights in the dense model.
 
     Averaged over the first `chunks` chunks of the text. The first token is left out as query and key: most heads rest
@@ -59,7 +59,7 @@ def _unit_maps(weights: torch.Tensor) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def output_likeness(model, text: Text, pairs: Iterable[Pair], chunks: int = CHUNKS) -> dict[Pair, np.ndarray]:
+def output_likeness(model, text: Text, pairs: Iterable[LayerPair], chunks: int = CHUNKS) -> dict[LayerPair, np.ndarray]:
     """{(leader, follower): [leader heads, follower heads]}: minus the change of a layer's output by each choice.
 
     Entry [j, h] is −Σ ‖(P_j − P_h) V_h W_h‖² over the tokens of the first `chunks` chunks: P attention weights of leader
@@ -132,28 +132,28 @@ def assign(similarity: np.ndarray, one_to_one: bool = False, group_size: int = 1
 class HeadMapper:
     """Chooses the head map of any plan from the likeness of heads in the dense model, which is measured once.
 
-    method: one of METHODS; `damage` begins as `output` does. keep_groups: the heads of a KV group read the heads of one
+    method: one of HEAD_MAP_METHODS; `damage` begins as `output` does. keep_groups: the heads of a KV group read the heads of one
     leader group. Raises ValueError for an unknown method.
     """
 
     def __init__(self, model, text: Text, method: str, keep_groups: bool = False):
-        if method not in METHODS:
-            raise ValueError(f"There is no head mapping {method!r}: choose one of {', '.join(METHODS)}.")
+        if method not in HEAD_MAP_METHODS:
+            raise ValueError(f"There is no head mapping {method!r}: choose one of {', '.join(HEAD_MAP_METHODS)}.")
         self.model, self.text, self.method = model, text, method
         self.num_heads = decoder_of(model).config.num_attention_heads
         self.group_size = self.num_heads // model.config.num_key_value_heads if keep_groups else 1
 
     @cached_property
-    def attention(self) -> dict[Pair, np.ndarray]:
+    def attention(self) -> dict[LayerPair, np.ndarray]:
         """`head_similarity` of every earlier with every later layer."""
         return head_similarity(self.model, self.text, self._pairs())
 
     @cached_property
-    def output(self) -> dict[Pair, np.ndarray]:
+    def output(self) -> dict[LayerPair, np.ndarray]:
         """`output_likeness` of every earlier with every later layer."""
         return output_likeness(self.model, self.text, self._pairs())
 
-    def _pairs(self) -> list[Pair]:
+    def _pairs(self) -> list[LayerPair]:
         layers = range(decoder_of(self.model).config.num_hidden_layers)
         return [(i, j) for j in layers[1:] if same_kind(self.model, j - 1, j) for i in layers[:j]]
 
@@ -189,7 +189,7 @@ def improve(meter: DamageMeter, plan: SharingPlan, mapper: HeadMapper) -> Iterat
     """
     heads = mapper.num_heads
     total, done = 1 + PASSES * heads * len(plan.followers), 1
-    starts = [mapper.of_method(plan, method) for method in METHODS if method != "damage"]
+    starts = [mapper.of_method(plan, method) for method in HEAD_MAP_METHODS if method != "damage"]
     best, damage = _least_harmful(meter, plan, starts)
     yield Improvement(best, damage, done, total)
     for _ in range(PASSES):
@@ -243,7 +243,7 @@ def run(args) -> int:
     mapper = HeadMapper(session.model, session.texts[0], "damage", args.keep_groups)
     for plan in plans:
         meters = (session.meter(0), session.meter(1))
-        maps = {name: mapper.of_method(plan, name) for name in METHODS if name != "damage"}
+        maps = {name: mapper.of_method(plan, name) for name in HEAD_MAP_METHODS if name != "damage"}
         for better in improve(meters[0], plan, mapper):
             maps["damage"] = better.head_map
             session.show(f"head map of {plan}", better.done, better.total)

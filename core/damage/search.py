@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from core.commands.session import Session, add_common_arguments, cache_saving, point
-from core.damage.head_maps import METHODS, HeadMap, HeadMapper, improve
+from core.damage.head_maps import HEAD_MAP_METHODS, HeadMap, HeadMapper, improve
 from core.damage.runner import Damage, DamageMeter, roles_of
 from core.plan import SharingPlan
 from core.records.searches import Point
@@ -99,7 +99,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Progress:
+class SearchProgress:
     """Where a search stands: `done` of `total` runs of a step; `front`: the best plan of each size so far."""
 
     step: str
@@ -162,8 +162,8 @@ def search(
     method: str = "spans",
     beam: int = 4,
     mapper: HeadMapper | None = None,
-) -> Iterator[Progress]:
-    """Find the best plan of each size until the budget is used up; the last Progress has the whole front.
+) -> Iterator[SearchProgress]:
+    """Find the best plan of each size until the budget is used up; the last SearchProgress has the whole front.
 
     method: one of SEARCH_METHODS. mapper: every plan is measured with the head map that it chooses (None: without).
     Close the iterator to stop. Ties go to the earlier followers, so that the same measurements always give the same
@@ -180,17 +180,17 @@ def search(
     levels = (_span_levels if method == "spans" else _grown_levels)(measured, constraints, beam)
     front: tuple[Found, ...] = ()
     for progress in levels:
-        if isinstance(progress, Progress):
+        if isinstance(progress, SearchProgress):
             yield replace(progress, front=front)
             continue
         front += (progress,)
-        yield Progress(f"{front[-1].followers} followers", 1, 1, front)
+        yield SearchProgress(f"{front[-1].followers} followers", 1, 1, front)
         if budget.enough(front[-1]):
             return
 
 
 def _grown_levels(measured: "_Measured", constraints: Constraints, beam: int):
-    """Progress, and the best plan found of 1, 2, … followers, from adding one to each of the `beam` best plans."""
+    """SearchProgress, and the best plan found of 1, 2, … followers, from adding one to each of the `beam` best plans."""
     num_layers, sets = measured.meter.num_layers, [frozenset()]
     possible = possible_followers(measured.meter.runner.model, constraints)
     while sets:
@@ -202,7 +202,7 @@ def _grown_levels(measured: "_Measured", constraints: Constraints, beam: int):
 
 
 def _span_levels(measured: "_Measured", constraints: Constraints, beam: int):
-    """Progress, and the best plan found of 1, 2, … followers, among the `beam` that spans alone foretell."""
+    """SearchProgress, and the best plan found of 1, 2, … followers, among the `beam` that spans alone foretell."""
     num_layers = measured.meter.num_layers
     spans = yield from measured.ranked(contiguous_spans(measured.meter.runner.model, constraints), "spans")
     for sums in combine_spans({found.plan.spans[0]: found.damage.mean for found in spans}, num_layers, beam):
@@ -242,7 +242,7 @@ class _Measured:
     head_map_of: Callable[[SharingPlan], HeadMap]
 
     def ranked(self, plans: list[SharingPlan], step: str = ""):
-        """Yields Progress, a run being a plan on a batch; returns [Found], least damage first."""
+        """Yields SearchProgress, a run being a plan on a batch; returns [Found], least damage first."""
         step = step or (f"{len(plans[0].followers)} followers" if plans else "")
         by_roles = {roles_of(plan, heads): (plan, heads) for plan in plans for heads in [self.head_map_of(plan)]}
         total, found = len(by_roles) * len(self.meter.batches), []
@@ -250,7 +250,7 @@ class _Measured:
             if cell.finished:
                 plan, heads = by_roles[cell.roles]
                 found.append(Found(plan, cell.damage, cache_saving(self.meter.runner.model, plan), head_map=heads))
-            yield Progress(step, done, total)
+            yield SearchProgress(step, done, total)
         return sorted(found, key=lambda one: (one.damage.mean, one.plan.followers))
 
 
@@ -264,12 +264,12 @@ def suggest(
     head_map: str = "identity",
     whole_front: bool = False,
     choose: Callable[[Sequence[Found]], Found | None] | None = None,
-) -> Iterator[Progress | Suggestion]:
-    """Progress while it searches, and at the end one Suggestion.
+) -> Iterator[SearchProgress | Suggestion]:
+    """SearchProgress while it searches, and at the end one Suggestion.
 
     meters: on the calibration text and on the held-out one; what they know already is not measured again. method,
     beam: see `search`; the beam is how many plans of each size are measured (spans) or grown (greedy). head_map: one of
-    `core.damage.head_maps.METHODS`; all plans are measured with such a map, and with `damage` the chosen plan's map is then
+    `core.damage.head_maps.HEAD_MAP_METHODS`; all plans are measured with such a map, and with `damage` the chosen plan's map is then
     improved by measured damage. whole_front: compare with contiguous spans, and judge on the held-out text, at every
     size, not only at the chosen one. choose: takes the plan from the front in place of `budget.choose`.
 
@@ -293,7 +293,7 @@ def suggest(
     if head_map == "damage":
         for better in improve(meter, mapped.plan, mapper):
             mapped = replace(mapped, damage=better.damage, head_map=better.head_map)
-            yield Progress("head map", better.done, better.total, front)
+            yield SearchProgress("head map", better.done, better.total, front)
     [plain] = [found for found in direct if found.plan == mapped.plan]
     judged = yield from _with_front(
         _judged(judge, [mapped, plain, *contiguous, *(front if whole_front else ())]), front
@@ -308,7 +308,7 @@ def suggest(
 
 
 def _with_front(steps, front: tuple[Found, ...]):
-    """The Progress of `steps` with the front added, and what `steps` returns."""
+    """The SearchProgress of `steps` with the front added, and what `steps` returns."""
     try:
         while True:
             yield replace(next(steps), front=front)
@@ -356,12 +356,12 @@ def _best_of_each_size(ranked: list[Found]) -> tuple[Found, ...]:
 
 
 def _judged(judge: DamageMeter, founds: list[Found]):
-    """Yields Progress; returns the same plans with their damage on the judge's text."""
+    """Yields SearchProgress; returns the same plans with their damage on the judge's text."""
     roles = [roles_of(found.plan, found.head_map) for found in founds]
     total, damages = len(set(roles)) * len(judge.batches), {}
     for done, cell in enumerate(judge.stream(roles), start=1):
         damages[cell.roles] = cell.damage
-        yield Progress("held-out text", done, total)
+        yield SearchProgress("held-out text", done, total)
     return tuple(replace(found, held_out=damages[key]) for found, key in zip(founds, roles))
 
 
@@ -385,8 +385,8 @@ def add_arguments(parser) -> None:
     searches = "; ".join(f"{name}: {line}" for name, line in SEARCH_METHODS.items())
     parser.add_argument("--method", choices=SEARCH_METHODS, default="spans", help=searches)
     parser.add_argument("--beam", type=int, default=4, help="plans kept of each size (default: %(default)s)")
-    methods = "; ".join(f"{name}: {line}" for name, line in METHODS.items())
-    parser.add_argument("--head-map", choices=METHODS, default="identity", help=methods)
+    methods = "; ".join(f"{name}: {line}" for name, line in HEAD_MAP_METHODS.items())
+    parser.add_argument("--head-map", choices=HEAD_MAP_METHODS, default="identity", help=methods)
     parser.add_argument("--front", action="store_true", help="compare with contiguous spans at every size")
     parser.add_argument("--protect-first", type=int, default=0, metavar="N", help="the first N layers never follow")
     parser.add_argument("--protect-last", type=int, default=0, metavar="N", help="the last N layers never follow")
@@ -407,7 +407,7 @@ def run(args) -> int:
         head_map=args.head_map, whole_front=args.front,
         choose=drop_of and partial(largest_affordable, drop_of=drop_of, limit=args.score_drop),
     ):  # fmt: skip
-        if isinstance(step, Progress):
+        if isinstance(step, SearchProgress):
             session.show(step.step, step.done, step.total)
     settings = {
         name: getattr(args, name) for name in (*_BUDGETS, "task", "limit", "method", "beam", "head_map", *_LIMITS)

@@ -9,7 +9,7 @@ from core.sharing.call import AttentionCall
 from core.sharing.families import attention_modules, decoder_of
 from core.sharing.view import plan_of, recording_view
 
-METHODS: dict[str, str] = {
+SIMILARITY_METHODS: dict[str, str] = {
     "head_mean": "Average the heads of each layer into one map, then compare the two maps (cosine similarity).",
     "per_head": "Compare head 0 with head 0, head 1 with head 1, and so on, then average: what direct sharing does.",
     "best_head": "Give each head of the later layer the most similar head of the earlier layer: what a head map can do.",
@@ -55,14 +55,14 @@ def attention_similarity(model, input_ids, method: str = "head_mean", skip_first
     """Cosine similarity of the attention weights of every two layers, [layers, layers], symmetric, 1 on the diagonal.
 
     input_ids: token ids [batch, tokens] (or [tokens]), no padding; the similarities of several texts are averaged.
-    method: one of METHODS. In `best_head` entry [i, j] takes the earlier layer as the leader.
+    method: one of SIMILARITY_METHODS. In `best_head` entry [i, j] takes the earlier layer as the leader.
     skip_first: leave out the first token, as a query (it can only see itself) and as a key: most heads rest on it
         (the attention sink), which alone makes any two layers look alike.
 
     Each map is compared as one long vector, so a query counts by the length of its weight vector. Raises ValueError for an unknown method and for texts that are too short.
     """
-    if method not in METHODS:
-        raise ValueError(f"There is no method {method!r}: choose one of {', '.join(METHODS)}.")
+    if method not in SIMILARITY_METHODS:
+        raise ValueError(f"There is no method {method!r}: choose one of {', '.join(SIMILARITY_METHODS)}.")
     ids = _as_ids(input_ids)
     if ids.shape[1] < (needed := 3 if skip_first else 2):
         raise ValueError(f"The text has {ids.shape[1]} tokens: similarity needs at least {needed}.")

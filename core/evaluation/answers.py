@@ -23,7 +23,7 @@ class Answer(NamedTuple):
     score: float | None
 
 
-class Pair(NamedTuple):
+class AnswerPair(NamedTuple):
     """One question and two answers. prompt and choices are empty where the documents were not stored."""
 
     task: str
@@ -50,7 +50,7 @@ def load_documents(directory: Path | str, record: Record) -> dict[tuple[str, int
         return {}
 
 
-def pair_answers(dense: tuple[Path, Record], shared: tuple[Path, Record], metric: str) -> list[Pair]:
+def pair_answers(dense: tuple[Path, Record], shared: tuple[Path, Record], metric: str) -> list[AnswerPair]:
     """The answers of two records, with the folders of results that they are in, to the questions that both answered.
 
     metric: a name in both records' metrics. Raises ValueError when the records are of other questions.
@@ -69,13 +69,13 @@ def _samples(directory: Path, record: Record, metric: str) -> dict[tuple[str, in
     return {(s.get("task", record.task), s["doc_id"]): s for s in samples if s["filter"] == name}
 
 
-def _pair(key: tuple[str, int], document: dict, dense: dict, shared: dict, metric: str) -> Pair:
+def _pair(key: tuple[str, int], document: dict, dense: dict, shared: dict, metric: str) -> AnswerPair:
     if not document:  # what lm-eval calls the target is the right answer, or all of a text that is scored
         is_text = all(isinstance(entry, float) for entry in dense["answer"])
         document = {"prompt" if is_text else "right": str(dense["target"])}
     choices, right = tuple(document.get("choices", ())), document.get("right", "")
     answers = [_answer(sample, choices, right, metric.partition(",")[0]) for sample in (dense, shared)]
-    return Pair(*key, document.get("prompt", ""), choices, right, *answers)
+    return AnswerPair(*key, document.get("prompt", ""), choices, right, *answers)
 
 
 def _answer(sample: dict, choices: tuple[str, ...], right: str, metric: str) -> Answer:

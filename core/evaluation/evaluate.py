@@ -80,7 +80,7 @@ class Options:
         return {name: getattr(self, name) for name in names if getattr(self, name) != getattr(Options, name)}
 
 
-class Progress(NamedTuple):
+class EvaluationProgress(NamedTuple):
     """Where a run stands: `done` of `total` requests of the running point, which is point `point` (from 0) of `points`.
 
     `share` is the part of the run's work that is done, from 0 to 1, by number of documents; points in the results are
@@ -234,10 +234,10 @@ def evaluate(
     options: Options | None = None,
     results: Path | str = RESULTS,
     overwrite: bool = False,
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: Callable[[EvaluationProgress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     command_options: Sequence[str] = (),
-    spread: "Spread | None" = None,
+    dispatch: "Dispatch | None" = None,
 ) -> Iterator[Record]:
     """Records of every plan on every task, in this order, each stored below `results` before it is yielded.
 
@@ -248,7 +248,7 @@ def evaluate(
     task_data: folder of local files in place of what lm-eval would download (`core.evaluation.catalogue.local_documents`).
     model_name, weights_sha256: what the records call the model, and the hash of its weights.
     command_options: options of the command line that the records' `command` repeats (`--dtype bfloat16`).
-    spread: measures the points that are not stored elsewhere (`core.evaluation.cluster`); their records come in any order.
+    dispatch: measures the points that are not stored elsewhere (`core.evaluation.cluster`); their records come in any order.
 
     A point that is stored with the same settings is yielded as it is, not measured again. Nothing is measured before
     plans, tasks and stored records have been checked. Raises ValueError for bad input and for a stored record of other
@@ -273,20 +273,20 @@ def evaluate(
     notify = _notifier(on_progress, should_stop, sizes)
     for point in points if is_main() else ():
         _keep_documents(results, point, options)
-    if spread is not None:
-        yield from _gather([point.draft for point in points], stored, spread, results, on_progress, should_stop)
+    if dispatch is not None:
+        yield from _gather([point.draft for point in points], stored, dispatch, results, on_progress, should_stop)
         return
     for index, (point, record) in enumerate(zip(points, stored)):
         notify(point.draft, index, 1, 1, True) if record else None
         yield record or _measure(point, tokenizer, options, results, functools.partial(notify, point.draft, index))
 
 
-Spread = Callable[[Sequence[Record]], Iterator[tuple[Record, bytes]]]
+Dispatch = Callable[[Sequence[Record]], Iterator[tuple[Record, bytes]]]
 """Drafts of records that are to be measured → the records, in any order, with their packed samples."""
 
 
 def _gather(
-    drafts: list[Record], stored: list[Record | None], spread: Spread, results: Path, on_progress, should_stop
+    drafts: list[Record], stored: list[Record | None], dispatch: Dispatch, results: Path, on_progress, should_stop
 ) -> Iterator[Record]:
     missing = {draft.path: draft for draft, record in zip(drafts, stored) if record is None}
     first = len(drafts) - len(missing)
@@ -294,7 +294,7 @@ def _gather(
     for index, record in enumerate(filter(None, stored)):
         notify(record, index, 1, 1, True)
         yield record
-    for index, (record, samples) in enumerate(spread(list(missing.values())), first):
+    for index, (record, samples) in enumerate(dispatch(list(missing.values())), first):
         notify(record, index, 0, 1)
         _check_same_point(record, missing[record.path], "came back from the cluster with")
         yield save_packed(results, record, samples)
@@ -321,7 +321,7 @@ def _notifier(on_progress, should_stop, sizes: Sequence[int]):
             raise Cancelled(f"Stopped at point {index + 1} of {len(sizes)}.")
         if on_progress is not None:
             share = (before[index] + sizes[index] * done / (total or 1)) / (before[-1] or 1)
-            on_progress(Progress(draft.plan_name, draft.task, done, total, index, len(sizes), share, stored))
+            on_progress(EvaluationProgress(draft.plan_name, draft.task, done, total, index, len(sizes), share, stored))
 
     return notify
 
@@ -515,7 +515,11 @@ def add_arguments(parser) -> None:
     parser.add_argument("--execution", choices=EXECUTIONS, default=Options.execution)
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="where records are kept")
     parser.add_argument(
-        "--ray", nargs="?", const="", metavar="ADDRESS", help="spread over a Ray cluster (default: this machine's CPUs)"
+        "--ray",
+        nargs="?",
+        const="",
+        metavar="ADDRESS",
+        help="dispatch over a Ray cluster (default: this machine's CPUs)",
     )
     parser.add_argument("--overwrite", action="store_true", help="measure again what is stored")
 
@@ -557,11 +561,11 @@ def _evaluate_model(name: str | None, tasks: list[str | Task], options: Options,
     settings = {"model_name": model_name(name), "head_map": _head_map(args.head_map), "task_data": args.task_data}
     settings |= {"options": options, "command_options": _repeat_options(args)}
     about = {"weights_sha256": weights_sha256(model), "results": args.results, "overwrite": args.overwrite}
-    about |= {"on_progress": on_progress, "spread": _spread(name, settings, args)}
+    about |= {"on_progress": on_progress, "dispatch": _spread(name, settings, args)}
     return list(evaluate(model, tokenizer, args.plan, tasks, **about, **settings))
 
 
-def _spread(model: str | None, settings: dict, args) -> Spread | None:
+def _spread(model: str | None, settings: dict, args) -> Dispatch | None:
     """Measuring on a Ray cluster, for `--ray`."""
     if args.ray is None:
         return None
@@ -569,7 +573,7 @@ def _spread(model: str | None, settings: dict, args) -> Spread | None:
     place = str(Path(model).resolve()) if model and Path(model).is_dir() else model
     settings = settings | {"task_data": args.task_data and args.task_data.resolve()}
 
-    def spread(drafts: Sequence[Record]) -> Iterator[tuple[Record, bytes]]:
+    def dispatch(drafts: Sequence[Record]) -> Iterator[tuple[Record, bytes]]:
         from core.evaluation.cluster import Job, measure_all
 
         jobs = [
@@ -578,7 +582,7 @@ def _spread(model: str | None, settings: dict, args) -> Spread | None:
         ]
         return measure_all(jobs, args.ray) if jobs else iter(())
 
-    return spread
+    return dispatch
 
 
 def _batch_size(text: str) -> int | str:
@@ -614,7 +618,7 @@ class _Bar:
         self.silence.enter_context(contextlib.redirect_stderr(io.StringIO()))
         return self
 
-    def show(self, progress: Progress) -> None:
+    def show(self, progress: EvaluationProgress) -> None:
         self.measured += not progress.stored and progress.done == 0
         if self.bar is None:
             hidden = None if is_main() else True  # None: where there is no terminal

@@ -18,7 +18,7 @@ FORMAT_VERSION = 1
 FOLDER = "timings"
 
 
-class Spread(Strict):
+class Quartiles(Strict):
     """Repeated measurements of one quantity: their median, and the first and third quartile."""
 
     median: float
@@ -32,8 +32,10 @@ class Timed(Strict):
 
     path: str  # how steps were run: "cuda graph", "eager", "generate, static cache"
     attention: str  # what computed a decode step's attention in dense layers
-    prefill_s: Spread | None = None  # reading all prompts of the batch; None: the cache was filled with random values
-    step_s: Spread  # one decode step of the whole batch
+    prefill_s: Quartiles | None = (
+        None  # reading all prompts of the batch; None: the cache was filled with random values
+    )
+    step_s: Quartiles  # one decode step of the whole batch
     cache_bytes: int | None = None  # keys and values held after the last step
     weight_bytes: int | None = None
     # of decoding, with this model alone: weights, cache and work space; None: not measured

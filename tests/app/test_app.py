@@ -29,7 +29,7 @@ from core.cost import ModelShape, known_shapes, kv_cache_bytes, savings_frame
 from core.cost.devices import DEVICES, fits_frame, predict_decode
 from core.plan import SharingPlan
 from core.records.scores import Machine, Metric, Record, load_records, pack_lines, save_record, write_file
-from core.records.timings import Spread, Timed, TimingRecord, load_timings, save_timing
+from core.records.timings import Quartiles, Timed, TimingRecord, load_timings, save_timing
 
 VIEW = {"model": "tiny", "plan": "2-4"}
 PROMPT = "A fox went to the sea."
@@ -506,7 +506,9 @@ def test_flops_need_the_sizes_of_the_model(results, view, monkeypatch):
 
 def test_scores_stand_against_measured_time_where_a_plan_was_timed(results, view):
     def timed(step_s: float) -> Timed:
-        return Timed(path="eager", attention="sdpa", step_s=Spread(median=step_s, low=step_s, high=step_s, repeats=3))
+        return Timed(
+            path="eager", attention="sdpa", step_s=Quartiles(median=step_s, low=step_s, high=step_s, repeats=3)
+        )
 
     timing = TimingRecord(
         model="tiny", weights="0", num_layers=6, plan="1-5", followers=4, dtype="float32", batch_size=2,
@@ -849,7 +851,7 @@ def timed(tmp_path, monkeypatch):
     """A folder with two timings of Llama-3-8B on an H200, one of them far from its prediction."""
     monkeypatch.setattr(settings, "RESULTS", tmp_path)
     for plan, step_s in (("22-26", 0.0084), ("8-16", 0.0200)):
-        spread = Spread(median=step_s, low=step_s - 1e-4, high=step_s + 1e-4, repeats=5)
+        spread = Quartiles(median=step_s, low=step_s - 1e-4, high=step_s + 1e-4, repeats=5)
         timing = Timed(
             path="cuda graph", attention="sdpa", step_s=spread, prefill_s=spread, peak_memory_bytes=34 * 10**9
         )

@@ -86,11 +86,11 @@ def _build_suggestion() -> SimpleNamespace:
 
 
 def _build_guide() -> SimpleNamespace:
-    from core.damage.similarity import METHODS
+    from core.damage.similarity import SIMILARITY_METHODS
 
     gr.HTML(f'<h3 id="guide">{text.GUIDE_HEADING}</h3><p>{text.GUIDE_LEAD}</p>')
     with gr.Row(elem_classes="controls"):
-        method = gr.Radio(list(METHODS), value="per_head", label=text.METHOD_LABEL, elem_id="guide-method")
+        method = gr.Radio(list(SIMILARITY_METHODS), value="per_head", label=text.METHOD_LABEL, elem_id="guide-method")
         run, stop = _run_and_stop(text.MEASURE_PAIRS_BUTTON, "guide-pairs")
     progress = gr.HTML(elem_id="guide-progress")
     verdict = gr.HTML(elem_id="guide-verdict")
@@ -291,7 +291,7 @@ def run_pairs(
     view: dict, known: Known, own_text: str, tokens: int, method: str, request: gr.Request = None
 ) -> Iterator[tuple]:
     """Measure every pair of layers, then correlate: the scatter fills."""
-    from core.damage.guide import METHODS, guide_frame, rank_correlation
+    from core.damage.guide import SIMILARITY_METHODS, guide_frame, rank_correlation
 
     latest, similarities = {}, {}
     known = replace(known, correlations=())
@@ -304,7 +304,7 @@ def run_pairs(
         about = text.ABOUT_HERE.format(tokens=f"{step.items[-1].damage.tokens:,}", text=_name_of(own_text))
         known = replace(known, pairs=frame, pairs_about=about)
         if step.done == step.total:
-            known = replace(known, correlations=tuple(rank_correlation(frame, method) for method in METHODS))
+            known = replace(known, correlations=tuple(rank_correlation(frame, method) for method in SIMILARITY_METHODS))
         return known, *draw_guide(known, method)
 
     yield from _run(view, 2, _pairs(view["model"], own_text, int(tokens)), drawn, request)
@@ -399,10 +399,10 @@ def _pairs(model_name: str, own_text: str, tokens: int) -> Iterator[_Step]:
 
 @on_gpu
 def _similarities(model_name: str, own_text: str, tokens: int) -> dict:
-    from core.damage.guide import METHODS, mean_similarity
+    from core.damage.guide import SIMILARITY_METHODS, mean_similarity
 
     meter, _ = searches.meters(get_model(model_name), own_text, tokens)
-    return {method: compute(mean_similarity, meter.runner.model, meter.text, method) for method in METHODS}
+    return {method: compute(mean_similarity, meter.runner.model, meter.text, method) for method in SIMILARITY_METHODS}
 
 
 def _name_of(own_text: str) -> str:

@@ -19,7 +19,7 @@ import core.cost
 from core.cost import (
     QUANTITIES,
     ModelShape,
-    decode_bytes_read,
+    decode_bytes_moved,
     forward_flops,
     generation_flops,
     known_shapes,
@@ -133,7 +133,7 @@ def test_bytes_of_a_step_equal_the_tensors_it_reads_and_writes(variant):
             for layer in cache.layers:
                 layer.update = _noting(layer.update, read)
             view(tokens(3, 1), past_key_values=cache, **({"shared_attention": call} if plan else {}))
-        moved = decode_bytes_read(shape, plan, 3, 11, bytes_per_value=4)
+        moved = decode_bytes_moved(shape, plan, 3, 11, bytes_per_value=4)
         assert moved.cache_read == sum(tensor.nbytes for tensor in read)
         assert moved.cache_written == sum(tensor[..., -1:, :].nbytes for tensor in read)
         assert moved.attention_weights_written == sum(weights.nbytes for weights in call.weights.values())
@@ -154,7 +154,7 @@ def _noting(update, returned: list):
 
 def test_a_step_reads_the_experts_that_tokens_choose():
     mixtral = known_shapes()["Mixtral-8x7B-v0.1"]
-    one, two, many = (decode_bytes_read(mixtral, "", batch, 1, bytes_per_value=1).weights for batch in (1, 2, 1000))
+    one, two, many = (decode_bytes_moved(mixtral, "", batch, 1, bytes_per_value=1).weights for batch in (1, 2, 1000))
     expert, row = 32 * 3 * 4096 * 14_336, 4096  # in all layers; of the embedding
     all_but_experts = 46_702_792_704 - 8 * expert - 32_000 * row
     assert one == all_but_experts + 2 * expert + row
@@ -166,12 +166,12 @@ def test_a_step_reads_the_experts_that_tokens_choose():
 def test_weights_of_a_step_are_all_but_the_rows_of_other_tokens(tied, tiny_model):
     model = share_attention(tiny_model("llama", tie_word_embeddings=tied), "3-5")
     batch, unread = 3, 0 if tied else (97 - 3) * 40
-    moved = decode_bytes_read(ModelShape.from_config(model.config), "3-5", batch, 11, bytes_per_value=4)
+    moved = decode_bytes_moved(ModelShape.from_config(model.config), "3-5", batch, 11, bytes_per_value=4)
     assert moved.weights == 4 * (sum(parameter.numel() for parameter in model.parameters()) - unread)
 
 
 def test_bytes_of_a_step_of_llama_3_8b_by_hand():
-    dense, shared = (decode_bytes_read(known_shapes()["Llama-3-8B"], plan, 16, 32_768) for plan in ("", "8-16"))
+    dense, shared = (decode_bytes_moved(known_shapes()["Llama-3-8B"], plan, 16, 32_768) for plan in ("", "8-16"))
     assert dense.cache_read == 16 * 32_768 * 32 * 2 * 8 * 128 * 2
     assert dense.cache_read - shared.cache_read == 16 * 32_768 * 8 * 8 * 128 * 2
     assert shared.attention_weights_written == 16 * 32_768 * 32 * 2 == shared.attention_weights_read // 8

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import core.cost.devices
-from core.cost import decode_bytes_read, known_shapes, stored_bytes
+from core.cost import decode_bytes_moved, known_shapes, stored_bytes
 from core.cost.devices import (
     DEVICES,
     MEMORY_SHARE,
@@ -23,7 +23,7 @@ from core.cost.devices import (
     usd_per_million_tokens,
     with_measured_bandwidth,
 )
-from core.records.timings import Spread, Timed, TimingRecord
+from core.records.timings import Quartiles, Timed, TimingRecord
 
 LLAMA = known_shapes()["Llama-3-8B"]
 H200 = DEVICES["NVIDIA H200"]
@@ -124,7 +124,7 @@ def test_the_table_of_devices_says_what_fits():
 
 
 def _timing(**changes) -> TimingRecord:
-    spread = Spread(median=0.010, low=0.009, high=0.011, repeats=5)
+    spread = Quartiles(median=0.010, low=0.009, high=0.011, repeats=5)
     dense = Timed(path="cuda graph", attention="sdpa", step_s=spread, prefill_s=spread, peak_memory_bytes=20 * 10**9)
     shared = Timed(path="cuda graph", attention="sdpa", step_s=spread.model_copy(update={"median": 0.008}))
     fields = {
@@ -150,7 +150,7 @@ def test_timings_stand_beside_predictions_for_the_same_point():
 def test_an_unknown_machine_is_predicted_from_its_measured_bandwidth_or_refused():
     machine = {"cpu": "some CPU", "cpu_cores": 2}
     (dense, _) = compare_timings(LLAMA, [_timing(machine=machine, copy_bytes_per_s=2e10)]).predicted_ms
-    assert dense == pytest.approx(1e3 * decode_bytes_read(LLAMA, "", 16, 8010).total / 2e10)
+    assert dense == pytest.approx(1e3 * decode_bytes_moved(LLAMA, "", 16, 8010).total / 2e10)
     with pytest.raises(ValueError, match="bandwidth of some CPU is not known"):
         compare_timings(LLAMA, [_timing(machine=machine, copy_bytes_per_s=None)])
 

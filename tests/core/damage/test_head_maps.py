@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from core.damage.head_maps import METHODS, HeadMapper, assign, head_similarity, improve, output_likeness
+from core.damage.head_maps import HEAD_MAP_METHODS, HeadMapper, assign, head_similarity, improve, output_likeness
 from core.damage.runner import DamageMeter, roles_of
 from core.damage.similarity import attention_weights
 from core.damage.texts import Text
@@ -117,7 +117,7 @@ def improved(meter: DamageMeter, keep_groups: bool = False):
 def test_the_choice_by_damage_never_harms_more_than_the_others(tiny_model):
     meter = DamageMeter(tiny_model(seed=5), text())
     damage = {"damage": improved(meter)[-1].damage.mean}
-    for method in METHODS.keys() - {"damage"}:
+    for method in HEAD_MAP_METHODS.keys() - {"damage"}:
         roles = roles_of(PLAN, HeadMapper(meter.runner.model, meter.text, method)(PLAN))
         damage[method] = meter.measure([roles])[roles].mean
     assert damage["damage"] == min(damage.values()) < damage["identity"]

@@ -13,8 +13,15 @@ import core
 import core.damage.spans as sweep_module
 from core.commands.session import CONTEXT_TOKENS, cache_saving
 from core.cost import ModelShape, kv_cache_bytes
-from core.damage.guide import METHODS, RankCorrelation, guide_frame, pair_damages, rank_correlation, stored_guide
-from core.damage.head_maps import METHODS as HEAD_MAPS
+from core.damage.guide import (
+    SIMILARITY_METHODS,
+    RankCorrelation,
+    guide_frame,
+    pair_damages,
+    rank_correlation,
+    stored_guide,
+)
+from core.damage.head_maps import HEAD_MAP_METHODS as HEAD_MAPS
 from core.damage.head_maps import HeadMapper
 from core.damage.runner import Damage, DamageMeter, label, roles_of
 from core.damage.search import (
@@ -22,7 +29,7 @@ from core.damage.search import (
     Budget,
     Constraints,
     Found,
-    Progress,
+    SearchProgress,
     Suggestion,
     combine_spans,
     contiguous_spans,
@@ -251,7 +258,7 @@ def test_score_command_stores_the_scores_it_needs(folder, capsys):
 def test_suggestion_judges_on_the_held_out_text(tiny_model):
     model, texts = tiny_model(), (text(0), text(1))
     *steps, suggestion = suggest(meters(model), Budget(followers=2), head_map="damage")
-    assert isinstance(suggestion, Suggestion) and all(isinstance(step, Progress) for step in steps)
+    assert isinstance(suggestion, Suggestion) and all(isinstance(step, SearchProgress) for step in steps)
     chosen, direct = suggestion.chosen, suggestion.direct
     for found in (chosen, direct):
         roles = roles_of(found.plan, found.head_map)
@@ -429,8 +436,8 @@ def test_similarity_command_prints_the_matrix(folder, capsys):
     assert "ρ = " in capsys.readouterr().out
     [stored_pairs], _ = load_searches(folder / "results")
     frame, correlations = stored_guide(*stored_pairs)
-    assert len(frame) == 15 and {"leader", "follower", "damage", "stderr", *METHODS} == set(frame.columns)
-    assert correlations == [rank_correlation(frame, method) for method in METHODS]
+    assert len(frame) == 15 and {"leader", "follower", "damage", "stderr", *SIMILARITY_METHODS} == set(frame.columns)
+    assert correlations == [rank_correlation(frame, method) for method in SIMILARITY_METHODS]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from core import attention_similarity, share_attention
-from core.damage.similarity import METHODS, attention_weights
+from core.damage.similarity import SIMILARITY_METHODS, attention_weights
 
 
 def tokens(rows: int = 2, length: int = 12) -> torch.Tensor:
@@ -34,7 +34,7 @@ def test_weights_are_those_of_the_eager_model(tiny_model, family):
         torch.testing.assert_close(weights[layer], returned[layer], rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", SIMILARITY_METHODS)
 @pytest.mark.parametrize("skip_first", [True, False])
 @torch.no_grad()
 def test_similarity_is_the_plain_computation(tiny_model, method, skip_first):

@@ -21,7 +21,7 @@ from core.evaluation import evaluate as runner
 from core.evaluation.answers import load_documents, pair_answers
 from core.evaluation.catalogue import TASKS, check_names, load_benchmarks
 from core.evaluation.compare import compare, load_evaluation
-from core.evaluation.evaluate import Cancelled, Options, Progress, evaluate
+from core.evaluation.evaluate import Cancelled, EvaluationProgress, Options, evaluate
 from core.models import load_model
 from core.records.scores import load_records, load_samples, to_frame
 from core.sharing.view import share_attention
@@ -150,7 +150,7 @@ def test_the_tokenizer_and_the_model_stay_as_they_were(measure, model, tokenizer
 def test_stored_points_are_not_measured_again(measure, no_measuring):
     first = measure(["dense", "2-4"])
     no_measuring()
-    seen: list[Progress] = []
+    seen: list[EvaluationProgress] = []
     assert measure(["dense", "2-4"], on_progress=seen.append) == first
     assert all(progress.stored for progress in seen) and len(seen) == 2
 
@@ -180,7 +180,7 @@ def test_a_broken_record_in_the_way_is_named_before_anything_is_measured(measure
 
 
 def test_a_run_that_is_stopped_keeps_finished_points_and_goes_on(measure, tmp_path):
-    seen: list[Progress] = []
+    seen: list[EvaluationProgress] = []
 
     def stop() -> bool:
         return bool(seen) and seen[-1].task == "demo_copy" and seen[-1].done >= 3
@@ -188,14 +188,14 @@ def test_a_run_that_is_stopped_keeps_finished_points_and_goes_on(measure, tmp_pa
     with pytest.raises(Cancelled):
         measure(tasks=["demo_arithmetic", "demo_copy"], on_progress=seen.append, should_stop=stop)
     assert [record.task for record in load_records(tmp_path)[0]] == ["demo_arithmetic"]
-    again: list[Progress] = []
+    again: list[EvaluationProgress] = []
     assert len(measure(tasks=["demo_arithmetic", "demo_copy"], on_progress=again.append)) == 2
     assert [progress.stored for progress in again if progress.task == "demo_arithmetic"] == [True]
     assert len(load_records(tmp_path)[0]) == 2
 
 
 def test_progress_counts_every_request(measure):
-    seen: list[Progress] = []
+    seen: list[EvaluationProgress] = []
     measure(["dense", "2-4"], ["demo_copy", "demo_prose"], on_progress=seen.append)
     assert [p.point for p in seen] == sorted(p.point for p in seen)
     for point in range(4):

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from core.records.scores import Machine, load_records
-from core.records.timings import Spread, Timed, TimingRecord, load_timings, save_timing, timings_frame
+from core.records.timings import Quartiles, Timed, TimingRecord, load_timings, save_timing, timings_frame
 
 
 def _timed(step_ms: float, **more) -> Timed:
-    spread = Spread(median=step_ms / 1e3, low=step_ms / 1e3, high=step_ms / 1e3, repeats=3)
+    spread = Quartiles(median=step_ms / 1e3, low=step_ms / 1e3, high=step_ms / 1e3, repeats=3)
     return Timed(path="eager", attention="sdpa", step_s=spread, **more)
 
 

@@ -6,7 +6,7 @@ import torch
 from core.__main__ import main
 from core.records.timings import load_timings
 from core.sharing.view import share_attention
-from core.timing.measure import Point, copy_bytes_per_s, start_baseline, time_generate, time_pair
+from core.timing.measure import Workload, copy_bytes_per_s, start_baseline, time_generate, time_pair
 
 
 @pytest.fixture
@@ -83,14 +83,14 @@ def test_steps_of_both_models_are_timed_in_turn(tiny_model, monkeypatch):
 
     monkeypatch.setattr(core.timing.measure, "_stopwatch", noted)
     model = tiny_model()
-    point = Point(1, 6, 5)
+    point = Workload(1, 6, 5)
     time_pair(start_baseline(share_attention(model, ""), point), share_attention(model, "1-3"), point, None)
     steps = order[-2 * (3 + 5) :]
     assert steps == [True, False, False, True] * 4
 
 
 def test_generate_is_timed_step_by_step(tiny_model):
-    timed = time_generate(tiny_model(), Point(2, 6, 4))
+    timed = time_generate(tiny_model(), Workload(2, 6, 4))
     assert timed.step_s.repeats == 4 and timed.step_s.median > 0
 
 
