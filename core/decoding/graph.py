@@ -19,7 +19,8 @@ from transformers.cache_utils import DynamicLayer
 from core.sharing.cache import ValuesOnly, cache_bytes
 from core.sharing.call import AttentionCall
 from core.sharing.families import attention_modules, hands_keywords_on
-from core.sharing.view import call_of, plan_of, twin_of
+from core.sharing.hooks import call_of
+from core.sharing.view import plan_of, twin_of
 
 _STEP = "shared_attention_step"
 

@@ -4,15 +4,26 @@ Two executions: *reuse* keeps the leader's attention weights and multiplies them
 keeps the leader's queries and keys, and followers run the model's fused attention on them.
 """
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn.attention.flex_attention import BlockMask, create_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from core.sharing.families import eager_attention
+from core.sharing.families import AttentionModule, eager_attention
+
+EXECUTIONS = ("auto", "reuse", "recompute")
+"""How followers may get their output: see `core.sharing.share_attention`."""
 
 # In `auto`, a prompt's attention weights are kept when they take at most this much memory per leader.
 REUSE_LIMIT_BYTES = 64 * 2**20
+
+
+def check_execution(execution: str) -> None:
+    """Raise ValueError for an execution that does not exist."""
+    if execution not in EXECUTIONS:
+        raise ValueError(f"There is no execution {execution!r}: choose one of {', '.join(EXECUTIONS)}.")
 
 
 class AttentionCall:
@@ -21,11 +32,20 @@ class AttentionCall:
     def __init__(self, implementation: str, execution: str):
         self.implementation, self.execution = implementation, execution
         self.grad_enabled = torch.is_grad_enabled()
-        self.additive_mask = None  # (mask, lengths and device that it was made for; the mask added to the scores)
+        # (mask, lengths and device that it was made for; the mask added to the scores)
+        self.additive_mask: tuple[Any, tuple, torch.Tensor | None] | None = None
         self.weights: dict[int, torch.Tensor] = {}  # reuse: [batch, heads, queries, keys]
         self.inputs: dict[int, tuple] = {}  # recompute: (query, key, mask, keyword arguments of the attention function)
 
-    def lead(self, module, query, key, value, mask, **kwargs):
+    def lead(
+        self,
+        module: AttentionModule,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        mask: Any,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """A leader's attention; query [batch, heads, queries, head_dim], key and value [batch, kv_heads, keys, …]."""
         self.check_gradients()
         if not self._reuses(module, query, key, kwargs.get("dropout", 0.0)):
@@ -46,7 +66,7 @@ class AttentionCall:
                 'use gradient_checkpointing_enable({"use_reentrant": False}).'
             )
 
-    def follow(self, module, value):
+    def follow(self, module: AttentionModule, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """A follower's attention: its own values under its leader's weights, as (output, weights or None)."""
         if module.leader in self.weights:
             weights = self.weights[module.leader] = self.weights[module.leader].to(value.device)
@@ -105,7 +125,7 @@ def _plain_attention(module, query, key, value, mask, scaling=None, dropout=0.0,
     return weighted_values(weights, value), weights
 
 
-def weighted_values(weights, value):
+def weighted_values(weights: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     """weights [batch, heads, queries, keys] × value [batch, kv_heads, keys, d] → [batch, queries, heads, d]."""
     batch, heads, queries, keys = weights.shape
     groups = heads // value.shape[1]
