@@ -28,8 +28,8 @@ _AnyLayer: Any = object  # what the classes below are mixed into
 class ValuesOnly(_AnyLayer):
     """Mixed into a stock cache layer: keys have shape [batch, kv_heads, tokens, 0], values are stored as usual."""
 
-    keys: torch.Tensor
-    values: torch.Tensor
+    keys: Any
+    values: Any
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """Make room for values alone, whatever the width of the keys that come."""

@@ -88,7 +88,9 @@ class AttentionCall:
                 kwargs = {**kwargs, "s_aux": kwargs["s_aux"][module.head_map]}
         return self._fused(module, query, key, value, mask, kwargs)
 
-    def _mask(self, mask, query, key, sliding_window: int | None):
+    def _mask(
+        self, mask: Any, query: torch.Tensor, key: torch.Tensor, sliding_window: int | None
+    ) -> torch.Tensor | None:
         """`_additive_mask`, made once for consecutive leaders with the same mask and lengths."""
         made_for = (query.shape[2], key.shape[2], sliding_window, query.device)
         if self.additive_mask is None or self.additive_mask[0] is not mask or self.additive_mask[1] != made_for:
@@ -96,13 +98,21 @@ class AttentionCall:
             self.additive_mask = (mask, made_for, made)
         return self.additive_mask[2]
 
-    def _fused(self, module, query, key, value, mask, kwargs):
+    def _fused(
+        self,
+        module: AttentionModule,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        mask: Any,
+        kwargs: dict,
+    ) -> tuple:
         function = ALL_ATTENTION_FUNCTIONS.get_interface(
             self.implementation, eager_attention(module) or _plain_attention
         )
         return function(module, query, key, value, mask, **kwargs)
 
-    def _reuses(self, module, query, key, dropout: float) -> bool:
+    def _reuses(self, module: AttentionModule, query: torch.Tensor, key: torch.Tensor, dropout: float) -> bool:
         if self.implementation == "eager" and hasattr(module, "sinks"):
             return True  # eager attention would add each follower's own sinks
         if self.execution != "auto":
@@ -113,7 +123,16 @@ class AttentionCall:
         return self.implementation == "sdpa" and weights_bytes <= REUSE_LIMIT_BYTES
 
 
-def _plain_attention(module, query, key, value, mask, scaling=None, dropout=0.0, **_):
+def _plain_attention(
+    module: AttentionModule,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **_: Any,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """softmax(QKᵀ·scaling + mask)·V and the weights [batch, heads, queries, keys], without a key row per query head."""
     batch, heads, queries, head_dim = query.shape
     packed = query.reshape(batch, key.shape[1], -1, head_dim) * (head_dim**-0.5 if scaling is None else scaling)
@@ -145,7 +164,9 @@ def _moved(inputs: tuple, device: torch.device) -> tuple:
     return query.to(device), key.to(device), None if mask is None else mask.to(device), kwargs
 
 
-def _additive_mask(mask, query, key, implementation: str, sliding_window: int | None):
+def _additive_mask(
+    mask: Any, query: torch.Tensor, key: torch.Tensor, implementation: str, sliding_window: int | None
+) -> torch.Tensor | None:
     """The mask that eager attention adds to the scores, from the form that `implementation` takes; None: no mask."""
     queries, keys = query.shape[2], key.shape[2]
     if implementation == "eager" or (mask is None and queries == 1):
@@ -159,7 +180,14 @@ def _additive_mask(mask, query, key, implementation: str, sliding_window: int | 
     return torch.zeros_like(visible, dtype=query.dtype).masked_fill_(~visible, torch.finfo(query.dtype).min)
 
 
-def _visible(mask, queries: int, keys: int, device, implementation: str, sliding_window: int | None):
+def _visible(
+    mask: torch.Tensor | None,
+    queries: int,
+    keys: int,
+    device: torch.device,
+    implementation: str,
+    sliding_window: int | None,
+) -> torch.Tensor:
     """Which key each query may see, bool and broadcastable to [batch, heads, queries, keys]."""
     if mask is not None and implementation == "sdpa":
         return mask

@@ -137,7 +137,7 @@ def values_of(module: AttentionModule, hidden_states: torch.Tensor) -> torch.Ten
     return values if ways.repeats == 1 else values.repeat_interleave(ways.repeats, 1)
 
 
-def output_of(module: AttentionModule, attended: torch.Tensor, *arguments) -> torch.Tensor:
+def output_of(module: AttentionModule, attended: torch.Tensor, *arguments: Any) -> torch.Tensor:
     """A follower's output [batch, tokens, hidden] for its heads' results [batch, tokens, heads · head_dim].
 
     arguments: the positional arguments of its forward after the hidden states.
