@@ -14,8 +14,7 @@ from app.measured import store
 from app.panels import generate, savings, similarity
 from app.panels import where as suggest
 from app.registry import get_model
-from core.cost import known_shapes, savings_frame
-from core.cost.devices import bytes_of, fits_frame
+from core.cost import bytes_of, fits_frame, known_shapes, savings_frame
 from core.plan import SharingPlan
 
 

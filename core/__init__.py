@@ -8,7 +8,7 @@ from importlib import import_module
 _HOME = {
     "SharingPlan": "plan",
     "load_model": "models",
-    "share_attention": "sharing.view",
+    "share_attention": "sharing",
     "attention_similarity": "damage.similarity",
 }
 

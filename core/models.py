@@ -3,8 +3,10 @@
 import hashlib
 import re
 import socket
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 from urllib.request import getproxies
 
@@ -13,7 +15,14 @@ from accelerate import dispatch_model, infer_auto_device_map
 from accelerate.utils import get_balanced_memory
 from huggingface_hub.constants import ENDPOINT
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
@@ -43,7 +52,11 @@ PRESETS: tuple[str, ...] = (
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
-def load_model(name_or_path: str | Path | None = None, dtype=None, device=None):
+def load_model(
+    name_or_path: str | Path | None = None,
+    dtype: torch.dtype | str | None = None,
+    device: torch.device | str | None = None,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a decoder and its tokenizer: (model in eval mode, tokenizer).
 
     name_or_path: a bundled model's name (default: `demo`), a hub id, or a local folder. A folder saved from a view
@@ -66,7 +79,12 @@ def load_model(name_or_path: str | Path | None = None, dtype=None, device=None):
     return as_ordinary(model.to(device).eval()), tokenizer
 
 
-def random_model(shape_name: str, dtype=None, device=None, seed: int = 0):
+def random_model(
+    shape_name: str,
+    dtype: torch.dtype | str | None = None,
+    device: torch.device | str | None = None,
+    seed: int = 0,
+) -> tuple[str, PreTrainedModel]:
     """A model of a well-known size (`core.cost.known_shapes`) with random weights: (name, model in eval mode).
 
     For timing, which does not depend on what the weights are; its words mean nothing. dtype: default float32 on a CPU,
@@ -86,10 +104,10 @@ def random_model(shape_name: str, dtype=None, device=None, seed: int = 0):
 
 
 @torch.no_grad()
-def _spread(model, devices: list[torch.device]):
+def _spread(model: PreTrainedModel, devices: list[torch.device]) -> PreTrainedModel:
     """A model without storage gets random weights, its blocks one after the other on the devices."""
     free = {index: torch.cuda.mem_get_info(device)[0] for index, device in enumerate(devices)}
-    whole = list(model._no_split_modules)
+    whole = list(model._no_split_modules or ())
     balanced = get_balanced_memory(model, free, no_split_module_classes=whole)
     placed = infer_auto_device_map(model, balanced, no_split_module_classes=whole)
     for part, index in placed.items():
@@ -102,12 +120,12 @@ def _spread(model, devices: list[torch.device]):
     return dispatch_model(model, placed, main_device=0, skip_keys=model._skip_keys_device_placement)
 
 
-def weights_sha256(model) -> str:
+def weights_sha256(model: torch.nn.Module) -> str:
     """SHA-256 over the names, shapes and bytes of a model's parameters, in the order of their names (hexadecimal)."""
     digest = hashlib.sha256()
     for name, parameter in sorted(model.named_parameters()):
         digest.update(f"{name} {parameter.dtype} {tuple(parameter.shape)}".encode())
-        digest.update(parameter.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(parameter.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -141,7 +159,7 @@ def hub_is_reachable() -> bool:
     return True
 
 
-def _device(device) -> torch.device:
+def _device(device: torch.device | str | None) -> torch.device:
     default = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         torch.empty(0, device=device or default)
@@ -150,7 +168,7 @@ def _device(device) -> torch.device:
     return torch.device(device or default)
 
 
-def _dtype(dtype, device: torch.device):
+def _dtype(dtype: torch.dtype | str | None, device: torch.device) -> torch.dtype | str:
     if isinstance(dtype, str) and dtype != "auto":
         resolved = getattr(torch, dtype, None)
         if not isinstance(resolved, torch.dtype) or not resolved.is_floating_point:
@@ -159,7 +177,7 @@ def _dtype(dtype, device: torch.device):
     return dtype or (torch.float32 if device.type == "cpu" else "auto")
 
 
-def _class_of(source: str, config) -> type:
+def _class_of(source: str, config: PreTrainedConfig) -> type[PreTrainedModel]:
     """What to load: the model's class, or for a saved view one without followers' queries and keys.
 
     ValueError when the model is no decoder, is of another family, or its plan does not fit.
@@ -182,7 +200,7 @@ def _class_of(source: str, config) -> type:
     return model_class
 
 
-def _explained(source: str, part: str, load, *args, **kwargs):
+def _explained(source: str, part: str, load: Callable, *args, **kwargs) -> Any:
     try:
         return load(*args, **kwargs)
     except Exception as error:  # loaders raise nearly anything: what a user needs is one sentence
@@ -214,7 +232,7 @@ def _sentence(source: str, part: str, error: Exception) -> str:
 
 
 @contextmanager
-def _quiet():
+def _quiet() -> Iterator[None]:
     """No progress bars, and no report on the followers' query and key weights, which are missing on purpose."""
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()

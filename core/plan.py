@@ -5,6 +5,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
+HeadMap = dict[int, tuple[int, ...]]
+"""Follower → the leader's head that each of its query heads uses; the followers of a plan that it leaves out use the
+leader's heads one by one."""
+
 _SPAN = re.compile(r"(-?\d+)\s*([-~])\s*(-?\d+)")
 
 
@@ -19,7 +23,7 @@ class SharingPlan:
     spans: tuple[tuple[int, int], ...] = ()
     num_layers: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "spans", tuple(sorted((int(first), int(last)) for first, last in self.spans)))
         _check_spans(self.spans, self.num_layers)
 

@@ -14,7 +14,8 @@ os.environ.update(
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
-from transformers import AutoConfig, AutoModelForCausalLM
+
+from tests.support import models
 
 torch.set_num_threads(1)  # tiny matrices: a second thread only waits, and on a busy machine waits long
 
@@ -23,44 +24,6 @@ EXAMPLES = {"deadline": None, "print_blob": True, "suppress_health_check": [Heal
 settings.register_profile("suite", max_examples=60, derandomize=True, database=None, **EXAMPLES)
 settings.register_profile("properties", max_examples=2000, **EXAMPLES)
 settings.load_profile("suite")
-
-# Sizes that no two quantities share, so that a mix-up shows; weights large enough for attention far from uniform.
-TINY_SIZES = {
-    "num_hidden_layers": 6,
-    "hidden_size": 40,
-    "intermediate_size": 56,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 12,
-    "vocab_size": 97,
-    "max_position_embeddings": 512,
-    "initializer_range": 0.2,
-    "pad_token_id": None,
-    "bos_token_id": None,
-    "eos_token_id": None,
-}
-# (model type, configuration fields): every family, with and without what changes shapes, caches and masks.
-FAMILIES = {
-    "llama": ("llama", {}),
-    "llama-biases-tied": ("llama", {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True}),
-    "mistral": ("mistral", {"sliding_window": None}),
-    "mistral-sliding": ("mistral", {"sliding_window": 8}),
-    "qwen2": ("qwen2", {}),
-    "qwen2-mixed": ("qwen2", {"use_sliding_window": True, "sliding_window": 6, "max_window_layers": 3}),
-    "qwen3": ("qwen3", {"tie_word_embeddings": True}),
-    "smollm3": ("smollm3", {}),
-}
-
-
-def _tiny_config(family: str = "llama", **fields):
-    model_type, family_fields = FAMILIES[family]
-    return AutoConfig.for_model(model_type, **{**TINY_SIZES, **family_fields, **fields})
-
-
-def _tiny_model(family: str = "llama", attn_implementation: str = "sdpa", seed: int = 0, **fields):
-    torch.manual_seed(seed)
-    config = _tiny_config(family, **fields)
-    return AutoModelForCausalLM.from_config(config, attn_implementation=attn_implementation).eval()
 
 
 def pytest_addoption(parser):
@@ -88,7 +51,7 @@ def pytest_terminal_summary(terminalreporter, config):
         path.write_text(f"{table}\n", encoding="utf-8")
 
 
-@pytest.fixture(params=FAMILIES)
+@pytest.fixture(params=models.FAMILIES)
 def family(request) -> str:
     """The name of each family variant in turn."""
     return request.param
@@ -97,10 +60,10 @@ def family(request) -> str:
 @pytest.fixture
 def tiny_config():
     """`tiny_config(family="llama", **fields)` makes the configuration of a tiny model."""
-    return _tiny_config
+    return models.tiny_config
 
 
 @pytest.fixture
 def tiny_model():
     """`tiny_model(family="llama", attn_implementation="sdpa", seed=0, **fields)` makes a random tiny model."""
-    return _tiny_model
+    return models.tiny_model

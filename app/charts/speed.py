@@ -579,7 +579,7 @@ def predicted_curves(
 ) -> go.Figure:
     """Time or memory of decoding over context length: predicted lines, and what was measured as points.
 
-    curves: context_tokens, model, ms, bytes. points: rows of `core.cost.devices.compare_timings`. quantity: `ms` or
+    curves: context_tokens, model, ms, bytes. points: rows of `core.timing.predicted.compare_timings`. quantity: `ms` or
     `bytes`. capacity: a line for the memory of the device.
     """
     if curves.empty:
@@ -636,7 +636,7 @@ def _label(y: float, words: str) -> dict:
 def predicted_bars(frame: pd.DataFrame, tolerance: float) -> go.Figure:
     """Predicted beside measured time of a decode step, dense and shared, with the ratio; one group per timing.
 
-    frame: rows of `core.cost.devices.compare_timings`. A ratio further from 1 than `tolerance` is marked.
+    frame: rows of `core.timing.predicted.compare_timings`. A ratio further from 1 than `tolerance` is marked.
     """
     if frame.empty:
         return message("No timings of this model on this hardware.")

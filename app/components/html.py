@@ -7,7 +7,7 @@ from html import escape
 import pandas as pd
 
 from app import settings, text, units
-from core.cost.devices import DEVICES, Device
+from core.cost import DEVICES, Device
 from core.plan import SharingPlan
 
 

@@ -11,19 +11,21 @@ from app import charts, settings, text, units
 from app.components import html
 from app.components.chart import chart, figure_json
 from app.panels.savings import LOADED, contexts_up_to, plan_for, shape_of
-from core.cost import BYTES_PER_VALUE, ModelShape, known_shapes, stored_bytes
-from core.cost.devices import (
+from core.cost import (
+    BYTES_PER_VALUE,
     DEVICES,
     Device,
+    ModelShape,
     bytes_of,
-    compare_timings,
     fits_frame,
+    known_shapes,
     largest_batch,
     predict_decode,
-    with_measured_bandwidth,
+    stored_bytes,
 )
 from core.plan import SharingPlan
 from core.records.timings import TimingRecord, load_timings
+from core.timing.predicted import compare_timings, with_measured_bandwidth
 
 TOLERANCE = 0.15
 """A prediction that the measured time differs from by more than this share is pointed out."""

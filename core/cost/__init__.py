@@ -1,10 +1,43 @@
 """What a plan costs and saves, predicted from sizes alone: no torch, no model, no file of results.
 
-Sizes of a model (`shapes`), FLOPs, bytes held and moved and parameters under a plan, and how long that takes on which
-hardware (`devices`). Imports `core.plan` alone. What was timed lives in `core.timing` and `core.records`.
+Sizes of a model (`shapes`), FLOPs (`flops`), parameters and bytes held and moved (`memory`) under a plan, what it saves
+in one table (`savings`), and how long that takes (`roofline`) on which hardware (`devices`). Imports `core.plan` alone;
+what was timed lives in `core.records` and `core.timing`.
 """
 
-from core.cost.flops import *
-from core.cost.shapes import Experts, ModelShape, known_config, known_shapes  # noqa: F401
+from core.cost.devices import DEVICES, Device
+from core.cost.flops import FLOP_EXECUTIONS, SOFTMAX_FLOPS_PER_WEIGHT, FlopCount, forward_flops, generation_flops
+from core.cost.memory import (
+    BYTES_PER_VALUE,
+    DecodeBytes,
+    ParameterCount,
+    StoredBytes,
+    bytes_of,
+    decode_bytes_moved,
+    kv_cache_bytes,
+    parameter_count,
+    stored_bytes,
+)
+from core.cost.roofline import (
+    MEMORY_SHARE,
+    DecodePrediction,
+    Part,
+    fits_frame,
+    largest_batch,
+    predict_decode,
+    usd_per_million_tokens,
+)
+from core.cost.savings import QUANTITIES, savings_frame
+from core.cost.shapes import Experts, ModelShape, known_config, known_shapes
 
-decode_bytes_read = decode_bytes_moved  # its first name, which left out that it counts writes too
+EXECUTIONS, decode_bytes_read = FLOP_EXECUTIONS, decode_bytes_moved  # their first names, which programs may still use
+
+__all__ = [
+    "BYTES_PER_VALUE", "DEVICES", "EXECUTIONS", "FLOP_EXECUTIONS", "MEMORY_SHARE", "QUANTITIES", 
+    "SOFTMAX_FLOPS_PER_WEIGHT",
+    "DecodeBytes", "DecodePrediction", "Device", "Experts", "FlopCount", "ModelShape", "ParameterCount", "Part",
+    "StoredBytes",
+    "bytes_of", "decode_bytes_moved", "decode_bytes_read", "fits_frame", "forward_flops", "generation_flops", "known_config",
+    "known_shapes", "kv_cache_bytes", "largest_batch", "parameter_count", "predict_decode", "savings_frame", "stored_bytes",
+    "usd_per_million_tokens",
+]  # fmt: skip

@@ -9,7 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class ModelShape:
     source: str = ""
 
     @classmethod
-    def from_config(cls, config) -> "ModelShape":
+    def from_config(cls, config: "PreTrainedConfig | Mapping[str, Any]") -> "ModelShape":
         """Read the shape of a transformers configuration, or of the dict in its `config.json`.
 
         Raises ValueError when the family is not known or a needed field is missing.
@@ -99,6 +102,21 @@ class ModelShape:
     def mlp_matrices(self) -> int:
         """Matrices of `hidden_size` by `intermediate_size` in one MLP: gate, up and down, or up and down."""
         return 3 if self.gated_mlp else 2
+
+    @property
+    def plain_mlps(self) -> int:
+        """Layers with an MLP of their own, not with experts."""
+        return self.num_layers - (len(self.experts.layers) if self.experts else 0)
+
+    @property
+    def embedding_projection_size(self) -> int:
+        """Weights that lead from token embeddings of another width into the layers, and back."""
+        return 0 if self.embedding_size in (None, self.hidden_size) else 2 * self.embedding_size * self.hidden_size
+
+
+def cached_tokens(window: int | None, num_tokens: int) -> int:
+    """How many of `num_tokens` processed tokens the cache of a layer with this sliding window still holds."""
+    return num_tokens if window is None else min(num_tokens, window - 1)
 
 
 def _said(*names: str, unsaid: Any = False) -> Callable[[dict], Any]:

@@ -8,7 +8,13 @@ from os.path import commonprefix
 
 import psutil
 import torch
-from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
+from transformers import (
+    LogitsProcessorList,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TemperatureLogitsWarper,
+    TopPLogitsWarper,
+)
 
 from core.decoding.graph import start_decoding
 
@@ -38,9 +44,9 @@ class PairProgress:
 
 
 def generate_pair(
-    dense,
-    shared,
-    tokenizer,
+    dense: PreTrainedModel,
+    shared: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     prompt: str,
     max_new_tokens: int = 100,
     temperature: float = 0.0,
@@ -94,15 +100,25 @@ def first_difference(left: Stream, right: Stream) -> int | None:
 class _Side:
     """One model at work on the prompt."""
 
-    def __init__(self, model, tokenizer, ids, limit: int, temperature: float, top_p: float, seed: int):
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        ids: torch.Tensor,
+        limit: int,
+        temperature: float,
+        top_p: float,
+        seed: int,
+    ):
         self.model, self.tokenizer, self.limit = model, tokenizer, limit
         self.ids = ids.to(model.device)
-        self.prompt_text = tokenizer.decode(ids[0], skip_special_tokens=True)
+        self.prompt_text = self._text()
         self.decoder = start_decoding(model, 1, ids.shape[1] + limit)
         self.random = torch.Generator(model.device).manual_seed(seed) if temperature else None
         self.warpers = LogitsProcessorList([TemperatureLogitsWarper(temperature)] if temperature else [])
         if temperature and top_p < 1:
             self.warpers.append(TopPLogitsWarper(top_p))
+        self.chosen = self.ids[:, -1]  # the newest token
         self.step_times_s: list[float] = []
         self.stream = Stream(prompt_tokens=ids.shape[1])
 
@@ -111,17 +127,21 @@ class _Side:
         """Generate one token and bring `stream` up to date. Only the model and the choice of the token are timed."""
         begin = time.perf_counter()
         logits = (self.decoder.step(self.chosen) if self.step_times_s else self.decoder.prefill(self.ids)).float()
-        scores = self.warpers(self.ids, logits)
+        scores = self.warpers(self.ids, logits)  # type: ignore[arg-type]  # ids are a LongTensor, which torch cannot tell
         chosen = scores.softmax(-1).multinomial(1, generator=self.random) if self.random else scores.argmax(-1, True)
-        token = chosen.item()  # waits for the device
+        token = int(chosen.item())  # waits for the device
         self.step_times_s.append(time.perf_counter() - begin)
         self.ids, self.chosen = torch.cat([self.ids, chosen], dim=1), chosen[:, 0]
         self._update(token)
 
+    def _text(self) -> str:
+        """All tokens so far, the prompt's included."""
+        return str(self.tokenizer.decode(self.ids[0], skip_special_tokens=True))
+
     def _update(self, token: int) -> None:
         count, later = len(self.step_times_s), self.step_times_s[1:]
         finished = count >= self.limit or token in _end_tokens(self.model)
-        text = self.tokenizer.decode(self.ids[0], skip_special_tokens=True)[len(self.prompt_text) :]
+        text = self._text()[len(self.prompt_text) :]
         self.stream = replace(
             self.stream,
             text=text if finished else text.rstrip("\ufffd"),  # the first bytes of a character that is not whole yet
@@ -133,16 +153,16 @@ class _Side:
         )
 
 
-def _end_tokens(model) -> tuple[int, ...]:
+def _end_tokens(model: PreTrainedModel) -> tuple[int, ...]:
     end = model.generation_config.eos_token_id
     return () if end is None else tuple(end) if isinstance(end, (list, tuple)) else (end,)
 
 
-def _context_tokens(model) -> int:
+def _context_tokens(model: PreTrainedModel) -> int:
     return getattr(model.config, "max_position_embeddings", None) or 2**31
 
 
-def _prompt_ids(model, tokenizer, prompt: str) -> torch.Tensor:
+def _prompt_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: str) -> torch.Tensor:
     if not prompt or not prompt.strip():
         raise ValueError("The prompt is empty: type a few words for both models to continue.")
     ids = tokenizer(prompt, return_tensors="pt").input_ids

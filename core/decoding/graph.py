@@ -6,26 +6,31 @@ layers are the transformers model's own; their norms, rotary embeddings and MLPs
 whose attention is more than a softmax over cached keys, a step is the model's own forward on its own dynamic cache.
 """
 
+import logging
 import os
+from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from types import FunctionType, MethodType
+from typing import Any
 
 import torch
 from torch import nn
-from transformers import AttentionInterface, Cache, DynamicCache
-from transformers.cache_utils import DynamicLayer
+from transformers import AttentionInterface, Cache, PreTrainedModel
 
-from core.sharing.cache import ValuesOnly, cache_bytes
+from core.decoding.buffers import Buffer, Clock, buffers_of
+from core.decoding.eager import Decoder
 from core.sharing.call import AttentionCall
-from core.sharing.families import attention_modules, hands_keywords_on
-from core.sharing.view import call_of, plan_of, twin_of
+from core.sharing.families import AttentionModule, attention_modules, hands_keywords_on
+from core.sharing.hooks import call_of
+from core.sharing.view import twin_of
 
+_log = logging.getLogger(__name__)
 _STEP = "shared_attention_step"
 
 
-def start_decoding(model, batch_size: int, max_tokens: int, like: "Decoder | None" = None) -> "Decoder":
-    """The fastest decoder for `model`, dense or a view, on its device; `note` says why it is not the recorded one.
+def start_decoding(model: PreTrainedModel, batch_size: int, max_tokens: int, like: Decoder | None = None) -> Decoder:
+    """The fastest decoder for `model`, dense or a view, on its device; the log says why steps on a GPU are not recorded.
 
     batch_size: rows, all of one length. max_tokens: room for the prompt and all new tokens of a row. like: see
     GraphDecoder.
@@ -37,40 +42,8 @@ def start_decoding(model, batch_size: int, max_tokens: int, like: "Decoder | Non
     except torch.OutOfMemoryError:
         raise
     except (ImportError, ValueError, RuntimeError) as reason:
-        return Decoder(model, note=f"Steps are not recorded: {str(reason).splitlines()[0]}")
-
-
-class Decoder:
-    """Decoding by the model's own forward and the dynamic cache: every model, every device."""
-
-    path = "eager"  # how steps are run
-
-    def __init__(self, model, note: str = ""):
-        self.model, self.note = model, note
-        self.attention = model.config._attn_implementation
-        self.cache = DynamicCache(config=model.config)
-
-    @torch.inference_mode()
-    def prefill(self, input_ids, **kwargs):
-        """Read the prompts [batch, tokens]; the logits [batch, vocabulary] of what follows. kwargs: for the model."""
-        return self._forward(input_ids, **kwargs)
-
-    @torch.inference_mode()
-    def step(self, tokens):
-        """Append one token per row, [batch]; the logits [batch, vocabulary] of the next, valid until the next step."""
-        return self._forward(tokens[:, None])
-
-    def restart(self) -> None:
-        """Forget all tokens."""
-        self.cache = DynamicCache(config=self.model.config)
-
-    @property
-    def cache_bytes(self) -> int:
-        """Bytes of keys and values of the tokens so far."""
-        return cache_bytes(self.cache)
-
-    def _forward(self, input_ids, **kwargs):
-        return self.model(input_ids=input_ids, past_key_values=self.cache, logits_to_keep=1, **kwargs).logits[:, -1]
+        _log.warning("Steps are not recorded: %s", str(reason).splitlines()[0])
+        return Decoder(model)
 
 
 class GraphDecoder(Decoder):
@@ -83,7 +56,15 @@ class GraphDecoder(Decoder):
     Raises ValueError for a model whose attention needs more than these steps do; RuntimeError when it cannot be recorded.
     """
 
-    def __init__(self, model, batch_size: int, max_tokens: int, capture=None, fuse=None, like=None):
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        batch_size: int,
+        max_tokens: int,
+        capture: bool | None = None,
+        fuse: bool | None = None,
+        like: Decoder | None = None,
+    ):
         if not hands_keywords_on(model):
             raise ValueError(
                 f"models of type {model.config.model_type!r} are not known to attend where these steps can."
@@ -91,17 +72,19 @@ class GraphDecoder(Decoder):
         super().__init__(model)
         self.attention = "triton"
         self.capture = _is_on_one_gpu(model) if capture is None else capture
-        self.clocks: dict[torch.device, _Clock] = {}
-        self.cache = Cache(layers=_buffers(model, max_tokens, self.clocks, like))
+        self.clocks: dict[torch.device, Clock] = {}
+        shared_with = like.buffers if isinstance(like, GraphDecoder) else None
+        self.buffers: list[Buffer] = buffers_of(model, max_tokens, self.clocks, shared_with)
+        self.cache = Cache(layers=list(self.buffers))
         self.heads: dict[int, torch.Tensor] = {}  # layer → whose weights each of its query heads uses
         self.tokens = torch.zeros(batch_size, 1, dtype=torch.long, device=model.device)
         fuse = "SPACES_ZERO_GPU" not in os.environ if fuse is None else fuse  # ZeroGPU has no torch.compile
         self.stepper = _stepping_view(model, fuse)
-        self.graph = None
+        self.graph: torch.cuda.CUDAGraph | None = None
         self._rehearse()
         self.restart()
 
-    def prefill(self, input_ids, **kwargs):
+    def prefill(self, input_ids: torch.Tensor, **kwargs: Any) -> torch.Tensor:
         """See `Decoder.prefill`; the whole prompt at once, on an empty cache."""
         self._set_stepping(False)
         logits = super().prefill(input_ids, **kwargs)
@@ -111,7 +94,7 @@ class GraphDecoder(Decoder):
     @torch.inference_mode()
     def fill(self, tokens: int) -> None:
         """Pretend that `tokens` tokens were read: random keys and values, for timing without the prefill."""
-        for buffer in self.cache.layers:
+        for buffer in self.buffers:
             buffer.keys.normal_()
             buffer.values.normal_()
         self._go_to(tokens)
@@ -123,16 +106,16 @@ class GraphDecoder(Decoder):
     @torch.inference_mode()
     def _go_to(self, tokens: int) -> None:
         self._set_stepping(True)
-        for buffer in self.cache.layers:
+        for buffer in self.buffers:
             buffer.cumulative_length = tokens
         for clock in self.clocks.values():
             clock.position.fill_(tokens)
 
     @torch.inference_mode()
-    def step(self, tokens):
+    def step(self, tokens: torch.Tensor) -> torch.Tensor:
         """See `Decoder.step`."""
         self.tokens.copy_(tokens[:, None])
-        for buffer in self.cache.layers:
+        for buffer in self.buffers:
             buffer.cumulative_length += 1
         if self.graph is None:
             return self._run()
@@ -142,10 +125,10 @@ class GraphDecoder(Decoder):
     @property
     def cache_bytes(self) -> int:
         """See `Decoder.cache_bytes`; what the buffers could hold beyond that is not counted."""
-        return sum(buffer.bytes for buffer in self.cache.layers)
+        return sum(buffer.bytes for buffer in self.buffers)
 
     def _set_stepping(self, stepping: bool) -> None:
-        for buffer in self.cache.layers:
+        for buffer in self.buffers:
             buffer.stepping = stepping
 
     @torch.inference_mode()
@@ -166,119 +149,24 @@ class GraphDecoder(Decoder):
         with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
             self.logits = self._run()
 
-    def _run(self):
+    def _run(self) -> torch.Tensor:
         for clock in self.clocks.values():
             clock.tick()
-        clock = self.clocks.setdefault(self.tokens.device, _Clock(self.tokens.device))
-        call = _StepCall(self.cache.layers, self.heads)
+        clock = self.clocks.setdefault(self.tokens.device, Clock(self.tokens.device))
+        call = _StepCall(self.buffers, self.heads)
         logits = self.stepper(
             input_ids=self.tokens, position_ids=clock.position[None], past_key_values=self.cache, use_cache=True,
             logits_to_keep=1, shared_attention=call,
         ).logits[:, -1]  # fmt: skip
-        if call.layers_seen != len(self.cache.layers):
+        if call.layers_seen != len(self.buffers):
             raise ValueError(f"{self.model.config.model_type} models do not compute attention where these steps can.")
         for clock in self.clocks.values():
             clock.position.add_(1)
         return logits
 
 
-def _is_on_one_gpu(model) -> bool:
+def _is_on_one_gpu(model: PreTrainedModel) -> bool:
     return model.device.type == "cuda" and len({parameter.device for parameter in model.parameters()}) == 1
-
-
-class _Clock:
-    """Where the next token goes, on one device: graphs read it there."""
-
-    def __init__(self, device: torch.device):
-        self.position = torch.zeros(1, dtype=torch.long, device=device)
-        self.views: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-
-    def view(self, capacity: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """For buffers of `capacity` tokens: the slot that the next token takes, and how many are filled after it."""
-        if capacity not in self.views:
-            self.views[capacity] = torch.zeros_like(self.position), torch.zeros_like(self.position, dtype=torch.int32)
-            self.tick()
-        return self.views[capacity]
-
-    def tick(self) -> None:
-        """Bring all views up to date with the position."""
-        for capacity, (slot, end) in self.views.items():
-            torch.remainder(self.position, capacity, out=slot)
-            end.copy_((self.position + 1).clamp_(max=capacity))
-
-
-class _Buffer(DynamicLayer):
-    """Keys and values of one layer in place, [batch, kv_heads, capacity, head_dim]; a ring for sliding windows.
-
-    A ring may be read in any order: rotary embeddings are in the keys, and softmax does not ask for an order.
-    """
-
-    def __init__(self, capacity: int, sliding_window: int | None, clocks: dict, like: "_Buffer | None"):
-        super().__init__()
-        self.capacity, self.sliding_window, self.is_sliding = capacity, sliding_window, sliding_window is not None
-        self.clocks, self.like = clocks, like
-        self.cumulative_length, self.stepping = 0, True
-
-    def update(self, key_states, value_states, *args, **kwargs):
-        """One token per row in a step: all slots. A whole prompt: what came, kept as far as it fits the window."""
-        if not self.is_initialized:
-            self._allocate(key_states, value_states)
-        if self.stepping:
-            slot, _ = self.clocks[self.device].view(self.capacity)
-            for buffer, states in ((self.keys, key_states), (self.values, value_states)):
-                if buffer.numel():
-                    buffer.index_copy_(2, slot, states)
-            return self.keys, self.values
-        self._read(key_states, value_states)
-        return key_states, value_states
-
-    def get_seq_length(self) -> int:
-        """Tokens so far."""
-        return self.cumulative_length
-
-    @property
-    def end(self) -> torch.Tensor:
-        """How many slots are filled in this step, int32 [1] on the device."""
-        return self.clocks[self.device].view(self.capacity)[1]
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of the keys and values of the tokens so far."""
-        row_bytes = sum(buffer[:, :, 0].numel() * buffer.element_size() for buffer in (self.keys, self.values))
-        return row_bytes * min(self.cumulative_length, self.capacity)
-
-    def _allocate(self, key_states, value_states) -> None:
-        self.dtype, self.device, self.is_initialized = key_states.dtype, key_states.device, True
-        if self.device not in self.clocks:
-            self.clocks[self.device] = _Clock(self.device)
-        sizes = [(*states.shape[:2], self.capacity, states.shape[-1]) for states in (key_states, value_states)]
-        if self.like is None:
-            self.keys, self.values = (torch.zeros(size, dtype=self.dtype, device=self.device) for size in sizes)
-        else:
-            self.keys, self.values = self.like.keys[..., : sizes[0][-1]], self.like.values
-
-    def _read(self, key_states, value_states) -> None:
-        tokens, kept = key_states.shape[2], min(key_states.shape[2], self.capacity)
-        if self.cumulative_length or (tokens > self.capacity and not self.is_sliding):
-            raise ValueError(f"This decoder reads one prompt, of at most {self.capacity} tokens.")
-        slots = torch.arange(tokens - kept, tokens, device=self.device) % self.capacity
-        for buffer, states in ((self.keys, key_states), (self.values, value_states)):
-            buffer.index_copy_(2, slots, states[:, :, tokens - kept :])
-        self.cumulative_length = tokens
-
-
-class _ValuesBuffer(ValuesOnly, _Buffer):
-    """A follower's buffer: values only."""
-
-
-def _buffers(model, max_tokens: int, clocks: dict, like: GraphDecoder | None) -> list[_Buffer]:
-    stock, followers = DynamicCache(config=model.config).layers, plan_of(model).followers
-    buffers = []
-    for index in range(len(attention_modules(model))):
-        window = getattr(stock[index], "sliding_window", None) if stock else None
-        kind = _ValuesBuffer if index in followers else _Buffer
-        buffers.append(kind(min(window or max_tokens, max_tokens), window, clocks, like and like.cache.layers[index]))
-    return buffers
 
 
 _NOT_PLAIN = ("softcap", "s_aux", "position_bias", "alibi")
@@ -287,18 +175,36 @@ _NOT_PLAIN = ("softcap", "s_aux", "position_bias", "alibi")
 class _StepCall(AttentionCall):
     """Attention of one new token per row over the buffers."""
 
-    def __init__(self, buffers: list[_Buffer], heads: dict[int, torch.Tensor]):
+    def __init__(self, buffers: list[Buffer], heads: dict[int, torch.Tensor]):
         super().__init__(_STEP, "reuse")
         self.kernels = import_module("core.decoding.kernels")
         self.buffers, self.heads, self.layers_seen = buffers, heads, 0
 
-    def attend(self, module, query, key, value, mask, scaling=None, **kwargs):
+    def attend(
+        self,
+        module: AttentionModule,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        mask: Any,
+        scaling: float | None = None,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, None]:
         """A dense layer's attention; the result [batch, 1, heads, head_dim], no weights."""
         self._check(module, mask, kwargs)
         output = self.kernels.attend(query, key, value, self._end(module), scaling or query.shape[-1] ** -0.5)
         return output.transpose(1, 2), None
 
-    def lead(self, module, query, key, value, mask, scaling=None, **kwargs):
+    def lead(
+        self,
+        module: AttentionModule,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        mask: Any,
+        scaling: float | None = None,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, None]:
         """A leader's attention: its weights, written once, and its own values under them."""
         self._check(module, mask, kwargs)
         self.weights[module.layer_idx] = self.kernels.attention_weights(
@@ -306,12 +212,12 @@ class _StepCall(AttentionCall):
         )
         return self._weigh(module, module.layer_idx, value, None)
 
-    def follow(self, module, value):
+    def follow(self, module: AttentionModule, value: torch.Tensor) -> tuple[torch.Tensor, None]:
         """A follower's attention: its values under its leader's weights."""
         self.layers_seen += 1
         return self._weigh(module, module.leader, value, module.head_map)
 
-    def _weigh(self, module, leader: int, value, head_map):
+    def _weigh(self, module: AttentionModule, leader: int, value: torch.Tensor, head_map) -> tuple[torch.Tensor, None]:
         weights = self.weights[leader] = self.weights[leader].to(value.device)
         if module.layer_idx not in self.heads:  # made in the rehearsal: a graph cannot copy from the host
             heads = range(weights.shape[1]) if head_map is None else head_map
@@ -319,10 +225,10 @@ class _StepCall(AttentionCall):
         output = self.kernels.weighted_values(weights, value, self._end(module), self.heads[module.layer_idx])
         return output.transpose(1, 2), None
 
-    def _end(self, module) -> torch.Tensor:
+    def _end(self, module: AttentionModule) -> torch.Tensor:
         return self.buffers[module.layer_idx].end
 
-    def _check(self, module, mask, kwargs) -> None:
+    def _check(self, module: AttentionModule, mask, kwargs) -> None:
         self.layers_seen += 1
         if mask is not None or any(kwargs.get(name) is not None for name in _NOT_PLAIN):
             raise ValueError(f"attention of {module.config.model_type} is more than a softmax over cached keys.")
@@ -335,7 +241,7 @@ def _attend(module, query, key, value, attention_mask, shared_attention=None, **
 AttentionInterface.register(_STEP, _attend)  # and no mask function of that name: a step needs no mask
 
 
-def _stepping_view(model, fuse: bool):
+def _stepping_view(model: PreTrainedModel, fuse: bool) -> PreTrainedModel:
     view = twin_of(model)
     view.config._attn_implementation_internal = _STEP
     if fuse:
@@ -354,7 +260,7 @@ def _can_fuse(module: nn.Module) -> bool:
     return own and not hooked and name.endswith(("Norm", "MLP"))
 
 
-def _fuse_rotary(module: nn.Module) -> None:
+def _fuse_rotary(module: AttentionModule) -> None:
     """Let this attention module's forward use a compiled `apply_rotary_pos_emb`: the function is looked up by name."""
     forward = type(module).forward
     forward = getattr(forward, "__wrapped__", forward)
@@ -367,5 +273,5 @@ def _fuse_rotary(module: nn.Module) -> None:
 
 
 @cache
-def _compiled(function):
+def _compiled(function: Callable) -> Callable:
     return torch.compile(function)

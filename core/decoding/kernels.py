@@ -35,7 +35,9 @@ WEIGHTS = _Launch(block=64, warps=4, stages=4, programs=4)
 VALUES = _Launch(block=64, warps=8, stages=4, programs=4)
 
 
-def attend(query, keys, values, end, scaling: float):
+def attend(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, end: torch.Tensor, scaling: float
+) -> torch.Tensor:
     """softmax(QKᵀ·scaling) V → [batch, heads, 1, head_dim], in one pass over keys and values (flash decoding)."""
     work = _Work(query, keys, ATTEND)
     _attend_split[work.grid](
@@ -45,7 +47,7 @@ def attend(query, keys, values, end, scaling: float):
     return work.combined(query)
 
 
-def attention_weights(query, keys, end, scaling: float):
+def attention_weights(query: torch.Tensor, keys: torch.Tensor, end: torch.Tensor, scaling: float) -> torch.Tensor:
     """softmax(QKᵀ·scaling) → [batch, heads, 1, capacity] in the query's dtype; undefined from `end` on."""
     work = _Work(query, keys, WEIGHTS)
     scores = query.new_empty(*query.shape[:2], keys.shape[2], dtype=torch.float32)
@@ -60,7 +62,9 @@ def attention_weights(query, keys, end, scaling: float):
     return weights[:, :, None]
 
 
-def weighted_values(weights, values, end, heads):
+def weighted_values(
+    weights: torch.Tensor, values: torch.Tensor, end: torch.Tensor, heads: torch.Tensor
+) -> torch.Tensor:
     """P V → [batch, heads, 1, head_dim]; `heads` [heads], int32: whose weights each query head uses."""
     query = weights.new_empty(*weights.shape[:2], 1, values.shape[-1])
     work = _Work(query, values, VALUES)
@@ -74,7 +78,7 @@ def weighted_values(weights, values, end, heads):
 class _Work:
     """How the tokens of one call are split over programs, and room for what each of them finds."""
 
-    def __init__(self, query, keys, launch: _Launch):
+    def __init__(self, query: torch.Tensor, keys: torch.Tensor, launch: _Launch):
         batch, heads, _, head_dim = query.shape
         kv_heads, group = keys.shape[1], heads // keys.shape[1]
         splits = _splits(batch * kv_heads, keys.shape[2], query.device, launch)
@@ -86,7 +90,7 @@ class _Work:
         self.without_head_dim |= {"KV_HEADS": kv_heads, "BLOCK": launch.block}
         self.sizes = self.without_head_dim | {"HEAD_DIM": head_dim, "DIM": triton.next_power_of_2(head_dim)}
 
-    def combined(self, query):
+    def combined(self, query: torch.Tensor) -> torch.Tensor:
         """The result of all splits together, in the query's shape and dtype."""
         output = torch.empty_like(query, memory_format=torch.contiguous_format)
         _combine[(self.partial.shape[0],)](
@@ -96,7 +100,7 @@ class _Work:
         return output
 
 
-def _splits(rows: int, capacity: int, device, launch: _Launch) -> int:
+def _splits(rows: int, capacity: int, device: torch.device, launch: _Launch) -> int:
     """Programs per row: enough to fill the device a few times over, with some blocks of tokens for each."""
     processors = torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
     wanted, most = launch.programs * processors // rows, triton.cdiv(capacity, 4 * launch.block)

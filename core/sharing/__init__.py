@@ -1,10 +1,12 @@
 """Sharing attention weights inside a model: `share_attention` and everything that a shared model is made of.
 
 A view (`view`) is a model of the same class over the same parameters, in which leaders hand their attention weights to
-followers; what belongs to one forward call (`call`), what each model family needs (`families`) and caches that hold
-values only (`cache`). Imports `core.plan` alone; `core.models`, `core.decoding` and all that measures build on it.
+followers (`layers`); what belongs to one forward call (`call`) and how it reaches the layers (`hooks`), what each model
+family needs (`families`) and caches that hold values only (`cache`). Imports `core.plan` alone; `core.models`,
+`core.decoding` and all that measures build on it.
 """
 
-from core.sharing.view import EXECUTIONS, plan_of, share_attention
+from core.sharing.call import EXECUTIONS
+from core.sharing.view import plan_of, share_attention
 
 __all__ = ["EXECUTIONS", "plan_of", "share_attention"]

@@ -6,6 +6,7 @@ stock layers read off the keys' size: the sequence length (0 for plain dynamic l
 """
 
 from functools import cache
+from typing import Any, NoReturn
 
 import torch
 from transformers import cache_utils
@@ -21,15 +22,22 @@ from transformers.cache_utils import (
 _STOCK_LAYERS = (DynamicLayer, DynamicSlidingWindowLayer, StaticLayer, StaticSlidingWindowLayer)
 _QUANTIZED_LAYERS = getattr(cache_utils, "BaseQuantizedLayer", QuantizedLayer)  # the base is newer than the other class
 
+_AnyLayer: Any = object  # what the classes below are mixed into
 
-class ValuesOnly:
+
+class ValuesOnly(_AnyLayer):
     """Mixed into a stock cache layer: keys have shape [batch, kv_heads, tokens, 0], values are stored as usual."""
 
-    def lazy_initialization(self, key_states, value_states):
+    keys: Any
+    values: Any
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """Make room for values alone, whatever the width of the keys that come."""
         super().lazy_initialization(key_states[..., :0], value_states)
 
-    def update(self, key_states, value_states, *args, **kwargs):
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Append values [batch, kv_heads, tokens, head_dim]; ValueError when keys come, which have no room here."""
         if key_states.shape[-1]:
             raise ValueError(
@@ -38,7 +46,7 @@ class ValuesOnly:
             )
         return super().update(key_states, value_states, *args, **kwargs)
 
-    def get_seq_length(self):
+    def get_seq_length(self) -> int:
         """Tokens cached so far."""
         if hasattr(self, "cumulative_length") or not self.is_initialized:
             return super().get_seq_length()
@@ -55,14 +63,14 @@ class QuantizedValuesOnly(ValuesOnly):
         is_empty = isinstance(quantized, tuple) and quantized[0].shape[-1] == 0
         return quantized[0] if is_empty else super()._dequantize(quantized)
 
-    def reorder_cache(self, beam_idx):
+    def reorder_cache(self, beam_idx: torch.Tensor) -> None:
         """Reorder the batch; the stock layer reorders its tail of not yet quantized tokens only when that has keys."""
         super().reorder_cache(beam_idx)
         if self.is_initialized and self.values.numel():
             beam_idx = beam_idx.to(self.values.device)
             self.keys, self.values = self.keys.index_select(0, beam_idx), self.values.index_select(0, beam_idx)
 
-    def crop(self, *_):
+    def crop(self, *_: Any) -> NoReturn:
         """Refused, like everything else that stock quantized layers do to the tail of not yet quantized tokens alone."""
         raise ValueError(
             "A quantized cache cannot drop tokens or select rows, as transformers leaves its quantized part uncut: use "
@@ -112,7 +120,7 @@ def keep_values_only(cache: Cache, followers: tuple[int, ...]) -> None:
             "make it with this model's config."
         )
     for index in followers:
-        layer = cache.layers[index]
+        layer: Any = cache.layers[index]
         if isinstance(layer, ValuesOnly):
             continue
         if layer.is_initialized:

@@ -4,15 +4,26 @@ Two executions: *reuse* keeps the leader's attention weights and multiplies them
 keeps the leader's queries and keys, and followers run the model's fused attention on them.
 """
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn.attention.flex_attention import BlockMask, create_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from core.sharing.families import eager_attention
+from core.sharing.families import AttentionModule, eager_attention
+
+EXECUTIONS = ("auto", "reuse", "recompute")
+"""How followers may get their output: see `core.sharing.share_attention`."""
 
 # In `auto`, a prompt's attention weights are kept when they take at most this much memory per leader.
 REUSE_LIMIT_BYTES = 64 * 2**20
+
+
+def check_execution(execution: str) -> None:
+    """Raise ValueError for an execution that does not exist."""
+    if execution not in EXECUTIONS:
+        raise ValueError(f"There is no execution {execution!r}: choose one of {', '.join(EXECUTIONS)}.")
 
 
 class AttentionCall:
@@ -21,11 +32,20 @@ class AttentionCall:
     def __init__(self, implementation: str, execution: str):
         self.implementation, self.execution = implementation, execution
         self.grad_enabled = torch.is_grad_enabled()
-        self.additive_mask = None  # (mask, lengths and device that it was made for; the mask added to the scores)
+        # (mask, lengths and device that it was made for; the mask added to the scores)
+        self.additive_mask: tuple[Any, tuple, torch.Tensor | None] | None = None
         self.weights: dict[int, torch.Tensor] = {}  # reuse: [batch, heads, queries, keys]
         self.inputs: dict[int, tuple] = {}  # recompute: (query, key, mask, keyword arguments of the attention function)
 
-    def lead(self, module, query, key, value, mask, **kwargs):
+    def lead(
+        self,
+        module: AttentionModule,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        mask: Any,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """A leader's attention; query [batch, heads, queries, head_dim], key and value [batch, kv_heads, keys, …]."""
         self.check_gradients()
         if not self._reuses(module, query, key, kwargs.get("dropout", 0.0)):
@@ -46,7 +66,7 @@ class AttentionCall:
                 'use gradient_checkpointing_enable({"use_reentrant": False}).'
             )
 
-    def follow(self, module, value):
+    def follow(self, module: AttentionModule, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """A follower's attention: its own values under its leader's weights, as (output, weights or None)."""
         if module.leader in self.weights:
             weights = self.weights[module.leader] = self.weights[module.leader].to(value.device)
@@ -68,7 +88,9 @@ class AttentionCall:
                 kwargs = {**kwargs, "s_aux": kwargs["s_aux"][module.head_map]}
         return self._fused(module, query, key, value, mask, kwargs)
 
-    def _mask(self, mask, query, key, sliding_window: int | None):
+    def _mask(
+        self, mask: Any, query: torch.Tensor, key: torch.Tensor, sliding_window: int | None
+    ) -> torch.Tensor | None:
         """`_additive_mask`, made once for consecutive leaders with the same mask and lengths."""
         made_for = (query.shape[2], key.shape[2], sliding_window, query.device)
         if self.additive_mask is None or self.additive_mask[0] is not mask or self.additive_mask[1] != made_for:
@@ -76,13 +98,21 @@ class AttentionCall:
             self.additive_mask = (mask, made_for, made)
         return self.additive_mask[2]
 
-    def _fused(self, module, query, key, value, mask, kwargs):
+    def _fused(
+        self,
+        module: AttentionModule,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        mask: Any,
+        kwargs: dict,
+    ) -> tuple:
         function = ALL_ATTENTION_FUNCTIONS.get_interface(
             self.implementation, eager_attention(module) or _plain_attention
         )
         return function(module, query, key, value, mask, **kwargs)
 
-    def _reuses(self, module, query, key, dropout: float) -> bool:
+    def _reuses(self, module: AttentionModule, query: torch.Tensor, key: torch.Tensor, dropout: float) -> bool:
         if self.implementation == "eager" and hasattr(module, "sinks"):
             return True  # eager attention would add each follower's own sinks
         if self.execution != "auto":
@@ -93,7 +123,16 @@ class AttentionCall:
         return self.implementation == "sdpa" and weights_bytes <= REUSE_LIMIT_BYTES
 
 
-def _plain_attention(module, query, key, value, mask, scaling=None, dropout=0.0, **_):
+def _plain_attention(
+    module: AttentionModule,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **_: Any,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """softmax(QKᵀ·scaling + mask)·V and the weights [batch, heads, queries, keys], without a key row per query head."""
     batch, heads, queries, head_dim = query.shape
     packed = query.reshape(batch, key.shape[1], -1, head_dim) * (head_dim**-0.5 if scaling is None else scaling)
@@ -105,7 +144,7 @@ def _plain_attention(module, query, key, value, mask, scaling=None, dropout=0.0,
     return weighted_values(weights, value), weights
 
 
-def weighted_values(weights, value):
+def weighted_values(weights: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     """weights [batch, heads, queries, keys] × value [batch, kv_heads, keys, d] → [batch, queries, heads, d]."""
     batch, heads, queries, keys = weights.shape
     groups = heads // value.shape[1]
@@ -125,7 +164,9 @@ def _moved(inputs: tuple, device: torch.device) -> tuple:
     return query.to(device), key.to(device), None if mask is None else mask.to(device), kwargs
 
 
-def _additive_mask(mask, query, key, implementation: str, sliding_window: int | None):
+def _additive_mask(
+    mask: Any, query: torch.Tensor, key: torch.Tensor, implementation: str, sliding_window: int | None
+) -> torch.Tensor | None:
     """The mask that eager attention adds to the scores, from the form that `implementation` takes; None: no mask."""
     queries, keys = query.shape[2], key.shape[2]
     if implementation == "eager" or (mask is None and queries == 1):
@@ -139,7 +180,14 @@ def _additive_mask(mask, query, key, implementation: str, sliding_window: int | 
     return torch.zeros_like(visible, dtype=query.dtype).masked_fill_(~visible, torch.finfo(query.dtype).min)
 
 
-def _visible(mask, queries: int, keys: int, device, implementation: str, sliding_window: int | None):
+def _visible(
+    mask: torch.Tensor | None,
+    queries: int,
+    keys: int,
+    device: torch.device,
+    implementation: str,
+    sliding_window: int | None,
+) -> torch.Tensor:
     """Which key each query may see, bool and broadcastable to [batch, heads, queries, keys]."""
     if mask is not None and implementation == "sdpa":
         return mask

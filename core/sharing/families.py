@@ -7,13 +7,17 @@ import inspect
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import nn
 from torch.nn.functional import dropout
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.models.llama import modeling_llama
 from transformers.pytorch_utils import Conv1D
+
+AttentionModule: TypeAlias = Any
+"""The attention module of a layer. Its attributes differ from family to family, so that no type can name them."""
 
 CHECKED = frozenset({
     "arcee", "biogpt", "bloom", "codegen", "cohere", "cohere2", "ernie4_5", "exaone4", "falcon", "gemma", "gemma2",
@@ -34,22 +38,23 @@ _ATTENTION = ("self_attn", "attention", "attn", "self_attention")  # in a layer
 OUTPUTS = ("o_proj", "out_proj", "dense", "c_proj")
 """Names of the output projection."""
 
-_FOLLOWERS_DO_WITHOUT = ("q_proj", "k_proj", "q_norm", "k_norm", "query_layernorm", "key_layernorm")
-_FOLLOWERS_DO_WITHOUT += ("q_layernorm", "k_layernorm", "sinks")
+_FOLLOWERS_DO_WITHOUT = (
+    "q_proj", "k_proj", "q_norm", "k_norm", "query_layernorm", "key_layernorm", "q_layernorm", "k_layernorm", "sinks",
+)  # fmt: skip
 
 
-def _last(module: nn.Module, outputs: torch.Tensor) -> torch.Tensor:
+def _last(module: AttentionModule, outputs: torch.Tensor) -> torch.Tensor:
     """Of queries, keys, values one after the other."""
     return outputs[-_kv_heads(module) * _head_dim(module) :]
 
 
-def _last_of_each_group(module: nn.Module, outputs: torch.Tensor) -> torch.Tensor:
+def _last_of_each_group(module: AttentionModule, outputs: torch.Tensor) -> torch.Tensor:
     """Of the queries, the key and the value of one group of heads, then those of the next one."""
     groups = outputs.unflatten(0, (_kv_heads(module), -1, _head_dim(module)))[:, -1]
     return groups[0] if len(groups) == 1 else groups
 
 
-def _middle_of_each_quarter(module: nn.Module, outputs: torch.Tensor) -> torch.Tensor:
+def _middle_of_each_quarter(module: AttentionModule, outputs: torch.Tensor) -> torch.Tensor:
     """Of the queries, values and keys of a quarter of the heads, then those of the next one."""
     return outputs.unflatten(0, (4, 3, -1))[:, 1]
 
@@ -67,18 +72,18 @@ VALUES: dict[str, Callable | None] = {
 _VALUES_OF_CLASS = {"GPTBigCodeAttention": _last_of_each_group, "CodeGenAttention": _middle_of_each_quarter}
 
 
-def decoder_of(model: nn.Module) -> nn.Module:
+def decoder_of(model: PreTrainedModel) -> PreTrainedModel:
     """The module that runs the decoder layers (`LlamaModel` in a `LlamaForCausalLM`)."""
     return model.get_decoder()
 
 
-def layers_of(model: nn.Module) -> Sequence[nn.Module]:
+def layers_of(model: PreTrainedModel) -> Sequence[nn.Module]:
     """The decoder layers, in order."""
     decoder = decoder_of(model)
     return next((getattr(decoder, name) for name in _LAYERS if hasattr(decoder, name)), [])
 
 
-def attention_modules(model: nn.Module) -> list[nn.Module]:
+def attention_modules(model: PreTrainedModel) -> list[AttentionModule]:
     """The attention module of each decoder layer, in order. Raises ValueError, with the reason, when it cannot share."""
     modules = [_attention_of(layer) for layer in layers_of(model)]
     reason = next(filter(None, map(_obstacle, modules)), "") if modules else "its decoder layers were not found"
@@ -89,40 +94,40 @@ def attention_modules(model: nn.Module) -> list[nn.Module]:
     return modules
 
 
-def _attention_of(layer: nn.Module) -> nn.Module | None:
+def _attention_of(layer: nn.Module) -> AttentionModule | None:
     module = next((getattr(layer, name) for name in _ATTENTION if hasattr(layer, name)), None)
     return getattr(module, "attention", module)  # GPT-Neo wraps it once more
 
 
-def has_attention_function(module: nn.Module) -> bool:
+def has_attention_function(module: AttentionModule) -> bool:
     """Whether a layer calls an exchangeable attention function; the others compute attention in their own forward."""
     return "eager_attention_forward" in inspect.unwrap(type(module).forward).__code__.co_names
 
 
-def hands_keywords_on(model: nn.Module) -> bool:
+def hands_keywords_on(model: PreTrainedModel) -> bool:
     """Whether keyword arguments of a forward call are known to reach the attention functions of all layers."""
     kind = decoder_of(model).config.model_type
     return kind in CHECKED - KEEPS_KEYWORDS and has_attention_function(attention_modules(model)[0])
 
 
-def static_cache_is_wrong(config) -> bool:
+def static_cache_is_wrong(config: PreTrainedConfig) -> bool:
     """Whether transformers' own forward goes wrong with a static cache: GPT-Neo masks by the length of all cached keys,
     Falcon reads ALiBi from a mask that then has another form."""
     return config.model_type == "gpt_neo" or (config.model_type == "falcon" and config.alibi)
 
 
-def eager_attention(module: nn.Module) -> Callable | None:
+def eager_attention(module: AttentionModule) -> Callable | None:
     """The family's own eager attention function, which also returns the attention weights; None if it has none."""
     return getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
 
 
-def weighs_plainly(module: nn.Module) -> bool:
+def weighs_plainly(module: AttentionModule) -> bool:
     """Whether attention weights are softmax(QKᵀ·scaling + mask) and nothing else: no soft-cap, no sinks."""
     attention = eager_attention(module)
     return attention is None or _text(attention) == _PLAIN or module.config.model_type in _PLAIN_IN_OTHER_WORDS
 
 
-def values_of(module: nn.Module, hidden_states: torch.Tensor) -> torch.Tensor:
+def values_of(module: AttentionModule, hidden_states: torch.Tensor) -> torch.Tensor:
     """A follower's values [batch, kv_heads, tokens, head_dim] for hidden states [batch, tokens, hidden]."""
     ways = _ways(module)
     values = getattr(module, ways.values)(hidden_states)
@@ -132,7 +137,7 @@ def values_of(module: nn.Module, hidden_states: torch.Tensor) -> torch.Tensor:
     return values if ways.repeats == 1 else values.repeat_interleave(ways.repeats, 1)
 
 
-def output_of(module: nn.Module, attended: torch.Tensor, *arguments) -> torch.Tensor:
+def output_of(module: AttentionModule, attended: torch.Tensor, *arguments: Any) -> torch.Tensor:
     """A follower's output [batch, tokens, hidden] for its heads' results [batch, tokens, heads · head_dim].
 
     arguments: the positional arguments of its forward after the hidden states.
@@ -157,7 +162,7 @@ class _Ways(NamedTuple):
     clip: float | None  # of values
 
 
-def _ways(module: nn.Module) -> _Ways:
+def _ways(module: AttentionModule) -> _Ways:
     """Looked up once for a module: to look for what it does not have takes as long as a small matrix product."""
     if "ways_of_holding" not in module.__dict__:
         adds_residual = "residual" in inspect.signature(type(module).forward).parameters
@@ -177,7 +182,7 @@ def _ways(module: nn.Module) -> _Ways:
     return module.ways_of_holding
 
 
-def keep_values_alone(module: nn.Module) -> None:
+def keep_values_alone(module: AttentionModule) -> None:
     """Make a follower of an attention module: queries and keys go; of a fused projection the value part stays, on the
     same storage."""
     for name in _FOLLOWERS_DO_WITHOUT:
@@ -188,7 +193,7 @@ def keep_values_alone(module: nn.Module) -> None:
         setattr(module, name, _keep_part(getattr(module, name), partial(pick, module)))
 
 
-def check_same_kind(model: nn.Module, leader: int, follower: int) -> None:
+def check_same_kind(model: PreTrainedModel, leader: int, follower: int) -> None:
     """Raise ValueError when layer `follower` cannot use the attention weights of layer `leader`, with the reason."""
     modules, config = attention_modules(model), decoder_of(model).config
     kinds = getattr(config, "layer_types", None) or getattr(config, "attention_layers", None)  # GPT-Neo's name
@@ -206,7 +211,7 @@ def check_same_kind(model: nn.Module, leader: int, follower: int) -> None:
         )
 
 
-def same_kind(model: nn.Module, leader: int, follower: int) -> bool:
+def same_kind(model: PreTrainedModel, leader: int, follower: int) -> bool:
     """Whether layer `follower` can use the attention weights of layer `leader`."""
     try:
         check_same_kind(model, leader, follower)
@@ -215,13 +220,13 @@ def same_kind(model: nn.Module, leader: int, follower: int) -> bool:
     return True
 
 
-def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
+def _shapes(module: AttentionModule) -> dict[str, tuple[int, ...]]:
     """Shapes of a module's own parameters; those of adapters (LoRA), which layers may have or not, are left out."""
     shapes = {name.replace("base_layer.", ""): tuple(p.shape) for name, p in module.named_parameters()}
     return {name: shape for name, shape in shapes.items() if name.count(".") < 2}
 
 
-def _obstacle(module: nn.Module | None) -> str:
+def _obstacle(module: AttentionModule | None) -> str:
     """Why this attention module cannot take part, or nothing."""
     if module is None:
         return "a decoder layer without an attention module was found"
@@ -243,15 +248,15 @@ _PLAIN = _text(modeling_llama.eager_attention_forward)
 _PLAIN_IN_OTHER_WORDS = frozenset({"biogpt", "gpt2", "gpt_neox", "opt"})
 
 
-def _value_name(module: nn.Module) -> str:
+def _value_name(module: AttentionModule) -> str:
     return next(name for name in VALUES if hasattr(module, name))
 
 
-def _head_dim(module: nn.Module) -> int:
+def _head_dim(module: AttentionModule) -> int:
     return getattr(module, "head_dim", None) or module.head_size
 
 
-def _kv_heads(module: nn.Module) -> int:
+def _kv_heads(module: AttentionModule) -> int:
     names = ("num_key_value_heads", "num_kv_heads", "kv_heads", "num_heads", "n_heads")
     heads = next((getattr(module, name) for name in names if hasattr(module, name)), None)
     return heads or module.config.num_attention_heads
@@ -263,7 +268,8 @@ class _LinearOfParts(nn.Linear):
     def __init__(self, weight: nn.Parameter, bias: nn.Parameter | None):
         nn.Module.__init__(self)
         self.in_features, self.out_features = weight.shape[2], weight.shape[0] * weight.shape[1]
-        self.weight, self.bias = weight, bias
+        self.register_parameter("weight", weight)
+        self.register_parameter("bias", bias)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         rows = hidden.reshape(1, -1, self.in_features).expand(len(self.weight), -1, -1)
@@ -291,7 +297,7 @@ def _keep_part(projection: nn.Module, pick: Callable) -> nn.Module:
     return projection
 
 
-def _on_same_storage(parameter: nn.Parameter, part: torch.Tensor) -> nn.Parameter:
+def _on_same_storage(parameter: torch.Tensor, part: torch.Tensor) -> nn.Parameter:
     return nn.Parameter(part.detach(), requires_grad=parameter.requires_grad)
 
 

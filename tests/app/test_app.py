@@ -25,8 +25,7 @@ from app.components.chart import figure_json
 from app.compute import compute, taking_turns
 from app.panels import answers, evaluate, generate, model, savings, scores, similarity, speed
 from app.registry import LRUCache, get_model
-from core.cost import ModelShape, known_shapes, kv_cache_bytes, savings_frame
-from core.cost.devices import DEVICES, fits_frame, predict_decode
+from core.cost import DEVICES, ModelShape, fits_frame, known_shapes, kv_cache_bytes, predict_decode, savings_frame
 from core.plan import SharingPlan
 from core.records.scores import Machine, Metric, Record, load_records, pack_lines, save_record, write_file
 from core.records.timings import Quartiles, Timed, TimingRecord, load_timings, save_timing

@@ -27,11 +27,11 @@ LAYERS = 6
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A tiny random Llama with the demo model's tokenizer."""
-    from tests.conftest import _tiny_model
+    from tests.support.models import tiny_model
 
     path = tmp_path_factory.mktemp("models") / "tiny"
     tokenizer = AutoTokenizer.from_pretrained(BUNDLED["demo"])
-    _tiny_model(vocab_size=len(tokenizer)).save_pretrained(path)
+    tiny_model(vocab_size=len(tokenizer)).save_pretrained(path)
     tokenizer.save_pretrained(path)
     return str(path)
 

@@ -62,7 +62,7 @@ def recorded(view, ids, new_tokens):
     """Greedy text by the recorded steps."""
     decoder = start_decoding(view, len(ids), ids.shape[1] + new_tokens)
     if decoder.path != "cuda graph":
-        raise RuntimeError(decoder.note)
+        raise RuntimeError("Steps were not recorded: the log says why.")
     tokens = [decoder.prefill(ids).argmax(-1)]
     while len(tokens) < new_tokens:
         tokens.append(decoder.step(tokens[-1]).argmax(-1))

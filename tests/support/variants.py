@@ -7,7 +7,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from core.cost.shapes import ModelShape
 from core.sharing.families import CHECKED
-from tests.core.sharing.test_families import FIELDS
+from tests.support.families import FIELDS
 
 # No two sizes are equal, so that a mix-up shows; only where a family wants it is heads · head_dim the width.
 SIZES = {

@@ -1,29 +1,23 @@
-"""core.cost.devices: against values computed by hand, and properties that hold for every model and device."""
+"""core.cost.roofline: against values computed by hand, and properties that hold for every model and device."""
 
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import core.cost.devices
-from core.cost import decode_bytes_moved, known_shapes, stored_bytes
-from core.cost.devices import (
+from core.cost import (
     DEVICES,
     MEMORY_SHARE,
     Device,
-    compare_timings,
-    device_named,
+    bytes_of,
     fits_frame,
+    known_shapes,
     largest_batch,
     predict_decode,
+    stored_bytes,
     usd_per_million_tokens,
-    with_measured_bandwidth,
 )
-from core.records.timings import Quartiles, Timed, TimingRecord
 
 LLAMA = known_shapes()["Llama-3-8B"]
 H200 = DEVICES["NVIDIA H200"]
@@ -81,7 +75,7 @@ def test_largest_batch_by_hand():
 @given(shape=shapes, device=devices, context=st.integers(1, 200_000), dtype=st.sampled_from(["bfloat16", "float8"]))
 def test_the_largest_batch_fits_and_one_more_does_not(shape, device, context, dtype):
     room = MEMORY_SHARE * device.memory_bytes
-    batch, size = largest_batch(shape, "3-9", device, context, dtype), core.cost.devices.bytes_of(dtype)
+    batch, size = largest_batch(shape, "3-9", device, context, dtype), bytes_of(dtype)
     assert batch == 0 or stored_bytes(shape, "3-9", batch, context, size).total <= room
     assert stored_bytes(shape, "3-9", batch + 1, context, size).total > room
 
@@ -123,62 +117,12 @@ def test_the_table_of_devices_says_what_fits():
     assert (frame.xs("shared", level="model").largest_batch >= frame.xs("dense", level="model").largest_batch).all()
 
 
-def _timing(**changes) -> TimingRecord:
-    spread = Quartiles(median=0.010, low=0.009, high=0.011, repeats=5)
-    dense = Timed(path="cuda graph", attention="sdpa", step_s=spread, prefill_s=spread, peak_memory_bytes=20 * 10**9)
-    shared = Timed(path="cuda graph", attention="sdpa", step_s=spread.model_copy(update={"median": 0.008}))
-    fields = {
-        "model": "Llama-3-8B", "weights": "random", "num_layers": 32, "plan": "8-16", "followers": 8,
-        "dtype": "bfloat16", "batch_size": 16, "context_tokens": 8000, "new_tokens": 20, "dense": dense,
-        "shared": shared, "copy_bytes_per_s": 4e12, "versions": {}, "git_commit": None,
-        "machine": {"cpu": "some", "cpu_cores": 8, "gpu": "NVIDIA H200"}, "date": "2026-01-01T00:00:00Z",
-        "duration_s": 1.0, "command": "python -m core measure",
-    }  # fmt: skip
-    return TimingRecord(**fields | changes)
-
-
-def test_timings_stand_beside_predictions_for_the_same_point():
-    frame = compare_timings(LLAMA, [_timing()]).set_index("model")
-    step = predict_decode(LLAMA, "8-16", H200, 16, 8010, bandwidth_bytes_per_s=4e12)
-    assert frame.predicted_ms["shared"] == pytest.approx(1e3 * step.step_s) and frame.measured_ms["shared"] == 8
-    assert frame.ratio["shared"] == pytest.approx(0.008 / step.step_s)
-    assert frame.measured_bytes["dense"] == 20 * 10**9 and frame.prefill_ms["dense"] == 10
-    assert frame.predicted_bytes["dense"] == stored_bytes(LLAMA, "", 16, 8020).total
-    assert compare_timings(LLAMA, []).empty
-
-
-def test_an_unknown_machine_is_predicted_from_its_measured_bandwidth_or_refused():
-    machine = {"cpu": "some CPU", "cpu_cores": 2}
-    (dense, _) = compare_timings(LLAMA, [_timing(machine=machine, copy_bytes_per_s=2e10)]).predicted_ms
-    assert dense == pytest.approx(1e3 * decode_bytes_moved(LLAMA, "", 16, 8010).total / 2e10)
-    with pytest.raises(ValueError, match="bandwidth of some CPU is not known"):
-        compare_timings(LLAMA, [_timing(machine=machine, copy_bytes_per_s=None)])
-
-
-def test_measured_bandwidths_replace_those_of_data_sheets():
-    cpu = {"cpu": "some CPU", "cpu_cores": 2}
-    rates = (3e12, 4e12, 4.2e12)
-    records = [_timing(copy_bytes_per_s=rate) for rate in rates] + [_timing(machine=cpu, copy_bytes_per_s=2e10)]
-    devices = with_measured_bandwidth(records)
-    assert devices["NVIDIA H200"] == replace(H200, bandwidth_bytes_per_s=4e12)
-    assert devices["NVIDIA L4"] is DEVICES["NVIDIA L4"]
-    assert devices["some CPU, 2 cores"].bandwidth_bytes_per_s == 2e10 and len(devices) == len(DEVICES) + 1
-
-
 def test_every_device_has_a_source_and_prices_have_one_too():
     for device in DEVICES.values():
         assert device.source and device.memory_bytes > 1e9 and device.bandwidth_bytes_per_s > 1e10
         assert (device.usd_per_hour is None) == (not device.price_source)
 
 
-def test_devices_are_found_by_both_names():
-    assert device_named("Tesla T4") is device_named("NVIDIA T4") is DEVICES["NVIDIA T4"]
-    with pytest.raises(ValueError, match="no device 'abacus': choose one of NVIDIA H200"):
-        device_named("abacus")
+def test_an_unknown_number_format_is_refused():
     with pytest.raises(ValueError, match="no number format 'int3': use one of float32"):
         predict_decode(LLAMA, "", H200, 1, 1, "int3")
-
-
-def test_hardware_imports_without_torch():
-    code = "import sys; sys.modules['torch'] = None; import core.cost.devices"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(core.cost.devices.__file__).parents[2])

@@ -10,7 +10,7 @@ from core.damage.texts import Text
 from core.plan import SharingPlan
 from core.records.searches import Journal
 from core.sharing.view import share_attention
-from tests.core.sharing.test_families import fastest
+from tests.support.families import fastest
 
 LAYERS = 6
 

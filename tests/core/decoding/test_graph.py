@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from core import share_attention
-from core.decoding.graph import Decoder, GraphDecoder, start_decoding
+from core.decoding.eager import Decoder
+from core.decoding.graph import GraphDecoder, start_decoding
 from core.sharing.cache import cache_bytes
 from core.sharing.families import CHECKED
-from tests.core.sharing.test_families import fastest, make
 from tests.support import step_reference
+from tests.support.families import fastest, make
+from tests.support.steps import STEP_PLANS, assert_equal_steps, logits_of_steps
 
-PLANS = ("", "0-1,3-4")  # spans within layers of one kind in every family of the grid
 NOT_RECORDED = {"gemma2", "gpt_oss", "nemotron", "stablelm", "bloom", "codegen", "falcon", "gptj", "gpt_neo", "mpt"}
 """Soft-caps, sinks, families that drop keyword arguments or compute attention in their own forward: their steps are the
 model's own forward."""
@@ -26,25 +27,7 @@ def kernels(monkeypatch):
     monkeypatch.setitem(sys.modules, "core.decoding.kernels", step_reference)
 
 
-def logits_of_steps(decoder, prompt, tokens) -> torch.Tensor:
-    """Logits [steps, batch, vocabulary] after the prompt [batch, tokens] and after each of `tokens` [batch, steps]."""
-    first = decoder.prefill(prompt).clone()
-    return torch.stack([first] + [decoder.step(column).clone() for column in tokens.unbind(1)])
-
-
-def assert_equal_steps(model, prompt_tokens=10, steps=9, **settings):
-    torch.manual_seed(1)
-    device, vocabulary = model.device, model.config.vocab_size
-    ids = torch.randint(vocabulary, (2, prompt_tokens + steps), device=device)
-    prompt, tokens = ids[:, :prompt_tokens], ids[:, prompt_tokens:]
-    expected = logits_of_steps(Decoder(model), prompt, tokens)
-    recorded = GraphDecoder(model, 2, prompt_tokens + steps, **settings)
-    actual = logits_of_steps(recorded, prompt, tokens)
-    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5 * expected.abs().max().item())
-    return recorded
-
-
-@pytest.mark.parametrize("plan", PLANS, ids=["dense", "shared"])
+@pytest.mark.parametrize("plan", STEP_PLANS, ids=["dense", "shared"])
 @pytest.mark.parametrize("family", sorted(CHECKED))
 def test_recorded_steps_equal_the_models_own_forward(family, plan):
     model = share_attention(fastest(family), plan)
@@ -124,3 +107,10 @@ def test_too_long_a_prompt_is_refused(tiny_model):
 
 def test_on_a_cpu_steps_are_the_models_own_forward(tiny_model):
     assert type(start_decoding(tiny_model(), 1, 20)) is Decoder
+
+
+def test_the_log_says_why_steps_are_not_recorded(monkeypatch, caplog):
+    model = fastest("falcon")
+    monkeypatch.setattr(type(model), "device", torch.device("cuda"))
+    assert type(start_decoding(model, 1, 20)) is Decoder
+    assert "Steps are not recorded: models of type 'falcon'" in caplog.text

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from core import share_attention
-from tests.core.decoding.test_graph import PLANS, assert_equal_steps
 from tests.support import step_reference
+from tests.support.steps import STEP_PLANS, assert_equal_steps
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -47,7 +47,7 @@ def test_kernels_equal_plain_torch_and_never_read_beyond_the_end(size, dtype):
 
 @pytest.mark.filterwarnings("ignore")  # of torch.compile
 @pytest.mark.parametrize("fuse", [False, True], ids=["as written", "compiled"])
-@pytest.mark.parametrize("plan", PLANS, ids=["dense", "shared"])
+@pytest.mark.parametrize("plan", STEP_PLANS, ids=["dense", "shared"])
 @pytest.mark.parametrize("family", ["llama", "mistral-sliding", "qwen3"])
 def test_a_recorded_graph_equals_the_models_own_forward(tiny_model, family, plan, fuse):
     model = share_attention(tiny_model(family).cuda(), plan)

@@ -5,7 +5,7 @@ import torch
 from accelerate import cpu_offload, disk_offload, dispatch_model
 
 from core import share_attention
-from tests.core.sharing.test_families import fastest
+from tests.support.families import fastest
 
 PLAN = "1-2,3-5"
 HEAD_MAP = {2: (3, 0, 0, 1), 5: (1, 1, 2, 3)}

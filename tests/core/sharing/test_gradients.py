@@ -8,7 +8,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import Trainer, TrainingArguments
 
 from core import SharingPlan, share_attention
-from tests.core.sharing.test_families import fastest, make, plans
+from tests.support.families import fastest, make, plans
 from tests.support.oracle import shared_by_oracle
 
 # peft and accelerate ask by an old name whether a model checkpoints.

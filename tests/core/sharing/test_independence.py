@@ -11,7 +11,7 @@ import torch
 from core import share_attention
 from core.sharing.call import AttentionCall
 from core.sharing.families import attention_modules
-from tests.core.sharing.test_families import fastest
+from tests.support.families import fastest
 
 STEPS = 5
 HEAD_MAP = {2: (3, 0, 0, 1), 4: (1, 1, 2, 3)}

@@ -11,7 +11,7 @@ import core
 from core import share_attention
 from core.sharing.families import attention_modules
 from core.sharing.view import plan_of
-from tests.core.sharing.test_families import fastest
+from tests.support.families import fastest
 
 PLAN = "1-2,3-5"
 FOLLOWERS = (2, 4, 5)

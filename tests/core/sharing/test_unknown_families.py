@@ -20,7 +20,7 @@ from core import SharingPlan, share_attention
 from core.sharing.call import AttentionCall
 from core.sharing.families import CHECKED
 from core.sharing.view import recording_view
-from tests.core.sharing.test_families import EXPERTS, SIZES
+from tests.support.families import EXPERTS, SIZES
 from tests.support.oracle import shared_by_oracle
 
 MIXED_EXPERTS = EXPERTS | {"n_routed_experts": 4, "n_shared_experts": 1, "n_group": 1, "topk_group": 1}

@@ -4,29 +4,15 @@ from functools import cache
 
 import pytest
 import torch
-from transformers import CompileConfig, DynamicCache, EncoderDecoderCache, QuantizedCache, StaticCache, cache_utils
-from transformers.cache_utils import DynamicIndexedLayer
+from transformers import CompileConfig, DynamicCache, QuantizedCache, StaticCache, cache_utils
 from transformers.utils import is_hqq_available, is_optimum_quanto_available
 
 from core import SharingPlan, share_attention
 from core.sharing.cache import cache_bytes
-from tests.core.sharing.test_families import fastest, make, plans
-from tests.support.oracle import shared_by_oracle
+from tests.support.families import make, tokens
+from tests.support.views import FAMILIES, eager_model, models, oracle
 
-FAMILIES = {
-    "llama-mha": ("llama", {"num_key_value_heads": 4}),
-    "llama-gqa": ("llama", {}),
-    "llama-mqa": ("llama", {"num_key_value_heads": 1}),
-    "mistral": ("mistral", {}),
-    "gemma3": ("gemma3_text", {}),
-    "gpt_neox": ("gpt_neox", {"num_key_value_heads": 4}),
-    "phi3": ("phi3", {}),
-}
 NEW_TOKENS = {"max_new_tokens": 7, "pad_token_id": 0}  # past the sliding windows of 6
-
-
-def tokens(rows: int = 2, length: int = 11, seed: int = 1) -> torch.Tensor:
-    return torch.randint(1, 97, (rows, length), generator=torch.Generator().manual_seed(seed))
 
 
 def mask(side: str) -> torch.Tensor:
@@ -36,46 +22,21 @@ def mask(side: str) -> torch.Tensor:
     return visible
 
 
-def close(actual, expected, tolerance: float = 1e-5) -> None:
-    assert actual.shape == expected.shape
-    assert (actual - expected).abs().max() <= tolerance * expected.abs().max()
-
-
-@cache
-def models(name: str):
-    """(model, view, plan, head map) of a family. One follower of each span reads heads of other groups than its own."""
-    family, fields = FAMILIES[name]
-    model = fastest(family, **fields)
-    plan = plans(model)[-1] if len(plans(model)) == 1 else plans(model)[1]
-    head_map = {last: (2, 0, 3, 0) for _, last in plan.spans}
-    return model, share_attention(model, plan, head_map), plan, head_map
-
-
-@cache
-def eager_model(name: str):
-    family, fields = FAMILIES[name]
-    return make(family, "eager", **fields)
-
-
-def oracle(name: str):
-    """Context in which the family's eager model shares attention."""
-    return shared_by_oracle(eager_model(name), *models(name)[2:])
-
-
 @cache
 def expected(name: str, ids: tuple, visible: tuple, options: tuple) -> torch.Tensor:
     """What the oracle generates without a cache."""
-    torch.manual_seed(3)
     with oracle(name) as eager:
         options = {"use_cache": False} | NEW_TOKENS | dict(options)
+        torch.manual_seed(3)  # after the models were made, which draws numbers too
         return eager.generate(torch.tensor(ids), attention_mask=torch.tensor(visible), **options)
 
 
 def check(name: str, ids, visible, options: dict, **cached) -> None:
     """`options` choose tokens; `cached` says how the view gets there."""
     reference = expected(name, *(tuple(map(tuple, t.tolist())) for t in (ids, visible)), tuple(options.items()))
+    view = models(name)[1]
     torch.manual_seed(3)
-    generated = models(name)[1].generate(ids, attention_mask=visible, **NEW_TOKENS | options | cached)
+    generated = view.generate(ids, attention_mask=visible, **NEW_TOKENS | options | cached)
     assert torch.equal(generated, reference)
 
 
@@ -283,113 +244,6 @@ def test_quantized_caches_hold_no_keys_of_followers(quantized):
     assert cache_bytes(caches[1]) == cache_bytes(caches[0])
     with pytest.raises(ValueError, match="cannot drop tokens or select rows, .* use the dynamic cache"):
         view.generate(tokens(1), prompt_lookup_num_tokens=3, max_new_tokens=2, past_key_values=caches[1])
-
-
-# Operations on caches
-
-
-CACHES = {
-    "dynamic": ("llama-gqa", lambda config: DynamicCache(config=config)),
-    "without-config": ("llama-gqa", lambda config: DynamicCache()),
-    "sliding": ("mistral", lambda config: DynamicCache(config=config)),
-    "alternating": ("gemma3", lambda config: DynamicCache(config=config)),
-    "static": ("llama-gqa", lambda config: StaticCache(config, 32)),
-    "static-sliding": ("mistral", lambda config: StaticCache(config, 32)),
-}
-
-
-@pytest.mark.parametrize("kind", [kind for kind in CACHES if "static" not in kind])
-@torch.no_grad()
-def test_operations_act_on_followers(kind):
-    name, new_cache = CACHES[kind]
-    view = models(name)[1]
-    kept, ids = new_cache(view.config), tokens(length=14)
-    kept.activate_past_recording()  # sliding layers can then give tokens back
-    view(ids[:, :11], past_key_values=kept)
-    kept.crop(-3)
-    kept.batch_repeat_interleave(2)
-    kept.reorder_cache(torch.tensor([3, 0, 1, 2]))
-    kept.batch_select_indices(torch.tensor([0, 1]))
-    ids = ids[[1, 0]]
-    with oracle(name) as eager:
-        reference = eager(ids, use_cache=False).logits[:, 8:]
-    close(view(ids[:, 8:], past_key_values=kept).logits, reference)
-
-
-@pytest.mark.parametrize("kind", ["static", "static-sliding"])
-@torch.no_grad()
-def test_operations_act_on_followers_of_static_caches(kind):
-    name, new_cache = CACHES[kind]
-    view = models(name)[1]
-    kept, ids = new_cache(view.config), tokens()
-    view(ids, past_key_values=kept)
-    kept.reorder_cache(torch.tensor([1, 0]))
-    step = view(ids[[1, 0], :1], past_key_values=kept).logits
-    close(step, view(torch.cat([ids, ids[:, :1]], 1)[[1, 0]], use_cache=False).logits[:, -1:])
-
-
-@pytest.mark.parametrize("kind", CACHES)
-@torch.no_grad()
-def test_a_cache_that_was_reset_is_empty(kind):
-    name, new_cache = CACHES[kind]
-    view = models(name)[1]
-    kept = new_cache(view.config)
-    view(tokens(seed=5), past_key_values=kept)
-    kept.reset()
-    close(view(tokens(), past_key_values=kept).logits, view(tokens(), use_cache=False).logits)
-
-
-@pytest.mark.parametrize("kind", CACHES)
-@torch.no_grad()
-def test_followers_hold_values_only_and_know_their_length(kind):
-    """Lengths, sizes of masks and bytes, against the dense model's cache of the same kind."""
-    name, new_cache = CACHES[kind]
-    model, view, plan, _ = models(name)
-    dense, shared = new_cache(model.config), new_cache(view.config)
-    for chunk in tokens(length=14).split([9, 4, 1], dim=1):
-        model(chunk, past_key_values=dense)
-        view(chunk, past_key_values=shared)
-        for layer in range(plan.num_layers):
-            assert shared.get_seq_length(layer) == dense.get_seq_length(layer)
-            assert shared.get_mask_sizes(3, layer) == dense.get_mask_sizes(3, layer)
-    for follower in plan.followers:
-        dense.layers[follower].keys = None
-    assert cache_bytes(shared) == cache_bytes(dense)
-
-
-@pytest.mark.parametrize("kind", CACHES)
-@torch.no_grad()
-def test_caches_initialized_early(kind):
-    name, new_cache = CACHES[kind]
-    view = models(name)[1]
-    kept = new_cache(view.config)
-    shape = {"batch_size": 2, "num_heads": 2, "head_dim": 12, "dtype": torch.float32, "device": "cpu"}
-    kept.early_initialization(**shape)
-    close(view(tokens(), past_key_values=kept).logits, view(tokens(), use_cache=False).logits)
-
-
-# Refusals
-
-
-def other_cache(config) -> DynamicCache:
-    kept = DynamicCache(config=config)
-    kept.layers[2] = DynamicIndexedLayer()
-    return kept
-
-
-@pytest.mark.parametrize(
-    ("past", "reason"),
-    [
-        (lambda config: ((torch.zeros(1), torch.zeros(1)),) * 6, "needs a cache object .* it got tuple"),
-        (lambda config: EncoderDecoderCache(DynamicCache(), DynamicCache()), "it got EncoderDecoderCache"),
-        (other_cache, "does not support cache layers of type DynamicIndexedLayer"),
-        (lambda config: StaticCache(type(config)(num_hidden_layers=2), 8), "a model of 2 layers, too few for layer 5"),
-    ],
-)
-def test_caches_that_cannot_leave_out_keys_are_refused(past, reason):
-    view = models("llama-gqa")[1]
-    with pytest.raises(ValueError, match=reason):
-        view(tokens(), past_key_values=past(view.config))
 
 
 def test_continuous_batching_is_refused():

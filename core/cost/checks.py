@@ -1,0 +1,34 @@
+"""What every formula asks of its inputs: a plan that fits the model, and sizes that are whole numbers."""
+
+from core.cost.shapes import ModelShape
+from core.plan import SharingPlan
+
+
+def checked_plan(shape: ModelShape, plan: SharingPlan | str, **sizes: int) -> SharingPlan:
+    """The plan, parsed if it is text. Raises ValueError when it does not fit the shape or a size is below 1."""
+    check_sizes(1, **sizes)
+    plan = SharingPlan.parse(plan, shape.num_layers) if isinstance(plan, str) else plan
+    if plan.num_layers != shape.num_layers:
+        raise ValueError(
+            f"The plan is for {plan.num_layers} layers but {shape.name} has {shape.num_layers}: parse it again for "
+            f"{shape.num_layers} layers."
+        )
+    if len(set(shape.sliding_windows)) > 1:
+        _check_windows(shape, plan)
+    return plan
+
+
+def _check_windows(shape: ModelShape, plan: SharingPlan) -> None:
+    for layer in plan.followers:
+        window, leader_window = shape.sliding_windows[layer], shape.sliding_windows[plan.leader_of(layer)]
+        if window != leader_window:
+            raise ValueError(
+                f"Layer {layer} cannot reuse the attention weights of layer {plan.leader_of(layer)}: their sliding "
+                f"windows differ ({window} and {leader_window} tokens); share between layers of the same kind only."
+            )
+
+
+def check_sizes(least: int, **sizes: int) -> None:
+    for name, value in sizes.items():
+        if not isinstance(value, int) or value < least:  # numpy's integers would overflow silently
+            raise ValueError(f"{name} is {value!r}: it must be a Python int of at least {least}.")

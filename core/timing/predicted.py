@@ -1,0 +1,82 @@
+"""Timings beside what `core.cost` predicts for the same point, at the bandwidth that was measured in the same run.
+
+Imports no torch: the page draws it from stored records.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from statistics import median
+
+import pandas as pd
+
+from core.cost import DEVICES, Device, ModelShape, bytes_of, predict_decode, stored_bytes
+from core.records.timings import TimingRecord
+
+COMPARED = (
+    "model", "plan", "device", "devices", "dtype", "batch_size", "context_tokens", "predicted_ms", "measured_ms",
+    "low_ms", "high_ms", "ratio", "predicted_bytes", "measured_bytes", "prefill_ms", "path",
+)  # fmt: skip
+
+
+def compare_timings(shape: ModelShape, records: Iterable[TimingRecord]) -> pd.DataFrame:
+    """Measured beside predicted: one row per timing of a model of this shape, for the dense and the shared model each.
+
+    Predicted is a decode step in the middle of those that were timed, at the bandwidth that the same run measured.
+    Columns: model (dense, shared), plan, device (its name in DEVICES if it has one), devices, dtype, batch_size,
+    context_tokens, predicted_ms, measured_ms, low_ms and high_ms (quartiles), ratio (measured ÷ predicted),
+    predicted_bytes, measured_bytes (peak memory), prefill_ms, path.
+    """
+    rows = [
+        _compared(shape, record, model, plan)
+        for record in records
+        for model, plan in (("dense", ""), ("shared", record.plan))
+    ]
+    return pd.DataFrame(rows, columns=COMPARED)
+
+
+def _machine_of(record: TimingRecord) -> Device:
+    """The device that a timing was measured on, with the memory bandwidth measured in the same run.
+
+    Raises ValueError when neither the table nor the record knows a bandwidth.
+    """
+    found = next((device for device in DEVICES.values() if device.cuda_name == (record.machine.gpu or None)), None)
+    if found is None and record.copy_bytes_per_s is None:
+        raise ValueError(f"The memory bandwidth of {record.device} is not known: measure it again.")
+    found = found or Device(str(record.machine), 0, 0.0, record.path.as_posix())
+    return replace(found, bandwidth_bytes_per_s=record.copy_bytes_per_s or found.bandwidth_bytes_per_s)
+
+
+def with_measured_bandwidth(records: Iterable[TimingRecord]) -> dict[str, Device]:
+    """The table, and other machines that were measured, each with the median of its measured bandwidths if it has any.
+
+    Of a machine that is not in the table nothing else is known: its memory is 0.
+    """
+    found: dict[str, list[Device]] = {}
+    for machine in (_machine_of(record) for record in records if record.copy_bytes_per_s):
+        found.setdefault(machine.name, []).append(machine)
+    measured = {
+        name: replace(same[0], bandwidth_bytes_per_s=median(machine.bandwidth_bytes_per_s for machine in same))
+        for name, same in found.items()
+    }
+    return dict(DEVICES) | measured
+
+
+def _compared(shape: ModelShape, record: TimingRecord, model: str, plan: str) -> dict:
+    tokens, timed = record.context_tokens + record.new_tokens // 2, getattr(record, model)
+    machine = _machine_of(record)
+    predicted = predict_decode(shape, plan, machine, record.batch_size, tokens, record.dtype)
+    last = record.context_tokens + record.new_tokens
+    row = {name: getattr(record, name) for name in ("plan", "devices", "dtype", "batch_size", "context_tokens")}
+    return row | {
+        "model": model,
+        "device": machine.name,
+        "predicted_ms": predicted.step_s * 1e3,
+        "measured_ms": timed.step_s.median * 1e3,
+        "low_ms": timed.step_s.low * 1e3,
+        "high_ms": timed.step_s.high * 1e3,
+        "ratio": timed.step_s.median / predicted.step_s,
+        "predicted_bytes": stored_bytes(shape, plan, record.batch_size, last, bytes_of(record.dtype)).total,
+        "measured_bytes": timed.peak_memory_bytes,
+        "prefill_ms": timed.prefill_s and timed.prefill_s.median * 1e3,
+        "path": record.path.as_posix(),
+    }

@@ -1,0 +1,107 @@
+"""Tiny random models of every family that shares attention, built so that nothing of them is 0, 1 or equal by chance."""
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from core import SharingPlan
+
+SIZES = {
+    "num_hidden_layers": 6, "hidden_size": 48, "intermediate_size": 56, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 12, "vocab_size": 97, "max_position_embeddings": 64,
+    "initializer_range": 0.2, "pad_token_id": None, "bos_token_id": None, "eos_token_id": None,
+}  # fmt: skip
+WINDOW = {"sliding_window": 6}
+MIXED = {**WINDOW, "layer_types": ["sliding_attention"] * 3 + ["full_attention"] * 3}
+EXPERTS = {"num_local_experts": 4, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
+FIELDS = {
+    "bloom": {"n_head": 4},
+    "codegen": {"n_inner": 56, "rotary_dim": 4},
+    "cohere2": MIXED,
+    "exaone4": MIXED,
+    "gemma2": {**MIXED, "query_pre_attn_scalar": 12, "attn_logit_softcapping": 2.0},
+    "gemma3_text": {**MIXED, "query_pre_attn_scalar": 12},
+    "gpt_bigcode": {"n_inner": 56, "n_positions": 64},
+    "gpt_neo": {"window_size": 6, "attention_types": [[["local"], 3], [["global"], 3]]},
+    "gpt_oss": {**MIXED, **EXPERTS},
+    "gptj": {"n_inner": 56, "rotary_dim": 4},
+    "granite": {"attention_multiplier": 0.2},
+    "granitemoe": {**EXPERTS, "attention_multiplier": 0.2},
+    "ministral": MIXED,
+    "mistral": WINDOW,
+    "mpt": {"max_seq_len": 64, "attn_config": {"clip_qkv": 1.5}},
+    "mixtral": {**EXPERTS, **WINDOW},
+    "olmo": {"clip_qkv": 0.5},
+    "olmo3": MIXED,
+    "olmoe": EXPERTS,
+    "opt": {"ffn_dim": 56, "word_embed_proj_dim": 48},
+    "phi3": WINDOW,
+    "phimoe": EXPERTS,
+    "qwen3_moe": EXPERTS,
+    "stablelm": {"partial_rotary_factor": 0.5},
+}
+
+
+VARIANTS = {
+    "falcon (alibi)": ("falcon", {"alibi": True}),
+    "falcon (grouped)": ("falcon", {"new_decoder_architecture": True, "num_kv_heads": 2}),
+    "falcon (one head each)": ("falcon", {"multi_query": False, "parallel_attn": False, "bias": True}),
+    "gpt_bigcode": ("gpt_bigcode", FIELDS["gpt_bigcode"]),
+    "gpt_bigcode (one head each)": ("gpt_bigcode", {**FIELDS["gpt_bigcode"], "multi_query": False}),
+    "gpt_neo": ("gpt_neo", FIELDS["gpt_neo"]),
+    "mpt": ("mpt", FIELDS["mpt"]),
+}
+"""Other forms of a family's attention, and families that are not in CHECKED: name → (model type, fields)."""
+
+
+def make(family: str, implementation: str, **more) -> PreTrainedModel:
+    """The model of a family or variant with this implementation of attention. more: fields of its configuration."""
+    torch.manual_seed(0)
+    model_type, fields = VARIANTS.get(family, (family, FIELDS.get(family, {})))
+    fields = SIZES | fields | more
+    if model_type == "falcon":
+        del fields["head_dim"]  # which its configuration computes
+    config = AutoConfig.for_model(model_type, **fields)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation=implementation).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():  # biases, norms and sinks start at 0 or 1: nothing would show
+            if parameter.ndim == 1:
+                parameter.add_(0.2 * torch.randn_like(parameter))
+    return model
+
+
+def fastest(family: str, **fields) -> PreTrainedModel:
+    """The model with sdpa, or with eager attention where the family has nothing else."""
+    try:
+        return make(family, "sdpa", **fields)
+    except ValueError:
+        return make(family, "eager", **fields)
+
+
+def slow(family: str, **fields) -> PreTrainedModel:
+    """The model for the oracle: eager, but for Falcon with ALiBi, which transformers' eager attention adds twice."""
+    return make(family, "sdpa" if family == "falcon (alibi)" else "eager", **fields)
+
+
+def plans(model: PreTrainedModel) -> list[SharingPlan]:
+    """Plans with spans within layers of one kind, in a model of 6 layers."""
+    kinds = getattr(model.config, "layer_types", None) or getattr(model.config, "attention_layers", None) or [""]
+    mixed = len(set(kinds)) > 1
+    return [SharingPlan.parse(text, 6) for text in ("0-2" if mixed else "1-3", "1-2,3-5", "4-5")]
+
+
+def tokens(rows: int = 2, length: int = 11, seed: int = 1) -> torch.Tensor:
+    """The same random tokens [rows, length] every time."""
+    return torch.randint(1, 97, (rows, length), generator=torch.Generator().manual_seed(seed))
+
+
+def padding(length: int = 11) -> torch.Tensor:
+    """An attention mask of two rows, the first padded on the left."""
+    mask = torch.ones(2, length, dtype=torch.long)
+    mask[0, :4] = 0
+    return mask
+
+
+def close(actual: torch.Tensor, expected: torch.Tensor, tolerance: float = 1e-5) -> None:
+    """Assert that the largest difference is small beside the largest value."""
+    assert actual.shape == expected.shape
+    assert (actual - expected).abs().max() <= tolerance * expected.abs().max()
