@@ -825,7 +825,7 @@ def test_a_port_that_cannot_be_used_is_one_line_and_exit_code_2(port):
         port = port or str(taken.getsockname()[1])
         done = subprocess.run(
             [sys.executable, "-m", "app", "--port", port],
-            cwd=settings.ROOT,
+            cwd=Path(__file__).parents[2],
             capture_output=True,
             text=True,
             timeout=60,
