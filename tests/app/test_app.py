@@ -25,6 +25,7 @@ from app.components.chart import figure_json
 from app.compute import compute, taking_turns
 from app.panels import answers, evaluate, generate, model, savings, scores, similarity, speed
 from app.registry import LRUCache, get_model
+from core import places
 from core.cost import ModelShape, known_shapes, kv_cache_bytes, savings_frame
 from core.cost.devices import DEVICES, fits_frame, predict_decode
 from core.plan import SharingPlan
@@ -825,7 +826,7 @@ def test_a_port_that_cannot_be_used_is_one_line_and_exit_code_2(port):
         port = port or str(taken.getsockname()[1])
         done = subprocess.run(
             [sys.executable, "-m", "app", "--port", port],
-            cwd=Path(__file__).parents[2],
+            cwd=places.CHECKOUT,
             capture_output=True,
             text=True,
             timeout=60,

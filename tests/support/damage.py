@@ -1,12 +1,15 @@
 """Texts of random tokens and what every plan does on them, for tests of damage, sweeps and searches."""
 
 import itertools
+from pathlib import Path
 
 import numpy as np
+from transformers import AutoTokenizer
 
 from core.damage.candidates import plan_of_followers
 from core.damage.meter import DamageMeter
 from core.damage.texts import Text
+from core.models import BUNDLED
 from core.plan import SharingPlan
 from core.records.searches import PlanDamage
 
@@ -44,3 +47,11 @@ def made_up(followers: int, damage: float = 0.1) -> PlanDamage:
         plan=plan_of_followers(range(1, followers + 1), LAYERS), split="calibration", damage=damage, stderr=0.01, kl=0.0,
         cache_saving=followers / (2 * LAYERS), tokens=100,
     )  # fmt: skip
+
+
+def save_tiny(tiny_model, folder: Path) -> str:
+    """A tiny random model with the demo model's tokenizer, as an ordinary local folder."""
+    tokenizer = AutoTokenizer.from_pretrained(BUNDLED["demo"])
+    tiny_model(vocab_size=len(tokenizer)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)

@@ -1,18 +1,15 @@
 """A tiny model in a folder, and commands that run on it."""
 
 import pytest
-from transformers import AutoTokenizer
 
 from core.__main__ import main
-from core.models import BUNDLED
+from tests.support.damage import save_tiny
 
 
 @pytest.fixture
 def folder(tiny_model, tmp_path):
     """A folder with a tiny random model that has the demo model's tokenizer."""
-    tokenizer = AutoTokenizer.from_pretrained(BUNDLED["demo"])
-    tiny_model(vocab_size=len(tokenizer)).save_pretrained(tmp_path / "tiny")
-    tokenizer.save_pretrained(tmp_path / "tiny")
+    save_tiny(tiny_model, tmp_path / "tiny")
     return tmp_path
 
 
