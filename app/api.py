@@ -12,10 +12,10 @@ import gradio as gr
 from app import searches, settings
 from app.measured import store
 from app.panels import generate, savings, similarity
-from app.panels import where as suggest
 from app.registry import get_model
 from core.cost import bytes_of, fits_frame, known_shapes, savings_frame
 from core.plan import SharingPlan
+from core.records.searches import PlanDamage
 
 
 def add_endpoints() -> None:
@@ -124,19 +124,19 @@ def suggest_endpoint(
     """
     limits = (protect_first, protect_last, longest_span or None)
     with sentences_as_errors():
-        suggest.check(model, budget, head_map)
+        searches.check(model, budget, head_map)
         known = searches.known(get_model(model).name)
-        if text.strip() or head_map or any(limits) or suggest.answers(known, budget, value) is None:
-            for step in suggest.suggestions(model, text, tokens, budget, value, limits, head_map or "output"):
+        if text.strip() or head_map or any(limits) or searches.answers(known, budget, value) is None:
+            for step in searches.suggestions(model, text, tokens, budget, value, limits, head_map or "output"):
                 if step.done < step.total:
                     yield {"step": step.items[-1].step, "done": step.done, "total": step.total}
-            known = suggest.with_suggestion(known, step, text)
-        found = suggest.answers(known, budget, value)
+            known = searches.with_suggestion(known, step, text)
+        found = searches.answers(known, budget, value)
     yield _suggestion(found, known)
 
 
-def _suggestion(found, known: searches.Known) -> dict:
-    same_size = [one for one in known.contiguous if one.followers == found.followers]
+def _suggestion(found: PlanDamage, known: searches.Known) -> dict:
+    span = known.best_span_like(found)
     return {
         "plan": found.plan.name,
         "paper_notation": found.plan.paper_notation,
@@ -144,11 +144,11 @@ def _suggestion(found, known: searches.Known) -> dict:
         "head_map": {str(layer): list(heads) for layer, heads in found.head_map.items()},
         "predicted": {"cache_saved_percent": 100 * found.cache_saving},
         "measured": _damage(found.held_out),
-        "chosen_on": _damage(found.damage),
-        "best_span": {"plan": same_size[0].plan.name, **_damage(same_size[0].held_out)} if same_size else None,
+        "chosen_on": _damage(found),
+        "best_span": {"plan": span.plan.name, **_damage(span.held_out)} if span else None,
         "source": known.about(found),
     }
 
 
-def _damage(damage) -> dict:
-    return {"damage": damage.mean, "stderr": damage.stderr, "tokens": damage.tokens}
+def _damage(measured: PlanDamage) -> dict:
+    return {"damage": measured.damage, "stderr": measured.stderr, "tokens": measured.tokens}

@@ -1,13 +1,26 @@
-"""What is known about where sharing is cheap in a model: from stored records, or measured here on a text."""
+"""What is known about where sharing is cheap in a model: from stored records, or measured here on a text.
 
+The page's part *Where to share* and the endpoint `suggest` both ask this module.
+"""
+
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
 from app import settings, text
+from app.compute import compute, on_gpu, taking_turns
 from app.registry import LoadedModel, LRUCache, get_model
-from core.records.searches import SearchRecord, StoredSearch, load_searches
+from core.records.searches import PlanDamage, SearchRecord, StoredSearch, load_searches, plans_of
+
+if TYPE_CHECKING:  # they load torch
+    import numpy as np
+
+    from core.damage.budget import Budget
+    from core.damage.guide import RankCorrelation
+    from core.damage.meter import DamageMeter
 
 _meters = LRUCache(settings.METERS_IN_MEMORY)
 
@@ -16,7 +29,7 @@ _meters = LRUCache(settings.METERS_IN_MEMORY)
 class Known:
     """Damages of spans, fronts of a search and pairs of layers of one model, each with a sentence on its source.
 
-    sweep: `core.damage.spans.sweep_frame`. front, contiguous: `core.damage.search.Found` by size. pairs: `core.damage.guide.guide_frame`.
+    sweep: `core.damage.spans.sweep_frame`. front, contiguous: plans by size. pairs: `core.damage.guide.guide_frame`.
     improved: of front plans from other searches than that of `front_about`, by plan name, the sentence on theirs.
     """
 
@@ -24,20 +37,24 @@ class Known:
     num_layers: int
     sweep: pd.DataFrame
     sweep_about: str = ""
-    front: tuple = ()
-    contiguous: tuple = ()
+    front: tuple[PlanDamage, ...] = ()
+    contiguous: tuple[PlanDamage, ...] = ()
     front_about: str = ""
     improved: dict[str, str] = field(default_factory=dict)
     pairs: pd.DataFrame = field(default_factory=pd.DataFrame)
-    correlations: tuple = ()
+    correlations: "tuple[RankCorrelation, ...]" = ()
     pairs_about: str = ""
 
-    def about(self, found) -> str:
+    def about(self, found: PlanDamage) -> str:
         """Where a plan of the front is from."""
         return self.improved.get(found.plan.name, self.front_about)
 
+    def best_span_like(self, found: PlanDamage) -> PlanDamage | None:
+        """The best single span of as many followers, where spans were measured."""
+        return next((one for one in self.contiguous if one.followers == found.followers), None)
 
-def meters(model: LoadedModel, own_text: str, tokens: int) -> tuple:
+
+def meters(model: LoadedModel, own_text: str, tokens: int) -> "tuple[DamageMeter, DamageMeter]":
     """(calibration, held-out) `DamageMeter`s of the dense model; what they have measured stays in memory.
 
     own_text: a visitor's text; empty for the bundled passages. Raises ValueError for a text that is too short.
@@ -46,40 +63,42 @@ def meters(model: LoadedModel, own_text: str, tokens: int) -> tuple:
     return _meters.get(key, lambda: _make_meters(model, own_text.strip(), tokens))
 
 
-def _make_meters(model: LoadedModel, own_text: str, tokens: int) -> tuple:
-    from core.damage.runner import DamageMeter
+def _make_meters(model: LoadedModel, own_text: str, tokens: int) -> "tuple[DamageMeter, DamageMeter]":
+    from core.damage.meter import DamageMeter
     from core.damage.texts import calibration_texts, documents_of
 
     longest = getattr(model.model.config, "max_position_embeddings", None) or settings.CALIBRATION_CHUNK_TOKENS
     chunk = min(settings.CALIBRATION_CHUNK_TOKENS, tokens // 4, longest)
     sizes = {"tokens": tokens, "held_out_tokens": tokens, "chunk_tokens": chunk}
     texts = calibration_texts(model.tokenizer, documents_of(own_text) if own_text else None, **sizes)
-    return tuple(DamageMeter(model.model, one, batch_tokens=settings.CALIBRATION_BATCH_TOKENS) for one in texts)
+    chosen_on, judged_on = (
+        DamageMeter(model.model, one, batch_tokens=settings.CALIBRATION_BATCH_TOKENS) for one in texts
+    )
+    return chosen_on, judged_on
 
 
 def known(name: str) -> Known:
     """What the stored records say about the model of this name; nothing where its weights are others."""
-    from core.damage.guide import stored_guide
-    from core.damage.search import stored
-    from core.damage.spans import stored_sweep
+    from core.damage.guide import correlations_in, guide_frame
+    from core.damage.spans import sweep_frame
 
     model = get_model(name)
-    found = Known(model.name, model.num_layers, stored_sweep([]))
+    found = Known(model.name, model.num_layers, sweep_frame([]))
     if model.fixed_plan:
         return found
     mine = _records_of(model)
     for record, points in {kept.record.kind: kept for kept in mine}.values():  # of each kind the last: the largest
         about = about_record(record)
         if record.kind == "sweep":
-            found = replace(found, sweep=stored_sweep(points), sweep_about=about)
+            found = replace(found, sweep=sweep_frame(points), sweep_about=about)
         elif record.kind == "search":
-            front, spans = (stored(points, role, model.num_layers) for role in ("found", "contiguous"))
+            front, spans = (plans_of(points, role) for role in ("found", "contiguous"))
             others = [kept for kept in mine if kept.record.kind == "search" and kept.record.texts == record.texts]
             front, improved = _with_better_plans(front, others)
             found = replace(found, front=front, contiguous=spans, front_about=about, improved=improved)
         elif record.kind == "pairs":
-            frame, correlations = stored_guide(record, points)
-            found = replace(found, pairs=frame, correlations=tuple(correlations), pairs_about=about)
+            correlations = tuple(correlations_in(record))
+            found = replace(found, pairs=guide_frame(points), correlations=correlations, pairs_about=about)
     return found
 
 
@@ -92,24 +111,24 @@ def _records_of(model: LoadedModel) -> list[StoredSearch]:
     return sorted(mine, key=_rank)
 
 
-def _with_better_plans(front: tuple, others: list[StoredSearch]) -> tuple[tuple, dict[str, str]]:
+def _with_better_plans(
+    front: tuple[PlanDamage, ...], others: list[StoredSearch]
+) -> tuple[tuple[PlanDamage, ...], dict[str, str]]:
     """The front with the least harmful plan of each size in other searches on the same texts, and where these are from.
 
     Damage is compared where plans were chosen: the held-out text takes no part in any choice.
     """
-    from core.damage.search import stored
-
     best, improved = {found.followers: found for found in front}, {}
     for record, points in others:
-        for found in stored(points, "chosen", record.num_layers):
+        for found in plans_of(points, "chosen"):
             before = best.get(found.followers)
-            if found.held_out and before and found.damage.mean < before.damage.mean:
+            if found.held_out and before and found.damage < before.damage:
                 best[found.followers] = found
                 improved[found.plan.name] = about_record(record)
     return tuple(best.values()), improved
 
 
-def _rank(kept) -> tuple[int, float]:
+def _rank(kept: StoredSearch) -> tuple[int, float]:
     return len(kept.points), -sum(point.damage for point in kept.points)
 
 
@@ -126,3 +145,119 @@ def about_record(record: SearchRecord) -> str:
         tokens=f"{record.texts['calibration'].tokens:,}", machine=record.machine, date=f"{record.date:%Y-%m-%d}",
         command=record.command,
     )  # fmt: skip
+
+
+# What a budget buys
+
+
+def check(model_name: str, kind: str, head_map: str) -> None:
+    """Raise ValueError for a tuned model, and for a budget or a head mapping that does not exist (empty: any)."""
+    if get_model(model_name).fixed_plan:
+        raise ValueError(text.NOT_FOR_TUNED)
+    for name, names in ((kind, list(text.BUDGETS)), (head_map or "identity", list(text.HEAD_MAPS.values()))):
+        if name not in names:
+            raise ValueError(f"There is no {name!r}: use one of {', '.join(names)}.")
+
+
+def answers(known: Known, kind: str, value: float) -> PlanDamage | None:
+    """The plan of the front that the budget buys, or None."""
+    return budget_of(kind, value).choose(known.front) if known.front else None
+
+
+def budget_of(kind: str, value: float) -> "Budget":
+    """The budget that kind and slider say."""
+    from core.damage.search import Budget
+
+    given = {"cache_saving": value / 100, "damage": value, "followers": int(value)}[kind]
+    return Budget(**{kind: given})
+
+
+# Measuring here
+
+
+class Step(NamedTuple):
+    """`items` that came since the last step; `done` of `total`; `work`: a sentence on the layers that were run."""
+
+    items: list[Any]
+    done: int
+    total: int
+    work: str = ""
+
+
+@on_gpu
+def spans(model_name: str, own_text: str, tokens: int) -> Iterator[Step]:
+    """The damage of every span, batch after batch of the text."""
+    from core.damage.candidates import contiguous_spans
+    from core.damage.spans import sweep
+
+    meter, _ = meters(get_model(model_name), own_text, tokens)
+    total = len(contiguous_spans(meter.runner.model)) * len(meter.batches)
+    for done, span in enumerate(taking_turns(sweep(meter)), start=1):
+        yield Step([span], done, total, _work(meter))
+
+
+@on_gpu
+def suggestions(
+    model_name: str,
+    own_text: str,
+    tokens: int,
+    kind: str,
+    value: float,
+    limits: tuple[int, int, int | None],
+    head_map: str,
+) -> Iterator[Step]:
+    """`core.damage.search.suggest` of the whole front, step by step; the last item is the Suggestion.
+
+    limits: (first layers, last layers that never reuse, longest span or None). Raises ValueError for bad input.
+    """
+    from core.damage.candidates import Constraints
+    from core.damage.search import Suggestion, suggest
+
+    both = meters(get_model(model_name), own_text, tokens)
+    budget, constraints = budget_of(kind, value), Constraints(*limits)
+    steps = suggest(both, budget, constraints=constraints, head_map=head_map, whole_front=True)
+    for step in taking_turns(steps):
+        done, total = (1, 1) if isinstance(step, Suggestion) else (step.done, step.total + 1)
+        yield Step([step], done, total, _work(*both))
+
+
+@on_gpu
+def pairs(model_name: str, own_text: str, tokens: int) -> Iterator[Step]:
+    """The damage of every pair of layers, batch after batch of the text."""
+    from core.damage.candidates import contiguous_spans
+    from core.damage.guide import pair_damages
+
+    meter, _ = meters(get_model(model_name), own_text, tokens)
+    total = len(contiguous_spans(meter.runner.model)) * len(meter.batches)
+    for done, pair in enumerate(taking_turns(pair_damages(meter)), start=1):
+        yield Step([pair], done, total)
+
+
+@on_gpu
+def similarities(model_name: str, own_text: str, tokens: int) -> "dict[str, np.ndarray]":
+    """The similarity of every two layers on the text that damage is measured on, by method."""
+    from core.damage.guide import mean_similarity
+    from core.damage.similarity import SIMILARITY_METHODS
+
+    meter, _ = meters(get_model(model_name), own_text, tokens)
+    return {method: compute(mean_similarity, meter.runner.model, meter.text, method) for method in SIMILARITY_METHODS}
+
+
+def with_suggestion(known: Known, step: Step, own_text: str) -> Known:
+    """What is known after the last step of `suggestions`."""
+    found = step.items[-1]
+    front = tuple(found.chosen if one.plan == found.chosen.plan else one for one in found.front)
+    about = f"{about_here(found.chosen, own_text)} {step.work}"
+    return replace(known, front=front, contiguous=found.contiguous, front_about=about, improved={})
+
+
+def about_here(measured: PlanDamage, own_text: str) -> str:
+    """One sentence about a measurement on this machine."""
+    name = text.OWN_TEXT_NAME if own_text.strip() else text.BUNDLED_TEXT_NAME
+    return text.ABOUT_HERE.format(tokens=f"{measured.tokens:,}", text=name)
+
+
+def _work(*meters: "DamageMeter") -> str:
+    done = sum(meter.runner.layer_evaluations for meter in meters)
+    naive = sum(meter.runner.naive_layer_evaluations for meter in meters)
+    return text.WORK.format(share=f"{done / naive:.0%}") if naive else ""

@@ -4,9 +4,10 @@ import os
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-ASSETS = ROOT / "assets"
-RESULTS = Path(os.environ.get("SHARED_ATTENTION_RESULTS", ROOT / "results"))
+from core import places
+
+ASSETS = places.ASSETS
+RESULTS = Path(os.environ.get("SHARED_ATTENTION_RESULTS", places.RESULTS))
 # Of evaluations on the page where RESULTS cannot be written or, on a Space, would not last: gone with the server.
 SESSION_RESULTS = Path(tempfile.gettempdir()) / f"shared-attention-results-{os.getpid()}"
 KEEPS_RESULTS = "SPACE_ID" not in os.environ

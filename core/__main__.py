@@ -16,10 +16,10 @@ COMMANDS = {
     "evaluate": "core.evaluation.evaluate",
     "compare": "core.evaluation.compare",
     "measure": "core.timing.measure",
-    "similarity": "core.damage.guide",
-    "sweep": "core.damage.spans",
-    "search": "core.damage.search",
-    "head-maps": "core.damage.head_maps",
+    "similarity": "core.commands.similarity",
+    "sweep": "core.commands.sweep",
+    "search": "core.commands.search",
+    "head-maps": "core.commands.head_maps",
     "train-demo": "core.demo.training",
 }
 """Command → module with `add_arguments(parser)` and `run(args) -> int`; its docstring's first line is the help text."""

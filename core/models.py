@@ -30,12 +30,12 @@ from transformers.models.auto.modeling_auto import (
 from transformers.utils import logging
 
 from core.cost import known_config
+from core.places import MODELS
 from core.plan import SharingPlan
 from core.sharing.families import attention_modules
 from core.sharing.view import as_ordinary, shared_class
 
-_MODELS = Path(__file__).resolve().parents[1] / "assets" / "models"
-BUNDLED: dict[str, Path] = {name: _MODELS / name for name in ("demo", "demo-tuned-17-22")}
+BUNDLED: dict[str, Path] = {name: MODELS / name for name in ("demo", "demo-tuned-17-22")}
 """The models that come with the project, by name."""
 
 PRESETS: tuple[str, ...] = (

@@ -249,43 +249,6 @@ def progress(done: int, total: int, left_s: float) -> str:
     return text.PROGRESS.format(done=f"{done:,}", total=f"{total:,}", percent=f"{done / total:.0%}", left=left)
 
 
-def suggestion(found, same_size) -> str:
-    """A `core.damage.search.Found`: the plan in both notations, what it saves (predicted) and costs (measured).
-
-    same_size: the best single span with as many followers, or None.
-    """
-    judged = found.held_out or found.damage
-    beside = ""
-    if same_size and same_size.plan != found.plan:
-        beside = text.SUGGESTED_SPAN.format(plan=same_size.plan, damage=_nats(same_size.held_out or same_size.damage))
-    return (
-        f'<div class="card"><h3>{escape(found.plan.name)}</h3><p class="sentence">{escape(found.plan.describe())}</p>'
-        f'<p class="big">{found.cache_saving:.1%}</p><p>{text.SUGGESTED_SAVING} {badge("predicted")}</p>'
-        f'<p class="big">{escape(_nats(judged))}</p><p>{text.SUGGESTED_DAMAGE} {badge("measured_there")}</p>'
-        f"{note(text.SUGGESTED_CALIBRATION.format(damage=_nats(found.damage)))}"
-        f"{note(text.SUGGESTED_SURE.format(tokens=f'{judged.tokens:,}'))}"
-        f"{note(beside)}{_head_table(found.head_map)}</div>"
-    )
-
-
-def _nats(damage) -> str:
-    error = "" if damage.stderr != damage.stderr else f" ± {damage.stderr:.3f}"
-    return f"{damage.mean:.3f}{error} nats/token"
-
-
-def _head_table(head_map: dict) -> str:
-    if not head_map:
-        return ""
-    rows = "".join(
-        f"<tr><th scope='row'>layer {layer}</th><td>{' '.join(map(str, heads))}</td></tr>"
-        for layer, heads in sorted(head_map.items())
-    )
-    return (
-        f'<details class="problems"><summary>{text.SUGGESTED_HEADS}</summary><div class="table" tabindex="0">'
-        f"<table><tbody>{rows}</tbody></table></div></details>"
-    )
-
-
 def folded(title: str, body: str) -> str:
     """A line that opens on request; `body` is our own HTML from app.text."""
     return f'<details class="folded"><summary>{escape(title)}</summary><div>{body}</div></details>'

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import gradio as gr
 import pandas as pd
 
-from app import charts, settings, text
+from app import settings, text
+from app.charts.where import search_curves
 from app.components import html
 from app.components.chart import chart, figure_json
 from core.records.searches import load_searches, searches_frame
@@ -49,4 +50,4 @@ def choices() -> tuple:
 def draw(model: str | None) -> str:
     """The curves of one model."""
     frame, _ = curves_frame()
-    return figure_json(charts.search_curves(frame[frame.model == model]))
+    return figure_json(search_curves(frame[frame.model == model]))

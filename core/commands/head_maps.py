@@ -1,233 +1,15 @@
-"""Compare ways to choose which leader head each head of a follower reads: head maps, by likeness or by damage.
+"""Compare ways to choose which leader head each head of a follower reads: head maps, by likeness or by damage."""
 
-A follower's values were learned for its own attention weights. Direct sharing gives head 3 the weights of the leader's
-head 3, although nothing ties the two together: the numbers of heads are arbitrary in every layer.
-"""
+import argparse
 
-from collections.abc import Iterable, Iterator
-from functools import cached_property
-from typing import NamedTuple
-
-import numpy as np
-import torch
-from scipy.optimize import linear_sum_assignment
-
-from core.commands.session import Session, add_common_arguments, cache_saving, point
-from core.damage.runner import Damage, DamageMeter, roles_of
-from core.damage.similarity import attention_weights, weights_and_inputs
-from core.damage.texts import Text
+from core.commands.session import Session, add_common_arguments
+from core.damage.head_maps import CANDIDATES, HEAD_MAP_METHODS, PASSES, HeadMapper, improve
+from core.damage.meter import DamageMeter
 from core.plan import SharingPlan
-from core.sharing.families import attention_modules, decoder_of, output_of, same_kind, values_of
-from core.sharing.view import share_attention
-
-HEAD_MAP_METHODS: dict[str, str] = {
-    "identity": "Head n reads the leader's head n: direct sharing.",
-    "most_similar": "Each head reads the leader head whose attention is most like its own; several may read the same.",
-    "one_to_one": "As most_similar, but every leader head is read once (the assignment of the highest total likeness).",
-    "output": "Each head reads the leader head that changes least what it adds to its layer's output.",
-    "damage": "Start from the least harmful of the four, then keep every change of one head that lowers the damage.",
-}
-"""The ways to choose a head map, each with one line that explains it."""
-
-HeadMap = dict[int, tuple[int, ...]]
-LayerPair = tuple[int, int]  # leader, follower
-CHUNKS = 4  # of the text, for the likeness of heads
-CANDIDATES = 3
-PASSES = 2
+from core.records.searches import HeadMap, PlanDamage
 
 
-def head_similarity(model, text: Text, pairs: Iterable[LayerPair], chunks: int = CHUNKS) -> dict[LayerPair, np.ndarray]:
-    """{(leader, follower): [leader heads, follower heads]}: cosine similarity of attention weights in the dense model.
-
-    Averaged over the first `chunks` chunks of the text. The first token is left out as query and key: most heads rest
-    on it, which makes any two alike.
-    """
-    pairs, rows = list(pairs), text.chunks[:chunks]
-    sums = dict.fromkeys(pairs, 0.0)
-    for chunk in rows:
-        weights = attention_weights(model, torch.tensor([[text.first, *chunk]]), sorted({i for p in pairs for i in p}))
-        maps = {layer: _unit_maps(weights.pop(layer)[0]) for layer in sorted(weights)}
-        for leader, follower in pairs:
-            sums[leader, follower] = sums[leader, follower] + (maps[leader] @ maps[follower].mT).cpu().numpy()
-    return {pair: total / len(rows) for pair, total in sums.items()}
-
-
-def _unit_maps(weights: torch.Tensor) -> torch.Tensor:
-    """[heads, tokens, tokens] → unit vectors [heads, (tokens - 1)²]."""
-    maps = weights[:, 1:, 1:].float().flatten(1)
-    return maps / maps.norm(dim=1, keepdim=True).clamp_min(torch.finfo(maps.dtype).tiny)
-
-
-@torch.inference_mode()
-def output_likeness(model, text: Text, pairs: Iterable[LayerPair], chunks: int = CHUNKS) -> dict[LayerPair, np.ndarray]:
-    """{(leader, follower): [leader heads, follower heads]}: minus the change of a layer's output by each choice.
-
-    Entry [j, h] is −Σ ‖(P_j − P_h) V_h W_h‖² over the tokens of the first `chunks` chunks: P attention weights of leader
-    head j and follower head h in the dense model, V_h the follower's values, W_h what its output projection makes of
-    head h. Ignored: that heads make up for each other, and that layers before have changed the follower's input.
-    """
-    pairs, sums, products = list(pairs), {}, {}
-    followers = _follower_modules(model)
-    for chunk in text.chunks[:chunks]:
-        weights, inputs = weights_and_inputs(model, torch.tensor([[text.first, *chunk]]))
-        values = {layer: values_of(module, inputs[layer])[0] for layer, module in followers.items()}
-        for leader, follower in pairs:
-            if follower not in products:
-                products[follower] = _head_products(followers[follower], len(weights[follower][0]), values[follower])
-            change = _output_change(weights[leader][0], weights[follower][0], values[follower], products[follower])
-            sums[leader, follower] = sums.get((leader, follower), 0.0) - change
-    return sums
-
-
-def _follower_modules(model) -> dict[int, torch.nn.Module]:
-    """{layer: its attention module as a follower} for every layer that can follow the layer before it."""
-    spans: list[tuple[int, int]] = []
-    for layer in range(1, decoder_of(model).config.num_hidden_layers):
-        if not same_kind(model, layer - 1, layer):
-            continue
-        first = spans.pop()[0] if spans and spans[-1][1] == layer - 1 else layer - 1
-        spans.append((first, layer))
-    view = share_attention(model, ",".join(f"{first}-{last}" for first, last in spans))
-    modules = attention_modules(view)
-    return {layer: modules[layer] for layer in view.sharing_plan.followers}
-
-
-def _head_products(module, num_heads: int, values: torch.Tensor) -> torch.Tensor:
-    """W_h W_hᵀ of each head h of a follower's output projection, [heads, head_dim, head_dim]."""
-    width = num_heads * values.shape[-1]
-    unit = torch.eye(width, device=values.device, dtype=values.dtype)[None]
-    nothing = torch.zeros_like(unit[..., :1])  # BLOOM adds a residual
-    rows = output_of(module, unit, nothing) - output_of(module, torch.zeros_like(unit), nothing)
-    heads = rows[0].float().view(num_heads, values.shape[-1], -1)
-    return heads @ heads.mT
-
-
-def _output_change(leader, follower, values, products) -> np.ndarray:
-    """[leader heads, follower heads] from weights [heads, tokens, tokens] and values [kv_heads, tokens, head_dim]."""
-    values = values.float().repeat_interleave(len(follower) // len(values), 0)
-    columns = []
-    for head, (value, product) in enumerate(zip(values, products)):
-        change = (leader.float() - follower[head].float()) @ value  # [leader heads, tokens, head_dim]
-        columns.append(((change @ product) * change).sum((1, 2)))
-    return torch.stack(columns, 1).double().cpu().numpy()
-
-
-def assign(similarity: np.ndarray, one_to_one: bool = False, group_size: int = 1) -> tuple[int, ...]:
-    """The leader head of each follower head, from `similarity` [leader heads, follower heads].
-
-    group_size: query heads per KV group; above 1, the heads of a group read heads of one leader group, as attention
-    kernels need that read keys by group. one_to_one: groups, and heads within them, are read once each.
-    """
-    if group_size == 1:
-        return tuple(map(int, linear_sum_assignment(-similarity.T)[1] if one_to_one else similarity.argmax(0)))
-    groups = len(similarity) // group_size
-    blocks = similarity.reshape(groups, group_size, groups, group_size).swapaxes(1, 2)
-    inner = [[assign(block, one_to_one) for block in row] for row in blocks]
-    columns = np.arange(group_size)
-    scores = np.array([[blocks[i, j][inner[i][j], columns].sum() for j in range(groups)] for i in range(groups)])
-    outer = assign(scores, one_to_one)
-    return tuple(leader * group_size + head for group, leader in enumerate(outer) for head in inner[leader][group])
-
-
-class HeadMapper:
-    """Chooses the head map of any plan from the likeness of heads in the dense model, which is measured once.
-
-    method: one of HEAD_MAP_METHODS; `damage` begins as `output` does. keep_groups: the heads of a KV group read the heads of one
-    leader group. Raises ValueError for an unknown method.
-    """
-
-    def __init__(self, model, text: Text, method: str, keep_groups: bool = False):
-        if method not in HEAD_MAP_METHODS:
-            raise ValueError(f"There is no head mapping {method!r}: choose one of {', '.join(HEAD_MAP_METHODS)}.")
-        self.model, self.text, self.method = model, text, method
-        self.num_heads = decoder_of(model).config.num_attention_heads
-        self.group_size = self.num_heads // model.config.num_key_value_heads if keep_groups else 1
-
-    @cached_property
-    def attention(self) -> dict[LayerPair, np.ndarray]:
-        """`head_similarity` of every earlier with every later layer."""
-        return head_similarity(self.model, self.text, self._pairs())
-
-    @cached_property
-    def output(self) -> dict[LayerPair, np.ndarray]:
-        """`output_likeness` of every earlier with every later layer."""
-        return output_likeness(self.model, self.text, self._pairs())
-
-    def _pairs(self) -> list[LayerPair]:
-        layers = range(decoder_of(self.model).config.num_hidden_layers)
-        return [(i, j) for j in layers[1:] if same_kind(self.model, j - 1, j) for i in layers[:j]]
-
-    def __call__(self, plan: SharingPlan) -> HeadMap:
-        """The head map of a plan; {} for the identity."""
-        method = "output" if self.method == "damage" else self.method
-        return {} if method == "identity" else self.of_method(plan, method)
-
-    def of_method(self, plan: SharingPlan, method: str) -> HeadMap:
-        """The head map that another method than this one's own would choose; the identity is written out."""
-        if method == "identity":
-            return {layer: tuple(range(self.num_heads)) for layer in plan.followers}
-        likeness = self.output if method == "output" else self.attention
-        pairs = {layer: likeness[plan.leader_of(layer), layer] for layer in plan.followers}
-        return {layer: assign(scores, method == "one_to_one", self.group_size) for layer, scores in pairs.items()}
-
-
-class Improvement(NamedTuple):
-    """The best head map so far and its damage on the meter's text; `done` of at most `total` measurements."""
-
-    head_map: HeadMap
-    damage: Damage
-    done: int
-    total: int
-
-
-def improve(meter: DamageMeter, plan: SharingPlan, mapper: HeadMapper) -> Iterator[Improvement]:
-    """Ever better head maps of a plan, by measured damage, from the least harmful of the other methods' maps.
-
-    At most PASSES passes over all follower heads, first layer first; each head tries the CANDIDATES leader heads that
-    change its layer's output least. With groups, a head tries the heads of the leader group that its own group reads.
-    Ends where a whole pass changes nothing.
-    """
-    heads = mapper.num_heads
-    total, done = 1 + PASSES * heads * len(plan.followers), 1
-    starts = [mapper.of_method(plan, method) for method in HEAD_MAP_METHODS if method != "damage"]
-    best, damage = _least_harmful(meter, plan, starts)
-    yield Improvement(best, damage, done, total)
-    for _ in range(PASSES):
-        before = best
-        for layer in plan.followers:
-            scores = mapper.output[plan.leader_of(layer), layer]
-            for head in range(heads):
-                candidates = _candidates(scores, best[layer], head, mapper.group_size)
-                tried = [_changed(best, layer, head, leader) for leader in candidates]
-                best, damage = _least_harmful(meter, plan, [best, *tried])
-                done += 1
-                yield Improvement(best, damage, done, total)
-        if best == before:
-            return
-
-
-def _least_harmful(meter: DamageMeter, plan: SharingPlan, maps: list[HeadMap]) -> tuple[HeadMap, Damage]:
-    damages = meter.measure(roles_of(plan, heads) for heads in maps)
-    best = min(maps, key=lambda heads: damages[roles_of(plan, heads)].mean)  # the first of equals
-    return best, damages[roles_of(plan, best)]
-
-
-def _candidates(scores: np.ndarray, current: tuple[int, ...], head: int, group_size: int) -> list[int]:
-    ranked = [int(leader) for leader in np.argsort(-scores[:, head], kind="stable")]
-    if group_size > 1:
-        ranked = [leader for leader in ranked if leader // group_size == current[head] // group_size]
-    return [leader for leader in ranked[:CANDIDATES] if leader != current[head]]
-
-
-def _changed(heads: HeadMap, layer: int, head: int, leader: int) -> HeadMap:
-    row = heads[layer]
-    return heads | {layer: (*row[:head], leader, *row[head + 1 :])}
-
-
-# The command line
-
-
-def add_arguments(parser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `python -m core head-maps`."""
     parser.add_argument("--plan", action="append", required=True, help="sharing plan, such as 17-22; may be repeated")
     parser.add_argument(
@@ -236,34 +18,33 @@ def add_arguments(parser) -> None:
     add_common_arguments(parser)
 
 
-def run(args) -> int:
+def run(args: argparse.Namespace) -> int:
     """Measure the head map of every method for every plan, on both texts; one record and one table each. 0 when done."""
     session = Session(args)
     plans = [SharingPlan.parse(text, session.model.config.num_hidden_layers) for text in args.plan]
     mapper = HeadMapper(session.model, session.texts[0], "damage", args.keep_groups)
     for plan in plans:
-        meters = (session.meter(0), session.meter(1))
+        meters = session.meters()
         maps = {name: mapper.of_method(plan, name) for name in HEAD_MAP_METHODS if name != "damage"}
-        for better in improve(meters[0], plan, mapper):
-            maps["damage"] = better.head_map
-            session.show(f"head map of {plan}", better.done, better.total)
+        for step in improve(meters[0], plan, mapper):
+            [best] = step.front
+            maps["damage"] = best.head_map
+            session.show(f"head map of {plan}", step.done, step.total)
         _report(session, plan, maps, meters)
     return 0
 
 
-def _report(session, plan: SharingPlan, maps: dict[str, HeadMap], meters: tuple[DamageMeter, DamageMeter]) -> None:
-    saving, points = cache_saving(session.model, plan), []
+def _report(
+    session: Session, plan: SharingPlan, maps: dict[str, HeadMap], meters: tuple[DamageMeter, DamageMeter]
+) -> None:
     print(f"Plan {plan.name}: damage in nats/token, where the heads were chosen and on held-out text")
-    for split, meter in zip(("calibration", "held-out"), meters):
-        damages = meter.measure(roles_of(plan, heads) for heads in maps.values())
-        points += [
-            point(name, plan, damages[roles_of(plan, heads)], split, saving, head_map=heads)
-            for name, heads in maps.items()
-        ]
-    for name in maps:
-        chosen, judged = (one for one in points if one.role == name)
-        print(f"{name:>14} {chosen.damage:.4f} ± {chosen.stderr:.4f}   {judged.damage:.4f} ± {judged.stderr:.4f}")
-    runners = [meter.runner for meter in meters]
-    counts = [sum(getattr(r, name) for r in runners) for name in ("layer_evaluations", "naive_layer_evaluations")]
+    chosen, judged = (meter.measure((plan, heads) for heads in maps.values()) for meter in meters)
+    for name, *both in zip(maps, chosen, judged):
+        print(f"{name:>14} " + "   ".join(f"{one.damage:.4f} ± {one.stderr:.4f}" for one in both))
     settings = {"candidates": CANDIDATES, "passes": PASSES, "keep_groups": session.args.keep_groups}
-    print(f"Stored in {session.save(f'head-maps+{plan}', settings, points, tuple(counts))}.")
+    lines = [*_lines(maps, chosen), *_lines(maps, judged)]
+    print(f"Stored in {session.save(f'head-maps+{plan}', settings, lines, session.evaluations(*meters))}.")
+
+
+def _lines(names: dict[str, HeadMap], measured: list[PlanDamage]) -> list[PlanDamage]:
+    return [line for name, one in zip(names, measured) for line in one.lines(name)]

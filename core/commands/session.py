@@ -1,35 +1,31 @@
 """What the commands sweep, search, head-maps and similarity have in common: arguments, texts, journal, bar, records."""
 
+import argparse
 import time
-from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from core.cost import ModelShape, kv_cache_bytes
-from core.damage.runner import BATCH_TOKENS, Damage, DamageMeter
+from core.damage.meter import BATCH_TOKENS, DamageMeter
 from core.damage.texts import (
     CALIBRATION_TOKENS,
     CHUNK_TOKENS,
     HELD_OUT_TOKENS,
+    Text,
     calibration_texts,
     random_texts,
     read_documents,
 )
-from core.plan import SharingPlan
-from core.records.provenance import command, git_commit, machine, model_name, versions
-from core.records.scores import RESULTS
-from core.records.searches import Journal, Point, SearchRecord, TextInfo, save_search
-from core.sharing.view import EXECUTIONS
-
-JOURNALS = Path(__file__).parents[2] / "runs" / "searches"
+from core.places import JOURNALS, RESULTS
+from core.records.journal import Journal
+from core.records.provenance import model_name, provenance
+from core.records.searches import PlanDamage, SearchRecord, TextInfo, save_search
+from core.sharing import EXECUTIONS
 
 
-CONTEXT_TOKENS = 4096
-"""Tokens in the cache that savings are predicted for; it matters for models with sliding windows only."""
-
-
-def add_common_arguments(parser) -> None:
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Model, texts and files."""
     parser.add_argument("--model", help="bundled name, hub id or folder (default: the bundled demo model)")
     parser.add_argument(
@@ -56,66 +52,70 @@ def add_common_arguments(parser) -> None:
 class Session:
     """Model, texts and journal of one command; its progress bar, on terminals only; and its record."""
 
-    def __init__(self, args):
+    def __init__(self, args: argparse.Namespace):
         from core.models import weights_sha256
 
-        self.args, self.start, self.bar, self.step = args, time.monotonic(), None, ""
+        self.args, self.start, self.step = args, time.monotonic(), ""
+        self.bar: tqdm | None = None
         self.name, self.model, self.tokenizer, self.texts = _loaded(args)
         self.weights = weights_sha256(self.model)
         self.journal = Journal(args.journal, self.weights, str(self.model.dtype), self.model.device.type)
 
-    def meter(self, text: int = 0) -> DamageMeter:
-        """A meter of damage on the calibration text (0) or the held-out one (1)."""
-        return DamageMeter(
-            self.model, self.texts[text], execution=self.args.execution, batch_tokens=self.args.batch_tokens,
-            journal=self.journal,
-        )  # fmt: skip
+    def meters(self) -> tuple[DamageMeter, DamageMeter]:
+        """Meters of damage on the calibration text and on the held-out one, with nothing run yet."""
+        settings = {"execution": self.args.execution, "batch_tokens": self.args.batch_tokens, "journal": self.journal}
+        chosen_on, judged_on = (DamageMeter(self.model, text, **settings) for text in self.texts)
+        return chosen_on, judged_on
 
-    def score_drop(self, task: str, limit: int | None):
-        """Measures what a plan loses on a task (`core.evaluation.score_drop.ScoreDrop`)."""
-        from core.evaluation.score_drop import ScoreDrop  # lm-eval takes seconds to load
-
-        if self.tokenizer is None:
-            raise ValueError("Random weights have no scores: leave out --score-drop, or --shape.")
-        about = {"model_name": self.name, "weights_sha256": self.weights}
-        return ScoreDrop(self.model, self.tokenizer, task, limit, self.args.results, **about)
+    @staticmethod
+    def evaluations(*meters: DamageMeter) -> tuple[int, int]:
+        """Layers that these meters have run, and that running each plan on its own would have taken."""
+        runners = [meter.runner for meter in meters]
+        return sum(r.layer_evaluations for r in runners), sum(r.naive_layer_evaluations for r in runners)
 
     def show(self, step: str, done: int, total: int) -> None:
         """Move the bar."""
         if step != self.step:
             self.close()
             self.bar, self.step = tqdm(desc=step, total=total, leave=False, disable=None), step
-        self.bar.update(done - self.bar.n)
+        if self.bar is not None:
+            self.bar.update(done - self.bar.n)
 
     def close(self) -> None:
         """Remove the bar."""
         if self.bar is not None:
             self.bar.close()
 
-    def save(self, name: str, settings: dict, points: list[Point], evaluations: tuple[int, int]) -> Path:
+    def save(self, name: str, settings: dict[str, Any], points: list[PlanDamage], evaluations: tuple[int, int]) -> Path:
         """Store a record with these points; the path of its file."""
         self.close()
         return save_search(self.args.results, self._record(name, settings, evaluations), points)
 
-    def _record(self, name: str, settings: dict, evaluations: tuple[int, int]) -> SearchRecord:
+    def _record(self, name: str, settings: dict[str, Any], evaluations: tuple[int, int]) -> SearchRecord:
         args = self.args
         texts = {
-            split: TextInfo(sha256=text.sha256, tokens=text.num_tokens, chunks=len(text.chunks))
-            for split, text in zip(("calibration", "held-out"), self.texts)
+            text.split: TextInfo(sha256=text.sha256, tokens=text.num_tokens, chunks=len(text.chunks))
+            for text in self.texts
         }
         return SearchRecord(
             name=name + (f"+seed={args.seed}" if args.seed else "") + (f"+text={args.text.stem}" if args.text else ""),
             model=self.name, weights_sha256=self.weights, num_layers=self.model.config.num_hidden_layers,
             dtype=str(self.model.dtype).removeprefix("torch."), execution=args.execution, texts=texts, seed=args.seed,
             settings=settings, layer_evaluations=evaluations[0], naive_layer_evaluations=evaluations[1],
-            versions=versions(), git_commit=git_commit(), machine=machine(self.model.device),
-            date=datetime.now(timezone.utc), duration_s=round(time.monotonic() - self.start, 3),
-            command=command(),
+            **provenance(self.start, self.model.device),
         )  # fmt: skip
 
 
-def _loaded(args) -> tuple:
-    """(name, model, tokenizer, (calibration, held-out)) that the arguments ask for; a shape has no tokenizer."""
+class _Loaded(NamedTuple):
+    """What the arguments ask for; a shape has no tokenizer."""
+
+    name: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase | None
+    texts: tuple[Text, Text]
+
+
+def _loaded(args: argparse.Namespace) -> _Loaded:
     from core.models import load_model, random_model  # here: `--help` and bad options answer at once
 
     lengths = {name: getattr(args, name) for name in ("tokens", "held_out_tokens", "chunk_tokens", "seed")}
@@ -124,10 +124,10 @@ def _loaded(args) -> tuple:
         if args.model or args.text:
             raise ValueError("--shape stands for random weights and tokens: leave out --model and --text.")
         name, model = random_model(args.shape, args.dtype, args.device, args.seed)
-        return name, model, None, random_texts(model.config.vocab_size, **lengths)
+        return _Loaded(name, model, None, random_texts(model.config.vocab_size, **lengths))
     model, tokenizer = load_model(args.model, dtype=args.dtype, device=args.device)
     texts = calibration_texts(tokenizer, args.text and read_documents(args.text), **lengths)
-    return model_name(args.model), model, tokenizer, texts
+    return _Loaded(model_name(args.model), model, tokenizer, texts)
 
 
 def _check_lengths(lengths: dict[str, int]) -> None:
@@ -135,25 +135,3 @@ def _check_lengths(lengths: dict[str, int]) -> None:
         if not 1 <= lengths["chunk_tokens"] <= lengths[name]:
             option = name.replace("_", "-")
             raise ValueError(f"--{option} must be at least --chunk-tokens, and that at least 1.")
-
-
-def cache_saving(model, plan: SharingPlan) -> float:
-    """Share of the dense model's KV cache that a plan saves after CONTEXT_TOKENS tokens (predicted), below 0.5.
-
-    For a family whose sizes `core.cost.shapes` does not know, all layers are taken to cache equally much.
-    """
-    try:
-        shape = ModelShape.from_config(model.config)
-    except ValueError:
-        return len(plan.followers) / (2 * plan.num_layers)
-    dense = SharingPlan((), plan.num_layers)
-    return 1 - kv_cache_bytes(shape, plan, 1, CONTEXT_TOKENS) / kv_cache_bytes(shape, dense, 1, CONTEXT_TOKENS)
-
-
-def point(role: str, plan: SharingPlan | str, damage: Damage, split: str, saving: float, **more) -> Point:
-    """A point of a record from a measured damage; a plan in words stands for a pair of layers. more: further fields."""
-    followers = len(plan.followers) if isinstance(plan, SharingPlan) else 1
-    return Point(
-        role=role, plan=str(plan), followers=followers, split=split, damage=damage.mean, stderr=damage.stderr,
-        kl=damage.kl, cache_saving=saving, tokens=damage.tokens, **more,
-    )  # fmt: skip

@@ -1,7 +1,5 @@
 """How alike the attention of the layers is, and whether that tells where sharing is cheap."""
 
-import json
-import sys
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -9,26 +7,18 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy.stats import spearmanr
+from transformers import PreTrainedModel
 
-from core.commands.session import Session, add_common_arguments, point
-from core.damage.runner import Damage, DamageMeter, pair_roles
-from core.damage.search import contiguous_spans
+from core.damage.candidates import contiguous_spans
+from core.damage.meter import DamageMeter
 from core.damage.similarity import SIMILARITY_METHODS, attention_similarity
 from core.damage.texts import Text
-from core.records.searches import Point, SearchRecord
+from core.records.searches import LayerPair, PlanDamage, SearchRecord
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
 WEAK = 0.3  # of |ρ|: what Cohen 1988, Statistical Power Analysis, calls less than a medium effect
 SIMILARITY_CHUNKS = 8
-
-
-class PairDamage(NamedTuple):
-    """Layer `follower` alone reuses the weights of layer `leader`, all others compute their own."""
-
-    leader: int
-    follower: int
-    damage: Damage
 
 
 class RankCorrelation(NamedTuple):
@@ -53,43 +43,39 @@ class RankCorrelation(NamedTuple):
         return f"Similarity does not tell where sharing is cheap ({self.method}: {interval})."
 
 
-def mean_similarity(model, text: Text, method: str, chunks: int = SIMILARITY_CHUNKS) -> np.ndarray:
+def mean_similarity(model: PreTrainedModel, text: Text, method: str, chunks: int = SIMILARITY_CHUNKS) -> np.ndarray:
     """`attention_similarity` averaged over the first chunks of a text, one at a time, [layers, layers]."""
     rows = [torch.tensor([[text.first, *chunk]]) for chunk in text.chunks[:chunks]]
     return np.mean([attention_similarity(model, ids, method) for ids in rows], axis=0)
 
 
-def pair_damages(meter: DamageMeter) -> Iterator[PairDamage]:
+def pair_damages(meter: DamageMeter) -> Iterator[PlanDamage]:
     """The damage of every pair of layers of one kind, after each batch of the text, each time on more tokens."""
-    plans = contiguous_spans(meter.runner.model)
-    pairs = {pair_roles(*plan.spans[0], meter.num_layers): plan.spans[0] for plan in plans}
-    for cell in meter.stream(pairs):
-        yield PairDamage(*pairs[cell.roles], cell.damage)
+    spans = contiguous_spans(meter.runner.model)
+    yield from meter.stream((LayerPair(span.spans, meter.num_layers), {}) for span in spans)
 
 
-def guide_frame(damages: list[PairDamage], similarities: dict[str, np.ndarray]) -> pd.DataFrame:
-    """One row per pair, its latest damage and a column per method of similarity; for a scatter plot."""
-    latest = {(pair.leader, pair.follower): pair.damage for pair in damages}
+def with_similarity(pairs: Iterable[PlanDamage], similarities: dict[str, np.ndarray]) -> list[PlanDamage]:
+    """The latest damage of each pair, with its similarity by each method, by leader and follower."""
+    latest = {pair.plan.spans[0]: pair for pair in pairs}
+    alike = {span: {name: float(matrix[span]) for name, matrix in similarities.items()} for span in latest}
+    return [latest[span].model_copy(update={"similarity": alike[span]}) for span in sorted(latest)]
+
+
+def guide_frame(pairs: Iterable[PlanDamage]) -> pd.DataFrame:
+    """One row per pair of `with_similarity`, with a column per method; for a scatter plot."""
     rows = [
-        {"leader": i, "follower": j, "damage": damage.mean, "stderr": damage.stderr}
-        | {method: float(matrix[i, j]) for method, matrix in similarities.items()}
-        for (i, j), damage in sorted(latest.items())
+        dict(zip(("leader", "follower"), pair.plan.spans[0]), damage=pair.damage, stderr=pair.stderr) | pair.similarity
+        for pair in pairs
     ]
-    return pd.DataFrame(rows, columns=["leader", "follower", "damage", "stderr", *similarities])
+    return pd.DataFrame(rows, columns=["leader", "follower", "damage", "stderr", *SIMILARITY_METHODS])
 
 
-def stored_guide(record: SearchRecord, points: Iterable[Point]) -> tuple[pd.DataFrame, list[RankCorrelation]]:
-    """`guide_frame` and the rank correlations of a stored measurement of all pairs."""
-    rows = [
-        dict(zip(("leader", "follower"), map(int, one.plan.split(">"))), damage=one.damage, stderr=one.stderr)
-        | one.similarity
-        for one in points
-    ]
-    correlations = [
-        RankCorrelation(method, **{name: record.settings[f"{method}_{name}"] for name in RankCorrelation._fields[1:]})
-        for method in SIMILARITY_METHODS
-    ]
-    return pd.DataFrame(rows), correlations
+def correlations_in(record: SearchRecord) -> list[RankCorrelation]:
+    """The rank correlations of a stored measurement of all pairs."""
+    names = ("rho", "low", "high", "pairs")
+    found = {m: [float(str(record.settings[f"{m}_{name}"])) for name in names] for m in SIMILARITY_METHODS}
+    return [RankCorrelation(m, rho, low, high, int(pairs)) for m, (rho, low, high, pairs) in found.items()]
 
 
 def rank_correlation(frame: pd.DataFrame, method: str, seed: int = 0) -> RankCorrelation:
@@ -112,56 +98,3 @@ def _spearman(columns: np.ndarray) -> float:
     if (columns == columns[0]).all(0).any():
         return float("nan")  # no ranks among equals
     return float(spearmanr(columns[:, 0], columns[:, 1]).statistic)
-
-
-# The command line
-
-
-def add_arguments(parser) -> None:
-    """The arguments of `python -m core similarity`."""
-    lines = "; ".join(f"{name}: {line}" for name, line in SIMILARITY_METHODS.items())
-    parser.add_argument("--method", choices=SIMILARITY_METHODS, default="head_mean", help=lines)
-    parser.add_argument("--format", choices=("csv", "json"), default="csv", help="of the matrix on standard output")
-    parser.add_argument(
-        "--against-damage", action="store_true", help="measure the damage of every pair of layers, and correlate"
-    )
-    add_common_arguments(parser)
-
-
-def run(args) -> int:
-    """Print the similarity of every two layers or, with `--against-damage`, how well it tells damage; 0 when done."""
-    session = Session(args)
-    if args.against_damage:
-        return _against_damage(session, args)
-    matrix = mean_similarity(session.model, session.texts[0], args.method)
-    if args.format == "json":
-        print(json.dumps({"model": session.name, "method": args.method, "similarity": matrix.round(6).tolist()}))
-    else:
-        pd.DataFrame(matrix).to_csv(sys.stdout, index_label="layer", float_format="%.6f")
-    return 0
-
-
-def _against_damage(session: Session, args) -> int:
-    similarities = {method: mean_similarity(session.model, session.texts[0], method) for method in SIMILARITY_METHODS}
-    meter = session.meter()
-    damages, total = {}, len(contiguous_spans(session.model)) * len(meter.batches)
-    for done, pair in enumerate(pair_damages(meter), start=1):
-        session.show("pairs of layers", done, total)
-        damages[pair.leader, pair.follower] = pair
-    frame = guide_frame(list(damages.values()), similarities)
-    correlations = [rank_correlation(frame, method, args.seed) for method in SIMILARITY_METHODS]
-    settings = {
-        f"{c.method}_{name}": value for c in correlations for name, value in c._asdict().items() if name != "method"
-    }
-    points = [
-        point(
-            "pair", f"{i}>{j}", pair.damage, "calibration", 0.0,
-            similarity={method: round(float(matrix[i, j]), 6) for method, matrix in similarities.items()},
-        )
-        for (i, j), pair in sorted(damages.items())
-    ]  # fmt: skip
-    runner = meter.runner
-    path = session.save("pairs", settings, points, (runner.layer_evaluations, runner.naive_layer_evaluations))
-    print("\n".join(correlation.describe() for correlation in correlations))
-    print(f"Stored in {path}.")
-    return 0

@@ -1,4 +1,4 @@
-"""Compare ways to choose which leader head each head of a follower reads: head maps, by likeness or by damage.
+"""Which leader head each head of a follower reads: head maps, chosen by likeness or by damage.
 
 A follower's values were learned for its own attention weights. Direct sharing gives head 3 the weights of the leader's
 head 3, although nothing ties the two together: the numbers of heads are arbitrary in every layer.
@@ -6,17 +6,18 @@ head 3, although nothing ties the two together: the numbers of heads are arbitra
 
 from collections.abc import Iterable, Iterator
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
+from transformers import PreTrainedModel
 
-from core.commands.session import Session, add_common_arguments, cache_saving, point
-from core.damage.runner import Damage, DamageMeter, roles_of
+from core.damage.meter import DamageMeter
+from core.damage.progress import SearchProgress
 from core.damage.similarity import attention_weights, weights_and_inputs
 from core.damage.texts import Text
 from core.plan import SharingPlan
+from core.records.searches import HeadMap, PlanDamage
 from core.sharing.families import attention_modules, decoder_of, output_of, same_kind, values_of
 from core.sharing.view import share_attention
 
@@ -29,26 +30,28 @@ HEAD_MAP_METHODS: dict[str, str] = {
 }
 """The ways to choose a head map, each with one line that explains it."""
 
-HeadMap = dict[int, tuple[int, ...]]
-LayerPair = tuple[int, int]  # leader, follower
+Pair = tuple[int, int]  # leader, follower
+Likeness = dict[Pair, np.ndarray]  # [leader heads, follower heads]
 CHUNKS = 4  # of the text, for the likeness of heads
 CANDIDATES = 3
 PASSES = 2
 
 
-def head_similarity(model, text: Text, pairs: Iterable[LayerPair], chunks: int = CHUNKS) -> dict[LayerPair, np.ndarray]:
+def head_similarity(model: PreTrainedModel, text: Text, pairs: Iterable[Pair], chunks: int = CHUNKS) -> Likeness:
     """{(leader, follower): [leader heads, follower heads]}: cosine similarity of attention weights in the dense model.
 
     Averaged over the first `chunks` chunks of the text. The first token is left out as query and key: most heads rest
     on it, which makes any two alike.
     """
     pairs, rows = list(pairs), text.chunks[:chunks]
-    sums = dict.fromkeys(pairs, 0.0)
+    sums: Likeness = {}
     for chunk in rows:
         weights = attention_weights(model, torch.tensor([[text.first, *chunk]]), sorted({i for p in pairs for i in p}))
         maps = {layer: _unit_maps(weights.pop(layer)[0]) for layer in sorted(weights)}
         for leader, follower in pairs:
-            sums[leader, follower] = sums[leader, follower] + (maps[leader] @ maps[follower].mT).cpu().numpy()
+            sums[leader, follower] = (
+                sums.get((leader, follower), 0.0) + (maps[leader] @ maps[follower].mT).cpu().numpy()
+            )
     return {pair: total / len(rows) for pair, total in sums.items()}
 
 
@@ -59,15 +62,16 @@ def _unit_maps(weights: torch.Tensor) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def output_likeness(model, text: Text, pairs: Iterable[LayerPair], chunks: int = CHUNKS) -> dict[LayerPair, np.ndarray]:
+def output_likeness(model: PreTrainedModel, text: Text, pairs: Iterable[Pair], chunks: int = CHUNKS) -> Likeness:
     """{(leader, follower): [leader heads, follower heads]}: minus the change of a layer's output by each choice.
 
     Entry [j, h] is −Σ ‖(P_j − P_h) V_h W_h‖² over the tokens of the first `chunks` chunks: P attention weights of leader
     head j and follower head h in the dense model, V_h the follower's values, W_h what its output projection makes of
     head h. Ignored: that heads make up for each other, and that layers before have changed the follower's input.
     """
-    pairs, sums, products = list(pairs), {}, {}
-    followers = _follower_modules(model)
+    pairs, followers = list(pairs), _follower_modules(model)
+    sums: Likeness = {}
+    products: dict[int, torch.Tensor] = {}
     for chunk in text.chunks[:chunks]:
         weights, inputs = weights_and_inputs(model, torch.tensor([[text.first, *chunk]]))
         values = {layer: values_of(module, inputs[layer])[0] for layer, module in followers.items()}
@@ -79,7 +83,7 @@ def output_likeness(model, text: Text, pairs: Iterable[LayerPair], chunks: int =
     return sums
 
 
-def _follower_modules(model) -> dict[int, torch.nn.Module]:
+def _follower_modules(model: PreTrainedModel) -> dict[int, torch.nn.Module]:
     """{layer: its attention module as a follower} for every layer that can follow the layer before it."""
     spans: list[tuple[int, int]] = []
     for layer in range(1, decoder_of(model).config.num_hidden_layers):
@@ -92,7 +96,7 @@ def _follower_modules(model) -> dict[int, torch.nn.Module]:
     return {layer: modules[layer] for layer in view.sharing_plan.followers}
 
 
-def _head_products(module, num_heads: int, values: torch.Tensor) -> torch.Tensor:
+def _head_products(module: torch.nn.Module, num_heads: int, values: torch.Tensor) -> torch.Tensor:
     """W_h W_hᵀ of each head h of a follower's output projection, [heads, head_dim, head_dim]."""
     width = num_heads * values.shape[-1]
     unit = torch.eye(width, device=values.device, dtype=values.dtype)[None]
@@ -102,7 +106,9 @@ def _head_products(module, num_heads: int, values: torch.Tensor) -> torch.Tensor
     return heads @ heads.mT
 
 
-def _output_change(leader, follower, values, products) -> np.ndarray:
+def _output_change(
+    leader: torch.Tensor, follower: torch.Tensor, values: torch.Tensor, products: torch.Tensor
+) -> np.ndarray:
     """[leader heads, follower heads] from weights [heads, tokens, tokens] and values [kv_heads, tokens, head_dim]."""
     values = values.float().repeat_interleave(len(follower) // len(values), 0)
     columns = []
@@ -132,11 +138,11 @@ def assign(similarity: np.ndarray, one_to_one: bool = False, group_size: int = 1
 class HeadMapper:
     """Chooses the head map of any plan from the likeness of heads in the dense model, which is measured once.
 
-    method: one of HEAD_MAP_METHODS; `damage` begins as `output` does. keep_groups: the heads of a KV group read the heads of one
-    leader group. Raises ValueError for an unknown method.
+    method: one of HEAD_MAP_METHODS; `damage` begins as `output` does. keep_groups: the heads of a KV group read the
+    heads of one leader group. Raises ValueError for an unknown method.
     """
 
-    def __init__(self, model, text: Text, method: str, keep_groups: bool = False):
+    def __init__(self, model: PreTrainedModel, text: Text, method: str, keep_groups: bool = False):
         if method not in HEAD_MAP_METHODS:
             raise ValueError(f"There is no head mapping {method!r}: choose one of {', '.join(HEAD_MAP_METHODS)}.")
         self.model, self.text, self.method = model, text, method
@@ -144,16 +150,16 @@ class HeadMapper:
         self.group_size = self.num_heads // model.config.num_key_value_heads if keep_groups else 1
 
     @cached_property
-    def attention(self) -> dict[LayerPair, np.ndarray]:
+    def attention(self) -> Likeness:
         """`head_similarity` of every earlier with every later layer."""
         return head_similarity(self.model, self.text, self._pairs())
 
     @cached_property
-    def output(self) -> dict[LayerPair, np.ndarray]:
+    def output(self) -> Likeness:
         """`output_likeness` of every earlier with every later layer."""
         return output_likeness(self.model, self.text, self._pairs())
 
-    def _pairs(self) -> list[LayerPair]:
+    def _pairs(self) -> list[Pair]:
         layers = range(decoder_of(self.model).config.num_hidden_layers)
         return [(i, j) for j in layers[1:] if same_kind(self.model, j - 1, j) for i in layers[:j]]
 
@@ -171,18 +177,10 @@ class HeadMapper:
         return {layer: assign(scores, method == "one_to_one", self.group_size) for layer, scores in pairs.items()}
 
 
-class Improvement(NamedTuple):
-    """The best head map so far and its damage on the meter's text; `done` of at most `total` measurements."""
-
-    head_map: HeadMap
-    damage: Damage
-    done: int
-    total: int
-
-
-def improve(meter: DamageMeter, plan: SharingPlan, mapper: HeadMapper) -> Iterator[Improvement]:
+def improve(meter: DamageMeter, plan: SharingPlan, mapper: HeadMapper) -> Iterator[SearchProgress]:
     """Ever better head maps of a plan, by measured damage, from the least harmful of the other methods' maps.
 
+    The front of each step is the plan with the best map so far. The total is reached at most.
     At most PASSES passes over all follower heads, first layer first; each head tries the CANDIDATES leader heads that
     change its layer's output least. With groups, a head tries the heads of the leader group that its own group reads.
     Ends where a whole pass changes nothing.
@@ -190,26 +188,24 @@ def improve(meter: DamageMeter, plan: SharingPlan, mapper: HeadMapper) -> Iterat
     heads = mapper.num_heads
     total, done = 1 + PASSES * heads * len(plan.followers), 1
     starts = [mapper.of_method(plan, method) for method in HEAD_MAP_METHODS if method != "damage"]
-    best, damage = _least_harmful(meter, plan, starts)
-    yield Improvement(best, damage, done, total)
+    best = _least_harmful(meter, plan, starts)
+    yield SearchProgress("head map", done, total, (best,))
     for _ in range(PASSES):
-        before = best
+        before = best.head_map
         for layer in plan.followers:
             scores = mapper.output[plan.leader_of(layer), layer]
             for head in range(heads):
-                candidates = _candidates(scores, best[layer], head, mapper.group_size)
-                tried = [_changed(best, layer, head, leader) for leader in candidates]
-                best, damage = _least_harmful(meter, plan, [best, *tried])
+                candidates = _candidates(scores, best.head_map[layer], head, mapper.group_size)
+                tried = [_changed(best.head_map, layer, head, leader) for leader in candidates]
+                best = _least_harmful(meter, plan, [best.head_map, *tried])
                 done += 1
-                yield Improvement(best, damage, done, total)
-        if best == before:
+                yield SearchProgress("head map", done, total, (best,))
+        if best.head_map == before:
             return
 
 
-def _least_harmful(meter: DamageMeter, plan: SharingPlan, maps: list[HeadMap]) -> tuple[HeadMap, Damage]:
-    damages = meter.measure(roles_of(plan, heads) for heads in maps)
-    best = min(maps, key=lambda heads: damages[roles_of(plan, heads)].mean)  # the first of equals
-    return best, damages[roles_of(plan, best)]
+def _least_harmful(meter: DamageMeter, plan: SharingPlan, maps: list[HeadMap]) -> PlanDamage:
+    return min(meter.measure((plan, heads) for heads in maps), key=lambda one: one.damage)  # the first of equals
 
 
 def _candidates(scores: np.ndarray, current: tuple[int, ...], head: int, group_size: int) -> list[int]:
@@ -222,48 +218,3 @@ def _candidates(scores: np.ndarray, current: tuple[int, ...], head: int, group_s
 def _changed(heads: HeadMap, layer: int, head: int, leader: int) -> HeadMap:
     row = heads[layer]
     return heads | {layer: (*row[:head], leader, *row[head + 1 :])}
-
-
-# The command line
-
-
-def add_arguments(parser) -> None:
-    """The arguments of `python -m core head-maps`."""
-    parser.add_argument("--plan", action="append", required=True, help="sharing plan, such as 17-22; may be repeated")
-    parser.add_argument(
-        "--keep-groups", action="store_true", help="the heads of a KV group read the heads of one leader group"
-    )
-    add_common_arguments(parser)
-
-
-def run(args) -> int:
-    """Measure the head map of every method for every plan, on both texts; one record and one table each. 0 when done."""
-    session = Session(args)
-    plans = [SharingPlan.parse(text, session.model.config.num_hidden_layers) for text in args.plan]
-    mapper = HeadMapper(session.model, session.texts[0], "damage", args.keep_groups)
-    for plan in plans:
-        meters = (session.meter(0), session.meter(1))
-        maps = {name: mapper.of_method(plan, name) for name in HEAD_MAP_METHODS if name != "damage"}
-        for better in improve(meters[0], plan, mapper):
-            maps["damage"] = better.head_map
-            session.show(f"head map of {plan}", better.done, better.total)
-        _report(session, plan, maps, meters)
-    return 0
-
-
-def _report(session, plan: SharingPlan, maps: dict[str, HeadMap], meters: tuple[DamageMeter, DamageMeter]) -> None:
-    saving, points = cache_saving(session.model, plan), []
-    print(f"Plan {plan.name}: damage in nats/token, where the heads were chosen and on held-out text")
-    for split, meter in zip(("calibration", "held-out"), meters):
-        damages = meter.measure(roles_of(plan, heads) for heads in maps.values())
-        points += [
-            point(name, plan, damages[roles_of(plan, heads)], split, saving, head_map=heads)
-            for name, heads in maps.items()
-        ]
-    for name in maps:
-        chosen, judged = (one for one in points if one.role == name)
-        print(f"{name:>14} {chosen.damage:.4f} ± {chosen.stderr:.4f}   {judged.damage:.4f} ± {judged.stderr:.4f}")
-    runners = [meter.runner for meter in meters]
-    counts = [sum(getattr(r, name) for r in runners) for name in ("layer_evaluations", "naive_layer_evaluations")]
-    settings = {"candidates": CANDIDATES, "passes": PASSES, "keep_groups": session.args.keep_groups}
-    print(f"Stored in {session.save(f'head-maps+{plan}', settings, points, tuple(counts))}.")

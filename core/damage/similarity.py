@@ -1,13 +1,17 @@
 """How alike the attention of two layers is: cosine similarity of their attention weights on a text."""
 
+from collections.abc import Callable, Iterable, Sequence
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
+from transformers import PreTrainedModel
 
 from core.sharing.call import AttentionCall
 from core.sharing.families import attention_modules, decoder_of
 from core.sharing.view import plan_of, recording_view
+
+TokenIds = torch.Tensor | np.ndarray | Sequence[int] | Sequence[Sequence[int]]
 
 SIMILARITY_METHODS: dict[str, str] = {
     "head_mean": "Average the heads of each layer into one map, then compare the two maps (cosine similarity).",
@@ -18,7 +22,9 @@ SIMILARITY_METHODS: dict[str, str] = {
 
 
 @torch.inference_mode()
-def attention_weights(model, input_ids, layers=None) -> dict[int, torch.Tensor]:
+def attention_weights(
+    model: PreTrainedModel, input_ids: TokenIds, layers: Iterable[int] | None = None
+) -> dict[int, torch.Tensor]:
     """Attention weights of `layers` (default: all) as {layer: [batch, heads, tokens, tokens]}, from one forward call.
 
     input_ids: token ids [batch, tokens]. The model itself stays as it is, whatever its attention implementation. In a
@@ -34,11 +40,13 @@ def attention_weights(model, input_ids, layers=None) -> dict[int, torch.Tensor]:
 
 
 @torch.inference_mode()
-def weights_and_inputs(model, input_ids) -> tuple[dict[int, torch.Tensor], dict[int, torch.Tensor]]:
+def weights_and_inputs(
+    model: PreTrainedModel, input_ids: TokenIds
+) -> tuple[dict[int, torch.Tensor], dict[int, torch.Tensor]]:
     """`attention_weights` of all layers, and what their attention reads: {layer: hidden states [batch, tokens, width]}."""
     inputs: dict[int, torch.Tensor] = {}
 
-    def keep(layer: int):
+    def keep(layer: int) -> Callable[..., None]:
         return lambda module, args, kwargs: inputs.update({layer: args[0] if args else kwargs["hidden_states"]})
 
     modules = attention_modules(_recording_view(model))
@@ -51,7 +59,9 @@ def weights_and_inputs(model, input_ids) -> tuple[dict[int, torch.Tensor], dict[
 
 
 @torch.inference_mode()
-def attention_similarity(model, input_ids, method: str = "head_mean", skip_first: bool = True) -> np.ndarray:
+def attention_similarity(
+    model: PreTrainedModel, input_ids: TokenIds, method: str = "head_mean", skip_first: bool = True
+) -> np.ndarray:
     """Cosine similarity of the attention weights of every two layers, [layers, layers], symmetric, 1 on the diagonal.
 
     input_ids: token ids [batch, tokens] (or [tokens]), no padding; the similarities of several texts are averaged.
@@ -59,7 +69,8 @@ def attention_similarity(model, input_ids, method: str = "head_mean", skip_first
     skip_first: leave out the first token, as a query (it can only see itself) and as a key: most heads rest on it
         (the attention sink), which alone makes any two layers look alike.
 
-    Each map is compared as one long vector, so a query counts by the length of its weight vector. Raises ValueError for an unknown method and for texts that are too short.
+    Each map is compared as one long vector, so a query counts by the length of its weight vector. Raises ValueError for
+    an unknown method and for texts that are too short.
     """
     if method not in SIMILARITY_METHODS:
         raise ValueError(f"There is no method {method!r}: choose one of {', '.join(SIMILARITY_METHODS)}.")
@@ -73,7 +84,7 @@ def attention_similarity(model, input_ids, method: str = "head_mean", skip_first
     return ((similarity + similarity.mT) / 2).cpu().numpy()  # the last bits depend on the order of a product
 
 
-def _recording_view(model):
+def _recording_view(model: PreTrainedModel) -> PreTrainedModel:
     """The recording view of a model, made once as long as the model keeps its parameters where they are."""
     where = tuple(parameter.data_ptr() for parameter in model.parameters())
     if model not in _views or _views[model][0] != where:
@@ -81,10 +92,10 @@ def _recording_view(model):
     return _views[model][1]
 
 
-_views: WeakKeyDictionary = WeakKeyDictionary()
+_views: WeakKeyDictionary[PreTrainedModel, tuple[tuple[int, ...], PreTrainedModel]] = WeakKeyDictionary()
 
 
-def _as_ids(input_ids) -> torch.Tensor:
+def _as_ids(input_ids: TokenIds) -> torch.Tensor:
     ids = torch.as_tensor(input_ids)
     return ids[None] if ids.ndim == 1 else ids
 

@@ -15,8 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from core.demo.skills import training_examples
+from core.records.searches import SPLITS, Split
 
 PASSAGES = Path(__file__).with_name("calibration.txt")
 CHUNK_TOKENS = 256
@@ -48,11 +50,13 @@ class Batch:
 class Text:
     """A text in chunks of tokens, each scored on its own, every token of it, after the token `first`.
 
-    That is what lm-eval's rolling log-likelihood does with a document that fits into one window.
+    That is what lm-eval's rolling log-likelihood does with a document that fits into one window. `split` says what the
+    text is for: to choose plans on, or to judge them.
     """
 
     chunks: tuple[tuple[int, ...], ...]
     first: int
+    split: Split = "calibration"
 
     @property
     def num_tokens(self) -> int:
@@ -64,13 +68,13 @@ class Text:
         """Hash of the token ids."""
         return hashlib.sha256(repr((self.first, self.chunks)).encode()).hexdigest()
 
-    def batches(self, batch_tokens: int, device="cpu") -> Iterator[Batch]:
+    def batches(self, batch_tokens: int, device: torch.device | str = "cpu") -> Iterator[Batch]:
         """The chunks in order, in batches of about `batch_tokens` tokens (at least one row), padded on the right."""
         rows = max(1, batch_tokens // max(map(len, self.chunks)))
         for start in range(0, len(self.chunks), rows):
             yield self._batch(self.chunks[start : start + rows], device)
 
-    def _batch(self, chunks: tuple[tuple[int, ...], ...], device) -> Batch:
+    def _batch(self, chunks: tuple[tuple[int, ...], ...], device: torch.device | str) -> Batch:
         # Padding on the right is never seen: a causal model looks to the left only.
         length = max(map(len, chunks))
         ids = torch.tensor([(self.first, *chunk, *[self.first] * (length - len(chunk))) for chunk in chunks])
@@ -87,7 +91,7 @@ def bundled_documents(seed: int = 0) -> list[str]:
 
 
 def calibration_texts(
-    tokenizer,
+    tokenizer: PreTrainedTokenizerBase,
     documents: Sequence[str] | None = None,
     *,
     tokens: int = CALIBRATION_TOKENS,
@@ -108,15 +112,17 @@ def calibration_texts(
     random.Random(f"calibration {seed}").shuffle(pieces)
     available = sum(len(piece) + 1 for piece in pieces)
     share = min(1.0, available / (tokens + held_out_tokens))
-    texts, rest = [], iter(pieces)
-    for wanted in (tokens, held_out_tokens):
-        texts.append(Text(_pack(rest, int(wanted * share), chunk_tokens, first), first))
-    if any(len(text.chunks) < 2 for text in texts):
+    rest = iter(pieces)
+    chosen, judged = (
+        Text(_pack(rest, int(wanted * share), chunk_tokens, first), first, split)
+        for split, wanted in zip(SPLITS, (tokens, held_out_tokens))
+    )
+    if min(len(chosen.chunks), len(judged.chunks)) < 2:
         raise ValueError(
             f"The text has {available} tokens: measuring damage needs at least two chunks of {chunk_tokens} tokens to "
             "choose plans on and two held-out ones; give a longer text or smaller chunks."
         )
-    return tuple(texts)
+    return chosen, judged
 
 
 def random_texts(
@@ -126,7 +132,8 @@ def random_texts(
     random_ids = np.random.default_rng(seed)
     sizes = [max(1, wanted // chunk_tokens) for wanted in (tokens, held_out_tokens)]
     drawn = [random_ids.integers(vocab_size, size=(chunks, chunk_tokens)).tolist() for chunks in sizes]
-    return tuple(Text(tuple(map(tuple, chunks)), first=0) for chunks in drawn)
+    chosen, judged = (Text(tuple(map(tuple, chunks)), first=0, split=split) for split, chunks in zip(SPLITS, drawn))
+    return chosen, judged
 
 
 def documents_of(text: str) -> list[str]:
@@ -142,7 +149,7 @@ def read_documents(file: Path) -> list[str]:
         raise ValueError(f"{file} is not a text file in UTF-8.") from error
 
 
-def _pieces(tokenizer, document: str, chunk_tokens: int) -> list[list[int]]:
+def _pieces(tokenizer: PreTrainedTokenizerBase, document: str, chunk_tokens: int) -> list[list[int]]:
     ids = tokenizer(document, add_special_tokens=False, verbose=False)["input_ids"]
     return [ids[start : start + chunk_tokens] for start in range(0, len(ids), chunk_tokens)]
 

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from core.records.scores import RESULTS, Metric, Record, load_record, load_samples
+from core.places import RESULTS
+from core.records.scores import Metric, Record, load_record, load_samples
 
 
 class Difference(NamedTuple):

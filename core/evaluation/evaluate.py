@@ -34,10 +34,10 @@ from tqdm import tqdm
 from core.evaluation.catalogue import SUITES, Benchmark, benchmark_of, check_names, load_benchmarks
 from core.evaluation.own_benchmarks import load_benchmark
 from core.evaluation.processes import accelerator, from_main, is_main, lacks_mpi
+from core.places import RESULTS
 from core.plan import SharingPlan
 from core.records.provenance import git_commit, machine, model_name, versions
 from core.records.scores import (
-    RESULTS,
     Metric,
     Record,
     load_record,

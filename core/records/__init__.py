@@ -1,5 +1,41 @@
 """Files that keep what was measured: one file a point, read into one table; no torch.
 
-Scores (`scores`), timings (`timings`), sweeps and searches (`searches`), and where a measurement comes from
-(`provenance`). Imports `core.plan` alone.
+How files are named, written and read (`files`), where a measurement comes from (`provenance`), and the three kinds of
+records: scores (`scores`), timings (`timings`), sweeps and searches (`searches`), with the journals that these go on
+from (`journal`). Imports `core.plan` and `core.places` alone.
 """
+
+from core.records.journal import Journal
+from core.records.provenance import Machine, Provenance, git_commit, machine, model_name, versions
+from core.records.scores import Metric, Record, load_record, load_records, load_samples, save_record, to_frame
+from core.records.searches import LayerPair, PlanDamage, SearchRecord, load_searches, save_search, searches_frame
+from core.records.timings import Quartiles, Timed, TimingRecord, load_timings, save_timing, timings_frame
+
+__all__ = [
+    "Journal",
+    "LayerPair",
+    "Machine",
+    "Metric",
+    "PlanDamage",
+    "Provenance",
+    "Quartiles",
+    "Record",
+    "SearchRecord",
+    "Timed",
+    "TimingRecord",
+    "git_commit",
+    "load_record",
+    "load_records",
+    "load_samples",
+    "load_searches",
+    "load_timings",
+    "machine",
+    "model_name",
+    "save_record",
+    "save_search",
+    "save_timing",
+    "searches_frame",
+    "timings_frame",
+    "to_frame",
+    "versions",
+]

@@ -1,29 +1,18 @@
-"""Records: one file per measured point, `results/<model>/<plan>/<task>.json`, and all of them as one table.
+"""How records are kept: what they are made of, how their files are named, written whole, and read.
 
 The path of a record follows from its content, so a point is measured once, two writers cannot mix two points, and a
 file that was renamed or copied is noticed. Files are written to a temporary name and renamed: a crash at any moment
 leaves whole records only.
 """
 
-import gzip
 import hashlib
-import json
 import os
 import re
 from collections.abc import Callable, Iterable
-from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Protocol, TypeVar
 
-import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-
-from core.plan import SharingPlan
-
-RESULTS = Path(__file__).parents[2] / "results"
-FORMAT_VERSION = 1
-Stored = TypeVar("Stored")
-Kind = Literal["dense", "direct", "head-mapped", "tuned"]
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 
 class Strict(BaseModel):
@@ -32,104 +21,19 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
 
 
-class Metric(Strict):
-    """One score. `stderr` is the standard error that lm-eval gives, None where it gives none."""
-
-    value: float
-    stderr: float | None = None
-    higher_is_better: bool = True
-
-
-class Machine(Strict):
-    """Where a record was measured."""
-
-    cpu: str
-    cpu_cores: int
-    gpu: str | None = None
-
-    def __str__(self) -> str:
-        return self.gpu or f"{self.cpu}, {self.cpu_cores} cores"
-
-
-class Record(Strict):
-    """The scores of one model with one sharing plan on one task, and everything that is needed to get them again."""
-
-    format_version: Literal[1] = FORMAT_VERSION
-    model: str = Field(min_length=1)  # a bundled name, a hub id, or the name of a local folder
-    weights_sha256: str
-    num_layers: int = Field(ge=1)
-    plan: str  # "17-22,5-6"; empty for the dense model
-    followers: tuple[int, ...]
-    kind: Kind
-    head_map: dict[int, tuple[int, ...]] = {}  # follower → the leader head that each of its heads reads
-    execution: str = "auto"
-    dtype: str
-    task: str = Field(min_length=1)
-    task_version: str
-    metrics: dict[str, Metric] = Field(min_length=1)
-    parts: dict[str, dict[str, Metric]] = {}  # of a group of tasks: the scores of each task and group in it
-    num_samples: int = Field(ge=1)
-    truncated_requests: int | None = Field(None, ge=0)  # lost their beginning; None: not counted (older records)
-    num_fewshot: int = Field(ge=0)
-    limit: int | float | None = None
-    seeds: dict[str, int]
-    batch_size: int | str
-    options: dict[str, int | float | str] = {}  # asked for and not the default: part of the file name
-    data_sha256: str
-    data_source: str | None = None  # local files that took the place of the task's own documents, and their SHA-256
-    samples_sha256: str | None = None  # of the file of single answers beside the record
-    versions: dict[str, str]
-    git_commit: str | None
-    machine: Machine
-    date: datetime
-    duration_s: float = Field(ge=0)
-    command: str
-
-    @model_validator(mode="after")
-    def _plan_and_followers_agree(self):
-        plan = SharingPlan.parse(self.plan, self.num_layers)
-        if (str(plan), plan.followers) != (self.plan, self.followers):
-            raise ValueError(f"plan {str(plan)!r} has the followers {plan.followers}, not {self.followers}")
-        return self
-
-    @property
-    def plan_name(self) -> str:
-        """The plan for tables: its text, or `dense`."""
-        return self.plan or "dense"
-
-    @property
-    def settings(self) -> str:
-        """The options that differ from the default, for tables: `limit=200`; empty when there is none."""
-        return ", ".join(f"{name}={value}" for name, value in sorted(self.options.items()))
+class HasPath(Protocol):
+    """What is stored in a file of its own."""
 
     @property
     def path(self) -> Path:
-        """Where the record belongs, relative to the folder of all results."""
-        heads = f"+heads-{_short_hash(json.dumps(self.head_map, sort_keys=True))}" if self.head_map else ""
-        options = "".join(f"+{name}={value}" for name, value in sorted(self.options.items()))
-        folder = Path(safe_name(self.model)) / safe_name(self.plan_name + heads)
-        return folder / f"{safe_name(self.task + options)}.json"
-
-    @property
-    def samples_path(self) -> Path:
-        """Where the single answers belong, relative to the folder of all results."""
-        return self.path.with_suffix(".samples.jsonl.gz")
-
-    @property
-    def documents_path(self) -> Path:
-        """Where what was asked belongs, which all plans have in common, relative to the folder of all results."""
-        limit = "" if self.limit is None else f"+limit={self.limit}"
-        return Path("documents") / f"{safe_name(self.task + limit)}-{self.data_sha256[:12]}.jsonl.gz"
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What must be equal in two records of the same measured point."""
-        names = ("model", "dtype", "weights_sha256", "plan", "head_map", "execution", "task", "task_version")
-        names += ("num_fewshot", "limit", "seeds", "options", "data_sha256")
-        return {name: getattr(self, name) for name in names}
+        """Where it belongs, relative to the folder of all results."""
 
 
-def _short_hash(text: str) -> str:
+Stored = TypeVar("Stored", bound=HasPath)
+
+
+def short_hash(text: str) -> str:
+    """Eight hexadecimal digits that tell texts apart."""
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
@@ -141,36 +45,7 @@ def safe_name(name: str) -> str:
     plain = re.sub(r"[^\w.,=+~-]", "_", name.replace("/", "--"), flags=re.ASCII).lstrip(".-")
     if plain == name.replace("/", "--") and 0 < len(plain) <= 120:
         return plain
-    return f"{plain[:100]}-{_short_hash(name)}".lstrip(".-")
-
-
-def save_record(directory: Path, record: Record, samples: Iterable[dict] | None = None) -> Record:
-    """Write a record below `directory`, and beside it its single answers, one JSON object per line, compressed.
-
-    Returns the record as stored. The record is written last: where it stands, its samples stand too. Raises OSError.
-    """
-    if samples is None:
-        return save_packed(directory, record, None)
-    return save_packed(directory, record, pack_lines(samples))
-
-
-def pack_lines(rows: Iterable[dict]) -> bytes:
-    """One JSON object per line, compressed; equal rows give equal bytes."""
-    lines = "".join(json.dumps(row, ensure_ascii=False, default=_plain) + "\n" for row in rows)
-    return gzip.compress(lines.encode(), mtime=0)
-
-
-def save_packed(directory: Path, record: Record, packed_samples: bytes | None) -> Record:
-    """`save_record` for samples that are compressed already, as they come from another machine."""
-    if packed_samples is not None:
-        record = record.model_copy(update={"samples_sha256": hashlib.sha256(packed_samples).hexdigest()})
-        write_file(directory / record.samples_path, packed_samples)
-    write_file(directory / record.path, (record.model_dump_json(indent=2) + "\n").encode())
-    return record
-
-
-def _plain(value) -> Any:
-    return value.item() if hasattr(value, "item") else str(value)  # numbers of numpy
+    return f"{plain[:100]}-{short_hash(name)}".lstrip(".-")
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -182,14 +57,14 @@ def write_file(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def load_record(directory: Path, path: Path) -> Record:
-    """The record in the file `path` below `directory`. Raises ValueError with one sentence that names what is wrong."""
-    return load_file(directory, path, Record.model_validate_json, "a record")
+def write_record(path: Path, record: Strict) -> None:
+    """Write a record as indented JSON, whole or not at all. Raises OSError."""
+    write_file(path, (record.model_dump_json(indent=2) + "\n").encode())
 
 
 def load_file(directory: Path, path: Path, parse: Callable[[bytes], Stored], what: str) -> Stored:
@@ -209,26 +84,6 @@ def load_file(directory: Path, path: Path, parse: Callable[[bytes], Stored], wha
     return stored
 
 
-def first_fault(error: ValidationError) -> str:
-    """What pydantic found wrong first, in a few words, and how much more there is."""
-    fault = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(str(part) for part in fault["loc"])
-    if where == "format_version":
-        return f"its format is not {FORMAT_VERSION}, the newest that this version reads"
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return f"{where + ': ' if where else ''}{' '.join(fault['msg'].split())}{more}"
-
-
-def load_records(directory: Path | str) -> tuple[list[Record], list[str]]:
-    """All records below `directory`, and one sentence for each broken or foreign JSON file, which is left out.
-
-    A directory that does not exist holds no records.
-    """
-    directory = Path(directory)
-    paths = set(directory.rglob("*.json")) - set(directory.glob("*/timings/*"))
-    return load_all(paths, lambda path: load_record(directory, path))
-
-
 def load_all(paths: Iterable[Path], load: Callable[[Path], Stored]) -> tuple[list[Stored], list[str]]:
     """What `load` makes of the files, in the order of their names, and the sentence of each that it refuses."""
     loaded, problems = [], []
@@ -240,45 +95,11 @@ def load_all(paths: Iterable[Path], load: Callable[[Path], Stored]) -> tuple[lis
     return loaded, problems
 
 
-def load_samples(directory: Path | str, record: Record) -> list[dict] | None:
-    """The single answers of a record, in the order of the documents; None when none fit the record."""
-    return read_samples(Path(directory) / record.samples_path, record.samples_sha256)
-
-
-def read_samples(path: Path, sha256: str | None) -> list[dict] | None:
-    """The rows of a file of single answers; None when it is missing or another one."""
-    try:
-        packed = path.read_bytes()
-    except OSError:
-        return None
-    if hashlib.sha256(packed).hexdigest() != sha256:
-        return None
-    return [json.loads(line) for line in gzip.decompress(packed).decode().splitlines()]
-
-
-COLUMNS = (
-    "model", "plan", "kind", "followers", "num_layers", "task", "metric", "value", "stderr", "n", "higher_is_better",
-    "num_fewshot", "limit", "settings", "execution", "dtype", "machine", "date", "duration_s", "command", "path",
-)  # fmt: skip
-
-
-def to_frame(records: Iterable[Record]) -> pd.DataFrame:
-    """One row per record and metric, with the columns `COLUMNS`; no records give no rows.
-
-    `plan` is `dense` for the dense model; `followers` is the number of followers; `stderr` is NaN where there is none;
-    `settings` is empty for a measurement with all defaults (compare rows of equal settings only); `path` is relative to
-    the folder of results.
-    """
-    return pd.DataFrame([row for record in records for row in _rows(record)], columns=list(COLUMNS))
-
-
-def _rows(record: Record) -> list[dict[str, Any]]:
-    same = ("model", "kind", "num_layers", "task", "num_fewshot", "limit", "settings", "execution", "dtype")
-    point = {name: getattr(record, name) for name in (*same, "date", "duration_s", "command")}
-    point |= {"plan": record.plan_name, "followers": len(record.followers), "n": record.num_samples}
-    point |= {"machine": str(record.machine), "path": record.path.as_posix()}
-    return [
-        point | {"metric": name, "value": metric.value, "higher_is_better": metric.higher_is_better}
-        | {"stderr": float("nan") if metric.stderr is None else metric.stderr}
-        for name, metric in record.metrics.items()
-    ]  # fmt: skip
+def first_fault(error: ValidationError) -> str:
+    """What pydantic found wrong first, in a few words, and how much more there is."""
+    fault = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in fault["loc"])
+    if where == "format_version":
+        return f"its format is not {fault['ctx']['expected']}, the newest that this version reads"
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return f"{where + ': ' if where else ''}{' '.join(fault['msg'].split())}{more}"

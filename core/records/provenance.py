@@ -7,24 +7,75 @@ import platform
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
+from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from core.records.scores import Machine
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+
+from core.records.files import Strict
+
+if TYPE_CHECKING:
+    import torch
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "lm_eval", "datasets")
 _FOLDERS = ("--results", "--journal")  # of this machine; they decide nothing
+_MEASURED = ("results", "runs")  # what a measurement writes must not make the next one look changed
 
 
-def machine(device=None) -> Machine:
+class Machine(Strict):
+    """Where a record was measured."""
+
+    cpu: str
+    cpu_cores: int
+    gpu: str | None = None
+
+    def __str__(self) -> str:
+        return self.gpu or f"{self.cpu}, {self.cpu_cores} cores"
+
+
+class Provenance(Strict):
+    """What every record says of its own making. In files these fields stand last."""
+
+    versions: dict[str, str]
+    git_commit: str | None
+    machine: Machine
+    date: datetime
+    duration_s: float = Field(ge=0)
+    command: str
+
+    @model_serializer(mode="wrap")
+    def _provenance_last(self, fields_of: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields = fields_of(self)
+        last = {name: fields.pop(name) for name in Provenance.model_fields if name in fields}
+        return fields | last
+
+
+def provenance(
+    start: float, device: "torch.device | str | None" = None, command_line: str | None = None
+) -> dict[str, Any]:
+    """The fields of `Provenance` for what was measured, here and now, since `time.monotonic()` was `start`.
+
+    device: what computed. command_line: default: this process's.
+    """
+    return {
+        "versions": versions(), "git_commit": git_commit(), "machine": machine(device),
+        "date": datetime.now(timezone.utc), "duration_s": round(time.monotonic() - start, 3),
+        "command": command_line or command(),
+    }  # fmt: skip
+
+
+def machine(device: "torch.device | str | None" = None) -> Machine:
     """The processor, the cores that this process may use and, for a CUDA device (a torch.device or its name), the GPU."""
     gpu = None
     if str(device or "cpu").startswith("cuda"):
         import torch  # here: records of other devices need none
 
         gpu = torch.cuda.get_device_name(device)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return Machine(cpu=_cpu_name(), cpu_cores=cores, gpu=gpu)
 
 
@@ -47,17 +98,24 @@ def versions() -> dict[str, str]:
 
 @functools.cache
 def git_commit() -> str | None:
-    """The commit of the checkout, with `-dirty` when the code that measures was changed; None outside a checkout.
+    """The commit of the checkout, with `-dirty` when anything but results was changed; None outside a checkout.
 
     The environment variable GIT_COMMIT names it where the code was copied without its history (a container, a cluster).
     """
-    if commit := os.environ.get("GIT_COMMIT"):
-        return commit
-    here = Path(__file__).parent
-    git = functools.partial(subprocess.run, cwd=here, capture_output=True, text=True, check=True, timeout=10)
+    return os.environ.get("GIT_COMMIT") or commit_with(Path(__file__))
+
+
+def commit_with(file: Path) -> str | None:
+    """The commit of the repository that this file belongs to, with `-dirty` when its checkout was changed; else None.
+
+    The whole checkout counts, files that git does not know included, except the folders that measurements write.
+    """
+    git = functools.partial(subprocess.run, cwd=file.parent, capture_output=True, text=True, check=True, timeout=10)
+    excluded = [f":(top,exclude){folder}" for folder in _MEASURED]
     try:
+        git(["git", "ls-files", "--error-unmatch", file.name])  # not of a repository that only lies around it
         commit = git(["git", "rev-parse", "HEAD"]).stdout.strip()
-        changed = git(["git", "status", "--porcelain", "--", "."]).stdout.strip()
+        changed = git(["git", "status", "--porcelain", "--", ":/", *excluded]).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
     return f"{commit}-dirty" if changed else commit

@@ -1,35 +1,22 @@
-"""Records: one file per measured point, `results/<model>/<plan>/<task>.json`, and all of them as one table.
-
-The path of a record follows from its content, so a point is measured once, two writers cannot mix two points, and a
-file that was renamed or copied is noticed. Files are written to a temporary name and renamed: a crash at any moment
-leaves whole records only.
-"""
+"""Records of scores: one file per measured point, `results/<model>/<plan>/<task>.json`, and all of them as one table."""
 
 import gzip
 import hashlib
 import json
-import os
-import re
-from collections.abc import Callable, Iterable
-from datetime import datetime
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
+from core.places import with_shipped
 from core.plan import SharingPlan
+from core.records.files import Strict, load_all, load_file, safe_name, short_hash, write_file, write_record
+from core.records.provenance import Provenance
 
-RESULTS = Path(__file__).parents[2] / "results"
-FORMAT_VERSION = 1
-Stored = TypeVar("Stored")
+FORMAT_VERSION: Literal[1] = 1
 Kind = Literal["dense", "direct", "head-mapped", "tuned"]
-
-
-class Strict(BaseModel):
-    """What records are made of: no unknown fields, no changes, NaN as text."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
 
 
 class Metric(Strict):
@@ -40,18 +27,7 @@ class Metric(Strict):
     higher_is_better: bool = True
 
 
-class Machine(Strict):
-    """Where a record was measured."""
-
-    cpu: str
-    cpu_cores: int
-    gpu: str | None = None
-
-    def __str__(self) -> str:
-        return self.gpu or f"{self.cpu}, {self.cpu_cores} cores"
-
-
-class Record(Strict):
+class Record(Provenance):
     """The scores of one model with one sharing plan on one task, and everything that is needed to get them again."""
 
     format_version: Literal[1] = FORMAT_VERSION
@@ -61,32 +37,30 @@ class Record(Strict):
     plan: str  # "17-22,5-6"; empty for the dense model
     followers: tuple[int, ...]
     kind: Kind
-    head_map: dict[int, tuple[int, ...]] = {}  # follower → the leader head that each of its heads reads
+    head_map: dict[int, tuple[int, ...]] = Field(
+        default_factory=dict
+    )  # follower → the leader head that each of its heads reads
     execution: str = "auto"
     dtype: str
     task: str = Field(min_length=1)
     task_version: str
     metrics: dict[str, Metric] = Field(min_length=1)
-    parts: dict[str, dict[str, Metric]] = {}  # of a group of tasks: the scores of each task and group in it
+    # of a group of tasks: the scores of each task and group in it
+    parts: dict[str, dict[str, Metric]] = Field(default_factory=dict)
     num_samples: int = Field(ge=1)
     truncated_requests: int | None = Field(None, ge=0)  # lost their beginning; None: not counted (older records)
     num_fewshot: int = Field(ge=0)
     limit: int | float | None = None
     seeds: dict[str, int]
     batch_size: int | str
-    options: dict[str, int | float | str] = {}  # asked for and not the default: part of the file name
+    # asked for and not the default: part of the file name
+    options: dict[str, int | float | str] = Field(default_factory=dict)
     data_sha256: str
     data_source: str | None = None  # local files that took the place of the task's own documents, and their SHA-256
     samples_sha256: str | None = None  # of the file of single answers beside the record
-    versions: dict[str, str]
-    git_commit: str | None
-    machine: Machine
-    date: datetime
-    duration_s: float = Field(ge=0)
-    command: str
 
     @model_validator(mode="after")
-    def _plan_and_followers_agree(self):
+    def _plan_and_followers_agree(self) -> "Record":
         plan = SharingPlan.parse(self.plan, self.num_layers)
         if (str(plan), plan.followers) != (self.plan, self.followers):
             raise ValueError(f"plan {str(plan)!r} has the followers {plan.followers}, not {self.followers}")
@@ -105,7 +79,7 @@ class Record(Strict):
     @property
     def path(self) -> Path:
         """Where the record belongs, relative to the folder of all results."""
-        heads = f"+heads-{_short_hash(json.dumps(self.head_map, sort_keys=True))}" if self.head_map else ""
+        heads = f"+heads-{short_hash(json.dumps(self.head_map, sort_keys=True))}" if self.head_map else ""
         options = "".join(f"+{name}={value}" for name, value in sorted(self.options.items()))
         folder = Path(safe_name(self.model)) / safe_name(self.plan_name + heads)
         return folder / f"{safe_name(self.task + options)}.json"
@@ -124,27 +98,12 @@ class Record(Strict):
     @property
     def identity(self) -> dict[str, Any]:
         """What must be equal in two records of the same measured point."""
-        names = ("model", "dtype", "weights_sha256", "plan", "head_map", "execution", "task", "task_version")
-        names += ("num_fewshot", "limit", "seeds", "options", "data_sha256")
+        model = ("model", "dtype", "weights_sha256", "plan", "head_map", "execution")
+        names = (*model, "task", "task_version", "num_fewshot", "limit", "seeds", "options", "data_sha256")
         return {name: getattr(self, name) for name in names}
 
 
-def _short_hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
-def safe_name(name: str) -> str:
-    """A file name for any text: never empty, hidden, `..` or longer than 120 characters, without path separators.
-
-    The slash of a hub id becomes `--`; a name that loses other characters gets a hash, so that names stay distinct.
-    """
-    plain = re.sub(r"[^\w.,=+~-]", "_", name.replace("/", "--"), flags=re.ASCII).lstrip(".-")
-    if plain == name.replace("/", "--") and 0 < len(plain) <= 120:
-        return plain
-    return f"{plain[:100]}-{_short_hash(name)}".lstrip(".-")
-
-
-def save_record(directory: Path, record: Record, samples: Iterable[dict] | None = None) -> Record:
+def save_record(directory: Path, record: Record, samples: Iterable[dict[str, Any]] | None = None) -> Record:
     """Write a record below `directory`, and beside it its single answers, one JSON object per line, compressed.
 
     Returns the record as stored. The record is written last: where it stands, its samples stand too. Raises OSError.
@@ -154,7 +113,7 @@ def save_record(directory: Path, record: Record, samples: Iterable[dict] | None 
     return save_packed(directory, record, pack_lines(samples))
 
 
-def pack_lines(rows: Iterable[dict]) -> bytes:
+def pack_lines(rows: Iterable[dict[str, Any]]) -> bytes:
     """One JSON object per line, compressed; equal rows give equal bytes."""
     lines = "".join(json.dumps(row, ensure_ascii=False, default=_plain) + "\n" for row in rows)
     return gzip.compress(lines.encode(), mtime=0)
@@ -165,26 +124,12 @@ def save_packed(directory: Path, record: Record, packed_samples: bytes | None) -
     if packed_samples is not None:
         record = record.model_copy(update={"samples_sha256": hashlib.sha256(packed_samples).hexdigest()})
         write_file(directory / record.samples_path, packed_samples)
-    write_file(directory / record.path, (record.model_dump_json(indent=2) + "\n").encode())
+    write_record(directory / record.path, record)
     return record
 
 
-def _plain(value) -> Any:
+def _plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else str(value)  # numbers of numpy
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: to a temporary name beside it, which then takes its place. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load_record(directory: Path, path: Path) -> Record:
@@ -192,60 +137,22 @@ def load_record(directory: Path, path: Path) -> Record:
     return load_file(directory, path, Record.model_validate_json, "a record")
 
 
-def load_file(directory: Path, path: Path, parse: Callable[[bytes], Stored], what: str) -> Stored:
-    """What `parse` makes of the file `path`, which must stand below `directory` where the content's own `path` says.
-
-    Raises ValueError with one sentence that names the file and what is wrong; `what`: what it should have been.
-    """
-    relative = path.relative_to(directory)
-    try:
-        stored = parse(path.read_bytes())
-    except OSError as error:
-        raise ValueError(f"{relative} cannot be read ({error.strerror}).") from error
-    except ValidationError as error:
-        raise ValueError(f"{relative} is not {what}: {first_fault(error)}.") from error
-    if stored.path != relative:
-        raise ValueError(f"{relative} is out of place: its content belongs to {stored.path}.")
-    return stored
-
-
-def first_fault(error: ValidationError) -> str:
-    """What pydantic found wrong first, in a few words, and how much more there is."""
-    fault = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(str(part) for part in fault["loc"])
-    if where == "format_version":
-        return f"its format is not {FORMAT_VERSION}, the newest that this version reads"
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return f"{where + ': ' if where else ''}{' '.join(fault['msg'].split())}{more}"
-
-
 def load_records(directory: Path | str) -> tuple[list[Record], list[str]]:
     """All records below `directory`, and one sentence for each broken or foreign JSON file, which is left out.
 
     A directory that does not exist holds no records.
     """
-    directory = Path(directory)
+    directory = with_shipped(directory)
     paths = set(directory.rglob("*.json")) - set(directory.glob("*/timings/*"))
     return load_all(paths, lambda path: load_record(directory, path))
 
 
-def load_all(paths: Iterable[Path], load: Callable[[Path], Stored]) -> tuple[list[Stored], list[str]]:
-    """What `load` makes of the files, in the order of their names, and the sentence of each that it refuses."""
-    loaded, problems = [], []
-    for path in sorted(paths):
-        try:
-            loaded.append(load(path))
-        except ValueError as problem:
-            problems.append(str(problem))
-    return loaded, problems
-
-
-def load_samples(directory: Path | str, record: Record) -> list[dict] | None:
+def load_samples(directory: Path | str, record: Record) -> list[dict[str, Any]] | None:
     """The single answers of a record, in the order of the documents; None when none fit the record."""
     return read_samples(Path(directory) / record.samples_path, record.samples_sha256)
 
 
-def read_samples(path: Path, sha256: str | None) -> list[dict] | None:
+def read_samples(path: Path, sha256: str | None) -> list[dict[str, Any]] | None:
     """The rows of a file of single answers; None when it is missing or another one."""
     try:
         packed = path.read_bytes()

@@ -1,27 +1,30 @@
-"""Records of sweeps and searches: one file each, `results/<model>/searches/<name>.jsonl`; and journals to go on from.
+"""Records of sweeps and searches: one file each, `results/<model>/searches/<name>.jsonl`.
 
-The first line of a record says what was measured and how (`SearchRecord`), each further line is one plan (`Point`).
-The path follows from the content, as in `core.records.scores`. A journal is the raw material: the losses of each chunk under
-each plan, written while a search runs; it is a file to keep while one works, not a result.
+The first line of a record says what was measured and how (`SearchRecord`), each further line is one plan with its
+measured damage on one text (`PlanDamage`).
 """
 
-import contextlib
-import hashlib
-import json
-from collections import UserDict
-from collections.abc import Iterable, Iterator
-from datetime import datetime
+import re
+from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-import numpy as np
 import pandas as pd
-from pydantic import Field
+from pydantic import BeforeValidator, Field, InstanceOf, PlainSerializer, ValidationInfo, model_validator
 
-from core.records.scores import Machine, Strict, load_all, load_file, safe_name, write_file
+from core.places import with_shipped
+from core.plan import SharingPlan
+from core.records.files import Strict, load_all, load_file, safe_name, write_file
+from core.records.provenance import Provenance
 
-FORMAT_VERSION = 1
+FORMAT_VERSION: Literal[1] = 1
 Split = Literal["calibration", "held-out"]
+SPLITS: tuple[Split, Split] = ("calibration", "held-out")
+"""The text that plans are chosen on, which flatters them, and the text that judges them, which no choice sees."""
+
+HeadMap = dict[int, tuple[int, ...]]
+"""Follower → the leader head that each of its heads reads; empty: the head of the same number."""
 
 
 class TextInfo(Strict):
@@ -32,24 +35,114 @@ class TextInfo(Strict):
     chunks: int = Field(ge=1)
 
 
-class Point(Strict):
-    """The damage of one plan on one text. `role` says why the plan is here, e.g. `found` or `contiguous`."""
+class LayerPair(SharingPlan):
+    """Layer `follower` alone reuses the weights of layer `leader`, written `3>7`; all layers between them compute.
 
-    role: str
-    plan: str  # "17-22,5-6"; for a pair of layers "3>7": layer 7 alone reuses the weights of layer 3
-    followers: int = Field(ge=0)
-    head_map: dict[int, tuple[int, ...]] = Field(default_factory=dict)
+    It is only measured, for what two layers have in common: no model runs with it.
+    """
+
+    @classmethod
+    def of(cls, leader: int, follower: int, num_layers: int) -> "LayerPair":
+        """The pair of these two layers. Raises ValueError unless the leader comes first and both exist."""
+        return cls(((leader, follower),), num_layers)
+
+    @classmethod
+    def parse(cls, text: str, num_layers: int) -> "LayerPair":
+        """Read a pair such as `3>7`. Raises ValueError with one sentence."""
+        match = re.fullmatch(r"(\d+)>(\d+)", text)
+        if match is None:
+            raise ValueError(f"{text!r} is not a pair of layers: write leader>follower, for example 3>7.")
+        return cls.of(int(match[1]), int(match[2]), num_layers)
+
+    def __str__(self) -> str:
+        [(leader, follower)] = self.spans
+        return f"{leader}>{follower}"
+
+    @cached_property
+    def followers(self) -> tuple[int, ...]:
+        """The one layer that reuses."""
+        return (self.spans[0][1],)
+
+    def leader_of(self, layer: int) -> int:
+        """The layer whose attention weights `layer` uses."""
+        leader, follower = self.spans[0]
+        return leader if layer == follower else layer
+
+    @property
+    def paper_notation(self) -> str:
+        """The paper has none for it."""
+        return ""
+
+    def describe(self) -> str:
+        """One sentence for people."""
+        leader, follower = self.spans[0]
+        return f"Layer {follower} alone reuses the attention weights of layer {leader}."
+
+
+def _read_plan(plan: Any, info: ValidationInfo) -> Any:
+    """Plans are stored as text; how many layers the model has stands in the first line of the file."""
+    if not isinstance(plan, str) or not info.context:
+        return plan
+    num_layers: int = info.context["num_layers"]
+    return LayerPair.parse(plan, num_layers) if ">" in plan else SharingPlan.parse(plan, num_layers)
+
+
+class PlanDamage(Strict):
+    """A plan with the damage that was measured: the increase of the mean loss against the dense model on the same text.
+
+    `kl` is the mean Kullback-Leibler divergence KL(dense ‖ shared) of the next-token distributions. All in nats per
+    token. Standard errors are over the chunks of the text: they say how far the mean would move on other text of the
+    same kind; NaN for a single chunk. `cache_saving` is predicted: the share of the dense model's KV cache.
+
+    `followers` and `total_tokens` follow from the plan and `tokens` unless they are given; while a measurement runs,
+    `tokens` of the `total_tokens` of the text went in. `total_tokens` and `held_out` are not stored: in a file the
+    damage on the held-out text is a line of its own.
+    """
+
+    role: str = ""  # in a record: why the plan is there, e.g. `found` or `contiguous`
+    plan: Annotated[InstanceOf[SharingPlan], BeforeValidator(_read_plan), PlainSerializer(str)]
+    followers: int = Field(default_factory=lambda data: len(data["plan"].followers), ge=0)
+    head_map: HeadMap = Field(default_factory=dict)
     split: Split
-    damage: float  # nats per token
+    damage: float
     stderr: float
-    kl: float  # of KL(dense ‖ shared), nats per token
-    cache_saving: float  # predicted, share of the dense cache
+    kl: float
+    kl_stderr: float | None = None  # None: in older records
+    cache_saving: float
     tokens: int = Field(ge=1)
     similarity: dict[str, float] = Field(default_factory=dict)  # of a pair of layers: its similarity by each method
+    total_tokens: int = Field(default_factory=lambda data: data["tokens"], exclude=True)
+    held_out: "PlanDamage | None" = Field(
+        default=None, exclude=True
+    )  # the same plan on the held-out text, once it is judged
+
+    @model_validator(mode="after")
+    def _plan_and_followers_agree(self) -> "PlanDamage":
+        if self.followers != len(self.plan.followers):
+            raise ValueError(f"plan {self.plan.name!r} has {len(self.plan.followers)} followers, not {self.followers}")
+        return self
+
+    @property
+    def finished(self) -> bool:
+        """Whether the whole text went in."""
+        return self.tokens == self.total_tokens
+
+    @property
+    def judged(self) -> "PlanDamage":
+        """The damage that is not flattered by the choice, as far as there is one."""
+        return self.held_out or self
+
+    def lines(self, role: str, **more: Any) -> "list[PlanDamage]":
+        """What a record keeps of it, in this role: the damage on the one text and, once it is judged, on the other."""
+        change = {"role": role, "held_out": None, **more}
+        return [one.model_copy(update=change) for one in (self, self.held_out) if one is not None]
+
+    def __str__(self) -> str:
+        return f"{self.damage:.4f} ± {self.stderr:.4f} nats/token ({self.tokens} tokens)"
 
 
-class SearchRecord(Strict):
-    """What was searched, how, and everything that is needed to get the points again."""
+class SearchRecord(Provenance):
+    """What was searched, how, and everything that is needed to get the plans again."""
 
     format_version: Literal[1] = FORMAT_VERSION
     name: str = Field(min_length=1)  # "sweep", "search-beam-1", "head-maps-12-22", …
@@ -63,12 +156,6 @@ class SearchRecord(Strict):
     settings: dict[str, bool | int | float | str | None] = Field(default_factory=dict)
     layer_evaluations: int = Field(ge=0)  # of this run; what a journal knew already was not run again
     naive_layer_evaluations: int = Field(ge=0)
-    versions: dict[str, str]
-    git_commit: str | None
-    machine: Machine
-    date: datetime
-    duration_s: float = Field(ge=0)
-    command: str
 
     @property
     def kind(self) -> str:
@@ -82,10 +169,10 @@ class SearchRecord(Strict):
 
 
 class StoredSearch(NamedTuple):
-    """A record and its points, as one file holds them."""
+    """A record and its plans, as one file holds them."""
 
     record: SearchRecord
-    points: list[Point]
+    points: list[PlanDamage]
 
     @property
     def path(self) -> Path:
@@ -93,16 +180,17 @@ class StoredSearch(NamedTuple):
         return self.record.path
 
 
-def save_search(directory: Path, record: SearchRecord, points: Iterable[Point]) -> Path:
-    """Write a record and its points below `directory`, whole or not at all; the path of the file."""
+def save_search(directory: Path, record: SearchRecord, points: Iterable[PlanDamage]) -> Path:
+    """Write a record and its plans below `directory`, whole or not at all; the path of the file."""
     path = directory / record.path
-    write_file(path, "".join(f"{line.model_dump_json()}\n" for line in (record, *points)).encode())
+    lines = [record.model_dump_json(), *(point.model_dump_json(exclude_none=True) for point in points)]
+    write_file(path, "".join(f"{line}\n" for line in lines).encode())
     return path
 
 
 def load_searches(directory: Path | str) -> tuple[list[StoredSearch], list[str]]:
     """All records of searches below `directory`, and one sentence for each broken file, which is left out."""
-    directory = Path(directory)
+    directory = with_shipped(directory)
     return load_all(
         directory.glob("*/searches/*.jsonl"), lambda path: load_file(directory, path, _parse, "a record of a search")
     )
@@ -110,12 +198,24 @@ def load_searches(directory: Path | str) -> tuple[list[StoredSearch], list[str]]
 
 def _parse(content: bytes) -> StoredSearch:
     first, *rest = content.splitlines() or [b""]
-    return StoredSearch(SearchRecord.model_validate_json(first), [Point.model_validate_json(line) for line in rest])
+    record = SearchRecord.model_validate_json(first)
+    about = {"num_layers": record.num_layers}
+    return StoredSearch(record, [PlanDamage.model_validate_json(line, context=about) for line in rest])
+
+
+def plans_of(points: Iterable[PlanDamage], role: str) -> tuple[PlanDamage, ...]:
+    """The plans of a stored search in this role, by size, each with its damage on both texts: `found` is its front."""
+    splits: dict[tuple[int, str, str], dict[Split, PlanDamage]] = {}
+    for one in points:
+        if one.role == role:
+            splits.setdefault((one.followers, str(one.plan), str(one.head_map)), {})[one.split] = one
+    texts = [splits[key] for key in sorted(splits)]
+    return tuple(both["calibration"].model_copy(update={"held_out": both.get("held-out")}) for both in texts)
 
 
 def searches_frame(records: Iterable[StoredSearch]) -> pd.DataFrame:
-    """One row per point, with `model`, `name`, `kind` and `path` of its record; for charts of damage against saving."""
-    columns = ["model", "name", "kind", *Point.model_fields, "machine", "date", "path"]
+    """One row per plan and text, with `model`, `name`, `kind` and `path` of its record; for charts of damage against saving."""
+    fields = [name for name, field in PlanDamage.model_fields.items() if not field.exclude]
     rows = [
         {"model": record.model, "name": record.name, "kind": record.kind, "machine": str(record.machine)}
         | point.model_dump()
@@ -123,56 +223,4 @@ def searches_frame(records: Iterable[StoredSearch]) -> pd.DataFrame:
         for record, points in records
         for point in points
     ]
-    return pd.DataFrame(rows, columns=columns)
-
-
-class Journal:
-    """Sums of losses that were measured, in one JSON Lines file for each `identity` (a model's weights, a precision).
-
-    A line that a crash cut short is ignored. Each plan on each batch is written once, so two runs of the same search
-    may follow each other, but not write at the same time.
-    """
-
-    def __init__(self, directory: Path | str, *identity: str):
-        name = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
-        self.path = Path(directory) / f"{name}.jsonl"
-        self.cut_short = self.path.exists() and not self.path.read_bytes().endswith(b"\n")
-        self.batches: dict[str, dict[str, np.ndarray]] = {}
-        for entry in self._read():
-            sums = np.array(entry["sums"], dtype=np.float64)
-            self.batches.setdefault(entry["batch"], {})[entry["plan"]] = sums
-
-    def of(self, batch: str) -> "BatchJournal":
-        """The entries of one batch (its hash, with all that decides its sums), as a mapping that writes what is set."""
-        return BatchJournal(self, batch)
-
-    def forget(self) -> None:
-        """Take nothing from the file any more, so that all is measured, and written, again."""
-        self.batches.clear()
-
-    def write(self, batch: str, plan: str, sums: np.ndarray) -> None:
-        """Append one entry."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        entry = {"batch": batch, "plan": plan, "sums": sums.tolist()}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write("\n" * self.cut_short + json.dumps(entry) + "\n")
-        self.cut_short = False
-
-    def _read(self) -> Iterator[dict]:
-        for line in self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else ():
-            with contextlib.suppress(json.JSONDecodeError):
-                yield json.loads(line)
-
-
-class BatchJournal(UserDict):
-    """{label of a plan: sums of its rows, [2, rows]} of one batch; what is set is also written."""
-
-    def __init__(self, journal: Journal, batch: str):
-        super().__init__()
-        self.journal, self.batch = journal, batch
-        self.data = journal.batches.setdefault(batch, {})
-
-    def __setitem__(self, plan: str, sums: np.ndarray):
-        if plan not in self.data:
-            self.journal.write(self.batch, plan, sums)
-        self.data[plan] = sums
+    return pd.DataFrame(rows, columns=["model", "name", "kind", *fields, "machine", "date", "path"])

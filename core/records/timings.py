@@ -5,16 +5,17 @@ is left to `core.cost` and `core.cost.devices`, so that predicted and measured n
 """
 
 from collections.abc import Iterable
-from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 from pydantic import Field
 
-from core.records.scores import Machine, Strict, load_all, load_file, safe_name, write_file
+from core.places import with_shipped
+from core.records.files import Strict, load_all, load_file, safe_name, write_record
+from core.records.provenance import Machine, Provenance
 
-FORMAT_VERSION = 1
+FORMAT_VERSION: Literal[1] = 1
 FOLDER = "timings"
 
 
@@ -42,7 +43,7 @@ class Timed(Strict):
     peak_memory_bytes: int | None = None
 
 
-class TimingRecord(Strict):
+class TimingRecord(Provenance):
     """Dense and shared model timed in turn, in one run on one machine."""
 
     format_version: Literal[1] = FORMAT_VERSION
@@ -63,12 +64,6 @@ class TimingRecord(Strict):
     # one dense layer's attention in a step, by each kernel that was tried (median)
     attention_us: dict[str, float] = Field(default_factory=dict)
     copy_bytes_per_s: float | None = None  # measured device-to-device copy in the same run, bytes read and written
-    versions: dict[str, str]
-    git_commit: str | None
-    machine: Machine
-    date: datetime
-    duration_s: float = Field(ge=0)
-    command: str
 
     @property
     def path(self) -> Path:
@@ -97,13 +92,13 @@ def timing_path(model: str, plan: str, batch_size: int, context_tokens: int, dty
 def save_timing(directory: Path, record: TimingRecord) -> Path:
     """Write a record below `directory`, in place of an older one of the same point; the path. Raises OSError."""
     path = directory / record.path
-    write_file(path, (record.model_dump_json(indent=2) + "\n").encode())
+    write_record(path, record)
     return path
 
 
 def load_timings(directory: Path | str) -> tuple[list[TimingRecord], list[str]]:
     """All timings below `directory`, and one sentence for each broken or foreign file, which is left out."""
-    directory = Path(directory)
+    directory = with_shipped(directory)
     return load_all(
         directory.glob(f"*/{FOLDER}/*.json"),
         lambda path: load_file(directory, path, TimingRecord.model_validate_json, "a timing"),
@@ -123,7 +118,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def _row(record: TimingRecord) -> dict:
+def _row(record: TimingRecord) -> dict[str, Any]:
     same = ("model", "followers", "num_layers", "batch_size", "context_tokens", "dtype", "device", "devices")
     row = {name: getattr(record, name) for name in (*same, "copy_bytes_per_s", "command")}
     for side in ("dense", "shared"):

@@ -23,9 +23,9 @@ from transformers import StoppingCriteria
 from core.cost import ModelShape, decode_bytes_moved
 from core.decoding.graph import Decoder, GraphDecoder, start_decoding
 from core.models import load_model, random_model, weights_sha256
+from core.places import RESULTS
 from core.plan import SharingPlan
 from core.records.provenance import command, git_commit, machine, model_name, versions
-from core.records.scores import RESULTS
 from core.records.timings import Quartiles, Timed, TimingRecord, device_name, load_timings, save_timing, timing_path
 from core.sharing.view import EXECUTIONS, plan_of, share_attention
 

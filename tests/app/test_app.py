@@ -25,6 +25,7 @@ from app.components.chart import figure_json
 from app.compute import compute, taking_turns
 from app.panels import answers, evaluate, generate, model, savings, scores, similarity, speed
 from app.registry import LRUCache, get_model
+from core import places
 from core.cost import DEVICES, ModelShape, fits_frame, known_shapes, kv_cache_bytes, predict_decode, savings_frame
 from core.plan import SharingPlan
 from core.records.scores import Machine, Metric, Record, load_records, pack_lines, save_record, write_file
@@ -824,7 +825,7 @@ def test_a_port_that_cannot_be_used_is_one_line_and_exit_code_2(port):
         port = port or str(taken.getsockname()[1])
         done = subprocess.run(
             [sys.executable, "-m", "app", "--port", port],
-            cwd=settings.ROOT,
+            cwd=places.CHECKOUT,
             capture_output=True,
             text=True,
             timeout=60,

@@ -1,23 +1,22 @@
 """Head maps: planted heads are found again, groups stay together, and damage is what decides."""
 
 import itertools
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
 from core.damage.head_maps import HEAD_MAP_METHODS, HeadMapper, assign, head_similarity, improve, output_likeness
-from core.damage.runner import DamageMeter, roles_of
+from core.damage.meter import DamageMeter
 from core.damage.similarity import attention_weights
-from core.damage.texts import Text
 from core.plan import SharingPlan
+from tests.support import damage
 
 PLAN = SharingPlan(((1, 3),), 6)
 
 
-def text(seed: int = 0) -> Text:
-    rng = np.random.default_rng(seed)
-    return Text(tuple(tuple(map(int, rng.integers(1, 97, 12))) for _ in range(2)), first=0)
+text = partial(damage.text, length=12)
 
 
 @pytest.fixture
@@ -41,9 +40,9 @@ def test_planted_heads_are_found(planted, method):
     meter = DamageMeter(model, text())
     heads = HeadMapper(model, text(), method)(plan)
     assert heads == {2: order}
-    damages = meter.measure([roles_of(plan, heads), roles_of(plan)])
-    assert damages[roles_of(plan, heads)].mean == pytest.approx(0, abs=1e-5)
-    assert abs(damages[roles_of(plan)].mean) > 1e-3
+    mapped, direct = meter.measure([(plan, heads), (plan, {})])
+    assert mapped.damage == pytest.approx(0, abs=1e-5)
+    assert abs(direct.damage) > 1e-3
 
 
 def test_head_similarity_is_the_mean_cosine_of_the_maps(tiny_model):
@@ -116,21 +115,22 @@ def improved(meter: DamageMeter, keep_groups: bool = False):
 
 def test_the_choice_by_damage_never_harms_more_than_the_others(tiny_model):
     meter = DamageMeter(tiny_model(seed=5), text())
-    damage = {"damage": improved(meter)[-1].damage.mean}
+    harm = {"damage": improved(meter)[-1].front[0].damage}
     for method in HEAD_MAP_METHODS.keys() - {"damage"}:
-        roles = roles_of(PLAN, HeadMapper(meter.runner.model, meter.text, method)(PLAN))
-        damage[method] = meter.measure([roles])[roles].mean
-    assert damage["damage"] == min(damage.values()) < damage["identity"]
+        [measured] = meter.measure([(PLAN, HeadMapper(meter.runner.model, meter.text, method)(PLAN))])
+        harm[method] = measured.damage
+    assert harm["damage"] == min(harm.values()) < harm["identity"]
 
 
 def test_improvement_never_goes_back_and_ends(tiny_model):
     steps = improved(DamageMeter(tiny_model(seed=5), text()))
-    assert [step.damage.mean for step in steps] == sorted((step.damage.mean for step in steps), reverse=True)
+    damages = [best.damage for step in steps for best in step.front]
+    assert len(damages) == len(steps) and damages == sorted(damages, reverse=True)
     assert [step.done for step in steps] == list(range(1, len(steps) + 1)) and len(steps) in (1 + 8, 1 + 16)
 
 
 def test_groups_are_kept_when_damage_decides(tiny_model):
-    for heads in improved(DamageMeter(tiny_model(seed=5), text()), keep_groups=True)[-1].head_map.values():
+    for heads in improved(DamageMeter(tiny_model(seed=5), text()), keep_groups=True)[-1].front[0].head_map.values():
         assert heads[0] // 2 == heads[1] // 2 and heads[2] // 2 == heads[3] // 2
 
 

@@ -5,24 +5,13 @@ import pytest
 import torch
 
 from core.damage.head_maps import output_likeness
-from core.damage.runner import Damage, DamageMeter, PlanRunner, Scorer, label, pair_roles, roles_of
-from core.damage.texts import Text
+from core.damage.roles import roles_of
+from core.damage.runner import PlanRunner
 from core.plan import SharingPlan
-from core.records.searches import Journal
+from core.records.searches import LayerPair
 from core.sharing.view import share_attention
 from tests.support.families import fastest
-
-LAYERS = 6
-
-
-def text(chunks: int = 3, length: int = 12, seed: int = 0) -> Text:
-    rng = np.random.default_rng(seed)
-    return Text(tuple(tuple(map(int, rng.integers(1, 97, length - i))) for i in range(chunks)), first=0)
-
-
-def plan(written: str) -> SharingPlan:
-    return SharingPlan.parse(written, LAYERS)
-
+from tests.support.damage import LAYERS, plan, text
 
 PLANS = ("", "0-1", "0-5", "1-2", "1-3,4-5", "1-4", "2-3", "2-5", "4-5")
 
@@ -53,7 +42,7 @@ def test_logits_and_head_maps_of_other_families(family):
         view = share_attention(model, plans[roles])
         with torch.inference_mode():
             assert torch.equal(logits, view(input_ids=ids, use_cache=False).logits), plans[roles]
-    likeness = output_likeness(model, text(), [(1, 2), (2, 2)])
+    likeness = output_likeness(model, text(chunks=3, length=12, shrink=1), [(1, 2), (2, 2)])
     own, others = np.abs(np.diag(likeness[2, 2])), np.abs(likeness[1, 2])
     assert own.max() <= 1e-5 * others.max()  # a head's own weights: no change
 
@@ -69,12 +58,14 @@ def test_head_maps_are_part_of_a_plan(tiny_model):
 
 def test_a_pair_leaves_the_layers_between_it_alone(tiny_model):
     model, ids = tiny_model(), torch.arange(20)[None]
-    found = dict(PlanRunner(model).logits(ids, [pair_roles(1, 4, LAYERS), pair_roles(3, 4, LAYERS)]))
+    found = dict(
+        PlanRunner(model).logits(ids, [roles_of(LayerPair.of(1, 4, LAYERS)), roles_of(LayerPair.of(3, 4, LAYERS))])
+    )
     with torch.inference_mode():
         adjacent = share_attention(model, "3-4")(ids, use_cache=False).logits
         expected = _with_weights_of(model, ids, leader=1, follower=4)
-    assert torch.equal(found[pair_roles(3, 4, LAYERS)], adjacent)
-    torch.testing.assert_close(found[pair_roles(1, 4, LAYERS)], expected)
+    assert torch.equal(found[roles_of(LayerPair.of(3, 4, LAYERS))], adjacent)
+    torch.testing.assert_close(found[roles_of(LayerPair.of(1, 4, LAYERS))], expected)
     assert not torch.allclose(expected, adjacent)
 
 
@@ -127,66 +118,3 @@ def test_nothing_of_the_size_of_all_layers_maps_is_kept(tiny_model):
         torch.arange(9)[None], [roles_of(plan(f"{a}-{b}")) for a in range(5) for b in range(a + 1, 6)]
     ):
         assert len(calls[-1].weights) == 1 and not calls[-1].inputs
-
-
-def test_damage_is_the_increase_of_the_mean_loss_over_real_tokens(tiny_model):
-    model, sample, roles = tiny_model(), text(), roles_of(plan("1-4"))
-    damage = DamageMeter(model, sample, batch_tokens=30).measure([roles])[roles]
-    dense_sums, shared_sums, kls = [], [], []
-    for chunk in sample.chunks:  # one by one, without padding
-        ids = torch.tensor([[0, *chunk]])
-        with torch.inference_mode():
-            dense, shared = (m(ids).logits[0, :-1].log_softmax(-1) for m in (model, share_attention(model, "1-4")))
-        targets = torch.tensor(chunk)[:, None]
-        dense_sums.append(-dense.gather(1, targets).sum().item())
-        shared_sums.append(-shared.gather(1, targets).sum().item())
-        kls.append((dense.exp() * (dense - shared)).sum().item())
-    tokens = np.array([len(chunk) for chunk in sample.chunks])
-    expected = np.array(shared_sums) - np.array(dense_sums)
-    assert damage.tokens == tokens.sum() == sample.num_tokens
-    assert damage.mean == pytest.approx(expected.sum() / tokens.sum(), rel=1e-4)
-    assert damage.kl == pytest.approx(np.sum(kls) / tokens.sum(), rel=1e-4)
-
-
-def test_standard_error_of_equal_chunks_is_that_of_their_mean():
-    increase = np.array([1.0, 2.0, 4.0, 8.0])
-    damage = Damage.over_chunks(increase, np.full(4, np.nan), np.full(4, 10))
-    assert damage.mean == pytest.approx(0.375)
-    assert damage.stderr == pytest.approx(np.std(increase / 10, ddof=1) / 2)
-    assert np.isnan(Damage.over_chunks(increase[:1], increase[:1], np.array([10])).stderr)
-
-
-def test_cells_come_batch_by_batch_and_what_is_known_is_not_run_again(tiny_model, tmp_path):
-    model, sample, journal = tiny_model(), text(), Journal(tmp_path, "weights")
-    plans = [roles_of(plan(written)) for written in ("1-2", "1-3")]
-    stream = DamageMeter(model, sample, batch_tokens=12, journal=journal).stream(plans)
-    first = [next(stream) for _ in range(3)]
-    stream.close()
-    assert [cell.roles for cell in first] == [*plans, plans[0]]
-    assert [cell.damage.tokens for cell in first] == [12, 12, 23] and not first[0].finished
-    with journal.path.open("a") as file:
-        file.write('{"text": "cut sho')  # a crash in the middle of a line
-    resumed = DamageMeter(model, sample, batch_tokens=12, journal=Journal(tmp_path, "weights"))
-    whole = resumed.measure(plans)
-    fresh = DamageMeter(model, sample, batch_tokens=12)
-    assert _equal(whole, fresh.measure(plans))
-    assert resumed.runner.naive_layer_evaluations < fresh.runner.naive_layer_evaluations
-    again = DamageMeter(model, sample, batch_tokens=12, journal=Journal(tmp_path, "weights"))
-    again.measure(plans)
-    assert again.runner.layer_evaluations == 0
-
-
-def _equal(first: dict, second: dict) -> bool:
-    return all((first[key].mean, first[key].stderr) == (second[key].mean, second[key].stderr) for key in first)
-
-
-def test_labels_are_unique():
-    written = [roles_of(plan(p)) for p in PLANS] + [pair_roles(1, 4, 6), roles_of(plan("1-2"), {2: [0, 0, 1, 1]})]
-    assert len({label(roles) for roles in written}) == len(written)
-    assert label(written[-1]) == "2<1:0.0.1.1"
-
-
-def test_divergence_of_equal_logits_is_zero():
-    batch = next(text().batches(100))
-    logits = torch.randn(*batch.targets.shape, 97, generator=torch.Generator().manual_seed(0)) * 5
-    assert np.abs(Scorer(batch, logits)(logits)[1]).max() < 1e-4

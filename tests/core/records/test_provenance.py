@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,49 @@ def test_the_commit_of_this_checkout_is_told():
     if not (ROOT / ".git").exists():
         pytest.skip("no checkout")
     assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?", commit)
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A repository with one committed module in a package, and the folders that measurements write."""
+    for name in ("core/records/module.py", "app/page.py", "results/one.json", "README.md"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("first")
+    who = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+    for arguments in (["init", "-q"], ["add", "."], [*who, "commit", "-qm", "first"]):
+        subprocess.run(["git", *arguments], cwd=tmp_path, check=True)
+    return tmp_path
+
+
+def test_a_change_anywhere_but_in_what_measurements_write_makes_the_commit_dirty(checkout):
+    module = checkout / "core" / "records" / "module.py"
+    clean = provenance.commit_with(module)
+    assert re.fullmatch("[0-9a-f]{40}", clean)
+    for name in ("results/one.json", "results/demo/two.json", "runs/searches/journal.jsonl"):
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / name).write_text("measured")
+    assert provenance.commit_with(module) == clean
+    for name in ("app/page.py", "README.md", "core/records/module.py", "core/results", "new.txt"):
+        before = (checkout / name).read_text() if (checkout / name).exists() else None
+        (checkout / name).write_text("changed")
+        assert provenance.commit_with(module) == f"{clean}-dirty", name
+        (checkout / name).unlink() if before is None else (checkout / name).write_text(before)
+    assert provenance.commit_with(module) == clean
+
+
+def test_a_repository_that_only_lies_around_a_copy_is_not_the_copys(checkout):
+    copy = checkout / ".venv" / "site-packages" / "module.py"
+    copy.parent.mkdir(parents=True)
+    copy.write_text("installed")
+    assert provenance.commit_with(copy) is None
+    assert provenance.commit_with(checkout.parent / "nowhere" / "module.py") is None
+
+
+def test_provenance_says_where_when_and_how_long(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["core", "sweep"])
+    made = provenance.Provenance(**provenance.provenance(time.monotonic() - 2.5, "cpu"))
+    assert 2.5 <= made.duration_s < 60 and made.command == "python -m core sweep" and made.machine.gpu is None
+    assert made.date.tzinfo and "python" in made.versions
 
 
 def test_a_model_is_called_by_its_name_or_by_the_last_part_of_its_folder(tmp_path):

@@ -10,14 +10,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from core.records import scores as records
+from core.records.files import safe_name
 from core.records.scores import (
     COLUMNS,
     Record,
     load_record,
     load_records,
     load_samples,
-    safe_name,
     save_record,
     to_frame,
 )
@@ -74,7 +73,7 @@ def test_a_crash_while_writing_leaves_the_old_record_and_no_litter(tmp_path, mon
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(records.os, "replace", full)
+    monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(OSError, match="No space left"):
         save_record(tmp_path, make(num_samples=7))
     monkeypatch.undo()

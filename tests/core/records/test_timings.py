@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from core.records.scores import Machine, load_records
+from core.records.provenance import Machine
+from core.records.scores import load_records
 from core.records.timings import Quartiles, Timed, TimingRecord, load_timings, save_timing, timings_frame
 
 

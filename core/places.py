@@ -1,0 +1,59 @@
+"""Where the project's own files lie: beside the package in a checkout, inside it and in the user's data in an installed copy.
+
+Paths only: nothing is read or made when this is imported.
+"""
+
+import functools
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent
+SHIPPED = PACKAGE / "_shipped"
+"""What an installed package brings along: `assets` and `results`. A checkout has none of it."""
+
+
+def checkout_of(package: Path) -> Path | None:
+    """The checkout that holds this folder of the package, known by the bundled model beside it; None when installed."""
+    return package.parent if (package.parent / "assets" / "models" / "demo").is_dir() else None
+
+
+def _user_data() -> Path:
+    from platformdirs import user_data_path  # here: a checkout does without it
+
+    return user_data_path("shared-attention", appauthor=False)
+
+
+CHECKOUT = checkout_of(PACKAGE)
+_WRITTEN = CHECKOUT or _user_data()
+
+ASSETS = (CHECKOUT or SHIPPED) / "assets"
+MODELS = ASSETS / "models"
+RESULTS = _WRITTEN / "results"
+"""Where records are kept unless another folder is named; to read them, ask `with_shipped`."""
+JOURNALS = _WRITTEN / "runs" / "searches"
+
+
+def with_shipped(folder: Path | str) -> Path:
+    """The folder as a path; in an installed copy RESULTS then also holds the records that came with the package.
+
+    Records that are there already stay as they are. Where the folder cannot be written, it holds what it held.
+    """
+    folder = Path(folder)
+    if CHECKOUT is None and folder == RESULTS:
+        with suppress(OSError):  # a home that is read-only has no records, but the rest works
+            _copy_missing(SHIPPED / "results", folder)
+    return folder
+
+
+@functools.cache
+def _copy_missing(source: Path, target: Path) -> None:
+    """Copy the files of one folder that another one lacks, each whole or not at all."""
+    for file in filter(Path.is_file, sorted(source.rglob("*"))):
+        copy = target / file.relative_to(source)
+        if not copy.exists():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            temporary = copy.with_name(f".{copy.name}.{os.getpid()}.tmp")
+            shutil.copyfile(file, temporary)
+            temporary.replace(copy)
