@@ -144,7 +144,7 @@ def test_targets_of_make_exist(document):
 def test_commands_are_understood(command):
     arguments = shlex.split(command)
     arguments = arguments[arguments.index("-m") + 1 :]
-    parser = core.__main__._parser(arguments[1]) if arguments[0] == "core" else app.__main__._parser()
+    parser = core.__main__.parser_of(arguments[1]) if arguments[0] == "core" else app.__main__._parser()
     options = parser.parse_args(arguments[1:])
     for plan in getattr(options, "plan", []) if arguments[1] == "evaluate" else []:
         SharingPlan.parse(plan, 24)
