@@ -22,9 +22,9 @@ from lm_eval.tasks import TaskManager
 
 from core.evaluation.json_lines import MAX_TASK_DATA_BYTES, read_json_lines
 from core.models import hub_is_reachable
+from core.tasks import TASKS
 
 logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it prints notices for every task
-TASKS = Path(__file__).parents[1] / "tasks"
 _LM_EVAL_TASKS = Path(lm_eval.__file__).parent / "tasks"
 SUITES: dict[str, tuple[str, ...]] = {"paper": ("mmlu", "glue", "gsm8k", "hellaswag")}
 """Task lists by name; `paper` is what the official implementation of Shared Attention runs, with lm-eval's defaults."""

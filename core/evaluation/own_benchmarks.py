@@ -14,7 +14,6 @@ nothing in it is a template, and no file can run code.
 import functools
 import hashlib
 import json
-import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +23,7 @@ from datasets import Dataset
 from lm_eval.api.task import ConfigurableTask, Task
 
 from core.evaluation.json_lines import read_json_lines, shorten
+from core.tasks.documents import score_passage
 
 MAX_BYTES = 32 * 2**20
 MAX_LINE_CHARACTERS = 200_000
@@ -192,9 +192,8 @@ def _score_completion(document: dict, results: list[str]) -> dict[str, float]:
 
 def _score_text(document: dict, results: tuple[float]) -> dict[str, Any]:
     """Bits per UTF-8 byte of one text, and what lm-eval sums for the perplexity per word of all texts."""
-    (log_likelihood,), text = results, document["text"]  # in nats
-    bits_per_byte = -log_likelihood / math.log(2) / len(text.encode())
-    return {"bits_per_byte": bits_per_byte, "word_perplexity": (log_likelihood, len(text.split()))}
+    (log_likelihood,) = results  # in nats
+    return score_passage(document, results) | {"word_perplexity": (log_likelihood, len(document["text"].split()))}
 
 
 def _metric(name: str, higher_is_better: bool = True, aggregation: str = "mean") -> dict[str, Any]:
