@@ -6,7 +6,8 @@ import torch
 from core.__main__ import main
 from core.records.timings import load_timings
 from core.sharing.view import share_attention
-from core.timing.measure import Workload, copy_bytes_per_s, start_baseline, time_generate, time_pair
+from core.timing.measure import Workload, start_baseline, time_pair
+from core.timing.probes import copy_bytes_per_s, time_generate
 
 
 @pytest.fixture
@@ -41,17 +42,17 @@ def test_a_record_holds_dense_and_shared_of_one_run(measure):
 
 
 def test_what_is_stored_is_not_measured_again(measure):
-    point = ("--plan", "17-22", "--context", 8, "--new", 2)
-    first = measure(*point)[2]
-    code, output, second = measure(*point)
+    workload = ("--plan", "17-22", "--context", 8, "--new", 2)
+    first = measure(*workload)[2]
+    code, output, second = measure(*workload)
     assert code == 0 and second == first and "stored already" in output.out
-    assert measure(*point, "--overwrite")[2] != first
+    assert measure(*workload, "--overwrite")[2] != first
 
 
 def test_random_weights_of_a_well_known_size_need_no_download(monkeypatch, measure, tiny_model):
-    import core.timing.measure
+    from core.commands import measure as command
 
-    monkeypatch.setattr(core.timing.measure, "random_model", lambda *_: ("Tiny-random", tiny_model()))
+    monkeypatch.setattr(command, "random_model", lambda *_: ("Tiny-random", tiny_model()))
     record = measure("--shape", "tiny", "--plan", "1-2", "--context", 8, "--new", 2)[2][0]
     assert (record.model, record.weights) == ("Tiny", "random")
 
@@ -73,18 +74,18 @@ def test_bad_input_is_one_sentence_and_exit_code_2(measure, arguments, sentence)
 
 
 def test_steps_of_both_models_are_timed_in_turn(tiny_model, monkeypatch):
-    import core.timing.measure
+    from core.timing import measure as timing
 
-    order, stopwatch = [], core.timing.measure._stopwatch
+    order, stopwatch = [], timing.stopwatch
 
     def noted(model, times_s):
         order.append(bool(model.sharing_plan.spans))
         return stopwatch(model, times_s)
 
-    monkeypatch.setattr(core.timing.measure, "_stopwatch", noted)
+    monkeypatch.setattr(timing, "stopwatch", noted)
     model = tiny_model()
-    point = Workload(1, 6, 5)
-    time_pair(start_baseline(share_attention(model, ""), point), share_attention(model, "1-3"), point, None)
+    workload = Workload(1, 6, 5)
+    time_pair(start_baseline(share_attention(model, ""), workload), share_attention(model, "1-3"), workload, None)
     steps = order[-2 * (3 + 5) :]
     assert steps == [True, False, False, True] * 4
 
