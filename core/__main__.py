@@ -74,8 +74,10 @@ def _program() -> str:
 
 def _first_line(module: str) -> str:
     """The first line of a module's docstring, read without importing it."""
-    source = Path(find_spec(module).origin).read_text(encoding="utf-8")
-    return ast.get_docstring(ast.parse(source)).splitlines()[0]
+    spec = find_spec(module)
+    assert spec and spec.origin, f"{module} is no file"
+    docstring = ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8")))
+    return (docstring or "").partition("\n")[0]
 
 
 if __name__ == "__main__":

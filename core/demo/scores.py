@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from statistics import fmean
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -52,7 +53,7 @@ def exact_share(
         inputs = tokenizer([example.prompt for example in batch], return_tensors="pt", padding=True).to(model.device)
         inputs.pop("token_type_ids", None)
         longest = max(len(tokenizer(example.answer).input_ids) for example in batch)
-        output = model.generate(**inputs, max_new_tokens=longest, do_sample=False)[:, inputs.input_ids.shape[1] :]
-        texts = tokenizer.batch_decode(output, skip_special_tokens=True)
-        right += sum(text.startswith(example.answer) for text, example in zip(texts, batch))
+        output = cast(Any, model).generate(**inputs, max_new_tokens=longest, do_sample=False)
+        texts = tokenizer.batch_decode(output[:, inputs.input_ids.shape[1] :], skip_special_tokens=True)
+        right += sum(text.startswith(example.answer) for text, example in zip(texts, batch, strict=True))
     return right / len(examples)

@@ -65,7 +65,7 @@ class Exercise(NamedTuple):
 
 def _recall(rng: Random) -> Exercise:
     names = rng.sample(NAMES, rng.randint(4, 6))
-    ages = dict(zip(names, rng.sample(range(10, 100), len(names))))
+    ages = dict(zip(names, rng.sample(range(10, 100), len(names)), strict=True))
     facts = " ".join(f"{name} is {age}." for name, age in ages.items())
     rng.shuffle(names)
     return Exercise(f"Ages: {facts}\n", [Example(f"How old is {name}?", f" {ages[name]}.") for name in names])
@@ -75,7 +75,7 @@ def _where_is(rng: Random) -> Exercise:
     names = rng.sample(NAMES, rng.randint(2, 4))
     movers = names + rng.choices(names, k=rng.randint(len(names) + 1, 6) - len(names))
     rng.shuffle(movers)
-    moves = list(zip(movers, rng.sample(PLACES, len(movers))))
+    moves = list(zip(movers, rng.sample(PLACES, len(movers)), strict=True))
     facts = " ".join(f"{name} went to the {place}." for name, place in moves)
     last = dict(moves)
     return Exercise(f"News: {facts}\n", [Example(f"Where is {name}?", f" In the {last[name]}.") for name in names])

@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,7 +64,7 @@ class Stage:
         state = torch.load(path, map_location=self.model.device, weights_only=True)
         kept = self.model.state_dict().keys()  # a branch leaves its followers' query and key weights behind
         self.model.load_state_dict({name: tensor for name, tensor in state["model"].items() if name in kept})
-        for optimizer, saved in zip(self.optimizers, state["optimizers"]):
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             _load_named_state(self.model, optimizer, saved)
         self.step, self.seconds = state["step"], state["seconds"]
 
@@ -216,12 +217,12 @@ def _optimizers(model: PreTrainedModel, recipe: Recipe) -> list[torch.optim.Opti
     embeddings = {id(p) for p in model.get_input_embeddings().parameters()}
     matrices = [p for p in model.parameters() if p.ndim == 2 and (not muon or id(p) not in embeddings)]
     others = [p for p in model.parameters() if p.ndim == 1 or (muon and id(p) in embeddings)]
-    shared = {"lr": recipe.learning_rate, "betas": (0.9, 0.95), "fused": model.device.type == "cuda"}
-    groups = [{"params": others, "weight_decay": 0.0}]
-    if not muon:
-        return [torch.optim.AdamW([*groups, {"params": matrices, "weight_decay": recipe.weight_decay}], **shared)]
+    adamw = partial(torch.optim.AdamW, lr=recipe.learning_rate, betas=(0.9, 0.95), fused=model.device.type == "cuda")
+    groups: list[dict[str, Any]] = [{"params": others, "weight_decay": 0.0}]
     rate, decay = recipe.muon_learning_rate, recipe.weight_decay
-    return [torch.optim.AdamW(groups, **shared), torch.optim.Muon(matrices, lr=rate, weight_decay=decay)]
+    if not muon:
+        return [adamw([*groups, {"params": matrices, "weight_decay": decay}])]
+    return [adamw(groups), torch.optim.Muon(matrices, lr=rate, weight_decay=decay)]
 
 
 def _scale_rates(optimizers: Sequence[torch.optim.Optimizer], factor: float) -> None:
@@ -231,7 +232,7 @@ def _scale_rates(optimizers: Sequence[torch.optim.Optimizer], factor: float) -> 
 
 
 def _named_state(model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    names = {parameter: name for name, parameter in model.named_parameters()}
+    names: dict[torch.Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     return {names[parameter]: state for parameter, state in optimizer.state.items()}
 
 
@@ -251,7 +252,7 @@ def _loss_function(model: PreTrainedModel, device: str) -> Callable[[torch.Tenso
     if device.startswith("cuda"):
         torch._dynamo.config.cache_size_limit = 64
         torch.set_float32_matmul_precision("high")
-        for layer in decoder.layers:
+        for layer in decoder.get_submodule("layers").children():
             layer.compile()
         head_loss = torch.compile(head_loss)
 

@@ -108,7 +108,9 @@ def _pairs(metric: str, dense: Evaluation, shared: Evaluation, name: str) -> lis
 
 def _unpaired(before: Metric, after: Metric) -> float | None:
     """Standard error of the difference of two scores as if their samples were independent (too large for pairs)."""
-    return None if None in (before.stderr, after.stderr) else math.hypot(before.stderr, after.stderr)
+    if before.stderr is None or after.stderr is None:
+        return None
+    return math.hypot(before.stderr, after.stderr)
 
 
 def _p_value(drops: Sequence[float], drop: float, stderr: float | None) -> float | None:

@@ -51,7 +51,7 @@ def evaluate(
     plans: sharing plans or their texts; none means the dense model (or the shared model's own plan).
     tasks: names, tasks from `load_benchmark` or benchmarks from `load_benchmarks`. A group that lm-eval gives one score
         (`blimp`, `mmlu`) is one record.
-    task_data: folder of local files in place of what lm-eval would download (`core.evaluation.catalogue.local_documents`).
+    task_data: folder of local files in place of what lm-eval would download (`core.evaluation.task_data.local_documents`).
     model_name, weights_sha256: what the records call the model, and the hash of its weights.
     command_options: options of the command line that the records' `command` repeats (`--dtype bfloat16`).
     dispatch: measures elsewhere what is not stored (`core.evaluation.cluster`); these records come in any order.
@@ -74,9 +74,9 @@ def evaluate(
     if dispatch is not None:
         yield from _gather([each.draft for each in planned], stored, dispatch, results, on_progress, should_stop)
         return
-    sizes = [0 if record else num_asked(each.benchmark, options) for each, record in zip(planned, stored)]
+    sizes = [0 if record else num_asked(each.benchmark, options) for each, record in zip(planned, stored, strict=True)]
     teller = Teller(on_progress, should_stop, sizes)
-    for index, (each, record) in enumerate(zip(planned, stored)):
+    for index, (each, record) in enumerate(zip(planned, stored, strict=True)):
         tell = partial(teller.tell, index, each.draft)
         tell(1, 1, stored=True) if record else None
         yield record or _measure(each, tokenizer, options, results, tell)
@@ -98,7 +98,7 @@ def _gather(
     should_stop: ShouldStop | None,
 ) -> Iterator[Record]:
     """The stored records, then those that are measured elsewhere, as they arrive."""
-    missing = {draft.path: draft for draft, record in zip(drafts, stored) if record is None}
+    missing = {draft.path: draft for draft, record in zip(drafts, stored, strict=True) if record is None}
     first = len(drafts) - len(missing)
     teller = Teller(on_progress, should_stop, [0] * first + [1] * len(missing))
     for index, record in enumerate(filter(None, stored)):
@@ -144,12 +144,14 @@ def _measure(
     evaluated = EvaluatedModel(model, tokenizer, options.batch_size, on_batch)
     check_shares(benchmark, options, evaluated.world_size)
     found = run_benchmark(evaluated, benchmark, options)
-    truncated = evaluated.total_truncated()
-    if found is None:  # not the main process
-        return from_main(None)
-    about_run = {"truncated_requests": truncated, "duration_s": round(time.monotonic() - start, 2)}
-    record = Record(**dict(draft) | scores_of(found, draft.task) | about_run)
-    return from_main(save_record(results, record, answers_of(found)))
+    truncated, record = evaluated.total_truncated(), None
+    if found is not None:  # the main process
+        about_run = {"truncated_requests": truncated, "duration_s": round(time.monotonic() - start, 2)}
+        record = Record(**dict(draft) | scores_of(found, draft.task) | about_run)
+        record = save_record(results, record, answers_of(found))
+    stored = from_main(record)
+    assert stored, "the main process has a record"
+    return stored
 
 
 def _keep_documents(results: Path, measurement: Measurement, options: Options) -> None:

@@ -3,12 +3,13 @@
 import copy
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import lm_eval.api.task
 import torch
 from lm_eval import evaluator
+from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
@@ -20,6 +21,9 @@ from core.evaluation.processes import accelerator
 # lm-eval prints bars for every task; the resampling for standard errors must not fork a process that runs threads.
 lm_eval.api.task.tqdm = functools.partial(tqdm, disable=True)
 os.environ.setdefault("DISABLE_MULTIPROC", "1")
+
+CPU_BATCH = 64
+"""Rows of a batch on a CPU that was asked for as many as its memory holds."""
 
 
 class EvaluatedModel(HFLM):
@@ -41,14 +45,17 @@ class EvaluatedModel(HFLM):
         self.on_batch, self.done, self.total = on_batch, 0, 0
         self.truncated = 0  # requests whose beginning lm-eval cut off, because the model's context is too short
 
-    def generate_until(self, requests, disable_tqdm=True):
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = True) -> list[str]:
+        """lm-eval's, without a bar."""
         self._begin(len(requests))
         return super().generate_until(requests, disable_tqdm=True)
 
-    def loglikelihood(self, requests, disable_tqdm=True):
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
+        """lm-eval's, without a bar."""
         return super().loglikelihood(requests, disable_tqdm=True)
 
-    def loglikelihood_rolling(self, requests, disable_tqdm=True):
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = True) -> list[float]:
+        """lm-eval's, without a bar and without a second token for the beginning of a text."""
         self._begin(len(requests))
         # lm-eval puts the beginning-of-text token before each text itself; a tokenizer that adds one too would have the
         # model scored on the second one.
@@ -58,7 +65,12 @@ class EvaluatedModel(HFLM):
         finally:
             self.add_bos_token = as_given
 
-    def _loglikelihood_tokens(self, requests, disable_tqdm=True, override_bs=None):
+    def _loglikelihood_tokens(
+        self,
+        requests: list[tuple[tuple[str, str], list[int], list[int]]],
+        disable_tqdm: bool = True,
+        override_bs: int | None = None,
+    ) -> list[tuple[float, bool]]:
         if override_bs is None:  # not a part of a rolling request; equal inputs run once
             self._check_lengths([(len(context), len(continuation)) for _, context, continuation in requests])
             self._begin(len({(*context, *continuation[:-1]) for _, context, continuation in requests}))
@@ -69,23 +81,30 @@ class EvaluatedModel(HFLM):
         if (longest := max((answer for _, answer in lengths), default=0)) > self.max_length:
             raise ValueError(f"An answer has {longest} tokens, but the model's context only {self.max_length}.")
 
-    def _detect_batch_size(self, requests=None, pos: int = 0) -> int:
+    def _detect_batch_size(self, requests: Sequence | None = None, pos: int = 0) -> int:
         # Tried out for the memory of a GPU; on a CPU the trials cost minutes, and no batch is too large.
-        return Options.batch_size if self.device.type == "cpu" else super()._detect_batch_size(requests, pos)
+        return CPU_BATCH if self.device.type == "cpu" else super()._detect_batch_size(requests, pos)
 
-    def tok_batch_encode(self, strings, padding_side="left", left_truncate_len=None, truncation=False):
+    def tok_batch_encode(
+        self,
+        strings: list[str],
+        padding_side: str = "left",
+        left_truncate_len: int | None = None,
+        truncation: bool = False,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """lm-eval's, and counts the texts that are cut off."""
         tokens, mask = super().tok_batch_encode(strings, padding_side, None, truncation)
         if left_truncate_len is None:
             return tokens, mask
         self.truncated += int((mask.sum(dim=1) > left_truncate_len).sum())
         return tokens[:, -left_truncate_len:], mask[:, -left_truncate_len:]
 
-    def _model_call(self, inps, **kwargs):
+    def _model_call(self, inps: torch.Tensor, **kwargs: Any) -> torch.Tensor:
         logits = super()._model_call(inps, **kwargs)
         self._advance(len(inps))
         return logits
 
-    def _model_generate(self, context, max_length, stop, **kwargs):
+    def _model_generate(self, context: torch.Tensor, max_length: int, stop: list[str], **kwargs: Any) -> torch.Tensor:
         # The task's own limit: a `max_new_tokens` in the model's generation config would win against `max_length`.
         tokens = super()._model_generate(context, max_length, stop, max_new_tokens=None, **kwargs)
         self._advance(len(context))

@@ -45,7 +45,7 @@ def measurements(
     return [
         Measurement(view, benchmark, _draft(about | about_plan | asked, [*benchmark.arguments, *command_options]))
         for view, about_plan in views
-        for benchmark, asked in zip(benchmarks, about_benchmarks)
+        for benchmark, asked in zip(benchmarks, about_benchmarks, strict=True)
     ]
 
 

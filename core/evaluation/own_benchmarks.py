@@ -83,7 +83,7 @@ def _task_name(name: str) -> str:
     return f"custom_{plain}"
 
 
-def _documents(rows: list[dict], **_) -> dict[str, Dataset]:
+def _documents(rows: list[dict], **_: object) -> dict[str, Dataset]:
     return {"test": Dataset.from_list(rows)}
 
 
@@ -103,7 +103,8 @@ def _generation(rows: list[dict]) -> dict[str, Any]:
 def _rows(content: str | bytes, file: str) -> tuple[_Kind, list[dict]]:
     rows: list[dict] = []
     seen: dict[str, int] = {}
-    kind = stop = None
+    kind: _Kind | None = None
+    stop = None
     for number, line in read_json_lines(content, file, MAX_BYTES, MAX_LINE_CHARACTERS):
         place = f"{file}, line {number}"
         try:
@@ -119,6 +120,7 @@ def _rows(content: str | bytes, file: str) -> tuple[_Kind, list[dict]]:
         rows.append(row)
         if len(rows) > MAX_ROWS:
             raise ValueError(f"{file} has more than {MAX_ROWS:,} lines: split it.")
+    assert kind, "read_json_lines refuses a file without lines"
     return kind, rows
 
 
