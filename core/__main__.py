@@ -8,32 +8,37 @@ import argparse
 import ast
 import os
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NoReturn
 
 COMMANDS = {
-    "evaluate": "core.evaluation.evaluate",
-    "compare": "core.evaluation.compare",
-    "measure": "core.timing.measure",
+    "evaluate": "core.commands.evaluate",
+    "compare": "core.commands.compare",
+    "measure": "core.commands.measure",
     "similarity": "core.commands.similarity",
     "sweep": "core.commands.sweep",
     "search": "core.commands.search",
     "head-maps": "core.commands.head_maps",
-    "train-demo": "core.demo.training",
+    "train-demo": "core.commands.train_demo",
+    "demo-tasks": "core.commands.demo_tasks",
 }
 """Command → module with `add_arguments(parser)` and `run(args) -> int`; its docstring's first line is the help text."""
 
+_SCRIPT = "shared-attention"  # the same command line where the project is installed
+
 
 class _Parser(argparse.ArgumentParser):
-    def error(self, message: str):
+    def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {message} (see {self.prog} --help)\n")  # one line, without the usage
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. Raises SystemExit(2) for arguments that argparse refuses."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    args = _parser(arguments[0] if arguments else "").parse_args(arguments)
+    args = parser_of(arguments[0] if arguments else "").parse_args(arguments)
     try:
         code = args.run(args)
         sys.stdout.flush()
@@ -49,9 +54,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
-def _parser(chosen: str) -> _Parser:
-    """Only the chosen command's module is imported: the others would load torch for nothing."""
-    parser = _Parser(prog="python -m core", description="Shared Attention from the command line.")
+def parser_of(chosen: str) -> argparse.ArgumentParser:
+    """All commands, with the arguments of the chosen one: the other modules would load torch for nothing."""
+    parser = _Parser(prog=_program(), description="Shared Attention from the command line.")
     subparsers = parser.add_subparsers(metavar="command", required=True)
     for command, module in COMMANDS.items():
         subparser = subparsers.add_parser(command, help=_first_line(module), description=_first_line(module))
@@ -62,9 +67,17 @@ def _parser(chosen: str) -> _Parser:
     return parser
 
 
+def _program() -> str:
+    """The command line as the user started it."""
+    return _SCRIPT if Path(sys.argv[0]).stem == _SCRIPT else "python -m core"
+
+
 def _first_line(module: str) -> str:
-    source = Path(find_spec(module).origin).read_text(encoding="utf-8")
-    return ast.get_docstring(ast.parse(source)).splitlines()[0]
+    """The first line of a module's docstring, read without importing it."""
+    spec = find_spec(module)
+    assert spec and spec.origin, f"{module} is no file"
+    docstring = ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8")))
+    return (docstring or "").partition("\n")[0]
 
 
 if __name__ == "__main__":

@@ -144,7 +144,7 @@ def test_targets_of_make_exist(document):
 def test_commands_are_understood(command):
     arguments = shlex.split(command)
     arguments = arguments[arguments.index("-m") + 1 :]
-    parser = core.__main__._parser(arguments[1]) if arguments[0] == "core" else app.__main__._parser()
+    parser = core.__main__.parser_of(arguments[1]) if arguments[0] == "core" else app.__main__._parser()
     options = parser.parse_args(arguments[1:])
     for plan in getattr(options, "plan", []) if arguments[1] == "evaluate" else []:
         SharingPlan.parse(plan, 24)
@@ -230,7 +230,7 @@ def test_one_version_everywhere():
     newest, date = re.search(r"^## \[(\d.+)\] - (.+)$", read("CHANGELOG.md"), re.MULTILINE).groups()
     assert newest == citation["version"] == settings.VERSION and date == str(citation["date-released"])
     assert f"version = {{{newest}}}" in README
-    assert "2407.12866" in section("How to cite") and text.CITATION_URL == citation["references"][0]["url"]
+    assert "2407.12866" in section("How to cite") and citation["references"][0]["url"] == text.CITATION_URL
 
 
 def test_the_table_of_times_is_what_the_records_say():

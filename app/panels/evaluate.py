@@ -93,7 +93,7 @@ class Step(NamedTuple):
 
     part: int
     parts: int
-    news: Any  # core.evaluation.evaluate.Progress or Record
+    news: Any  # core.evaluation.progress.EvaluationProgress or Record
 
 
 def run(view: dict, tasks: list[str], limit: float, own: Own, request: gr.Request = None) -> Iterator[tuple]:
@@ -208,7 +208,9 @@ def _benchmarks(tasks: tuple[str, ...], own: Own) -> list:
 
 def _measure(parts: list[_Part], tokenizer, benchmarks: list, limit: int, tell: Callable, should_stop) -> None:
     """Evaluate all parts; the records are stored where they last, else for as long as the server runs."""
-    from core.evaluation.evaluate import Cancelled, Options, evaluate
+    from core.evaluation.evaluate import evaluate
+    from core.evaluation.options import Options
+    from core.evaluation.progress import Cancelled
 
     options = Options(limit=limit, batch_size=settings.EVALUATION_BATCH)
     for index, part in enumerate(parts):

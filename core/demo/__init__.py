@@ -1,4 +1,6 @@
-"""The bundled models: the skills that they learn and are scored on (`skills`), and how they were trained (`training`).
+"""The bundled models: the skills that they learn and are scored on (`skills`), and how they were trained.
 
-Imports `core.plan` and `core.sharing`; `skills` imports no torch.
+What decides their weights (`recipe`), what they learn from (`corpus`), the training itself (`training`), their scores on
+held-out data (`scores`) and the model card that tells all this (`card`). Imports `core.plan`, `core.sharing` and
+`core.records`; `skills` imports no torch.
 """

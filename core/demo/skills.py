@@ -14,11 +14,10 @@ Every answer starts with a space and ends with a full stop. One exercise in ten 
 text and always in evaluation text, whatever the seeds, so that no score can come from memory. In training the model
 answers the questions about all people of an exercise, in any order (more to learn per token); an evaluation asks one.
 
-`python -m core.demo.skills DIR` writes the evaluation sets of the lm-eval tasks in `core/tasks`.
+`python -m core demo-tasks` writes the evaluation sets of the lm-eval tasks in `core/tasks`.
 """
 
 import json
-import sys
 import zlib
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -66,7 +65,7 @@ class Exercise(NamedTuple):
 
 def _recall(rng: Random) -> Exercise:
     names = rng.sample(NAMES, rng.randint(4, 6))
-    ages = dict(zip(names, rng.sample(range(10, 100), len(names))))
+    ages = dict(zip(names, rng.sample(range(10, 100), len(names)), strict=True))
     facts = " ".join(f"{name} is {age}." for name, age in ages.items())
     rng.shuffle(names)
     return Exercise(f"Ages: {facts}\n", [Example(f"How old is {name}?", f" {ages[name]}.") for name in names])
@@ -76,7 +75,7 @@ def _where_is(rng: Random) -> Exercise:
     names = rng.sample(NAMES, rng.randint(2, 4))
     movers = names + rng.choices(names, k=rng.randint(len(names) + 1, 6) - len(names))
     rng.shuffle(movers)
-    moves = list(zip(movers, rng.sample(PLACES, len(movers))))
+    moves = list(zip(movers, rng.sample(PLACES, len(movers)), strict=True))
     facts = " ".join(f"{name} went to the {place}." for name, place in moves)
     last = dict(moves)
     return Exercise(f"News: {facts}\n", [Example(f"Where is {name}?", f" In the {last[name]}.") for name in names])
@@ -159,13 +158,16 @@ def evaluation_examples(skill: str, count: int, seed: int) -> list[Example]:
     return list(islice(examples, count))
 
 
-def write_evaluation_sets(directory: Path, count: int = 500, seed: int = 0) -> None:
-    """Write `<skill>.jsonl` for every skill: one JSON object per line, `answer` without its space and full stop."""
-    for skill in SKILLS:
-        examples = evaluation_examples(skill, count, seed)
-        lines = [json.dumps({"prompt": prompt, "answer": answer[1:-1]}) for prompt, answer in examples]
-        (directory / f"{skill}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+def write_evaluation_sets(directory: Path, count: int = 500, seed: int = 0) -> list[Path]:
+    """Write `<skill>.jsonl` for every skill, one JSON object per line, `answer` without its space and full stop.
+
+    Returns the paths of the files. Raises OSError.
+    """
+    return [_write_evaluation_set(directory / f"{skill}.jsonl", skill, count, seed) for skill in SKILLS]
 
 
-if __name__ == "__main__":
-    write_evaluation_sets(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[1] / "tasks")
+def _write_evaluation_set(path: Path, skill: str, count: int, seed: int) -> Path:
+    examples = evaluation_examples(skill, count, seed)
+    lines = [json.dumps({"prompt": prompt, "answer": answer[1:-1]}) for prompt, answer in examples]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path

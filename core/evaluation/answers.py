@@ -8,6 +8,7 @@ import gzip
 import json
 import math
 from pathlib import Path
+from statistics import fmean
 from typing import NamedTuple
 
 from core.records.scores import Record, load_samples, read_samples
@@ -93,7 +94,7 @@ def _words(answer: list, choices: tuple[str, ...], right: str, metric: str) -> s
         (nats,), greedy = likelihoods, isinstance(answer[0], (list, tuple)) and answer[0][1]
         return right.strip() if greedy else f"log-likelihood {nats:.2f}"
     if metric == "acc_norm" and choices:
-        likelihoods = [nats / max(1, len(choice)) for nats, choice in zip(likelihoods, choices)]
+        likelihoods = [nats / max(1, len(choice)) for nats, choice in zip(likelihoods, choices, strict=False)]
     best = max(range(len(likelihoods)), key=likelihoods.__getitem__)
     return choices[best] if best < len(choices) else f"choice {best + 1}"
 
@@ -122,10 +123,10 @@ def _counted_chance(directory: Path, path: Path, sha256: str | None) -> float | 
         for sample in read_samples(directory / path, sha256) or ()
         if (likelihoods := _likelihoods(sample["answer"]))
     ]
-    return math.fsum(levels) / len(levels) if levels else None
+    return fmean(levels) if levels else None
 
 
 def at_chance(value: float, stderr: float | None, chance: float | None) -> bool:
     """Whether a score is not above guessing by more than two standard errors."""
-    known = stderr is not None and not math.isnan(stderr)
-    return chance is not None and value - chance <= 2 * (stderr if known else 0.0)
+    margin = 0.0 if stderr is None or math.isnan(stderr) else 2 * stderr
+    return chance is not None and value - chance <= margin

@@ -5,26 +5,23 @@ import difflib
 import functools
 import hashlib
 import logging
-import os
 import re
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import datasets
 import huggingface_hub
 import lm_eval
-from datasets import Dataset
 from lm_eval.api.group import Group
-from lm_eval.api.task import ConfigurableTask, Task
+from lm_eval.api.task import Task
 from lm_eval.tasks import TaskManager
 
-from core.evaluation.json_lines import MAX_TASK_DATA_BYTES, read_json_lines
+from core.evaluation.task_data import documents_from
 from core.models import hub_is_reachable
+from core.tasks import TASKS
 
 logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it prints notices for every task
-TASKS = Path(__file__).parents[1] / "tasks"
 _LM_EVAL_TASKS = Path(lm_eval.__file__).parent / "tasks"
 SUITES: dict[str, tuple[str, ...]] = {"paper": ("mmlu", "glue", "gsm8k", "hellaswag")}
 """Task lists by name; `paper` is what the official implementation of Shared Attention runs, with lm-eval's defaults."""
@@ -69,16 +66,17 @@ def load_benchmarks(names: Sequence[str], task_data: Path | str | None = None) -
     """The benchmarks behind names of tasks, groups and tags of lm-eval and of the project, each once.
 
     A group without a score of its own, and a tag, stand for their members.
-    task_data: a folder of local files that take the place of what lm-eval would download; see `local_documents`.
+    task_data: a folder of local files that take the place of what lm-eval would download; see `core.evaluation.task_data.local_documents`.
 
     Raises ValueError for a name that does not exist, and for documents that cannot be loaded.
     """
     folder = None if task_data is None else Path(task_data)
     if folder is not None and not folder.is_dir():
         raise ValueError(f"There is no folder {task_data}: --task-data needs one with files such as arc_easy.jsonl.")
-    managers, found = check_names(names), {}
+    managers = check_names(names)
+    found: dict[str, Benchmark] = {}
     for name in dict.fromkeys(names):
-        with _downloads_from(folder):
+        with documents_from(folder):
             loaded = _load(managers[name], name, local=folder is not None)
         for benchmark in _split(loaded["tasks"], loaded.get("groups", {}), () if folder is None else _LOCAL):
             found.setdefault(benchmark.name, benchmark)
@@ -179,13 +177,11 @@ _DEFINITION = re.compile(r"""^["']?(task|group|tag)["']?:[ \t]*(.*(?:\n[ \t]*-[ 
 def _definitions() -> dict[str, set[Path]]:
     """Every name that one of lm-eval's files seems to define → the folders of those files."""
     found: dict[str, set[Path]] = {}
-    for place, _, files in os.walk(_LM_EVAL_TASKS):
-        folder = _LM_EVAL_TASKS.joinpath(*Path(place).relative_to(_LM_EVAL_TASKS).parts[:1])
-        for file in files:
-            if os.path.splitext(file)[1] in ("", ".yaml", ".yml"):  # templates have no suffix
-                with open(os.path.join(place, file), encoding="utf-8", errors="replace") as text:
-                    for name in _names_in(text.read()):
-                        found.setdefault(name, set()).add(folder)
+    for path in _LM_EVAL_TASKS.rglob("*"):
+        if path.suffix in ("", ".yaml", ".yml") and path.is_file():  # templates have no suffix
+            folder = _LM_EVAL_TASKS / path.relative_to(_LM_EVAL_TASKS).parts[0]
+            for name in _names_in(path.read_text(encoding="utf-8", errors="replace")):
+                found.setdefault(name, set()).add(folder)
     return found
 
 
@@ -197,137 +193,16 @@ def _names_in(text: str) -> Iterator[str]:
                 yield name.strip(" \t\"'")
 
 
-def _is_complete(name: str, index: dict) -> bool:
+def _is_complete(name: str, index: dict[str, Any]) -> bool:
     """Whether an index holds a name and, for a group, all of its members."""
     if name not in index:
         return False
     return all(_is_complete(member, index) for member in _members((index[name].cfg or {}).get("task")))
 
 
-def _members(listed) -> Iterator[str]:
+def _members(listed: object) -> Iterator[str]:
     for member in listed if isinstance(listed, list) else ():
         if isinstance(member, dict) and "group" in member:
             yield from _members(member.get("task"))
         else:
             yield member["task"] if isinstance(member, dict) else member
-
-
-# Documents from local files
-
-
-_loading = threading.Lock()
-
-
-@contextlib.contextmanager
-def _downloads_from(folder: Path | None) -> Iterator[None]:
-    """Tasks that are made meanwhile find their documents in `folder`: the one thing that differs from lm-eval."""
-
-    def download(task: ConfigurableTask, *arguments, **named) -> None:
-        if Path(str(task.config.metadata.get("config_source"))).parent == TASKS:
-            return original(task, *arguments, **named)  # the project's own tasks come with their documents
-        task.dataset, task.config.metadata["data_source"] = local_documents(folder, task.config)
-
-    with _loading:
-        original = ConfigurableTask.download
-        ConfigurableTask.download = original if folder is None else download
-        try:
-            yield
-        finally:
-            ConfigurableTask.download = original
-
-
-def local_documents(folder: Path, config) -> tuple[dict[str, Dataset], str]:
-    """The splits of a task from JSON-lines files, and one sentence on where they are from.
-
-    The documents to score are in `<task>.jsonl` or `<data set>/<subset>.jsonl` (`blimp/causative.jsonl`), or the same
-    with the split before the suffix (`gsm8k.test.jsonl`); few-shot examples in `<task>.<split>.jsonl`. Rows have the
-    fields of the data set on the hub, or those of `LAYOUTS`. A split without a file is empty.
-
-    Raises ValueError when there is no file, or when a row does not fit.
-    """
-    scored = config.test_split or config.validation_split
-    stems = [config.task] + ([f"{_data_set(config)}/{config.dataset_name}"] if config.dataset_name else [])
-    paths = [folder / f"{stem}{split}.jsonl" for stem in stems for split in ("", f".{scored}")]
-    path = next(filter(Path.is_file, paths), None)
-    if path is None:
-        wanted = " or ".join(f"{stem}.jsonl" for stem in stems)
-        raise ValueError(f"{config.task} needs {wanted} in the folder of task data")
-    documents, source = _read(folder, path, config)
-    splits = {scored: documents}
-    for split in {config.training_split, config.validation_split, config.fewshot_split} - {None, scored}:
-        others = path.with_name(f"{path.name.removesuffix('.jsonl').removesuffix(f'.{scored}')}.{split}.jsonl")
-        splits[split] = _read(folder, others, config)[0] if others.is_file() else documents.select([])
-    return splits, source
-
-
-def _data_set(config) -> str:
-    return str(config.dataset_path).rpartition("/")[2]
-
-
-def _read(folder: Path, path: Path, config) -> tuple[Dataset, str]:
-    content, name = path.read_bytes(), path.relative_to(folder).as_posix()
-    layout = LAYOUTS.get(_data_set(config))
-    rows, how = [], "rows as on the hub"
-    for number, row in read_json_lines(content, name, MAX_TASK_DATA_BYTES):
-        if layout and row.keys() == layout.fields:
-            row, how = _convert(layout, row, f"{name}, line {number}"), layout.description
-        if rows and row.keys() != rows[0].keys():
-            raise ValueError(f"{name}, line {number} has the fields {', '.join(row)}, not {', '.join(rows[0])}")
-        rows.append(row)
-    return Dataset.from_list(rows), f"{name}, sha256 {hashlib.sha256(content).hexdigest()}: {how}"
-
-
-class Layout(NamedTuple):
-    """Another layout of a data set's rows: its fields, how a row becomes one of the hub, and that in words."""
-
-    fields: set[str]
-    to_hub: Callable[[dict], dict]
-    description: str
-
-
-def _convert(layout: Layout, row: dict, place: str) -> dict:
-    try:
-        return layout.to_hub(row)
-    except (AssertionError, AttributeError, IndexError, TypeError, ValueError) as error:
-        raise ValueError(f"{place} does not fit: {layout.description}") from error
-
-
-def _lambada(row: dict) -> dict:
-    assert row["continuation"] and " " not in row["continuation"]
-    return {"text": row["context"] + " " + row["continuation"]}
-
-
-def _arc(row: dict) -> dict:
-    assert row["query"].startswith("Question: ") and row["gold"] >= 0
-    labels = "ABCDEFGHIJ"[: len(row["choices"])]
-    choices = {"text": row["choices"], "label": list(labels)}
-    return {"question": row["query"].removeprefix("Question: "), "choices": choices, "answerKey": labels[row["gold"]]}
-
-
-def _piqa(row: dict) -> dict:
-    assert row["query"].startswith("Question: ") and row["gold"] in (0, 1)
-    one, other = row["choices"]
-    goal = row["query"].removeprefix("Question: ").removesuffix("\n")
-    return {"goal": goal, "sol1": one, "sol2": other, "label": row["gold"]}
-
-
-def _winogrande(row: dict) -> dict:
-    before = os.path.commonprefix(row["context_options"]).rpartition(" ")
-    before = before[0] + before[1]
-    one, other = (option.removeprefix(before) for option in row["context_options"])
-    assert "_" not in before and row["gold"] in (0, 1)
-    answer = str(row["gold"] + 1)
-    return {"sentence": f"{before}_ {row['continuation']}", "option1": one, "option2": other, "answer": answer}
-
-
-_QUERY = {"query", "choices", "gold"}
-LAYOUTS: dict[str, Layout] = {
-    "lambada_openai": Layout({"context", "continuation"}, _lambada, "text is context, a space and continuation"),
-    "ai2_arc": Layout(_QUERY, _arc, "question is query without 'Question: ', answerKey is gold as a letter"),
-    "piqa": Layout(_QUERY, _piqa, "goal is query without 'Question: ', sol1 and sol2 are choices, label is gold"),
-    "winogrande": Layout(
-        {"context_options", "continuation", "gold"}, _winogrande,
-        "sentence is the context options' common words, _ and continuation; option1 and option2 are the other words",
-    ),
-}  # fmt: skip
-"""Data set on the hub → the layout that evaluation suites with ready-made prompts keep it in."""

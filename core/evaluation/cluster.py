@@ -11,8 +11,16 @@ import socket
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
+import torch
+from lm_eval.api.task import Task
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from core.evaluation.evaluate import evaluate
+from core.evaluation.own_benchmarks import load_benchmark
+from core.models import load_model, weights_sha256
 from core.records.scores import Record
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -37,27 +45,25 @@ class Job(NamedTuple):
 
 def measure(job: Job) -> tuple[str, bytes]:
     """The record of one job as JSON, and its packed samples. Runs on a worker; raises ValueError for bad input."""
-    from core.evaluation.evaluate import evaluate
-    from core.evaluation.own_benchmarks import load_benchmark
-
     model, tokenizer, sha256 = _load(job.model, job.dtype, job.device)
-    task = job.benchmark
-    if not isinstance(task, str):
-        file, content = task
-        task = load_benchmark(content, Path(file).stem)
     with tempfile.TemporaryDirectory() as folder:
         about = {"weights_sha256": sha256, "results": folder} | job.settings
-        (record,) = evaluate(model, tokenizer, [job.plan], [task], **about)
+        (record,) = evaluate(model, tokenizer, [job.plan], [_task(job.benchmark)], **about)
         return record.model_dump_json(), (Path(folder) / record.samples_path).read_bytes()
 
 
+def _task(benchmark: str | tuple[str, bytes]) -> str | Task:
+    if isinstance(benchmark, str):
+        return benchmark
+    file, content = benchmark
+    return load_benchmark(content, Path(file).stem)
+
+
 @functools.lru_cache(maxsize=1)
-def _load(model: str | None, dtype: str | None, device: str | None):
+def _load(
+    model: str | None, dtype: str | None, device: str | None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, str]:
     """One model per worker, kept for the worker's next job."""
-    import torch
-
-    from core.models import load_model, weights_sha256
-
     torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS", "1"))))  # Ray sets it to the job's share
     loaded, tokenizer = load_model(model, dtype=dtype, device=device)
     return loaded, tokenizer, weights_sha256(loaded)
@@ -92,7 +98,7 @@ def measure_all(jobs: Sequence[Job], address: str | None = None) -> Iterator[tup
         raise ValueError(f"{len(failed)} of {len(jobs)} points failed on the cluster: {'; '.join(failed[:3])}.")
 
 
-def _connect(address: str | None):
+def _connect(address: str | None) -> ModuleType:
     try:
         import ray
     except ImportError as error:

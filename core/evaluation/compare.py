@@ -1,4 +1,4 @@
-"""Compare the scores of two stored evaluations, for example dense and shared, and fail when one lost too much.
+"""Compare the scores of two stored evaluations, for example dense and shared, with the significance of what was lost.
 
 The two answer the same questions, so the error of their difference comes from the pairs of answers, which is mostly
 much smaller than the errors of the two scores suggest.
@@ -7,9 +7,10 @@ much smaller than the errors of the two scores suggest.
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import NamedTuple
 
-import pandas as pd
+from scipy import stats
 
 from core.places import RESULTS
 from core.records.scores import Metric, Record, load_record, load_samples
@@ -33,12 +34,14 @@ class Difference(NamedTuple):
     n: int
 
 
-class _Evaluation(NamedTuple):
+class Evaluation(NamedTuple):
+    """The records of one plan of one model, and the folder of all results that they are in."""
+
     results: Path
     records: dict[str, Record]  # file name → record
 
 
-def load_evaluation(place: Path | str) -> _Evaluation:
+def load_evaluation(place: Path | str) -> Evaluation:
     """The records of one plan of one model: its folder, or the folder's name below `results` such as `demo/17-22`.
 
     Raises ValueError when there are none, or when one of them is broken.
@@ -48,10 +51,10 @@ def load_evaluation(place: Path | str) -> _Evaluation:
     records = {path.name: load_record(results, path) for path in sorted(folder.resolve().glob("*.json"))}
     if not records:
         raise ValueError(f"{place} holds no records: name a folder such as results/demo/17-22.")
-    return _Evaluation(results, records)
+    return Evaluation(results, records)
 
 
-def compare(dense: _Evaluation, shared: _Evaluation) -> list[Difference]:
+def compare(dense: Evaluation, shared: Evaluation) -> list[Difference]:
     """Differences in all metrics of all tasks that both evaluations hold with equal settings.
 
     Raises ValueError when no task is in both, or when one was measured on other data.
@@ -67,28 +70,31 @@ def compare(dense: _Evaluation, shared: _Evaluation) -> list[Difference]:
     ]
 
 
-def _tasks(evaluation: _Evaluation) -> str:
+def _tasks(evaluation: Evaluation) -> str:
     return ", ".join(name.removesuffix(".json") for name in evaluation.records)
 
 
-def _difference(metric: str, dense: _Evaluation, shared: _Evaluation, name: str) -> Difference:
+def _difference(metric: str, dense: Evaluation, shared: Evaluation, name: str) -> Difference:
     one, other = dense.records[name], shared.records[name]
     for field in ("data_sha256", "task_version", "num_fewshot", "num_samples"):
         if getattr(one, field) != getattr(other, field):
             raise ValueError(f"{one.task} cannot be compared: the two records differ in {field.replace('_', ' ')}.")
     before, after = one.metrics[metric], other.metrics[metric]
     sign = 1 if before.higher_is_better else -1
-    pairs = _pairs(metric, dense, shared, name)
-    drops = [sign * (a - b) for a, b in pairs]
     drop = sign * (before.value - after.value)
-    paired = len(drops) > 1 and math.isclose(math.fsum(drops) / len(drops), drop, abs_tol=1e-9)
-    stderr = standard_error(drops) if paired else _unpaired(before, after)
+    drops = [sign * (a - b) for a, b in _pairs(metric, dense, shared, name)]
+    paired = len(drops) > 1 and math.isclose(fmean(drops), drop, abs_tol=1e-9)
+    stderr = float(stats.sem(drops)) if paired else _unpaired(before, after)
     p_value = _p_value(drops if paired else [], drop, stderr)
-    title = f"{one.task} ({one.settings})" if one.settings else one.task
-    return Difference(title, metric, before.value, after.value, drop, stderr, p_value, paired, one.num_samples)
+    return Difference(title(one), metric, before.value, after.value, drop, stderr, p_value, paired, one.num_samples)
 
 
-def _pairs(metric: str, dense: _Evaluation, shared: _Evaluation, name: str) -> list[tuple[float, float]]:
+def title(record: Record) -> str:
+    """What differences call the task of a record: its name, with the settings that are not the default."""
+    return f"{record.task} ({record.settings})" if record.settings else record.task
+
+
+def _pairs(metric: str, dense: Evaluation, shared: Evaluation, name: str) -> list[tuple[float, float]]:
     """The scores of each question in both evaluations; none when they were not stored or are not single numbers."""
     found = []
     for results, records in (dense, shared):
@@ -101,15 +107,11 @@ def _pairs(metric: str, dense: _Evaluation, shared: _Evaluation, name: str) -> l
     return [(one[document], other[document]) for document in one] if numbers and one.keys() == other.keys() else []
 
 
-def standard_error(values: Sequence[float]) -> float:
-    """Standard error of the mean of at least two values: sample deviation / √n."""
-    mean = math.fsum(values) / len(values)
-    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1) / len(values))
-
-
 def _unpaired(before: Metric, after: Metric) -> float | None:
     """Standard error of the difference of two scores as if their samples were independent (too large for pairs)."""
-    return None if None in (before.stderr, after.stderr) else math.hypot(before.stderr, after.stderr)
+    if before.stderr is None or after.stderr is None:
+        return None
+    return math.hypot(before.stderr, after.stderr)
 
 
 def _p_value(drops: Sequence[float], drop: float, stderr: float | None) -> float | None:
@@ -117,7 +119,7 @@ def _p_value(drops: Sequence[float], drop: float, stderr: float | None) -> float
         return mcnemar(drops.count(1), drops.count(-1))
     if not stderr:  # nothing differs, or nothing is known
         return None if stderr is None else float(drop == 0)
-    return math.erfc(abs(drop / stderr) / math.sqrt(2))  # normal approximation
+    return float(2 * stats.norm.sf(abs(drop / stderr)))  # normal approximation
 
 
 def mcnemar(only_dense: int, only_shared: int) -> float:
@@ -125,36 +127,5 @@ def mcnemar(only_dense: int, only_shared: int) -> float:
 
     Source: McNemar 1947, in its binomial form. Ignores the questions on which both agree.
     """
-    changed, fewer = only_dense + only_shared, min(only_dense, only_shared)
-    return min(1.0, 2 * sum(math.comb(changed, k) for k in range(fewer + 1)) / 2**changed)
-
-
-def add_arguments(parser) -> None:
-    """The arguments of `python -m core compare`."""
-    parser.add_argument("dense", metavar="DENSE", help="folder of records, e.g. results/demo/dense (or demo/dense)")
-    parser.add_argument("shared", metavar="SHARED", help="folder of records, e.g. results/demo/17-22 (or demo/17-22)")
-    gate = parser.add_mutually_exclusive_group()
-    gate.add_argument("--max-drop", type=float, metavar="DROP", help="fail when any metric is worse by more than this")
-    gate.add_argument(
-        "--significance", type=float, metavar="P", help="fail when any metric is worse with a two-sided p-value below P"
-    )
-
-
-def run(args) -> int:
-    """Print the differences; 1 when the gate fails."""
-    if args.significance is not None and not 0 < args.significance < 1:
-        raise ValueError(f"The significance is {args.significance}: give a number between 0 and 1.")
-    differences = compare(load_evaluation(args.dense), load_evaluation(args.shared))
-    print(pd.DataFrame(differences).to_string(index=False, float_format="{:.4f}".format, na_rep="unknown"))
-    failed = [difference for difference in differences if _fails(difference, args.max_drop, args.significance)]
-    for difference in failed:
-        print(f"Gate failed: {difference.task} {difference.metric} is worse by {difference.drop:.4f}.")
-    return 1 if failed else 0
-
-
-def _fails(difference: Difference, max_drop: float | None, significance: float | None) -> bool:
-    if max_drop is not None:
-        return not difference.drop <= max_drop  # a score that is not a number fails too
-    if significance is not None:
-        return difference.drop > 0 and difference.p_value is not None and difference.p_value < significance
-    return False
+    changed = only_dense + only_shared
+    return float(stats.binomtest(only_dense, changed).pvalue) if changed else 1.0

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from typing import Any, NoReturn
 
 MAX_TASK_DATA_BYTES = 2**30
 _MAX_SHOWN = 40
@@ -9,7 +10,7 @@ _MAX_SHOWN = 40
 
 def read_json_lines(
     content: bytes | str, name: str, max_bytes: int, max_line: int = 2**24
-) -> Iterator[tuple[int, dict]]:
+) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line number from 1, object) of each line that is not blank; UTF-8, with or without a byte order mark.
 
     Raises ValueError, in one sentence, for content that is too large, empty or not UTF-8, and for a line that is longer
@@ -35,7 +36,7 @@ def _decode(content: bytes | str, name: str, max_bytes: int) -> str:
         raise ValueError(f"{name}, line {line} is not UTF-8 text: save the file as UTF-8.") from error
 
 
-def _parse(line: str, place: str, max_line: int) -> dict:
+def _parse(line: str, place: str, max_line: int) -> dict[str, Any]:
     if len(line) > max_line:
         raise ValueError(f"{place} has {len(line):,} characters: at most {max_line:,} are read.")
     try:
@@ -54,14 +55,14 @@ def _parse(line: str, place: str, max_line: int) -> dict:
     raise ValueError(f'{place} is not a JSON object but {shorten(line.strip())}: write {{"prompt": …}}.')
 
 
-def _unique(pairs: list[tuple[str, object]]) -> dict:
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, Any]:
     names = [name for name, _ in pairs]
     if repeated := next((name for name in names if names.count(name) > 1), None):
         raise ValueError(f"the field {shorten(repeated)} stands twice")
     return dict(pairs)
 
 
-def _no_number(text: str):
+def _no_number(text: str) -> NoReturn:
     raise ValueError(f"{text} is no JSON number")
 
 

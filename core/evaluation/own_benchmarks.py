@@ -14,7 +14,6 @@ nothing in it is a template, and no file can run code.
 import functools
 import hashlib
 import json
-import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +23,7 @@ from datasets import Dataset
 from lm_eval.api.task import ConfigurableTask, Task
 
 from core.evaluation.json_lines import read_json_lines, shorten
+from core.tasks.documents import score_passage
 
 MAX_BYTES = 32 * 2**20
 MAX_LINE_CHARACTERS = 200_000
@@ -83,7 +83,7 @@ def _task_name(name: str) -> str:
     return f"custom_{plain}"
 
 
-def _documents(rows: list[dict], **_) -> dict[str, Dataset]:
+def _documents(rows: list[dict], **_: object) -> dict[str, Dataset]:
     return {"test": Dataset.from_list(rows)}
 
 
@@ -103,7 +103,8 @@ def _generation(rows: list[dict]) -> dict[str, Any]:
 def _rows(content: str | bytes, file: str) -> tuple[_Kind, list[dict]]:
     rows: list[dict] = []
     seen: dict[str, int] = {}
-    kind = stop = None
+    kind: _Kind | None = None
+    stop = None
     for number, line in read_json_lines(content, file, MAX_BYTES, MAX_LINE_CHARACTERS):
         place = f"{file}, line {number}"
         try:
@@ -119,6 +120,7 @@ def _rows(content: str | bytes, file: str) -> tuple[_Kind, list[dict]]:
         rows.append(row)
         if len(rows) > MAX_ROWS:
             raise ValueError(f"{file} has more than {MAX_ROWS:,} lines: split it.")
+    assert kind, "read_json_lines refuses a file without lines"
     return kind, rows
 
 
@@ -192,9 +194,8 @@ def _score_completion(document: dict, results: list[str]) -> dict[str, float]:
 
 def _score_text(document: dict, results: tuple[float]) -> dict[str, Any]:
     """Bits per UTF-8 byte of one text, and what lm-eval sums for the perplexity per word of all texts."""
-    (log_likelihood,), text = results, document["text"]  # in nats
-    bits_per_byte = -log_likelihood / math.log(2) / len(text.encode())
-    return {"bits_per_byte": bits_per_byte, "word_perplexity": (log_likelihood, len(text.split()))}
+    (log_likelihood,) = results  # in nats
+    return score_passage(document, results) | {"word_perplexity": (log_likelihood, len(document["text"].split()))}
 
 
 def _metric(name: str, higher_is_better: bool = True, aggregation: str = "mean") -> dict[str, Any]:

@@ -6,14 +6,18 @@
 import functools
 import os
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+Value = TypeVar("Value")
 _LONGEST_WAIT = timedelta(weeks=1)  # of the fast processes for the slow ones
 _SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")  # how launchers tell their number
 
 
 @functools.cache
-def accelerator():
+def accelerator() -> "Accelerator | None":
     """accelerate's handle where a launcher started several processes, else None."""
     if max(int(os.environ.get(name, "1")) for name in _SIZES) < 2:
         return None
@@ -31,10 +35,10 @@ def lacks_mpi() -> bool:
 
 def is_main() -> bool:
     """Whether this process speaks for all: it alone shows, prints and stores."""
-    return accelerator() is None or accelerator().is_main_process
+    return (several := accelerator()) is None or several.is_main_process
 
 
-def from_main(value: Any) -> Any:
+def from_main(value: Value) -> Value:
     """The main process's value, in every process. All processes must call it."""
     if accelerator() is None:
         return value

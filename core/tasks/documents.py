@@ -7,7 +7,7 @@ from pathlib import Path
 from datasets import Dataset
 
 
-def load(file: str, **_) -> dict[str, Dataset]:
+def load(file: str, **_: object) -> dict[str, Dataset]:
     """The documents of `file` beside this module, as the test split.
 
     Read straight into memory: neither the working directory nor a cache folder in HOME plays a part.
@@ -16,7 +16,7 @@ def load(file: str, **_) -> dict[str, Dataset]:
     return {"test": Dataset.from_list([json.loads(line) for line in lines])}
 
 
-def score_passage(doc: dict, results: tuple[float]) -> dict[str, float]:
+def score_passage(doc: dict[str, str], results: tuple[float]) -> dict[str, float]:
     """Bits per UTF-8 byte that the model needs for one passage: comparable between tokenizers, unlike nats per token."""
     (log_likelihood,) = results  # in nats
     return {"bits_per_byte": -log_likelihood / math.log(2) / len(doc["text"].encode())}

@@ -11,7 +11,6 @@ from app.panels import curves
 from app.registry import get_model
 from core.__main__ import main
 from core.sharing.view import share_attention
-from tests.support.models import tiny_model
 from tests.support.damage import save_tiny
 
 

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from core.evaluation.catalogue import TASKS
 from core.models import BUNDLED, load_model
+from core.tasks import TASKS
 
 PLANS = ("17-22", "20-23", "12-22", "5-8", "2-6", "10-14", "15-22", "17-18", "20-21", "1-23")
 QUIET = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}

@@ -33,7 +33,7 @@ def test_each_follower_saves_more(name, first, length, context, prompt, executio
     arguments = (2, [context], prompt, 2, execution)
     fewer = savings_frame(shape, f"{first}-{first + length}", *arguments)
     more = savings_frame(shape, f"{first}-{first + length + 1}", *arguments)
-    assert (0 < fewer.saved_percent).all() and (fewer.saved_percent < more.saved_percent).all()
+    assert (fewer.saved_percent > 0).all() and (fewer.saved_percent < more.saved_percent).all()
     assert (more.saved_percent < 100).all()
 
 

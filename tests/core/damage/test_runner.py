@@ -10,8 +10,8 @@ from core.damage.runner import PlanRunner
 from core.plan import SharingPlan
 from core.records.searches import LayerPair
 from core.sharing.view import share_attention
-from tests.support.families import fastest
 from tests.support.damage import LAYERS, plan, text
+from tests.support.families import fastest
 
 PLANS = ("", "0-1", "0-5", "1-2", "1-3,4-5", "1-4", "2-3", "2-5", "4-5")
 

@@ -98,7 +98,7 @@ def test_impossible_wishes_are_refused():
 
 
 def test_the_committed_sets_are_what_the_generator_writes(tmp_path):
-    from core.evaluation.catalogue import TASKS
+    from core.tasks import TASKS
 
     write_evaluation_sets(tmp_path)
     for skill in SKILLS:

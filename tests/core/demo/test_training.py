@@ -7,9 +7,10 @@ import torch
 
 from core import load_model
 from core.__main__ import main
-from core.demo import training
+from core.demo.recipe import Recipe
+from core.demo.scores import exact_share, skill_scores
 from core.demo.skills import Example, evaluation_examples
-from core.demo.training import Recipe, Run
+from core.demo.training import Run
 from core.models import weights_sha256
 from core.sharing.view import plan_of
 
@@ -34,7 +35,7 @@ def corpus(tmp_path):
 @pytest.fixture(autouse=True)
 def two_questions(monkeypatch):
     """Untrained models answer nothing: two questions a skill show that they are asked."""
-    monkeypatch.setattr(training.skill_scores, "__defaults__", (2, 1, 2))
+    monkeypatch.setattr(skill_scores, "__defaults__", (2, 1, 2))
 
 
 def train(corpus, out, *more) -> int:
@@ -55,10 +56,10 @@ def test_two_models_from_one_run(corpus, tmp_path):
 
 def test_a_stopped_run_goes_on_to_the_same_weights(corpus, tmp_path, monkeypatch):
     assert train(corpus, tmp_path / "whole") == 0
-    one_step_at_a_time = Run._steps
+    all_steps = Run._steps
 
-    def two_steps(self, name, model, optimizers, step, last_step, seconds):
-        return one_step_at_a_time(self, name, model, optimizers, step, min(last_step, step + 2), seconds)
+    def two_steps(self, stage, last_step):
+        all_steps(self, stage, min(last_step, stage.step + 2))
 
     monkeypatch.setattr(Run, "_steps", two_steps)
     codes = [train(corpus, tmp_path / "parts")]
@@ -90,4 +91,4 @@ def test_exact_answers_are_counted():
     model, tokenizer = load_model("demo", device="cpu")
     examples = evaluation_examples("recall", 4, seed=9)
     wrong = Example(examples[0].prompt, " 9.")
-    assert training._exact(model, tokenizer, [*examples, wrong], batch_size=2) == 0.8
+    assert exact_share(model, tokenizer, [*examples, wrong], batch_size=2) == 0.8

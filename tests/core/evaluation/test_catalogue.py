@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import subprocess
+import sys
 import time
 
 import datasets
@@ -10,6 +12,7 @@ import pytest
 
 from core.evaluation import catalogue as catalog
 from core.evaluation.catalogue import SUITES, check_names, load_benchmarks
+from core.tasks import TASKS
 
 ARC = {"query": "Question: Which is hot?", "choices": ["ice", "fire", "snow"], "gold": 1}
 PIQA = {"query": "Question: How to cut bread?\n", "choices": ["With a knife.", "With a song."], "gold": 0}
@@ -149,3 +152,22 @@ def test_without_the_network_nothing_is_tried_again_and_again(monkeypatch):
         load_benchmarks(["piqa"])
     assert time.monotonic() - start < 30
     assert not huggingface_hub.constants.HF_HUB_OFFLINE and not datasets.config.HF_HUB_OFFLINE
+
+
+ALONE = """
+import importlib.util, sys
+from lm_eval.tasks import TaskManager
+
+assert importlib.util.find_spec("core") is None
+tasks = TaskManager(include_path=sys.argv[1], include_defaults=False).load(["demo"])["tasks"]
+prose = tasks["demo_prose"]
+document = prose.eval_docs[0]
+print(len(tasks), prose.process_results(document, (-len(document["text"].encode()),)))
+"""
+
+
+def test_lm_eval_alone_reads_the_tasks_without_this_project(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE, str(TASKS)], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.startswith("5 {'bits_per_byte': 1.44"), done.stderr

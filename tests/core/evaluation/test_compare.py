@@ -7,16 +7,17 @@ import sys
 from pathlib import Path
 
 import pytest
+from scipy.stats import sem
 
 from core.__main__ import main
-from core.evaluation.compare import compare, load_evaluation, mcnemar, standard_error
+from core.evaluation.compare import compare, load_evaluation, mcnemar
 from core.records.scores import Record, save_record
 
 
 def store(results, plan, correct, *, metric="exact_match", higher_is_better=True, samples=True, **changes):
     """A stored evaluation of one task whose answers score `correct`; its folder."""
     scores = [{"doc_id": i, "filter": "none", "scores": {metric: score}} for i, score in enumerate(correct)]
-    value, stderr = sum(correct) / len(correct), standard_error(correct)
+    value, stderr = sum(correct) / len(correct), sem(correct)
     followers = tuple(range(18, 23)) if plan else ()
     values = {
         "model": "demo", "weights_sha256": "abc", "num_layers": 24, "plan": plan, "followers": followers,
@@ -56,7 +57,7 @@ def test_a_drop_is_worse_whatever_the_direction_of_the_metric(tmp_path):
     other = store(tmp_path, "17-22", [1.1, 2.3, 3.2], **bits)
     (difference,) = compare(load_evaluation(one), load_evaluation(other))
     assert difference.drop == pytest.approx(0.2)
-    assert difference.stderr == pytest.approx(standard_error([0.1, 0.3, 0.2]))
+    assert difference.stderr == pytest.approx(sem([0.1, 0.3, 0.2]))
     assert difference.p_value == pytest.approx(math.erfc(0.2 / difference.stderr / math.sqrt(2)))
 
 

@@ -8,11 +8,13 @@ import pytest
 import torch
 from lm_eval.models.huggingface import HFLM
 
-from core.evaluation.catalogue import TASKS, check_names
-from core.evaluation.evaluate import Options, evaluate
+from core.evaluation.catalogue import check_names
+from core.evaluation.evaluate import evaluate
+from core.evaluation.options import Options
 from core.evaluation.own_benchmarks import MAX_ANSWER_CHARACTERS, MAX_BYTES, MAX_LINE_CHARACTERS, load_benchmark
 from core.models import load_model
 from core.records.scores import Record, load_record, load_records, load_samples
+from core.tasks import TASKS
 
 CHOICE = {"prompt": "The sky is", "choices": ["blue", "loud", "seven"], "answer": "blue"}
 COMPLETION = {"prompt": "2 + 2 =", "answer": "4"}

@@ -3,7 +3,6 @@
 import pytest
 
 from app import searches, settings
-from tests.support.models import tiny_model
 from tests.support.damage import save_tiny
 
 

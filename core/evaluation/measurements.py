@@ -1,0 +1,89 @@
+"""What is to be measured: each plan on each benchmark, with everything that its record says but the scores."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from transformers import PreTrainedModel
+
+from core.evaluation.catalogue import Benchmark
+from core.evaluation.documents import data_sha256
+from core.evaluation.options import Options
+from core.plan import SharingPlan
+from core.records.provenance import git_commit, machine, versions
+from core.records.scores import Record
+from core.sharing.view import plan_of, share_attention
+
+HeadMap = Mapping[int, Sequence[int]]
+"""Follower → the leader head that each of its heads reads."""
+
+
+class Measurement(NamedTuple):
+    """One plan on one benchmark. model: the view that runs the plan. draft: its record, still without scores."""
+
+    model: PreTrainedModel
+    benchmark: Benchmark
+    draft: Record
+
+
+def measurements(
+    model: PreTrainedModel,
+    plans: Sequence[SharingPlan | str],
+    head_map: HeadMap,
+    benchmarks: Sequence[Benchmark],
+    options: Options,
+    about_model: dict[str, Any],
+    command_options: Sequence[str],
+) -> list[Measurement]:
+    """Every plan on every benchmark, in this order; the arguments are those of `core.evaluation.evaluate.evaluate`.
+
+    about_model: `model` and `weights_sha256` of the records.
+    """
+    about = about_model | _about_model(model) | _about_run(model, options)
+    views = _views(model, plans, head_map, options.execution)
+    about_benchmarks = [_about_benchmark(benchmark) for benchmark in benchmarks]
+    return [
+        Measurement(view, benchmark, _draft(about | about_plan | asked, [*benchmark.arguments, *command_options]))
+        for view, about_plan in views
+        for benchmark, asked in zip(benchmarks, about_benchmarks, strict=True)
+    ]
+
+
+def _views(
+    model: PreTrainedModel, plans: Sequence[SharingPlan | str], head_map: HeadMap, execution: str
+) -> list[tuple[PreTrainedModel, dict[str, Any]]]:
+    """A view of the model for each plan, and what the records say about the plan."""
+    num_layers, own = model.config.num_hidden_layers, plan_of(model)
+    parsed = [SharingPlan.parse(plan, num_layers) if isinstance(plan, str) else plan for plan in plans] or [own]
+    return [_view(model, plan, own, head_map, execution) for plan in dict.fromkeys(parsed)]
+
+
+def _view(
+    model: PreTrainedModel, plan: SharingPlan, own: SharingPlan, head_map: HeadMap, execution: str
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    tuned = bool(own.spans) and plan == own
+    view = model if tuned else share_attention(model, plan, head_map or None, execution)
+    kind = "tuned" if tuned else "head-mapped" if head_map else "direct" if plan.spans else "dense"
+    about = {"plan": str(plan), "followers": plan.followers, "kind": kind, "execution": execution}
+    return view, about | {"head_map": {layer: tuple(heads) for layer, heads in head_map.items()}}
+
+
+def _about_model(model: PreTrainedModel) -> dict[str, Any]:
+    return {"num_layers": model.config.num_hidden_layers, "dtype": str(model.dtype).removeprefix("torch.")}
+
+
+def _about_run(model: PreTrainedModel, options: Options) -> dict[str, Any]:
+    seeds = dict.fromkeys(("python", "numpy", "torch", "fewshot"), options.seed)
+    about = {"limit": options.limit, "seeds": seeds, "options": options.changed, "batch_size": options.batch_size}
+    return about | {"versions": versions(), "git_commit": git_commit(), "machine": machine(model.device)}
+
+
+def _about_benchmark(benchmark: Benchmark) -> dict[str, Any]:
+    about = {"task": benchmark.name, "task_version": benchmark.version, "data_source": benchmark.data_source}
+    num_fewshot = max(task.get_config("num_fewshot") for task in benchmark.tasks.values())
+    return about | {"data_sha256": data_sha256(benchmark), "num_fewshot": num_fewshot}
+
+
+def _draft(about: dict[str, Any], arguments: Sequence[str]) -> Record:
+    command = ["python", "-m", "core", "evaluate", "--model", about["model"], "--plan", about["plan"] or "dense"]
+    return Record.model_construct(**about, command=shlex.join([*command, *arguments]))

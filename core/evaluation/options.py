@@ -1,0 +1,29 @@
+"""How a benchmark is asked: few-shot examples, limit, seed, execution and size of a batch."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to measure. What differs from these defaults and can change a score is part of a record's file name."""
+
+    num_fewshot: int | None = None  # None: as the task says
+    limit: int | float | None = None  # the first documents only: a number, or a share below 1
+    seed: int = 1234  # lm-eval's own default for few-shot examples
+    execution: str = "auto"
+    batch_size: int | str = 64  # or `auto`, or `auto:N`
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and not (0 < self.limit < 1 or (self.limit >= 1 and self.limit == int(self.limit))):
+            raise ValueError(f"The limit is {self.limit}: give a whole number of samples, or a share between 0 and 1.")
+        if self.num_fewshot is not None and self.num_fewshot < 0:
+            raise ValueError(f"{self.num_fewshot} few-shot examples are not possible: give 0 or more.")
+        size = str(self.batch_size)
+        if not (size.isdecimal() and int(size) or size.partition(":")[0] == "auto"):
+            raise ValueError(f"The batch size is {size!r}: give a whole number from 1 on, or auto.")
+
+    @property
+    def changed(self) -> dict[str, int | float | str]:
+        """The options that differ from the default and can change a score."""
+        names = ("num_fewshot", "limit", "seed", "execution")
+        return {name: getattr(self, name) for name in names if getattr(self, name) != getattr(Options, name)}

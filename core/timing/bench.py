@@ -1,0 +1,78 @@
+"""Records of timings: what was measured at one workload, of which model, where and how."""
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from core.cost import ModelShape
+from core.plan import SharingPlan
+from core.records.provenance import command, git_commit, machine, versions
+from core.records.timings import TimingRecord, device_name, timing_path
+from core.timing.clock import gpus_of
+from core.timing.measure import Workload, peak_memory_bytes, start_baseline, time_pair
+from core.timing.probes import time_attention, time_generate
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A dense model that plans are timed beside, with what their records say of it.
+
+    weights: their SHA-256, or `random`. copy_bytes_per_s: of its device, from `core.timing.probes`.
+    generate, attention: whether transformers' `generate` and the kernels of attention are timed too.
+    """
+
+    name: str
+    weights: str
+    model: PreTrainedModel
+    copy_bytes_per_s: float
+    generate: bool = False
+    attention: bool = False
+
+    def path(self, plan: SharingPlan, workload: Workload) -> Path:
+        """Where the record of a plan at a workload belongs, relative to the folder of all results."""
+        device = device_name(machine(self.model.device), self._devices)
+        return timing_path(self.name, str(plan), workload.batch_size, workload.context_tokens, self._dtype, device)
+
+    def measure(self, views: Mapping[SharingPlan, PreTrainedModel], workload: Workload) -> Iterator[TimingRecord]:
+        """A record of each view at one workload, all beside one dense baseline, as soon as it is measured.
+
+        Raises ValueError for a workload that cannot be measured, torch.OutOfMemoryError where a model does not fit.
+        """
+        # Each shared model's memory is measured before the dense cache takes its room.
+        peaks = {plan: peak_memory_bytes(view, workload) for plan, view in views.items()}
+        probed: dict[str, Any] = {
+            "generate": time_generate(self.model, workload) if self.generate else None,
+            "attention_us": self._attention_us(workload) if self.attention else {},
+        }
+        baseline = start_baseline(self.model, workload)
+        for plan, view in views.items():
+            begin = time.monotonic()
+            dense, shared = time_pair(baseline, view, workload, peaks[plan])
+            duration_s = round(time.monotonic() - begin, 3)
+            yield self._record(plan, workload, dense=dense, shared=shared, duration_s=duration_s, **probed)
+
+    def _attention_us(self, workload: Workload) -> dict[str, float]:
+        return time_attention(ModelShape.from_config(self.model.config), workload, self.model.dtype)
+
+    def _record(self, plan: SharingPlan, workload: Workload, **measured: Any) -> TimingRecord:
+        return TimingRecord(
+            model=self.name, weights=self.weights, num_layers=plan.num_layers, plan=str(plan),
+            followers=len(plan.followers), execution=workload.execution, dtype=self._dtype,
+            batch_size=workload.batch_size, context_tokens=workload.context_tokens, new_tokens=workload.new_tokens,
+            devices=self._devices, copy_bytes_per_s=self.copy_bytes_per_s, versions=versions(),
+            git_commit=git_commit(), machine=machine(self.model.device), date=datetime.now(timezone.utc),
+            command=command(), **measured,
+        )  # fmt: skip
+
+    @property
+    def _dtype(self) -> str:
+        return str(self.model.dtype).removeprefix("torch.")
+
+    @property
+    def _devices(self) -> int:
+        return max(1, len(gpus_of(self.model)))

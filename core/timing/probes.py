@@ -1,0 +1,105 @@
+"""What is timed beside the two models: transformers' own `generate`, kernels of attention, and copying memory."""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import PreTrainedModel, StoppingCriteria
+
+from core.cost import ModelShape
+from core.records.timings import Timed
+from core.timing.clock import quartiles, wait
+from core.timing.measure import WARM_UP_STEPS, Workload, prompt_of
+
+
+def time_generate(model: PreTrainedModel, workload: Workload) -> Timed:
+    """transformers' own `generate` of the dense model with the static cache, compiled as it comes; step times only."""
+    prompt, clock = prompt_of(model, workload), _StepClock(model)
+    settings: dict[str, Any] = {
+        "max_new_tokens": WARM_UP_STEPS + workload.new_tokens,
+        "do_sample": False,
+        "eos_token_id": None,
+    }
+    settings |= {"min_new_tokens": settings["max_new_tokens"], "cache_implementation": "static", "pad_token_id": 0}
+    for _ in range(2):  # the first one compiles
+        clock.times_s.clear()
+        cast(Any, model).generate(prompt, attention_mask=torch.ones_like(prompt), stopping_criteria=[clock], **settings)
+    steps = np.diff(clock.times_s)[WARM_UP_STEPS - 1 :]
+    model.__dict__.pop("_compiled_call", None)
+    return Timed(
+        path="generate, static cache", attention=model.config._attn_implementation, step_s=quartiles(steps.tolist())
+    )
+
+
+class _StepClock(StoppingCriteria):
+    """Never stops: notes when each token is there."""
+
+    def __init__(self, model: PreTrainedModel):
+        self.model = model
+        self.times_s: list[float] = []
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs: Any) -> torch.BoolTensor:
+        wait(self.model)
+        self.times_s.append(time.perf_counter())
+        return cast("torch.BoolTensor", torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device))
+
+
+def time_attention(shape: ModelShape, workload: Workload, dtype: torch.dtype) -> dict[str, float]:
+    """Microseconds of one dense layer's attention in a decode step, by each kernel there is for it (median of 20)."""
+    from core.decoding import kernels as step_kernels  # needs Triton
+
+    sizes = (workload.batch_size, shape.num_kv_heads, workload.context_tokens, shape.head_dim)
+    keys, values = (torch.randn(sizes, device="cuda", dtype=dtype) for _ in range(2))
+    query = torch.randn(workload.batch_size, shape.num_heads, 1, shape.head_dim, device="cuda", dtype=dtype)
+    packed = query.view(workload.batch_size, shape.num_kv_heads, -1, shape.head_dim)
+    end, scaling = torch.tensor([workload.context_tokens], dtype=torch.int32, device="cuda"), shape.head_dim**-0.5
+    sdpa = partial(scaled_dot_product_attention, packed, keys, values, scale=scaling)
+    ways: dict[str, Callable[[], torch.Tensor]] = {
+        "triton (this project)": lambda: step_kernels.attend(query, keys, values, end, scaling)
+    }
+    ways |= {f"sdpa {backend.name.lower()}": partial(_with_backend, backend, sdpa) for backend in _BACKENDS}
+    ways["matmul"] = lambda: torch.softmax(packed @ keys.mT * scaling, -1, dtype=torch.float32).to(dtype) @ values
+    return {name: found for name, way in ways.items() if (found := _device_us(way)) is not None}
+
+
+_BACKENDS = (SDPBackend.FLASH_ATTENTION, SDPBackend.CUDNN_ATTENTION, SDPBackend.EFFICIENT_ATTENTION)
+
+
+def _with_backend(backend: SDPBackend, function: Callable[[], torch.Tensor]) -> torch.Tensor:
+    with sdpa_kernel(backend):
+        return function()
+
+
+def _device_us(function: Callable[[], torch.Tensor], repeats: int = 20) -> float | None:
+    """Median time on the device; None where the kernel refuses the shape."""
+    try:
+        function()
+    except RuntimeError:
+        return None
+    events = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(repeats)]
+    for begin, end in events:
+        begin.record()
+        function()
+        end.record()
+    torch.cuda.synchronize()
+    return float(np.median([begin.elapsed_time(end) for begin, end in events]) * 1e3)
+
+
+def copy_bytes_per_s(device: torch.device) -> float:
+    """Memory bandwidth: bytes read plus bytes written per second by a copy much larger than the caches (median of 9)."""
+    size = 2**30 if device.type == "cuda" else 2**28
+    source = torch.ones(size, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    times_s: list[float] = []
+    for _ in range(10):
+        begin = time.perf_counter()
+        target.copy_(source)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times_s.append(time.perf_counter() - begin)
+    return 2 * size / float(np.median(times_s[1:]))

@@ -1,0 +1,68 @@
+"""The command `measure` on a tiny model: a record of both models in one run, and one sentence for what cannot be."""
+
+import pytest
+
+from core.__main__ import main
+from core.commands import measure as measure_command
+from core.records.timings import load_timings
+
+
+@pytest.fixture
+def measure(tmp_path, capsys):
+    def call(*arguments):
+        code = main(["measure", *map(str, arguments), "--results", str(tmp_path), "--device", "cpu"])
+        return code, capsys.readouterr(), load_timings(tmp_path)[0]
+
+    return call
+
+
+def test_a_record_holds_dense_and_shared_of_one_run(measure):
+    code, output, records = measure("--plan", "17-22", "--batch", 2, "--context", 12, "--new", 3)
+    assert code == 0 and len(records) == 1
+    record = records[0]
+    assert (record.model, record.plan, record.followers, record.batch_size, record.context_tokens) == (
+        "demo",
+        "17-22",
+        5,
+        2,
+        12,
+    )
+    for side in (record.dense, record.shared):
+        assert side.path == "eager" and side.step_s.repeats == 3
+        assert 0 < side.step_s.low <= side.step_s.median <= side.step_s.high
+        assert side.prefill_s.repeats == 3
+    held = 24 * 2 * 2 * 3 * 32 * 4 * (12 + 3 + 3)  # layers × K and V × rows × KV heads × width × bytes × tokens
+    assert (record.dense.cache_bytes, record.shared.cache_bytes) == (held, held - held * 5 // 48)
+    assert record.dense.weight_bytes - record.shared.weight_bytes == 5 * 4 * 192 * (192 + 96)
+    assert record.copy_bytes_per_s > 1e8
+    assert "shared ÷ dense" in output.out and "predicted from bytes" in output.out
+
+
+def test_what_is_stored_is_not_measured_again(measure):
+    workload = ("--plan", "17-22", "--context", 8, "--new", 2)
+    first = measure(*workload)[2]
+    code, output, second = measure(*workload)
+    assert code == 0 and second == first and "stored already" in output.out
+    assert measure(*workload, "--overwrite")[2] != first
+
+
+def test_random_weights_of_a_well_known_size_need_no_download(monkeypatch, measure, tiny_model):
+    monkeypatch.setattr(measure_command, "random_model", lambda *_: ("Tiny-random", tiny_model()))
+    record = measure("--shape", "tiny", "--plan", "1-2", "--context", 8, "--new", 2)[2][0]
+    assert (record.model, record.weights) == ("Tiny", "random")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ((), "at least one plan"),
+        (("--plan", "17-22", "--batch", 0), "--batch is 0"),
+        (("--plan", "17-99"), "layers 0"),
+        (("--plan", "17-22", "--shape", "llama-3-8b", "--model", "demo"), "leave out --model"),
+        (("--plan", "17-22", "--shape", "no-such"), "There is no shape"),
+        (("--plan", "17-22", "--skip-prefill"), "need a CUDA GPU"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(measure, arguments, sentence):
+    code, output, records = measure(*arguments)
+    assert code == 2 and sentence in output.err and len(output.err.strip().splitlines()) == 1 and not records

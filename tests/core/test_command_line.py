@@ -1,0 +1,60 @@
+"""The table of commands: what it imports, how it is called, and that it understands every command in the records."""
+
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+from core.__main__ import COMMANDS, main, parser_of
+from core.places import RESULTS
+from core.records.scores import load_records
+from core.records.searches import load_searches
+from core.records.timings import load_timings
+
+
+def test_refused_arguments_are_one_line_too(capsys):
+    for line in ("", "evaluat", "compare --max-drop x a b"):
+        with pytest.raises(SystemExit) as stopped:
+            main(line.split())
+        err = capsys.readouterr().err
+        assert stopped.value.code == 2 and err.startswith("error: ") and err.count("\n") == 1
+
+
+def test_help_loads_no_torch():
+    code = "import core.__main__; core.__main__.main(['--help'])"
+    check = f"try:\n    {code}\nexcept SystemExit:\n    import sys; assert 'torch' not in sys.modules"
+    shown = subprocess.run([sys.executable, "-c", check], check=True, capture_output=True, text=True).stdout
+    assert all(command in shown for command in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("started_as", "program"),
+    [("/bin/shared-attention", "shared-attention"), ("core/__main__.py", "python -m core"), ("", "python -m core")],
+)
+def test_help_names_the_program_as_it_was_started(monkeypatch, started_as, program):
+    monkeypatch.setattr(sys, "argv", [started_as])
+    assert parser_of("").prog == program
+
+
+def test_every_command_in_a_record_is_still_understood():
+    records = [
+        *load_records(RESULTS)[0],
+        *load_timings(RESULTS)[0],
+        *(kept.record for kept in load_searches(RESULTS)[0]),
+    ]
+    parsers = {command: parser_of(command) for command in COMMANDS}
+    seen = set()
+    for line in {record.command for record in records}:
+        assert line.startswith("python -m core ")
+        command, *_ = arguments = shlex.split(line)[3:]
+        parsers[command].parse_args(arguments)
+        seen.add(command)
+    assert seen == {"evaluate", "measure", "search", "sweep", "similarity", "head-maps"}
+
+
+def test_every_command_explains_itself(capsys):
+    for command in COMMANDS:
+        with pytest.raises(SystemExit) as stopped:
+            main([command, "--help"])
+        assert stopped.value.code == 0 and f"python -m core {command}" in capsys.readouterr().out
