@@ -28,7 +28,9 @@ from app.registry import LRUCache, get_model
 from core import places
 from core.cost import DEVICES, ModelShape, fits_frame, known_shapes, kv_cache_bytes, predict_decode, savings_frame
 from core.plan import SharingPlan
-from core.records.scores import Machine, Metric, Record, load_records, pack_lines, save_record, write_file
+from core.records.files import write_file
+from core.records.provenance import Machine
+from core.records.scores import Metric, Record, load_records, pack_lines, save_record
 from core.records.timings import Quartiles, Timed, TimingRecord, load_timings, save_timing
 
 VIEW = {"model": "tiny", "plan": "2-4"}
