@@ -23,7 +23,7 @@ from core.models import load_model, weights_sha256
 from core.places import RESULTS
 from core.records.provenance import model_name
 from core.records.scores import Record, to_frame
-from core.sharing.view import EXECUTIONS
+from core.sharing import EXECUTIONS
 
 
 def add_arguments(parser: ArgumentParser) -> None:

@@ -13,7 +13,7 @@ from core.places import RESULTS
 from core.plan import SharingPlan
 from core.records.provenance import machine, model_name
 from core.records.timings import Quartiles, TimingRecord, load_timings, save_timing
-from core.sharing.view import EXECUTIONS, share_attention
+from core.sharing import EXECUTIONS, share_attention
 from core.timing.bench import Bench
 from core.timing.clock import free_memory
 from core.timing.measure import WARM_UP_STEPS, Workload

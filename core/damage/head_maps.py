@@ -19,7 +19,7 @@ from core.damage.texts import Text
 from core.plan import SharingPlan
 from core.records.searches import HeadMap, PlanDamage
 from core.sharing.families import attention_modules, decoder_of, output_of, same_kind, values_of
-from core.sharing.view import share_attention
+from core.sharing.view import plan_of, share_attention
 
 HEAD_MAP_METHODS: dict[str, str] = {
     "identity": "Head n reads the leader's head n: direct sharing.",
@@ -93,7 +93,7 @@ def _follower_modules(model: PreTrainedModel) -> dict[int, torch.nn.Module]:
         spans.append((first, layer))
     view = share_attention(model, ",".join(f"{first}-{last}" for first, last in spans))
     modules = attention_modules(view)
-    return {layer: modules[layer] for layer in view.sharing_plan.followers}
+    return {layer: modules[layer] for layer in plan_of(view).followers}
 
 
 def _head_products(module: torch.nn.Module, num_heads: int, values: torch.Tensor) -> torch.Tensor:

@@ -22,7 +22,8 @@ from core.evaluation.processes import from_main, is_main
 from core.evaluation.progress import OnProgress, ShouldStop, Teller
 from core.places import RESULTS
 from core.plan import SharingPlan
-from core.records.scores import Record, load_record, pack_lines, save_packed, save_record, write_file
+from core.records.files import write_file
+from core.records.scores import Record, load_record, pack_lines, save_packed, save_record
 
 Dispatch = Callable[[Sequence[Record]], Iterator[tuple[Record, bytes]]]
 """Drafts of records that are to be measured → the records, in any order, with their packed samples."""

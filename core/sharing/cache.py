@@ -12,6 +12,7 @@ import torch
 from transformers import cache_utils
 from transformers.cache_utils import (
     Cache,
+    CacheLayerMixin,
     DynamicLayer,
     DynamicSlidingWindowLayer,
     QuantizedLayer,
@@ -93,8 +94,8 @@ def _values_only_class(stock: type) -> type:
     )
 
 
-def _values_only(layer):
-    twin = object.__new__(_values_only_class(type(layer)))
+def _values_only(layer: CacheLayerMixin) -> CacheLayerMixin:
+    twin: CacheLayerMixin = object.__new__(_values_only_class(type(layer)))
     twin.__dict__ = layer.__dict__
     return twin
 

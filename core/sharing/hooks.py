@@ -122,7 +122,7 @@ def _end_call(*_) -> None:
     _asked.set(None)
 
 
-class _Carrier:
+class _Carrier(nn.Module):
     """Mixed into decoder layers that do not hand keyword arguments on: carries the AttentionCall past their forward.
 
     It comes in as a keyword argument of the layer, which gradient checkpointing keeps for the second run.

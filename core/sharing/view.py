@@ -16,7 +16,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from core.plan import HeadMap, SharingPlan
-from core.sharing.call import EXECUTIONS, AttentionCall, check_execution, weighted_values  # noqa: F401
+from core.sharing.call import AttentionCall, check_execution, weighted_values
 from core.sharing.families import (
     CHECKED,
     SUPPORTED,

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
-from core.decoding.graph import Decoder, GraphDecoder, start_decoding
+from core.decoding.eager import Decoder
+from core.decoding.graph import GraphDecoder, start_decoding
 from core.records.timings import Quartiles, Timed
 from core.sharing.view import plan_of
 from core.timing.clock import free_memory, gpus_of, quartiles, stopwatch, wait

@@ -17,7 +17,7 @@ from tests.support.damage import save_tiny
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> str:
     """A tiny random Llama with the demo model's tokenizer."""
-    return save_tiny(_tiny_model, tmp_path_factory.mktemp("models") / "tiny")
+    return save_tiny(tiny_model, tmp_path_factory.mktemp("models") / "tiny")
 
 
 def test_stored_records_are_shown_at_once(folder, tmp_path, monkeypatch):

@@ -63,7 +63,7 @@ def make(family: str, implementation: str, **more) -> PreTrainedModel:
     config = AutoConfig.for_model(model_type, **fields)
     model = AutoModelForCausalLM.from_config(config, attn_implementation=implementation).eval()
     with torch.no_grad():
-        for name, parameter in model.named_parameters():  # biases, norms and sinks start at 0 or 1: nothing would show
+        for parameter in model.parameters():  # biases, norms and sinks start at 0 or 1: nothing would show
             if parameter.ndim == 1:
                 parameter.add_(0.2 * torch.randn_like(parameter))
     return model

@@ -15,9 +15,9 @@ from transformers.models.llama import modeling_llama
 
 import core
 from core import SharingPlan, share_attention
+from core.sharing import EXECUTIONS, plan_of
 from core.sharing.cache import cache_bytes
 from core.sharing.families import attention_modules
-from core.sharing.view import EXECUTIONS, plan_of
 from tests.support.oracle import shared_by_oracle
 
 PLANS = ("1-3", "1-2,3-5", "0-5")
