@@ -1,7 +1,6 @@
 """What is known about where sharing is cheap in a model: from stored records, or measured here on a text."""
 
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 
 import pandas as pd
 
@@ -88,7 +87,7 @@ def _records_of(model: LoadedModel) -> list[StoredSearch]:
     is the one with head maps.
     """
     records, _ = load_searches(settings.RESULTS)
-    mine = [kept for kept in records if kept[0].model == model.name and kept[0].weights_sha256 == _weights(model.name)]
+    mine = [kept for kept in records if model.identity.is_of(kept.record)]
     return sorted(mine, key=_rank)
 
 
@@ -111,13 +110,6 @@ def _with_better_plans(front: tuple, others: list[StoredSearch]) -> tuple[tuple,
 
 def _rank(kept) -> tuple[int, float]:
     return len(kept.points), -sum(point.damage for point in kept.points)
-
-
-@lru_cache
-def _weights(name: str) -> str:
-    from core.models import weights_sha256
-
-    return weights_sha256(get_model(name).model)
 
 
 def about_record(record: SearchRecord) -> str:
