@@ -9,11 +9,10 @@ from dataclasses import asdict
 
 import gradio as gr
 
-from app import searches, settings
+from app import searches, services, settings
 from app.measured import store
-from app.panels import generate, savings, similarity
 from app.registry import get_model
-from core.cost import bytes_of, fits_frame, known_shapes, savings_frame
+from core.cost import fits_frame, known_shapes
 from core.plan import SharingPlan
 from core.records.searches import PlanDamage
 
@@ -28,7 +27,7 @@ def add_endpoints() -> None:
 
 
 @contextmanager
-def sentences_as_errors():
+def sentences_as_errors() -> Iterator[None]:
     """Bad input reaches the caller as its sentence."""
     try:
         yield
@@ -55,25 +54,24 @@ def savings_endpoint(
     dtype: number format of the cache, and for `fits` of the weights too: float32, bfloat16, float16 or float8.
     """
     with sentences_as_errors():
-        shape = savings.shape_of(model if model in known_shapes() else savings.LOADED, model)
+        shape = services.shape_of(model if model in known_shapes() else services.LOADED, model)
         parsed = SharingPlan.parse(plan, shape.num_layers)
-        frame = savings_frame(shape, parsed, batch_size, [context_tokens], prompt_tokens, bytes_of(dtype))
+        frame = services.savings(shape, parsed, batch_size, context_tokens, prompt_tokens, dtype)
         fits = fits_frame(shape, parsed, batch_size, context_tokens, dtype).drop(columns="basis")
     rows = fits.astype(object).where(fits.notna(), None).to_dict("records")
-    quantities = frame.set_index("quantity")[["unit", "dense", "shared", "saved_percent"]].to_dict("index")
+    quantities = (
+        frame[frame.context == context_tokens]
+        .set_index("quantity")[["unit", "dense", "shared", "saved_percent"]]
+        .to_dict("index")
+    )
     return quantities | {"fits": rows}
 
 
 def similarity_endpoint(text: str, model: str = settings.DEFAULT_MODEL, method: str = "head_mean") -> dict:
     """Similarity of the attention of each two layers on a text: {method, tokens, similarity [layers][layers]}."""
-    from core.damage.similarity import SIMILARITY_METHODS
-
     with sentences_as_errors():
-        if method not in SIMILARITY_METHODS:
-            raise ValueError(f"There is no method {method!r}: use one of {', '.join(SIMILARITY_METHODS)}.")
-        ids = similarity.token_ids(get_model(model), text, settings.MAX_SIMILARITY_TOKENS)
-        matrix = similarity.similarity(model, ids, method)
-    return {"method": method, "tokens": len(ids), "similarity": matrix.tolist()}
+        found = services.similarity(model, text, method)
+    return {"method": method, "tokens": found.tokens, "similarity": found.matrix.tolist()}
 
 
 def generate_endpoint(
@@ -86,7 +84,7 @@ def generate_endpoint(
 ) -> Iterator[dict]:
     """Dense and shared continuation of a prompt, streamed: {dense, shared, first_difference}, times measured here."""
     with sentences_as_errors():
-        for progress in generate.stream(model, plan, prompt, max_new_tokens, temperature, seed):
+        for progress in services.generate(model, plan, prompt, max_new_tokens, temperature, seed):
             yield asdict(progress)
 
 

@@ -17,7 +17,7 @@ try:
     from spaces import GPU as on_gpu
 except ImportError:
 
-    def on_gpu(function):
+    def on_gpu(function: Callable) -> Callable:
         """The function as it is. (Under ZeroGPU: run in a forked process, so arguments must be picklable.)"""
         return function
 
@@ -31,27 +31,29 @@ def _leave_a_core() -> None:
 class _Worker:
     """The thread that computes; a forked process starts its own."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._forget()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._forget)
 
     def _forget(self) -> None:
-        self._calls, self._thread, self._starting = SimpleQueue(), None, Lock()
+        self._calls: SimpleQueue[tuple[Future, Callable, tuple]] = SimpleQueue()
+        self._thread: Thread | None = None
+        self._starting = Lock()
 
-    def __call__(self, function: Callable, *arguments) -> Any:
+    def __call__(self, function: Callable, *arguments: Any) -> Any:
         """What the function returns or raises, computed when everything before it is done."""
         if current_thread() is self._thread:
             return function(*arguments)
         return self.submit(function, *arguments).result()
 
-    def submit(self, function: Callable, *arguments) -> Future:
+    def submit(self, function: Callable, *arguments: Any) -> Future:
         """Have the function computed in its turn, without waiting for it."""
         with self._starting:
             if self._thread is None:
                 self._thread = Thread(target=self._work, name="compute", daemon=True)
                 self._thread.start()
-        call = Future()
+        call: Future = Future()
         self._calls.put((call, function, arguments))
         return call
 

@@ -4,6 +4,8 @@ import os
 import sys
 from pathlib import Path
 from threading import Thread
+from types import ModuleType
+from typing import Any
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 if __name__ == "__main__":  # run as a script, the checkout is not on the path yet
@@ -11,9 +13,8 @@ if __name__ == "__main__":  # run as a script, the checkout is not on the path y
 
 import gradio as gr
 
-from app import settings, text
+from app import frame, settings, text
 from app.api import add_endpoints
-from app.components import html
 from app.components.chart import PLOTLY_JS, PLOTLY_URL
 from app.components.view_bar import view_bar
 from app.panels import answers, curves, evaluate, generate, model, savings, scores, similarity, speed, where
@@ -27,7 +28,7 @@ def build() -> gr.Blocks:
     day_s = 24 * 3600
     with gr.Blocks(title=text.TITLE, analytics_enabled=False, fill_width=True, delete_cache=(day_s, day_s)) as demo:
         bar = view_bar()
-        gr.HTML(html.hero(), elem_id="top", apply_default_css=False)
+        gr.HTML(frame.hero(), elem_id="top", apply_default_css=False)
         with gr.Row(elem_id="page", equal_height=False):
             with gr.Column(elem_id="side", scale=0, min_width=340):
                 controls = model.build()
@@ -35,7 +36,7 @@ def build() -> gr.Blocks:
                 above = ((generate,), (similarity,), (where,), (savings,), (speed,))
                 sections = (*above, (scores, answers, curves), (evaluate,))
                 parts = {part: built for section in sections for part, built in _section(section)}
-        gr.HTML(html.footer(), elem_id="foot", apply_default_css=False)
+        gr.HTML(frame.footer(), elem_id="foot", apply_default_css=False)
         opened = model.wire(demo, bar, controls)
         generate.wire(bar, opened, parts[generate])
         similarity.wire(bar, parts[similarity])
@@ -50,12 +51,13 @@ def build() -> gr.Blocks:
     return demo
 
 
-def _section(parts) -> list[tuple]:
+def _section(parts: tuple[ModuleType, ...]) -> list[tuple[ModuleType, Any]]:
+    """Parts of the page that stand together, built."""
     with gr.Column(elem_classes="section"):
         return [(part, part.build()) for part in parts]
 
 
-def launch_options() -> dict:
+def launch_options() -> dict[str, Any]:
     """What `launch` needs to show the page as designed, without a request to any other host."""
     return {
         "theme": THEME,

@@ -12,10 +12,13 @@ from app.registry import loaded_configs
 from core.cost import ModelShape, known_shapes, savings_frame
 from core.evaluation.answers import at_chance, chance_level
 from core.records.scores import Record, load_records, to_frame
-from core.records.timings import load_timings, timings_frame
+from core.records.timings import TimingRecord, load_timings, timings_frame
 
 KINDS = ("direct", "head-mapped", "tuned")
 """The ways to share that the page can filter by; dense scores are always shown."""
+
+Selected = tuple[str, str]
+"""One score: the path of its record and the metric."""
 
 
 class Store(NamedTuple):
@@ -43,14 +46,25 @@ def store() -> Store:
     return _read(folders, tuple(tuple(_state(folder)) for folder in folders), tuple(loaded_configs()))
 
 
-def _state(folder: Path) -> list[tuple]:
-    files = ((path, path.stat()) for path in sorted(folder.rglob("*.json")))
+def timings() -> list[TimingRecord]:
+    """All timings of the project; read again when a file changes."""
+    return _timings(settings.RESULTS, tuple(_state(settings.RESULTS, "*/timings/*.json")))
+
+
+@lru_cache(2)
+def _timings(folder: Path, state: tuple) -> list[TimingRecord]:
+    return load_timings(folder)[0]
+
+
+def _state(folder: Path, pattern: str = "**/*.json") -> list[tuple]:
+    files = ((path, path.stat()) for path in sorted(folder.glob(pattern)))
     return [(str(path), state.st_mtime_ns, state.st_size) for path, state in files]
 
 
 @lru_cache(2)
 def _read(folders: tuple[Path, ...], state: tuple, loaded: tuple[str, ...]) -> Store:
-    records, problems = {}, []
+    records: dict[str, tuple[Path, Record]] = {}
+    problems: list[str] = []
     for folder in folders:
         found, faults = load_records(folder)
         records |= {record.path.as_posix(): (folder, record) for record in found}
@@ -60,10 +74,10 @@ def _read(folders: tuple[Path, ...], state: tuple, loaded: tuple[str, ...]) -> S
 
 def _latencies(folders: tuple[Path, ...]) -> Latencies:
     latencies: Latencies = {}
-    timings = timings_frame(record for folder in folders for record in load_timings(folder)[0])
-    for row in timings.itertuples():
-        setting = text.LATENCY_SETTING.format(**row._asdict())
-        latencies.setdefault(setting, {})[row.model, row.plan] = 100 * (1 - row.ratio)
+    frame = timings_frame(record for folder in folders for record in load_timings(folder)[0])
+    for row in frame.to_dict("records"):
+        setting = text.LATENCY_SETTING.format(**row)
+        latencies.setdefault(setting, {})[row["model"], row["plan"]] = 100 * (1 - row["ratio"])
     return latencies
 
 

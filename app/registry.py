@@ -4,19 +4,28 @@ import json
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from functools import cached_property
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from app import settings, text
 from app.compute import compute
 from core.plan import SharingPlan
 from core.records.provenance import model_name
+from core.records.scores import Record
+from core.records.searches import SearchRecord
+
+if TYPE_CHECKING:  # the page is there before torch is
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+View = dict[str, str]
+"""What the whole page is about: `model`, `plan`, and `heads` where the plan has a head map (as JSON)."""
 
 
 class LRUCache:
     """A bounded cache for several threads: equal keys are made once, and different keys do not wait for each other."""
 
-    def __init__(self, capacity: int):
+    def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self._items: OrderedDict[Hashable, Any] = OrderedDict()
         self._locks: dict[Hashable, Lock] = {}
@@ -39,23 +48,46 @@ class LRUCache:
         return item
 
 
+@dataclass(frozen=True)
+class ModelIdentity:
+    """How records know a model: by the name that they give to it, and by the hash of its weights."""
+
+    name: str
+    _model: "PreTrainedModel" = field(repr=False, compare=False)
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """SHA-256 of the weights, made when it is first asked for: of a large model it takes a while."""
+        from core.models import weights_sha256
+
+        return weights_sha256(self._model)
+
+    def is_of(self, record: Record | SearchRecord) -> bool:
+        """Whether a record was measured with this very model."""
+        return record.model == self.name and record.weights_sha256 == self.weights_sha256
+
+
 @dataclass
 class LoadedModel:
     """A dense model, what the page needs to know about it, and its shared views by plan.
 
+    name: as it was asked for. identity: how records know it.
     tuned: a model fine-tuned with `fixed_plan` in place; it has no dense version of its own and is compared with
-        `model`, the dense model that it belongs to.
+        `model`, the dense model that it belongs to. name and identity are the tuned model's, dense_identity the other's.
     """
 
     name: str
-    model: Any
-    tokenizer: Any
-    tuned: Any = None
+    identity: ModelIdentity
+    model: "PreTrainedModel"
+    tokenizer: "PreTrainedTokenizerBase"
+    dense_identity: ModelIdentity
+    tuned: "PreTrainedModel | None" = None
     fixed_plan: SharingPlan | None = None
     _views: LRUCache = field(default_factory=lambda: LRUCache(settings.VIEWS_PER_MODEL))
 
     @property
     def num_layers(self) -> int:
+        """Layers of the dense model."""
         return self.model.config.num_hidden_layers
 
     def plan(self, text: str) -> SharingPlan:
@@ -77,7 +109,7 @@ class LoadedModel:
         check_head_map(found, plan, self.model.config.num_attention_heads)
         return found
 
-    def shared(self, plan: SharingPlan, heads: str = ""):
+    def shared(self, plan: SharingPlan, heads: str = "") -> "PreTrainedModel":
         """The shared model for `plan`: a view of the dense model (no second copy of weights), or the tuned model.
 
         heads: its head map as JSON; empty for direct sharing.
@@ -91,10 +123,10 @@ class LoadedModel:
 
 
 _models = LRUCache(settings.MODELS_IN_MEMORY)
-_configs: dict[str, Any] = {}
+_configs: dict[str, "PretrainedConfig"] = {}
 
 
-def loaded_configs() -> dict[str, Any]:
+def loaded_configs() -> dict[str, "PretrainedConfig"]:
     """The configuration of every model that was loaded since the start, by the name that records give to it."""
     return dict(_configs)
 
@@ -111,20 +143,21 @@ def _load(name: str) -> LoadedModel:
 
     model, tokenizer = load_model(name)
     _warmed(model)
-    _configs[model_name(name)] = model.config
-    plan = plan_of(model)
+    identity, plan = ModelIdentity(model_name(name), model), plan_of(model)
+    _configs[identity.name] = model.config
     if not plan.spans:
-        return LoadedModel(name, model, tokenizer)
-    return LoadedModel(name, get_model(_dense_twin(name)).model, tokenizer, tuned=model, fixed_plan=plan)
+        return LoadedModel(name, identity, model, tokenizer, identity)
+    twin = get_model(_dense_twin(name))
+    return LoadedModel(name, identity, twin.model, tokenizer, twin.identity, tuned=model, fixed_plan=plan)
 
 
-def _warmed(model):
+def _warmed(model: "PreTrainedModel") -> "PreTrainedModel":
     """The model after a first short call, which takes longer than all later ones and would be measured with them."""
     compute(_first_call, model)
     return model
 
 
-def _first_call(model) -> None:
+def _first_call(model: "PreTrainedModel") -> None:
     import torch
 
     with torch.inference_mode():

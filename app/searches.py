@@ -5,7 +5,6 @@ The page's part *Where to share* and the endpoint `suggest` both ask this module
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
@@ -107,7 +106,7 @@ def _records_of(model: LoadedModel) -> list[StoredSearch]:
     is the one with head maps.
     """
     records, _ = load_searches(settings.RESULTS)
-    mine = [kept for kept in records if kept[0].model == model.name and kept[0].weights_sha256 == _weights(model.name)]
+    mine = [kept for kept in records if model.identity.is_of(kept.record)]
     return sorted(mine, key=_rank)
 
 
@@ -130,13 +129,6 @@ def _with_better_plans(
 
 def _rank(kept: StoredSearch) -> tuple[int, float]:
     return len(kept.points), -sum(point.damage for point in kept.points)
-
-
-@lru_cache
-def _weights(name: str) -> str:
-    from core.models import weights_sha256
-
-    return weights_sha256(get_model(name).model)
 
 
 def about_record(record: SearchRecord) -> str:

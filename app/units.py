@@ -1,5 +1,7 @@
 """Numbers as people read them: 12.6 MB, 3.1 GFLOP, −15%."""
 
+import math
+
 _PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z")
 _SYMBOLS = {"bytes": "B", "FLOPs": "FLOP", "parameters": ""}
 
@@ -22,6 +24,11 @@ def amount(value: float, unit: str) -> str:
 def saved(percent: float) -> str:
     """How much smaller the shared number is: −15.4%, ±0% where it is the same, +1.2% where it is larger."""
     return "±0%" if abs(percent) < 0.05 else f"{'−' if percent > 0 else '+'}{abs(percent):.1f}%"
+
+
+def plus_minus(stderr: float | None) -> str:
+    """A standard error behind its value: ` ± 0.012`; nothing where there is none (None or NaN)."""
+    return "" if stderr is None or math.isnan(stderr) else f" ± {stderr:.3f}"
 
 
 def seconds(value: float) -> str:

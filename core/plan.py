@@ -1,6 +1,7 @@
 """Sharing plans: which layers of a decoder reuse the attention weights of an earlier layer."""
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -8,6 +9,9 @@ from itertools import pairwise
 HeadMap = dict[int, tuple[int, ...]]
 """Follower → the leader's head that each of its query heads uses; the followers of a plan that it leaves out use the
 leader's heads one by one."""
+
+HeadMapLike = Mapping[int, Sequence[int]]
+"""A head map as people give it: lists do too."""
 
 _SPAN = re.compile(r"(-?\d+)\s*([-~])\s*(-?\d+)")
 

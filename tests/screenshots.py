@@ -10,7 +10,7 @@ from playwright.sync_api import Page, sync_playwright
 from app import settings
 from app.main import demo, launch_options
 from app.registry import get_model
-from tests.app.test_browser import CHROMIUM, FLAGS, ROOT, wait_until_idle
+from tests.support.browser import CHROMIUM, FLAGS, ROOT, wait_until_idle
 
 SCREENSHOTS = ROOT / "assets" / "screenshots"
 SECTIONS = {name: name for name in ("similarity", "where", "speed", "scores")} | {"page": "top"}

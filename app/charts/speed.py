@@ -1,577 +1,12 @@
-"""Charts: pure functions from data to a plotly Figure, all in one look; nothing to show draws a figure that says so.
+"""Charts of the part Speed and hardware: predicted lines and bars beside what was measured."""
 
-Colours have one meaning everywhere: SHARED for the shared model, DENSE for the dense one, SCALE for amounts. They are
-told apart with every kind of colour vision, and read on light and on dark ground. What differs between the two modes
-(text, grid) is in TEMPLATES, which the page swaps without asking the server.
-"""
-
-import textwrap
-
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from app.charts.style import SIDES, across, figure, label, message, over_context, short
 from app.units import scale_of, tokens_short
-from core.plan import SharingPlan
 
-SHARED, DENSE, SCALE = "#d55e00", "#7b8794", "Cividis"
-SHARED_TINT, DENSE_TINT = "rgba(213, 94, 0, 0.16)", "rgba(123, 135, 148, 0.16)"
-FONT = "IBM Plex Sans, Segoe UI, system-ui, Helvetica, Arial, sans-serif"
-FONT_PX = 16
-
-
-_COLORBAR = {
-    "orientation": "h",
-    "y": 1,
-    "yanchor": "bottom",
-    "ypad": 6,
-    "thickness": 14,
-    "outlinewidth": 0,
-    "nticks": 6,
-}
-
-
-def _template(ink: str, grid: str, card: str) -> go.layout.Template:
-    axis = {
-        "gridcolor": grid, "linecolor": grid, "zeroline": False, "automargin": True,
-        "title": {"standoff": 12}, "ticklabelstandoff": 6,
-    }  # fmt: skip
-    return go.layout.Template(
-        layout={
-            "font": {"family": FONT, "size": FONT_PX, "color": ink},
-            "paper_bgcolor": "rgba(0,0,0,0)",
-            "plot_bgcolor": "rgba(0,0,0,0)",
-            "xaxis": axis,
-            "yaxis": axis,
-            "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "traceorder": "normal"},
-            "hoverlabel": {
-                "bgcolor": card, "bordercolor": grid, "align": "left",
-                "font": {"size": 15, "color": ink, "family": FONT},
-            },
-            "margin": {"l": 12, "r": 12, "t": 12, "b": 12},
-            "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": grid, "activecolor": ink},
-        },
-        data={"bar": [{"error_x": {"color": ink}}]},
-    )  # fmt: skip
-
-
-TEMPLATES = {"light": _template("#1b2430", "#dfe4ea", "#ffffff"), "dark": _template("#e8ecf1", "#3a4553", "#1b2430")}
-
-
-def _figure(traces, description: str, title: str = "", **layout) -> go.Figure:
-    """A figure that waits for one of TEMPLATES. `title` is written above it, `description` is read out on request."""
-    meta = {"title": title, "description": description}
-    figure = go.Figure(traces, layout={"meta": meta, "uirevision": "keep", **layout})
-    figure.layout.template = None  # plotly's own would travel with every figure
-    return figure
-
-
-def message(text: str) -> go.Figure:
-    """A figure that only says `text`: what is drawn where a selection is empty."""
-    note = {"text": text, "x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper", "showarrow": False}
-    return _figure([], text, annotations=[note], xaxis={"visible": False}, yaxis={"visible": False})
-
-
-def similarity_heatmap(similarity: np.ndarray, plan: SharingPlan) -> go.Figure:
-    """Layer × layer heatmap of `similarity` [layers, layers] (row: leader, column: follower), with `plan` outlined."""
-    layers = len(similarity)
-    heatmap = go.Heatmap(
-        z=np.round(similarity, 4),
-        colorscale=SCALE,
-        colorbar=_COLORBAR,
-        hovertemplate="layers %{y} and %{x}<br>similarity <b>%{z:.3f}</b><extra></extra>",
-        xgap=1,
-        ygap=1,
-    )
-    square = {
-        "tick0": 0,
-        "dtick": max(1, round(layers / 12)),
-        "showgrid": False,
-        "constrain": "domain",
-        "automargin": False,
-    }
-    return _figure(
-        [heatmap],
-        f"Heatmap of attention similarity between {layers} layers; the plan {plan.name} is outlined.",
-        margin={"l": 66, "r": 8, "t": 56, "b": 70},
-        shapes=[shape for span in plan.spans for shape in _outline(*span)],
-        xaxis={**square, "title": {"text": "layer (follower)"}, "range": [-0.5, layers - 0.5]},
-        yaxis={
-            **square,
-            "title": {"text": "layer (leader)"},
-            "range": [layers - 0.5, -0.5],
-            "scaleanchor": "x",
-            "constraintoward": "top",
-        },
-    )
-
-
-def _outline(first: int, last: int) -> list[dict]:
-    """A box round the layers of a span, in the shared colour on a dark ground that makes it visible on every cell."""
-    box = {"type": "rect", "x0": first - 0.5, "x1": last + 0.5, "y0": first - 0.5, "y1": last + 0.5}
-    return [{**box, "line": {"color": "#111820", "width": 6}}, {**box, "line": {"color": "#ff8a33", "width": 3}}]
-
-
-def attention_map(weights: np.ndarray, tokens: list[str], title: str, top: float) -> go.Figure:
-    """One head's attention weights [tokens, tokens] (row: the token that looks), with the tokens' text on hover.
-
-    top: the weight that gets the brightest colour, so that two maps can be compared.
-    """
-    heatmap = go.Heatmap(
-        z=np.where(np.tril(np.ones_like(weights)) > 0, np.round(weights, 4), np.nan),
-        colorscale=SCALE,
-        zmin=0,
-        zmax=top,
-        colorbar=_COLORBAR,
-        hovertemplate="%{y} looks at %{x}<br>weight <b>%{z:.3f}</b><extra></extra>",
-        hoverongaps=False,
-    )
-    names = [f"{index} “{_hover_safe(token)}”" for index, token in enumerate(tokens)]
-    axis = {
-        "tickvals": list(range(len(tokens))),
-        "ticktext": names,
-        "ticks": "",
-        "showticklabels": False,
-        "automargin": False,
-    }
-    square = {**axis, "showgrid": False, "constrain": "domain"}
-    return _figure(
-        [heatmap],
-        f"Attention map of {title}, {len(tokens)} tokens: which token looks at which.",
-        title=title,
-        margin={"l": 8, "r": 8, "t": 52, "b": 8},
-        xaxis=square,
-        yaxis={**square, "autorange": "reversed", "scaleanchor": "x", "constraintoward": "top"},
-    )
-
-
-def _hover_safe(text: str) -> str:
-    """Text that plotly shows as it is: it reads a little HTML in labels."""
-    for char, name in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("\n", "⏎")):
-        text = text.replace(char, name)
-    return text
-
-
-def savings_curve(frame: pd.DataFrame, title: str, context: int) -> go.Figure:
-    """One quantity of `core.cost.savings_frame` over context length, dense and shared; the chosen context is marked."""
-    if frame.empty:
-        return message("Nothing to show: choose a model and a plan.")
-    scale, symbol = scale_of(frame.dense.max(), frame.unit.iloc[0])
-    traces = [
-        go.Scatter(
-            x=frame.context,
-            y=frame[name] / scale,
-            name=name,
-            line={"color": colour, "width": 4, "dash": dash},
-            fill="tonexty" if name == "shared" else None,
-            fillcolor=SHARED_TINT,
-            hovertemplate=f"{name} <b>%{{y:,.4~g}}</b> {symbol}<extra></extra>",
-        )
-        for name, colour, dash in (("dense", DENSE, "dot"), ("shared", SHARED, "solid"))
-    ]
-    description = f"{title} over context length, dense and shared, in {symbol}."
-    return _figure(traces, description, **_over_context(title, symbol, context))
-
-
-def _upright(x: float) -> dict:
-    line = {"color": DENSE, "width": 2, "dash": "dash"}
-    return {"type": "line", "x0": x, "x1": x, "y0": 0, "y1": 1, "yref": "paper", "line": line}
-
-
-def saved_curves(frame: pd.DataFrame, quantities: dict[str, str], context: int) -> go.Figure:
-    """Percent saved over context length, one line per quantity. quantities: name in the frame → name on screen."""
-    traces = [
-        go.Scatter(
-            x=rows.context,
-            y=rows.saved_percent,
-            name=quantities[name],
-            line={"color": SHARED, "width": 4, "dash": dash},
-            hovertemplate=f"{quantities[name]} <b>%{{y:.1f}}%</b><extra></extra>",
-        )
-        for (name, rows), dash in zip(frame[frame.quantity.isin(quantities)].groupby("quantity", sort=False), _DASHES)
-    ]
-    return _figure(traces, "Percent saved over context length.", **_over_context("Saved", "%", context))
-
-
-_DASHES = ("solid", "dash", "dot", "dashdot")
-
-
-def _over_context(title: str, symbol: str, context: int) -> dict:
-    """Layout of a chart over context length, with a line at the chosen one."""
-    return {
-        "title": f"{title} ({symbol})",
-        "margin": {"t": 40},
-        "hovermode": "x unified",
-        "xaxis": {"title": {"text": "context length (tokens)"}, "rangemode": "tozero", "nticks": 6},
-        "yaxis": {"rangemode": "tozero", "nticks": 6},
-        "shapes": [_upright(context)],
-    }
-
-
-_KINDS = {
-    "dense": (DENSE, "square", "dense"),
-    "direct": (SHARED, "circle", "shared directly"),
-    "head-mapped": (SHARED, "triangle-up", "shared, heads mapped"),
-    "tuned": (SHARED, "diamond-open", "shared and tuned"),
-}
-
-
-def tradeoff(frame: pd.DataFrame, axis: str, selected: tuple[str, str] | None = None) -> go.Figure:
-    """Score against what is saved, one point per model and plan, with the Pareto front of each dense model's plans.
-
-    frame: rows of one task and metric, with `saved` (percent, NaN: not known) and `chance`. axis: what is saved, in
-    words. The dense score is the reference line, with its standard error; the row `selected` (path, metric) gets a ring.
-    """
-    shown = frame[frame.saved.notna()] if len(frame) else frame
-    if shown.empty:
-        return message("No scores for this selection.")
-    dense = shown[shown.kind == "dense"]
-    kinds = [kind for kind in _KINDS if kind in set(shown.kind)]
-    fronts = [_front(rows) for _, rows in shown.groupby(shown.model.str.partition("-tuned-")[0])]
-    fronts[1:] = [front.update(showlegend=False) for front in fronts[1:]]
-    left = min(0.0, shown.saved.min())
-    return _figure(
-        [_ring(shown, selected), *fronts, *(_points(shown[shown.kind == kind], kind) for kind in kinds)],
-        f"{_axis_title(frame)} against {axis.replace('<br>', ' ')}, {len(shown)} points.",
-        title=_axis_title(frame),
-        margin={"t": 48},
-        xaxis={"title": {"text": axis}, "range": [left * 1.05 - 1.5, shown.saved.max() * 1.05 + 1]},
-        yaxis={"nticks": 7},
-        shapes=[
-            *(shape for row in dense.itertuples() for shape in _reference(row.value, row.stderr)),
-            *map(_guessing, _chance(shown)),
-        ],
-        annotations=list(map(_guessing_name, _chance(shown))),
-    )
-
-
-def pareto_front(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows that no other row beats in both score and `saved`, from the least to the most saved."""
-    better = frame.value.astype(float) * (1 if frame.higher_is_better.iloc[0] else -1)
-    ordered = frame.assign(better=better).sort_values(["saved", "better"], ascending=False)
-    return ordered[ordered.better > ordered.better.cummax().shift(fill_value=-np.inf)].iloc[::-1]
-
-
-def _front(frame: pd.DataFrame) -> go.Scatter:
-    """Steps from each plan of the front to the next: whoever wants to save more has to go down to the next one."""
-    front = pareto_front(frame)
-    line = {"color": SHARED, "width": 2, "dash": "dot", "shape": "vh"}
-    return go.Scatter(
-        x=front.saved, y=front.value, mode="lines", line=line, name="best plans (Pareto front)", hoverinfo="skip"
-    )
-
-
-def _chance(frame: pd.DataFrame) -> list[float]:
-    return frame.chance.dropna().unique()[:1].tolist()
-
-
-def _guessing(level: float) -> dict:
-    line = {"color": DENSE, "width": 2, "dash": "dot"}
-    return {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": level, "y1": level, "layer": "below", "line": line}
-
-
-def _guessing_name(level: float) -> dict:
-    place = {"x": 1, "xref": "paper", "xanchor": "right", "y": level, "yanchor": "bottom"}
-    return {"text": "guessing", "showarrow": False, **place}
-
-
-def _axis_title(frame: pd.DataFrame) -> str:
-    first = frame.iloc[0]
-    return (
-        f"{first.task} · {first.metric.replace('_', ' ')} ({'higher' if first.higher_is_better else 'lower'} is better)"
-    )
-
-
-def _points(frame: pd.DataFrame, kind: str) -> go.Scatter:
-    colour, symbol, name = _KINDS[kind]
-    return go.Scatter(
-        x=frame.saved,
-        y=frame.value,
-        error_y={"array": frame.stderr, "color": colour, "thickness": 2, "width": 5},
-        customdata=frame[["path", "metric"]],
-        mode="markers",
-        name=name,
-        marker={"color": colour, "symbol": symbol, "size": 13, "line": {"width": 3 if "open" in symbol else 0}},
-        text=[_point_text(row) for row in frame.itertuples()],
-        hovertemplate="%{text}<extra></extra>",
-    )
-
-
-def _point_text(row) -> str:
-    error = "" if np.isnan(row.stderr) else f" ± {row.stderr:.3f}"
-    saved = "" if np.isnan(row.saved) else f"; {row.saved:.1f}% saved"
-    words = (
-        f"<b>{row.model}</b> · plan <b>{_short(row.plan)}</b> ({row.kind})",
-        f"{row.task} {row.metric}: <b>{row.value:.3f}</b>{error}, n = {row.n}",
-        f"{row.followers} of {row.num_layers} layers reuse{saved}",
-        *_wrapped(row.command),
-    )
-    return "<br>".join(words)
-
-
-def _wrapped(command: str) -> list[str]:
-    return [f"<i>{_hover_safe(line)}</i>" for line in textwrap.wrap(command, 70)]
-
-
-def _short(plan: str, longest: int = 18) -> str:
-    return plan if len(plan) <= longest else f"{plan[: plan.rfind(',', 0, longest - 2)]},…"
-
-
-def _short_name(plan: str, kind: str) -> str:
-    """Of at most 18 letters, so that bars have room on a telephone."""
-    added = {"head-mapped": " heads", "tuned": " tuned"}.get(kind, "")
-    return _short(plan, 18 - len(added)) + added
-
-
-def _ring(frame: pd.DataFrame, selected: tuple[str, str] | None) -> go.Scatter:
-    here = frame[_is(frame, selected)]
-    marker = {"size": 28, "color": SHARED_TINT, "line": {"color": SHARED, "width": 2}}
-    return go.Scatter(x=here.saved, y=here.value, mode="markers", marker=marker, name="selected", hoverinfo="skip")
-
-
-def _is(frame: pd.DataFrame, selected: tuple[str, str] | None) -> pd.Series:
-    path, metric = selected or ("", "")
-    return (frame.path == path) & (frame.metric == metric)
-
-
-def _reference(value: float, stderr: float) -> list[dict]:
-    across = {"xref": "paper", "x0": 0, "x1": 1, "layer": "below"}
-    band = {
-        **across,
-        "type": "rect",
-        "y0": value - stderr,
-        "y1": value + stderr,
-        "fillcolor": DENSE_TINT,
-        "line": {"width": 0},
-    }
-    line = {**across, "type": "line", "y0": value, "y1": value, "line": {"color": DENSE, "width": 2, "dash": "dash"}}
-    return [line] if np.isnan(stderr) else [band, line]
-
-
-BAR_PX = 26
-
-
-def score_bars(frame: pd.DataFrame, selected: tuple[str, str] | None = None) -> go.Figure:
-    """One bar per model and plan, from the gentlest plan to the most brutal, with standard errors.
-
-    As high as its bars need; bars that are no better than guessing are grey; the row `selected` is the full one.
-    """
-    if frame.empty:
-        return message("No scores for this selection.")
-    colours = [DENSE if row.at_chance else _KINDS[row.kind][0] for row in frame.itertuples()]
-    bars = go.Bar(
-        x=frame.value,
-        y=list(range(len(frame))),
-        orientation="h",
-        error_x={"array": frame.stderr, "thickness": 2, "width": 5},
-        customdata=frame[["path", "metric"]],
-        marker={"color": colours, "opacity": np.where(_is(frame, selected), 1.0, 0.55)},
-        text=[_point_text(row) for row in frame.itertuples()],
-        textposition="none",
-        hovertemplate="%{text}<extra></extra>",
-    )
-    return _figure(
-        [bars],
-        f"{_axis_title(frame)} by plan, {len(frame)} bars.",
-        title=_axis_title(frame),
-        height=max(300, BAR_PX * len(frame) + 90),
-        margin={"t": 48},
-        xaxis={"nticks": 6, "side": "top"},
-        yaxis={"tickvals": list(range(len(frame))), "ticktext": _bar_names(frame), "autorange": "reversed"},
-        shapes=[
-            {"type": "line", "yref": "paper", "x0": level, "x1": level, "y0": 0, "y1": 1, "layer": "below",
-             "line": {"color": DENSE, "width": 2, "dash": "dot"}}
-            for level in _chance(frame)
-        ],
-    )  # fmt: skip
-
-
-def _bar_names(frame: pd.DataFrame) -> list[str]:
-    """The plan, the kind where it is not plain, and the model where that is not enough."""
-    names = pd.Series([_short_name(row.plan, row.kind) for row in frame.itertuples()], index=frame.index, dtype=object)
-    return names.where(~names.duplicated(keep=False), names + " (" + frame.model + ")").tolist()
-
-
-def sweep_heatmap(sweep: pd.DataFrame, num_layers: int, plan: SharingPlan) -> go.Figure:
-    """Triangle of damages: a column per leader, a row per number of followers; the spans of `plan` are outlined.
-
-    sweep: `core.damage.spans.sweep_frame`; cells that are missing stay empty. Colours follow the logarithm of the damage.
-    """
-    if sweep.empty:
-        return message("Not measured yet")
-    values = np.full((num_layers, num_layers), np.nan)
-    values[sweep.followers, sweep["first"]] = sweep.damage
-    texts = np.full((num_layers, num_layers), "", dtype=object)
-    texts[sweep.followers, sweep["first"]] = [_span_text(row) for row in sweep.itertuples()]
-    low, high = (10 ** np.floor(np.log10(_LEAST_DAMAGE)), max(1.0, float(sweep.damage.max())))
-    ticks = [tick for tick in (0.001, 0.01, 0.1, 1, 10) if low <= tick <= high]
-    heatmap = go.Heatmap(
-        z=np.log10(np.clip(values[1:], low, None)), y=list(range(1, num_layers)), text=texts[1:],
-        customdata=[[f"{first}-{first + followers}" for first in range(num_layers)] for followers in range(1, num_layers)],
-        colorscale=SCALE, zmin=np.log10(low), zmax=np.log10(high), xgap=1, ygap=1, hoverongaps=False,
-        colorbar={**_COLORBAR, "tickvals": np.log10(ticks), "ticktext": [f"{tick:g}" for tick in ticks]},
-        hovertemplate="%{text}<extra></extra>",
-    )  # fmt: skip
-    spans = [(first, last - first) for first, last in plan.spans]
-    ticks_by_layer = {"showgrid": False, "dtick": max(1, round(num_layers / 12))}
-    return _figure(
-        [heatmap],
-        f"Damage of {len(sweep)} spans, by first layer and number of followers, in nats per token.",
-        margin={"l": 66, "r": 8, "t": 56, "b": 70},
-        shapes=[shape for span in spans for shape in _cell_outline(*span)],
-        xaxis={"title": {"text": "leader (computes)"}, "range": [-0.5, num_layers - 1.5], **ticks_by_layer},
-        yaxis={"title": {"text": "followers (reuse)"}, "range": [0.5, num_layers - 0.5], **ticks_by_layer},
-    )
-
-
-_LEAST_DAMAGE = 0.003  # smaller ones have the darkest colour: they are within the error of most measurements
-
-
-def _span_text(row) -> str:
-    followers = f"{row.first + 1}–{row.last} reuse" if row.followers > 1 else f"{row.last} reuses"
-    paper = f"SA {row.first + 1}~{row.last}"
-    return f"layer {row.first} computes; {followers} (paper: {paper})<br>damage <b>{_nats(row.damage, row.damage_stderr)}</b>"
-
-
-def _nats(damage: float, stderr: float) -> str:
-    error = "" if np.isnan(stderr) else f" ± {stderr:.3f}"
-    return f"{damage:.3f}{error} nats/token"
-
-
-def _cell_outline(x: float, y: float) -> list[dict]:
-    box = {"type": "rect", "x0": x - 0.5, "x1": x + 0.5, "y0": y - 0.5, "y1": y + 0.5}
-    return [{**box, "line": {"color": "#111820", "width": 6}}, {**box, "line": {"color": "#ff8a33", "width": 3}}]
-
-
-def follower_bars(sweep: pd.DataFrame, plan: SharingPlan) -> go.Figure:
-    """The damage of every single follower, its leader the layer before it; followers of `plan` in full colour."""
-    single = sweep[sweep.followers == 1]
-    if single.empty:
-        return message("Not measured yet")
-    bars = go.Bar(
-        x=single["last"],
-        y=single.damage,
-        error_y={"array": single.damage_stderr, "thickness": 2, "width": 3, "color": DENSE},
-        marker={"color": SHARED, "opacity": [1.0 if layer in plan.followers else 0.6 for layer in single["last"]]},
-        text=[_span_text(row) for row in single.itertuples()],
-        textposition="none",
-        hovertemplate="%{text}<extra></extra>",
-    )
-    return _figure(
-        [bars],
-        f"Damage of {len(single)} single followers, in nats per token.",
-        title="One follower alone: damage (nats/token)",
-        xaxis={"title": {"text": "follower (reuses the layer before it)"}, "showgrid": False, "nticks": 14},
-        yaxis={"nticks": 6},
-    )
-
-
-def front(plans: pd.DataFrame, chosen: str = "") -> go.Figure:
-    """Damage against cache saved: the best plan found of each size, beside the best single span of each size.
-
-    plans: one row per plan, with `role` (`found` or `contiguous`), `plan`, `saved_percent`, `damage`, `stderr` and
-    `followers`. `chosen`: the plan that gets a ring.
-    """
-    if plans.empty:
-        return message("No plans yet")
-    here = plans[(plans.plan == chosen) & (plans.role == "found")]
-    ring = {"size": 28, "color": SHARED_TINT, "line": {"color": SHARED, "width": 2}}
-    traces = [go.Scatter(x=here.saved_percent, y=here.damage, mode="markers", marker=ring, name="suggested")]
-    traces[0].hoverinfo = "skip"
-    traces += [
-        _front_line(plans[plans.role == role], *style) for role, style in _FRONT.items() if role in set(plans.role)
-    ]
-    return _figure(
-        traces,
-        f"Damage against cache saved, {len(plans)} plans.",
-        margin={"t": 48},
-        xaxis={"title": {"text": "KV cache saved, predicted (%)"}, "rangemode": "tozero"},
-        yaxis={"title": {"text": "damage (nats/token), measured"}, "rangemode": "tozero", "nticks": 7},
-    )
-
-
-_FRONT = {
-    "found": ("any mix of spans (found)", SHARED, "circle", "solid"),
-    "contiguous": ("best single span", DENSE, "square", "dot"),
-}
-
-
-def _front_line(rows: pd.DataFrame, name: str, colour: str, symbol: str, dash: str) -> go.Scatter:
-    return go.Scatter(
-        x=rows.saved_percent,
-        y=rows.damage,
-        name=name,
-        error_y={"array": rows.stderr, "color": colour, "thickness": 2, "width": 4},
-        mode="lines+markers",
-        line={"color": colour, "width": 3, "dash": dash},
-        marker={"color": colour, "symbol": symbol, "size": 11},
-        customdata=rows.plan,
-        text=[
-            f"plan <b>{_short(row.plan)}</b>, {row.followers} followers<br>damage <b>{_nats(row.damage, row.stderr)}</b>"
-            for row in rows.itertuples()
-        ],
-        hovertemplate="%{text}<br>%{x:.1f}% of the KV cache saved<extra></extra>",
-    )
-
-
-def search_curves(points: pd.DataFrame) -> go.Figure:
-    """Damage against cache saved of stored searches, a line per search and role.
-
-    points: `app.panels.curves.curves_frame` of one model. Single spans are the same in every search: those of the
-    search that has most of them are drawn.
-    """
-    if points.empty:
-        return message("No stored searches")
-    found = list(points[points.role == "found"].groupby("name"))
-    lines = [
-        _front_line(rows, _search_name(rows), SHARED, symbol, dash)
-        for (_, rows), symbol, dash in zip(found, _SYMBOLS, _DASHES)
-    ]
-    spans = points[points.role == "contiguous"]
-    spans = spans[spans.name == spans.name.mode()[0]] if len(spans) else spans
-    lines += [_front_line(spans, *_FRONT["contiguous"])] if len(spans) else []
-    return _figure(
-        lines,
-        f"Damage against cache saved in {len(found)} searches.",
-        margin={"t": 64},
-        xaxis={"title": {"text": "KV cache saved, predicted (%)"}, "rangemode": "tozero"},
-        yaxis={"title": {"text": "damage (nats/token), measured"}, "rangemode": "tozero", "nticks": 7},
-    )
-
-
-_SYMBOLS = ("circle", "diamond", "triangle-up", "cross")
-
-
-def _search_name(rows: pd.DataFrame) -> str:
-    greedy, mapped = "greedy" in rows.name.iloc[0].split("+"), rows.head_map.map(bool).any()
-    return ("one follower at a time" if greedy else "any mix of spans") + (", heads mapped" if mapped else "")
-
-
-def guide_scatter(pairs: pd.DataFrame, method: str) -> go.Figure:
-    """Similarity by `method` against measured damage, one point per pair of layers. pairs: `core.damage.guide.guide_frame`."""
-    if pairs.empty:
-        return message("Not measured yet")
-    points = go.Scatter(
-        x=pairs[method],
-        y=pairs.damage.clip(lower=_LEAST_DAMAGE),
-        mode="markers",
-        marker={
-            "color": pairs.follower - pairs.leader, "colorscale": SCALE, "size": 10, "line": {"width": 0},
-            "colorbar": {**_COLORBAR, "title": {"text": "layers apart", "side": "top"}},
-        },
-        text=[
-            f"layer {row.follower} reuses layer {row.leader}<br>damage <b>{_nats(row.damage, row.stderr)}</b>"
-            for row in pairs.itertuples()
-        ],
-        hovertemplate="%{text}<br>similarity %{x:.3f}<extra></extra>",
-    )  # fmt: skip
-    return _figure(
-        [points],
-        f"Similarity against damage, {len(pairs)} pairs of layers.",
-        margin={"t": 80},
-        xaxis={"title": {"text": f"similarity of attention ({method})"}},
-        yaxis={"title": {"text": "damage (nats/token)"}, "type": "log", "dtick": 1},
-    )
+_GROUPED = {"barmode": "group", "bargap": 0.25, "margin": {"t": 40}, "yaxis": {"rangemode": "tozero", "nticks": 6}}
 
 
 def predicted_curves(
@@ -592,18 +27,15 @@ def predicted_curves(
         _measured_points(rows, name, column, scale, symbol)
         for name, rows in points.dropna(subset=[column]).groupby("model", sort=False)
     ]
-    layout = _over_context(title, symbol, context)
+    layout = over_context(title, symbol, context)
     if capacity:
-        layout["shapes"] = [*layout["shapes"], _across(capacity / scale)]
-        layout["annotations"] = [_label(capacity / scale, "memory of the device")]
-    return _figure(traces, f"{title} over context length, dense and shared, in {symbol}.", **layout)
-
-
-_SIDES = {"dense": (DENSE, "dot"), "shared": (SHARED, "solid")}
+        layout["shapes"] = [*layout["shapes"], across(capacity / scale)]
+        layout["annotations"] = [label(capacity / scale, "memory of the device")]
+    return figure(traces, f"{title} over context length, dense and shared, in {symbol}.", **layout)
 
 
 def _predicted_line(rows: pd.DataFrame, name: str, quantity: str, scale: float, symbol: str) -> go.Scatter:
-    colour, dash = _SIDES[name]
+    colour, dash = SIDES[name]
     return go.Scatter(
         x=rows.context_tokens,
         y=rows[quantity] / scale,
@@ -619,18 +51,9 @@ def _measured_points(rows: pd.DataFrame, name: str, column: str, scale: float, s
         y=rows[column] / scale,
         mode="markers",
         name=f"{name}, measured",
-        marker={"color": _SIDES[name][0], "size": 14, "symbol": "diamond", "line": {"width": 2, "color": "#ffffff"}},
+        marker={"color": SIDES[name][0], "size": 14, "symbol": "diamond", "line": {"width": 2, "color": "#ffffff"}},
         hovertemplate=f"{name}, measured <b>%{{y:,.4~g}}</b> {symbol}<extra></extra>",
     )
-
-
-def _across(y: float) -> dict:
-    line = {"color": DENSE, "width": 2, "dash": "dash"}
-    return {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": y, "y1": y, "line": line}
-
-
-def _label(y: float, words: str) -> dict:
-    return {"text": words, "xref": "paper", "x": 1, "y": y, "showarrow": False, "xanchor": "right", "yanchor": "bottom"}
 
 
 def predicted_bars(frame: pd.DataFrame, tolerance: float) -> go.Figure:
@@ -647,10 +70,7 @@ def predicted_bars(frame: pd.DataFrame, tolerance: float) -> go.Figure:
     ]
     description = "Time of a decode step, predicted and measured, with the ratio of the two."
     layout = {**_GROUPED, "yaxis": {"range": [0, 1.35 * frame.measured_ms.max()], "nticks": 6}}  # room for the ratios
-    return _figure(traces, description, title="Time per step (ms), with measured ÷ predicted", **layout)
-
-
-_GROUPED = {"barmode": "group", "bargap": 0.25, "margin": {"t": 40}, "yaxis": {"rangemode": "tozero", "nticks": 6}}
+    return figure(traces, description, title="Time per step (ms), with measured ÷ predicted", **layout)
 
 
 def _bars(rows: pd.DataFrame, name: str, column: str, side: str, hatched: bool, tolerance: float) -> go.Bar:
@@ -666,7 +86,7 @@ def _bars(rows: pd.DataFrame, name: str, column: str, side: str, hatched: bool, 
         textfont={"size": 14},
         constraintext="none",
         error_y=error,
-        marker={"color": _SIDES[side][0], "pattern": {"shape": "/" if hatched else ""}},
+        marker={"color": SIDES[side][0], "pattern": {"shape": "/" if hatched else ""}},
         hovertemplate=f"%{{x}}<br>{name} <b>%{{y:,.3~g}}</b> ms %{{text}}<extra></extra>",
     )
 
@@ -677,7 +97,7 @@ def _ratio_words(ratio: float, tolerance: float) -> str:
 
 def _timing_names(rows: pd.DataFrame) -> list[str]:
     names = zip(rows.batch_size, rows.context_tokens, rows.plan)
-    return [f"{batch} × {tokens_short(context)}<br>{_short(plan or 'dense')}" for batch, context, plan in names]
+    return [f"{batch} × {tokens_short(context)}<br>{short(plan or 'dense')}" for batch, context, plan in names]
 
 
 def prefill_bars(frame: pd.DataFrame) -> go.Figure:
@@ -690,10 +110,10 @@ def prefill_bars(frame: pd.DataFrame) -> go.Figure:
             x=_timing_names(rows),
             y=rows.prefill_ms,
             name=f"{name}, measured",
-            marker={"color": _SIDES[name][0]},
+            marker={"color": SIDES[name][0]},
             hovertemplate=f"%{{x}}<br>{name}, measured <b>%{{y:,.4~g}}</b> ms<extra></extra>",
         )
         for name, rows in frame.groupby("model", sort=False)
     ]
     description = "Measured time to read the prompts, dense and shared."
-    return _figure(traces, description, title="Reading the prompts (ms), measured", **_GROUPED)
+    return figure(traces, description, title="Reading the prompts (ms), measured", **_GROUPED)

@@ -4,11 +4,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from app.charts.style import _COLORBAR as COLORBAR
-from app.charts.style import _DASHES as DASHES
-from app.charts.style import DENSE, SCALE, SHARED, SHARED_TINT, message
-from app.charts.style import _figure as figure
-from app.charts.style import _short as short
+from app.charts.style import COLORBAR, DASHES, DENSE, SCALE, SHARED, SHARED_TINT, figure, message, short
 from core.plan import SharingPlan
 
 

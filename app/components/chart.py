@@ -7,7 +7,7 @@ import gradio as gr
 import plotly
 import plotly.graph_objects as go
 
-from app.charts import TEMPLATES
+from app.charts.style import TEMPLATES
 
 PLOTLY_JS = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 PLOTLY_URL = f"gradio_api/file={PLOTLY_JS}"

@@ -12,7 +12,7 @@ import gradio as gr
 class Stops:
     """The Stop buttons of one panel: when each visitor has pressed one."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._pressed_at: dict[str | None, float] = {}
 
     def press(self, request: gr.Request) -> dict:

@@ -6,7 +6,9 @@ import gradio as gr
 
 from app import settings, text
 from app.components import html
-from app.measured import dense_of, store
+from app.components.events import LATEST
+from app.measured import Selected, dense_of, store
+from app.panels.answers_html import answers
 from core.evaluation.answers import AnswerPair, pair_answers
 
 
@@ -23,18 +25,17 @@ def build() -> SimpleNamespace:
 
 def wire(selected: gr.State, panel: SimpleNamespace) -> None:
     """Follow the selected score; turn pages."""
-    quiet = {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "always_last"}
     outputs = [panel.page, *panel.shown]
     inputs = [selected, panel.only]
-    gr.on([selected.change, panel.only.input], lambda *asked: (0, *draw(*asked, 0)), inputs, outputs, **quiet)
+    gr.on([selected.change, panel.only.input], lambda *asked: (0, *draw(*asked, 0)), inputs, outputs, **LATEST)
     for button, step in ((panel.back, -1), (panel.forth, 1)):
         button.click(
             lambda chosen, only, page, step=step: (page + step, *draw(chosen, only, page + step)),
-            [*inputs, panel.page], outputs, **quiet,
+            [*inputs, panel.page], outputs, **LATEST,
         )  # fmt: skip
 
 
-def draw(selected: tuple[str, str] | None, only_different: bool, page: int) -> tuple:
+def draw(selected: Selected | None, only_different: bool, page: int) -> tuple:
     """One page of answers, and whether there is one before and one after it."""
     if selected is None:
         return html.note(text.ANSWERS_NONE), *turns(False, False)
@@ -49,7 +50,7 @@ def draw(selected: tuple[str, str] | None, only_different: bool, page: int) -> t
         (pair for pair in pairs if pair.differs or not only_different), key=lambda pair: _gain(pair, better)
     )
     first, size = page * settings.ANSWERS_PER_PAGE, settings.ANSWERS_PER_PAGE
-    shown = html.answers(chosen[first : first + size], record, metric, first, len(chosen), len(pairs))
+    shown = answers(chosen[first : first + size], record, first, len(chosen), len(pairs))
     return shown, *turns(page > 0, first + size < len(chosen))
 
 

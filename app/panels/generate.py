@@ -1,7 +1,6 @@
 """Generate: the dense and the shared model continue the same prompt, side by side, token by token."""
 
 import random
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from functools import cache
@@ -9,11 +8,12 @@ from types import SimpleNamespace
 
 import gradio as gr
 
-from app import settings, text
+from app import services, settings, text
 from app.components import html
+from app.components.events import QUIET
 from app.components.stop import Stops, buttons
-from app.compute import on_gpu, taking_turns
-from app.registry import get_model
+from app.panels import generate_html
+from app.registry import View
 from core.demo.skills import SKILLS, Example, evaluation_examples
 
 _stops = Stops()
@@ -24,7 +24,7 @@ def build() -> SimpleNamespace:
     gr.HTML(html.section("generate", text.SECTIONS["generate"], text.GENERATE_LEAD))
     with gr.Row(elem_classes="panes"):
         panes = [
-            gr.HTML(html.waiting_pane(side), elem_id=f"pane-{side}", apply_default_css=False)
+            gr.HTML(generate_html.waiting_pane(side), elem_id=f"pane-{side}", apply_default_css=False)
             for side in ("dense", "shared")
         ]
     verdict = gr.HTML(html.verdict(""), elem_id="verdict", apply_default_css=False)
@@ -58,25 +58,24 @@ def build() -> SimpleNamespace:
 
 def wire(bar: gr.HTML, opened: gr.events.Dependency, panel: SimpleNamespace) -> None:
     """Generate on the button, on an example and when the page has opened; Stop ends the computation."""
-    quiet = {"show_progress": "hidden", "api_visibility": "private"}
-    heavy = {**quiet, "concurrency_limit": 2, "concurrency_id": "generate"}
+    heavy = {**QUIET, "concurrency_limit": 2, "concurrency_id": "generate"}
     inputs = [bar, panel.prompt, *panel.settings]
     runs = [gr.on([panel.go.click, panel.prompt.submit], run, inputs, panel.shown, **heavy)]
     runs.append(opened.then(run, inputs, panel.shown, **heavy))
     for kind, button in panel.examples.items():
         picked = button.click(
-            lambda kind=kind: pick(kind), None, [panel.prompt, panel.answer, panel.settings[1]], **quiet
+            lambda kind=kind: pick(kind), None, [panel.prompt, panel.answer, panel.settings[1]], **QUIET
         )
         runs.append(picked.then(run, inputs, panel.shown, **heavy))
     for one in runs:
-        one.then(lambda: buttons(running=False), None, panel.shown[-2:], queue=False, **quiet)
-    panel.stop.click(_stops.press, None, panel.shown[-1], queue=False, **quiet)
-    panel.prompt.input(lambda: "", None, panel.answer, queue=False, **quiet)
-    bar.change(outdated, [bar, panel.shown[1]], panel.shown[2], queue=False, **quiet)
+        one.then(lambda: buttons(running=False), None, panel.shown[-2:], queue=False, **QUIET)
+    panel.stop.click(_stops.press, None, panel.shown[-1], queue=False, **QUIET)
+    panel.prompt.input(lambda: "", None, panel.answer, queue=False, **QUIET)
+    bar.change(outdated, [bar, panel.shown[1]], panel.shown[2], queue=False, **QUIET)
 
 
 def run(
-    view: dict, prompt: str, max_new_tokens: int, temperature: float, seed: int, request: gr.Request = None
+    view: View, prompt: str, max_new_tokens: int, temperature: float, seed: int, request: gr.Request | None = None
 ) -> Iterator[tuple]:
     """Both texts as they grow: HTML of the two panes and the verdict, an error sentence, the two buttons.
 
@@ -88,9 +87,9 @@ def run(
     error = ""
     try:
         asked = (view["model"], view["plan"], prompt, int(max_new_tokens), temperature, int(seed or 0))
-        with closing(stream(*asked, view.get("heads", ""))) as steps:
+        with closing(services.generate(*asked, view.get("heads", ""))) as steps:
             for progress in steps:
-                sides = html.pair(prompt, progress, view)
+                sides = generate_html.pair(prompt, progress, view)
                 yield (*sides, "", gr.skip(), gr.skip())
                 if stopped():
                     break
@@ -99,29 +98,11 @@ def run(
     yield (*sides, error, gr.skip(), gr.skip())
 
 
-@on_gpu
-def stream(
-    model_name: str, plan_text: str, prompt: str, max_new_tokens: int, temperature: float, seed: int, heads: str = ""
-) -> Iterator:
-    """`core.decoding.generation.generate_pair`, thinned out to what a page can show. Raises ValueError for bad input."""
-    from core.decoding.generation import generate_pair
-
-    model = get_model(model_name)
-    shared = model.shared(model.plan(plan_text), heads)
-    steps = generate_pair(model.model, shared, model.tokenizer, prompt, max_new_tokens, temperature, seed=seed)
-    shown_at = 0.0
-    for progress in taking_turns(steps):
-        finished = progress.dense.finished and progress.shared.finished
-        if finished or time.monotonic() - shown_at > 1 / settings.UPDATES_PER_SECOND:
-            shown_at = time.monotonic()
-            yield progress
-
-
-def outdated(view: dict, shared_pane: str) -> str:
+def outdated(view: View, shared_pane: str) -> str:
     """What the page says below the texts when they belong to another view than the present one."""
-    if html.is_of_view(shared_pane, view):
+    if generate_html.is_of_view(shared_pane, view):
         return gr.skip()
-    return html.verdict(text.OUTDATED.format(model=view["model"], plan=html.plan_name(view)))
+    return html.verdict(text.OUTDATED.format(model=view["model"], plan=generate_html.plan_name(view)))
 
 
 @cache

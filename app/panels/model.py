@@ -7,7 +7,9 @@ import gradio as gr
 
 from app import plans, settings, text
 from app.components import html
-from app.registry import LoadedModel, get_model
+from app.components.events import LIVE, QUIET
+from app.panels import model_html
+from app.registry import LoadedModel, View, get_model
 from core.plan import SharingPlan
 
 _UNCHANGED = gr.skip()
@@ -39,16 +41,14 @@ def build() -> SimpleNamespace:
 def wire(demo: gr.Blocks, bar: gr.HTML, panel: SimpleNamespace) -> gr.events.Dependency:
     """Connect the controls with the view that `bar` holds. Returns the event that fills the page when it opens."""
     outputs = [bar, *panel.shown]
-    quiet = {"show_progress": "hidden", "api_visibility": "private"}
-    loading = {"show_progress": "minimal", "show_progress_on": panel.name, "api_visibility": "private"}
+    loading = {**QUIET, "show_progress": "minimal", "show_progress_on": panel.name}
     gr.on([panel.load.click, panel.name.select], switch_model, [panel.name, bar], outputs, **loading)
-    live = {**quiet, "queue": False, "trigger_mode": "always_last"}
-    panel.preset.input(apply_text, [panel.preset, bar], outputs, **live)
-    panel.leader.input(move_leader, [panel.leader, panel.last, bar], outputs, **live)
-    panel.last.input(move_last, [panel.leader, panel.last, bar], outputs, **live)
-    panel.plan.input(apply_while_typing, [panel.plan, bar], outputs, **live)
-    gr.on([panel.plan.submit, panel.plan.blur], apply_text, [panel.plan, bar], outputs, **live)
-    return demo.load(restore, None, [*outputs, panel.name], **quiet)
+    panel.preset.input(apply_text, [panel.preset, bar], outputs, **LIVE)
+    panel.leader.input(move_leader, [panel.leader, panel.last, bar], outputs, **LIVE)
+    panel.last.input(move_last, [panel.leader, panel.last, bar], outputs, **LIVE)
+    panel.plan.input(apply_while_typing, [panel.plan, bar], outputs, **LIVE)
+    gr.on([panel.plan.submit, panel.plan.blur], apply_text, [panel.plan, bar], outputs, **LIVE)
+    return demo.load(restore, None, [*outputs, panel.name], **QUIET)
 
 
 def restore(request: gr.Request) -> tuple:
@@ -57,7 +57,7 @@ def restore(request: gr.Request) -> tuple:
     try:
         model, problem = get_model(asked_model), ""
     except ValueError as error:
-        model, problem = get_model(settings.DEFAULT_MODEL), error
+        model, problem = get_model(settings.DEFAULT_MODEL), str(error)
     first_plan = str(plans.default_plan(model.num_layers, settings.DEFAULT_PLAN))
     asked_heads = request.query_params.get("heads", "")
     shown = show(model, first_plan if asked_plan is None else asked_plan, first_plan, asked_heads)
@@ -65,7 +65,7 @@ def restore(request: gr.Request) -> tuple:
     return (*shown.values(), asked_model or model.name)
 
 
-def switch_model(name: str, view: dict) -> tuple:
+def switch_model(name: str, view: View) -> tuple:
     """Load the model `name`; the plan stays where the model has its layers. Errors leave everything as it is."""
     try:
         model = get_model(name)
@@ -76,17 +76,17 @@ def switch_model(name: str, view: dict) -> tuple:
     return tuple(show(model, str(plan)).values())
 
 
-def move_leader(leader: int, last: int, view: dict) -> tuple:
+def move_leader(leader: int, last: int, view: View) -> tuple:
     """The leader's slider moved: it pushes the last follower before it."""
     return apply_except("leader", f"{leader}-{max(last, leader + 1)}", view)
 
 
-def move_last(leader: int, last: int, view: dict) -> tuple:
+def move_last(leader: int, last: int, view: View) -> tuple:
     """The last follower's slider moved: it pushes the leader before it."""
     return apply_except("last", f"{min(leader, last - 1)}-{last}", view)
 
 
-def apply_while_typing(plan_text: str, view: dict) -> tuple:
+def apply_while_typing(plan_text: str, view: View) -> tuple:
     """Half a plan is not an error yet."""
     try:
         get_model(view["model"]).plan(plan_text)
@@ -95,12 +95,12 @@ def apply_while_typing(plan_text: str, view: dict) -> tuple:
     return apply_except("plan", plan_text, view)
 
 
-def apply_except(control: str, plan_text: str, view: dict) -> tuple:
+def apply_except(control: str, plan_text: str, view: View) -> tuple:
     """Apply the plan, without touching the control that is under the user's hand."""
     return tuple({**show(get_model(view["model"]), plan_text, view["plan"]), control: _UNCHANGED}.values())
 
 
-def apply_text(plan_text: str, view: dict) -> tuple:
+def apply_text(plan_text: str, view: View) -> tuple:
     """The text is finished, or a ready-made plan chosen: make it the plan. Bad text gets a sentence and stays."""
     shown = show(get_model(view["model"]), plan_text, view["plan"])
     if shown["plan_error"]:
@@ -108,7 +108,7 @@ def apply_text(plan_text: str, view: dict) -> tuple:
     return tuple(shown.values())
 
 
-def apply_plan(plan_text: str, head_map: dict[int, tuple[int, ...]], view: dict) -> tuple:
+def apply_plan(plan_text: str, head_map: dict[int, tuple[int, ...]], view: View) -> tuple:
     """A plan chosen elsewhere on the page becomes the page's plan, with the head map that belongs to it."""
     shown = show(get_model(view["model"]), plan_text, view["plan"], json.dumps(head_map) if head_map else "")
     return tuple(shown.values())
@@ -123,13 +123,13 @@ def show(model: LoadedModel, plan_text: str, fallback: str = "", heads: str = ""
         plan, problem = model.plan(plan_text), ""
         model.head_map(plan, heads)
     except ValueError as error:
-        plan, problem, heads = model.plan(fallback), error, ""
+        plan, problem, heads = model.plan(fallback), str(error), ""
     remarks = [text.FIXED_PLAN] * bool(model.fixed_plan) + [text.HEADS_ON] * bool(heads)
     return {
         "view": {"model": model.name, "plan": plan.name, **({"heads": heads} if heads else {})},
         "model_error": "",
         "plan_error": html.error(problem),
-        "summary": html.plan_summary(plan, " ".join(remarks)),
+        "summary": model_html.plan_summary(plan, " ".join(remarks)),
         **control_updates(model, plan),
         "plan": gr.update(value=plan_text if problem else plan.name, interactive=not model.fixed_plan),
     }

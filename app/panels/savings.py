@@ -1,19 +1,22 @@
 """Savings, predicted: what a plan saves in memory and computation, for the loaded model or a well-known one."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import gradio as gr
 import pandas as pd
 
-from app import charts, plans, text, units
+from app import text, units
+from app.charts import savings as charts
+from app.charts.style import message
 from app.components import html
 from app.components.chart import chart, figure_json
-from app.registry import get_model
-from core.cost import BYTES_PER_VALUE, ModelShape, known_shapes, savings_frame
+from app.components.events import LIVE
+from app.registry import View
+from app.services import LOADED, longest_context, plan_for, savings, shape_choices, shape_of
+from core.cost import BYTES_PER_VALUE
 from core.plan import SharingPlan
 
-LOADED = "loaded"
-_POINTS = 24
 _CURVES = ("KV cache", "attention-weight FLOPs", "total FLOPs")
 
 
@@ -21,8 +24,7 @@ def build() -> SimpleNamespace:
     """Number cards and charts with the sliders that drive them."""
     gr.HTML(html.section("savings", text.SECTIONS["savings"], text.SAVINGS_LEAD))
     with gr.Row(elem_classes="controls"):
-        shapes = [(text.LOADED_SHAPE, LOADED), *known_shapes()]
-        shape = gr.Dropdown(shapes, value=LOADED, label=text.SHAPE_LABEL, elem_id="savings-shape")
+        shape = gr.Dropdown(shape_choices(), value=LOADED, label=text.SHAPE_LABEL, elem_id="savings-shape")
         plan = gr.Textbox(label=text.SHAPE_PLAN_LABEL, interactive=False, max_lines=1, elem_id="savings-plan")
     with gr.Row(elem_classes="controls"):
         batch = gr.Slider(1, 64, 1, step=1, label=text.BATCH_LABEL, elem_id="savings-batch", buttons=[])
@@ -44,30 +46,15 @@ def build() -> SimpleNamespace:
 
 def wire(bar: gr.HTML, panel: SimpleNamespace) -> None:
     """Everything redraws while a slider is dragged."""
-    live = {"queue": False, "show_progress": "hidden", "trigger_mode": "always_last", "api_visibility": "private"}
     inputs = [bar, panel.shape, panel.plan, *panel.sizes]
     controls = [panel.plan, panel.context, panel.prompt]
-    bar.change(follow_view, [bar, panel.shape, *panel.sizes], [*controls, *panel.outputs], **live)
-    panel.shape.input(switch_shape, [bar, panel.shape, *panel.sizes], [*controls, *panel.outputs], **live)
+    bar.change(follow_view, [bar, panel.shape, *panel.sizes], [*controls, *panel.outputs], **LIVE)
+    panel.shape.input(switch_shape, [bar, panel.shape, *panel.sizes], [*controls, *panel.outputs], **LIVE)
     typed = [panel.plan.input, panel.plan.submit]
-    gr.on([size.input for size in panel.sizes] + typed, draw, inputs, panel.outputs, **live)
+    gr.on([size.input for size in panel.sizes] + typed, draw, inputs, panel.outputs, **LIVE)
 
 
-def shape_of(choice: str, model_name: str) -> ModelShape:
-    """The shape of the loaded model or of a well-known one. Raises ValueError for an unknown name."""
-    if choice == LOADED:
-        return ModelShape.from_config(get_model(model_name).model.config)
-    if choice not in known_shapes():
-        raise ValueError(f"There is no shape {choice!r}: use one of {', '.join(known_shapes())}.")
-    return known_shapes()[choice]
-
-
-def plan_for(view: dict, shape: ModelShape) -> str:
-    """The page's plan, carried to the depth of another shape."""
-    return plans.scaled_plan(get_model(view["model"]).plan(view["plan"]), shape.num_layers).name
-
-
-def follow_view(view: dict, choice: str, batch: int, context: int, prompt: int, *formats: str) -> tuple:
+def follow_view(view: View, choice: str, batch: int, context: int, prompt: int, *formats: str) -> tuple:
     """The page's model or plan changed: the plan at the same relative depth, contexts that the model knows.
 
     A model whose costs are not known leaves one sentence and no numbers of another model.
@@ -75,10 +62,10 @@ def follow_view(view: dict, choice: str, batch: int, context: int, prompt: int, 
     try:
         shape = shape_of(choice, view["model"])
     except ValueError as problem:
-        nothing = figure_json(charts.message(text.NO_COSTS))
+        nothing = figure_json(message(text.NO_COSTS))
         return (*[gr.skip()] * 3, html.error(problem), "", *[nothing] * (len(_CURVES) + 1))
     plan = plan_for(view, shape)
-    longest = shape.max_context or 4096
+    longest = longest_context(shape)
     step = max(1, longest // 256)
     context, prompt = min(context, longest), min(prompt, longest)
     return (
@@ -89,23 +76,22 @@ def follow_view(view: dict, choice: str, batch: int, context: int, prompt: int, 
     )
 
 
-def switch_shape(view: dict, choice: str, batch: int, context: int, _prompt: int, *formats: str) -> tuple:
+def switch_shape(view: View, choice: str, batch: int, context: int, _prompt: int, *formats: str) -> tuple:
     """Another shape is looked at: at its longest context, half of it prompt."""
     try:
-        longest = shape_of(choice, view["model"]).max_context or 4096
+        longest = longest_context(shape_of(choice, view["model"]))
     except ValueError:  # follow_view says what is wrong
         longest = context
     return follow_view(view, choice, batch, longest, longest // 2, *formats)
 
 
-def draw(view: dict, choice: str, plan_text: str, batch: int, context: int, prompt: int, dtype: str, way: str) -> tuple:
+def draw(view: View, choice: str, plan_text: str, batch: int, context: int, prompt: int, dtype: str, way: str) -> tuple:
     """All outputs of this part, or one sentence about a bad plan while the last numbers stay."""
     batch, context, prompt = int(batch), int(context), int(prompt)
     try:
         shape = shape_of(choice, view["model"])
         plan = SharingPlan.parse(plan_text, shape.num_layers)
-        contexts = contexts_up_to(max(shape.max_context or 4096, context), context)
-        frame = savings_frame(shape, plan, batch, contexts, prompt, BYTES_PER_VALUE[dtype], way)
+        frame = savings(shape, plan, batch, context, prompt, dtype, way)
     except ValueError as problem:
         return (html.error(problem), *[gr.skip()] * (len(_CURVES) + 2))
     chosen = frame[frame.context == context]
@@ -115,18 +101,13 @@ def draw(view: dict, choice: str, plan_text: str, batch: int, context: int, prom
     return "", cards(chosen), *map(figure_json, figures)
 
 
-def contexts_up_to(longest: int, chosen: int) -> list[int]:
-    """Evenly spaced context lengths for the curves, the chosen one among them."""
-    return sorted({chosen, *(max(1, longest * step // _POINTS) for step in range(1, _POINTS + 1))})
-
-
 def cards(chosen: pd.DataFrame) -> str:
     """One big number per quantity. chosen: the rows of one context length."""
     badge = html.badge("predicted")
     return f'{badge}<div class="cards">{"".join(_card(row) for row in chosen.itertuples())}</div>'
 
 
-def _card(row) -> str:
+def _card(row: Any) -> str:
     title, hint = text.QUANTITIES[row.quantity]
     dense, shared = units.amount(row.dense, row.unit), units.amount(row.shared, row.unit)
     return html.number_card(title, hint, units.saved(row.saved_percent), dense, shared)

@@ -7,15 +7,18 @@ from types import SimpleNamespace
 
 import gradio as gr
 import pandas as pd
+import plotly.graph_objects as go
 
-from app import charts, settings, text
+from app import settings, text
+from app.charts import scores as charts
+from app.charts.style import message
 from app.components import html
 from app.components.chart import chart, figure_json
+from app.components.events import LATEST
 from app.components.table import clickable_table
-from app.measured import KINDS, select, store, task_names
-
-Selected = tuple[str, str]
-"""One point: the path of its record and the metric."""
+from app.measured import KINDS, Selected, select, store, task_names
+from app.panels.scores_html import measurement, score_table
+from app.registry import View, get_model
 
 
 def build() -> SimpleNamespace:
@@ -48,17 +51,16 @@ def wire(bar: gr.HTML, opened: gr.events.Dependency, latest: gr.State, panel: Si
 
     Returns the component that holds the selected point.
     """
-    quiet = {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "always_last"}
     inputs = [bar, *panel.filters, panel.selected]
     chosen = [*panel.filters, panel.problems]
-    opened.then(choices, None, chosen, **quiet).then(draw, inputs, panel.shown, **quiet)
-    gr.on([control.input for control in panel.filters], draw, inputs, panel.shown, **quiet)
-    bar.change(lambda view, *filters: draw(view, *filters, None), inputs[:-1], panel.shown, **quiet)
-    latest.change(follow, [latest, *panel.filters[:1]], [*chosen, panel.selected], **quiet).then(
-        draw, inputs, panel.shown, **quiet
+    opened.then(choices, None, chosen, **LATEST).then(draw, inputs, panel.shown, **LATEST)
+    gr.on([control.input for control in panel.filters], draw, inputs, panel.shown, **LATEST)
+    bar.change(lambda view, *filters: draw(view, *filters, None), inputs[:-1], panel.shown, **LATEST)
+    latest.change(follow, [latest, *panel.filters[:1]], [*chosen, panel.selected], **LATEST).then(
+        draw, inputs, panel.shown, **LATEST
     )
     for component in panel.clickable:
-        component.point(draw_clicked, inputs[:-1], panel.shown, **quiet)
+        component.point(draw_clicked, inputs[:-1], panel.shown, **LATEST)
     return panel.selected
 
 
@@ -85,7 +87,7 @@ def follow(latest: Selected | None, models: list[str]) -> tuple:
     """A record was measured on the page: choose its task, show its model, and select it."""
     _, problems, frame, _ = store()
     rows = frame[frame.path == latest[0]] if latest else frame[:0]
-    if rows.empty:
+    if latest is None or rows.empty:
         return *[gr.skip()] * 5, gr.skip()
     models = [*models, rows.model.iloc[0]] if models and rows.model.iloc[0] not in models else models
     return (
@@ -99,7 +101,7 @@ def follow(latest: Selected | None, models: list[str]) -> tuple:
 
 
 def draw(
-    view: dict, models: list[str], task: str | None, kinds: list[str], axis: str, selected: Selected | None
+    view: View, models: list[str], task: str | None, kinds: list[str], axis: str, selected: Selected | None
 ) -> tuple:
     """What the task is, both charts, the table, the CSV file, how the selected point was measured, and that point."""
     chosen = select(store().frame, models, task, kinds, axis)
@@ -110,24 +112,25 @@ def draw(
         html.note((text.TASKS | text.BENCHMARKS).get((task or "").partition(" · ")[0], " ")) + html.warning(verdict),
         figure_json(_tradeoff(chosen, axis, selected)),
         figure_json(charts.score_bars(chosen, selected)),
-        html.score_table(chosen, selected),
+        score_table(chosen, selected),
         str(csv_file(chosen)),
-        "" if row is None else html.measurement(row),
+        "" if row is None else measurement(row),
         selected,
     )
 
 
-def draw_clicked(view: dict, models: list[str], task: str, kinds: list[str], axis: str, event: gr.EventData) -> tuple:
+def draw_clicked(view: View, models: list[str], task: str, kinds: list[str], axis: str, event: gr.EventData) -> tuple:
     """`draw` with the clicked point, bar or row selected."""
     return draw(view, models, task, kinds, axis, tuple(event.id))
 
 
-def _selected_row(chosen: pd.DataFrame, view: dict, selected: Selected | None) -> dict | None:
+def _selected_row(chosen: pd.DataFrame, view: View, selected: Selected | None) -> dict | None:
     """The selected row; else the one of the page's model and plan; else the first shared one."""
     path, metric = selected or ("", "")
+    model = get_model(view["model"]).identity.name
     for rows in (
         chosen[(chosen.path == path) & (chosen.metric == metric)],
-        chosen[(chosen.plan == view["plan"]) & (chosen.model == view["model"])],
+        chosen[(chosen.plan == view["plan"]) & (chosen.model == model)],
         chosen[chosen.followers > 0],
     ):
         if len(rows):
@@ -135,12 +138,12 @@ def _selected_row(chosen: pd.DataFrame, view: dict, selected: Selected | None) -
     return None
 
 
-def _tradeoff(chosen: pd.DataFrame, axis: str, selected: Selected | None):
+def _tradeoff(chosen: pd.DataFrame, axis: str, selected: Selected | None) -> go.Figure:
     if len(chosen) and (chosen[chosen.kind == "dense"].at_chance.all() and (chosen.kind == "dense").any()):
-        return charts.message(text.DENSE_AT_CHANCE)
+        return message(text.DENSE_AT_CHANCE)
     measured = axis not in text.AXES
     if len(chosen) and chosen.saved.isna().all():
-        return charts.message(text.NO_LATENCY if measured else text.NO_FLOPS)
+        return message(text.NO_LATENCY if measured else text.NO_FLOPS)
     title = text.LATENCY_AXIS.format(setting=axis.replace(", batch", ",<br>batch")) if measured else text.AXES[axis]
     return charts.tradeoff(chosen, title.format(context=settings.SCORES_CONTEXT), selected)
 

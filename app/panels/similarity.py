@@ -1,18 +1,19 @@
 """Similarity: which layers of the dense model look at the same words, and the attention maps of two of them."""
 
+from html import escape
 from types import SimpleNamespace
 
 import gradio as gr
 import numpy as np
 
-from app import charts, settings, text
+from app import services, settings, text
+from app.charts import similarity as charts
 from app.components import html
 from app.components.chart import chart, figure_json
-from app.compute import compute, on_gpu
-from app.registry import LoadedModel, LRUCache, get_model
+from app.components.events import LATEST, LIVE
+from app.registry import View, get_model
+from core.plan import SharingPlan
 
-_matrices = LRUCache(settings.SIMILARITIES_IN_MEMORY)
-_layer_weights = LRUCache(settings.LAYER_WEIGHTS_IN_MEMORY)
 _MEAN = "mean of all heads"
 
 
@@ -53,8 +54,7 @@ def build() -> SimpleNamespace:
 
 def wire(bar: gr.HTML, panel: SimpleNamespace) -> None:
     """The heatmap follows the plan, the text and the method; a click on a cell chooses the pair below."""
-    quiet = {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "always_last"}
-    heavy = {**quiet, "concurrency_limit": 1, "concurrency_id": "attention"}
+    heavy = {**LATEST, "concurrency_limit": 1, "concurrency_id": "attention"}
     draw_inputs = [bar, panel.source, panel.method]
     pair = [panel.leader, panel.follower, panel.head]
     map_inputs = [bar, panel.source, *pair]
@@ -63,71 +63,26 @@ def wire(bar: gr.HTML, panel: SimpleNamespace) -> None:
         draw, draw_inputs, [panel.heatmap, panel.about, panel.error],
         **heavy,
     )  # fmt: skip
-    bar.change(choose_pair, [bar, panel.head], pair, queue=False, **quiet).then(
-        draw_maps, map_inputs, panel.maps, **heavy
-    )
+    bar.change(choose_pair, [bar, panel.head], pair, **LIVE).then(draw_maps, map_inputs, panel.maps, **heavy)
     panel.compute.click(draw_maps, map_inputs, panel.maps, **heavy)
     gr.on([control.input for control in pair], draw_maps, map_inputs, panel.maps, **heavy)
-    panel.heatmap.point(choose_cell, None, pair[:2], queue=False, **quiet).then(
-        draw_maps, map_inputs, panel.maps, **heavy
-    )
+    panel.heatmap.point(choose_cell, None, pair[:2], **LIVE).then(draw_maps, map_inputs, panel.maps, **heavy)
 
 
-def token_ids(model: LoadedModel, source: str, limit: int) -> tuple[int, ...]:
-    """The first `limit` tokens of the text. Raises ValueError for a text with less than two tokens."""
-    ids = tuple(model.tokenizer(source or "").input_ids[:limit])
-    if len(ids) < 2 or not source.strip():
-        raise ValueError("There is no text to look at: type a few words or sentences.")
-    return ids
-
-
-def similarity(model_name: str, ids: tuple[int, ...], method: str) -> np.ndarray:
-    """`core.attention_similarity` [layers, layers] of the dense model on some tokens, kept for the next time."""
-    return _matrices.get((model_name, ids, method), lambda: _compute_similarity(model_name, ids, method))
-
-
-def layer_weights(model_name: str, ids: tuple[int, ...], layer: int) -> np.ndarray:
-    """One layer's attention weights [heads, tokens, tokens] in the dense model, kept for the next time."""
-    return _layer_weights.get((model_name, ids, layer), lambda: _compute_weights(model_name, ids, layer))
-
-
-@on_gpu
-def _compute_similarity(model_name: str, ids: tuple[int, ...], method: str) -> np.ndarray:
-    from core import attention_similarity
-
-    model = get_model(model_name).model
-    return np.asarray(compute(attention_similarity, model, _batch(model, ids), method))
-
-
-@on_gpu
-def _compute_weights(model_name: str, ids: tuple[int, ...], layer: int) -> np.ndarray:
-    from core.damage.similarity import attention_weights
-
-    model = get_model(model_name).model
-    weights = compute(attention_weights, model, _batch(model, ids), [layer])
-    return weights[layer][0].float().cpu().numpy()
-
-
-def _batch(model, ids: tuple[int, ...]):
-    import torch
-
-    return torch.tensor([ids], device=model.device)
-
-
-def draw(view: dict, source: str, method: str) -> tuple:
+def draw(view: View, source: str, method: str) -> tuple:
     """Heatmap, the method's line, and one sentence about a bad text while the last heatmap stays."""
     from core.damage.similarity import SIMILARITY_METHODS
 
     model = get_model(view["model"])
     try:
-        matrix = similarity(model.name, token_ids(model, source, settings.MAX_SIMILARITY_TOKENS), method)
+        found = services.similarity(model.name, source, method)
     except ValueError as problem:
         return gr.skip(), gr.skip(), html.error(problem)
-    figure = charts.similarity_heatmap(matrix, model.plan(view["plan"]))
+    figure = charts.similarity_heatmap(found.matrix, model.plan(view["plan"]))
     return figure_json(figure), html.note(SIMILARITY_METHODS[method]), ""
 
 
-def choose_pair(view: dict, head: str | int) -> tuple:
+def choose_pair(view: View, head: str | int) -> tuple:
     """The first span's leader and follower, from all layers of the model."""
     model = get_model(view["model"])
     plan = model.plan(view["plan"])
@@ -147,19 +102,27 @@ def choose_cell(event: gr.EventData) -> tuple[int, int]:
     return min(event.x, event.y), max(event.x, event.y)
 
 
-def draw_maps(view: dict, source: str, leader: int, follower: int, head: str | int) -> tuple:
+def draw_maps(view: View, source: str, leader: int, follower: int, head: str | int) -> tuple:
     """A sentence about the pair, the leader's map and the follower's own map, both of the dense model."""
     model = get_model(view["model"])
     try:
-        ids = token_ids(model, source, settings.MAX_MAP_TOKENS)
+        ids = services.token_ids(model.name, source, settings.MAX_MAP_TOKENS)
     except ValueError:
         return gr.skip(), gr.skip(), gr.skip()  # the sentence stands beside the text
-    pair = [_one_head(layer_weights(model.name, ids, layer), head) for layer in (leader, follower)]
+    pair = [_one_head(services.layer_weights(model.name, ids, layer), head) for layer in (leader, follower)]
     tokens = [model.tokenizer.decode([token]) for token in ids]
     top = float(max(np.quantile(one[1:, 1:], 0.995) for one in pair))
-    heading = html.map_pair(leader, follower, head, model.plan(view["plan"]))
+    heading = _about_maps(leader, follower, head, model.plan(view["plan"]))
     titles = text.MAP_LEFT_TITLE.format(leader), text.MAP_RIGHT_TITLE.format(follower)
     return heading, *(figure_json(charts.attention_map(one, tokens, title, top)) for one, title in zip(pair, titles))
+
+
+def _about_maps(leader: int, follower: int, head: str | int, plan: SharingPlan) -> str:
+    """One sentence about the two maps below it."""
+    which = head if isinstance(head, str) else f"head {head}"
+    reuses = plan.leader_of(follower) == leader != follower
+    relation = text.PAIR_IN_PLAN if reuses else text.PAIR_NOT_IN_PLAN
+    return f'<p class="sentence">{escape(relation.format(leader=leader, follower=follower, head=which))}</p>'
 
 
 def _one_head(weights: np.ndarray, head: str | int) -> np.ndarray:

@@ -1,30 +1,35 @@
 """Speed and memory: how fast a model could write on some hardware, predicted and measured, and where it fits."""
 
 from dataclasses import dataclass
-from functools import lru_cache
 from types import SimpleNamespace
+from typing import Any
 
 import gradio as gr
 import pandas as pd
 
-from app import charts, settings, text, units
+from app import text, units
+from app.charts import speed as charts
+from app.charts.style import message
 from app.components import html
 from app.components.chart import chart, figure_json
-from app.panels.savings import LOADED, contexts_up_to, plan_for, shape_of
+from app.components.events import LIVE
+from app.measured import timings
+from app.panels.speed_html import fits_table
+from app.registry import View, get_model
+from app.services import LOADED, contexts_up_to, longest_context, plan_for, shape_choices, shape_of
 from core.cost import (
     BYTES_PER_VALUE,
     DEVICES,
+    DecodePrediction,
     Device,
     ModelShape,
     bytes_of,
     fits_frame,
-    known_shapes,
     largest_batch,
     predict_decode,
     stored_bytes,
 )
 from core.plan import SharingPlan
-from core.records.timings import TimingRecord, load_timings
 from core.timing.predicted import compare_timings, with_measured_bandwidth
 
 TOLERANCE = 0.15
@@ -48,6 +53,7 @@ class Question:
 
     @property
     def sides(self) -> tuple[tuple[str, SharingPlan], ...]:
+        """The two models by their plans."""
         return ("dense", SharingPlan((), self.plan.num_layers)), ("shared", self.plan)
 
 
@@ -55,8 +61,7 @@ def build() -> SimpleNamespace:
     """Controls, cards, charts, and the table of hardware."""
     gr.HTML(html.section("speed", text.SECTIONS["speed"], text.SPEED_LEAD))
     with gr.Row(elem_classes="controls"):
-        shapes = [(text.LOADED_SHAPE, LOADED), *known_shapes()]
-        shape = gr.Dropdown(shapes, value=_FIRST_SHAPE, label=text.SHAPE_LABEL, elem_id="speed-shape")
+        shape = gr.Dropdown(shape_choices(), value=_FIRST_SHAPE, label=text.SHAPE_LABEL, elem_id="speed-shape")
         plan = gr.Textbox(label=text.SHAPE_PLAN_LABEL, max_lines=1, elem_id="speed-plan")
         device = gr.Dropdown(
             list(with_measured_bandwidth(timings())),
@@ -92,16 +97,15 @@ def build() -> SimpleNamespace:
 
 def wire(bar: gr.HTML, panel: SimpleNamespace) -> None:
     """Everything redraws while a slider is dragged; the plan follows that of the page."""
-    live = {"queue": False, "show_progress": "hidden", "trigger_mode": "always_last", "api_visibility": "private"}
     follow = [bar, panel.shape, *panel.sizes]
     for changed in (bar.change, panel.shape.input):
-        changed(follow_view, follow, [panel.plan, *panel.outputs], **live)
+        changed(follow_view, follow, [panel.plan, *panel.outputs], **LIVE)
     inputs = [bar, panel.shape, panel.plan, *panel.sizes]
     typed = [panel.plan.input, panel.plan.submit]
-    gr.on([size.input for size in panel.sizes] + typed, draw, inputs, panel.outputs, **live)
+    gr.on([size.input for size in panel.sizes] + typed, draw, inputs, panel.outputs, **LIVE)
 
 
-def follow_view(view: dict, choice: str, *sizes) -> tuple:
+def follow_view(view: View, choice: str, *sizes: Any) -> tuple:
     """The page's model or plan, or the shape, changed: the plan at the same relative depth."""
     try:
         plan = plan_for(view, shape_of(choice, view["model"]))
@@ -111,7 +115,7 @@ def follow_view(view: dict, choice: str, *sizes) -> tuple:
 
 
 def draw(
-    view: dict,
+    view: View,
     choice: str,
     plan_text: str,
     device: str,
@@ -127,30 +131,19 @@ def draw(
         plan = SharingPlan.parse(plan_text, shape.num_layers)
         machines = {name: one.times(int(devices)) for name, one in _machines(bandwidth).items()}
         asked = Question(shape, plan, machines[device], int(devices), int(batch), int(context), dtype)
-        model = view["model"] if choice == LOADED else choice
+        model = get_model(view["model"]).identity.name if choice == LOADED else choice
         measured = compare_timings(shape, [record for record in timings() if record.model == model])
         here = (measured.device == device) & (measured.devices == asked.devices) & (measured.dtype == dtype)
         table = [one for one in machines.values() if one.memory_bytes]
         fits = fits_frame(shape, plan, asked.batch, asked.context, dtype, table)
-        return "", cards(asked), *figures(asked, measured[here], places_of(measured)), html.fits_table(fits)
+        return "", cards(asked), *figures(asked, measured[here], places_of(measured)), fits_table(fits)
     except ValueError as problem:
         return _nothing(problem)
 
 
 def _nothing(problem: ValueError) -> tuple:
-    empty = figure_json(charts.message(text.NO_COSTS))
+    empty = figure_json(message(text.NO_COSTS))
     return html.error(problem), "", empty, empty, "", empty, empty, ""
-
-
-def timings() -> list[TimingRecord]:
-    """All timings of the project; read again when a file changes."""
-    files = sorted(settings.RESULTS.glob("*/timings/*.json"))
-    return _timings(settings.RESULTS, tuple((str(path), path.stat().st_mtime_ns) for path in files))
-
-
-@lru_cache(2)
-def _timings(folder, state: tuple) -> list[TimingRecord]:
-    return load_timings(folder)[0]
 
 
 def _machines(bandwidth: str) -> dict[str, Device]:
@@ -185,13 +178,15 @@ def cards(asked: Question) -> str:
     return f'{plan}{html.badge("predicted")}<div class="cards">{drawn}</div>{why}'
 
 
-def _numbers(asked: Question, plan: SharingPlan) -> tuple:
+def _numbers(asked: Question, plan: SharingPlan) -> tuple[DecodePrediction, float, int]:
+    """Prediction of a step, bytes needed, and the largest batch."""
     step = predict_decode(asked.shape, plan, asked.device, asked.batch, asked.context, asked.dtype)
     needed = stored_bytes(asked.shape, plan, asked.batch, asked.context, bytes_of(asked.dtype)).total
     return step, needed, largest_batch(asked.shape, plan, asked.device, asked.context, asked.dtype)
 
 
-def _why(asked: Question, dense) -> str:
+def _why(asked: Question, dense: DecodePrediction) -> str:
+    """What the time of a dense step is spent on, in words."""
     words = text.SPEED_WHY.format(
         weights=units.amount(dense.weights.bytes_moved, "bytes"),
         cache=units.amount(dense.attention.bytes_moved, "bytes"),
@@ -211,7 +206,7 @@ def figures(asked: Question, measured: pd.DataFrame, places: str) -> list[str]:
     points = measured[
         (measured.batch_size == asked.batch) & ((measured.model == "dense") | (measured.plan == str(asked.plan)))
     ].drop_duplicates(["model", "context_tokens"])
-    longest = max([2 * asked.context, asked.shape.max_context or 4096, *points.context_tokens])
+    longest = max([2 * asked.context, longest_context(asked.shape), *points.context_tokens])
     curves, capacity = predicted_curves(asked, longest), asked.device.memory_bytes
     chosen = nearest(measured, asked)
     return [

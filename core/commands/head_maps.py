@@ -5,8 +5,8 @@ import argparse
 from core.commands.session import Session, add_common_arguments
 from core.damage.head_maps import CANDIDATES, HEAD_MAP_METHODS, PASSES, HeadMapper, improve
 from core.damage.meter import DamageMeter
-from core.plan import SharingPlan
-from core.records.searches import HeadMap, PlanDamage
+from core.plan import HeadMap, SharingPlan
+from core.records.searches import PlanDamage
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

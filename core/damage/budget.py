@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from transformers import PreTrainedModel
 
 from core.cost import ModelShape, kv_cache_bytes
-from core.plan import SharingPlan
-from core.records.searches import HeadMap, LayerPair, PlanDamage
+from core.plan import HeadMap, SharingPlan
+from core.records.searches import LayerPair, PlanDamage
 
 CONTEXT_TOKENS = 4096
 """Tokens in the cache that savings are predicted for; it matters for models with sliding windows only."""

@@ -16,8 +16,8 @@ from core.damage.meter import DamageMeter
 from core.damage.progress import SearchProgress
 from core.damage.similarity import attention_weights, weights_and_inputs
 from core.damage.texts import Text
-from core.plan import SharingPlan
-from core.records.searches import HeadMap, PlanDamage
+from core.plan import HeadMap, SharingPlan
+from core.records.searches import PlanDamage
 from core.sharing.families import attention_modules, decoder_of, output_of, same_kind, values_of
 from core.sharing.view import plan_of, share_attention
 

@@ -9,9 +9,9 @@ from core.damage.budget import cache_saving
 from core.damage.roles import Roles, in_order, label, roles_of
 from core.damage.runner import PlanRunner, Scorer
 from core.damage.texts import Text
-from core.plan import SharingPlan
+from core.plan import HeadMap, SharingPlan
 from core.records.journal import Journal
-from core.records.searches import HeadMap, PlanDamage
+from core.records.searches import PlanDamage
 
 # Larger arrays of the demo model's vocabulary would go back to the system after each use, and come anew, page by page.
 BATCH_TOKENS = 1024

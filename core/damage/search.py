@@ -20,8 +20,8 @@ from core.damage.head_maps import HeadMapper, improve
 from core.damage.meter import DamageMeter, MappedPlan
 from core.damage.progress import SearchProgress
 from core.damage.roles import roles_of
-from core.plan import SharingPlan
-from core.records.searches import HeadMap, PlanDamage
+from core.plan import HeadMap, SharingPlan
+from core.records.searches import PlanDamage
 
 SEARCH_METHODS: dict[str, str] = {
     "spans": "Measure every span, add up the damages of spans to foretell plans, and measure the best of each size.",

@@ -235,7 +235,8 @@ class _StepCall(AttentionCall):
 
 
 def _attend(module, query, key, value, attention_mask, shared_attention=None, **kwargs):
-    return call_of(shared_attention).attend(module, query, key, value, attention_mask, **kwargs)
+    call: Any = call_of(shared_attention)  # of `_StepCall`: this function is registered for its models alone
+    return call.attend(module, query, key, value, attention_mask, **kwargs)
 
 
 AttentionInterface.register(_STEP, _attend)  # and no mask function of that name: a step needs no mask

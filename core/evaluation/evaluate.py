@@ -15,13 +15,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from core.evaluation.catalogue import Benchmark, benchmark_of, load_benchmarks
 from core.evaluation.documents import asked, check_shares, num_asked, set_up
 from core.evaluation.harness import EvaluatedModel, run_benchmark
-from core.evaluation.measurements import HeadMap, Measurement, measurements
+from core.evaluation.measurements import Measurement, measurements
 from core.evaluation.options import Options
 from core.evaluation.outcome import answers_of, scores_of
 from core.evaluation.processes import from_main, is_main
 from core.evaluation.progress import OnProgress, ShouldStop, Teller
 from core.places import RESULTS
-from core.plan import SharingPlan
+from core.plan import HeadMapLike, SharingPlan
 from core.records.files import write_file
 from core.records.scores import Record, load_record, pack_lines, save_packed, save_record
 
@@ -38,7 +38,7 @@ def evaluate(
     model_name: str,
     weights_sha256: str,
     task_data: Path | str | None = None,
-    head_map: HeadMap | None = None,
+    head_map: HeadMapLike | None = None,
     options: Options | None = None,
     results: Path | str = RESULTS,
     overwrite: bool = False,

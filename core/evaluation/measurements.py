@@ -1,7 +1,7 @@
 """What is to be measured: each plan on each benchmark, with everything that its record says but the scores."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from transformers import PreTrainedModel
@@ -9,13 +9,10 @@ from transformers import PreTrainedModel
 from core.evaluation.catalogue import Benchmark
 from core.evaluation.documents import data_sha256
 from core.evaluation.options import Options
-from core.plan import SharingPlan
+from core.plan import HeadMapLike, SharingPlan
 from core.records.provenance import git_commit, machine, versions
 from core.records.scores import Record
 from core.sharing.view import plan_of, share_attention
-
-HeadMap = Mapping[int, Sequence[int]]
-"""Follower → the leader head that each of its heads reads."""
 
 
 class Measurement(NamedTuple):
@@ -29,7 +26,7 @@ class Measurement(NamedTuple):
 def measurements(
     model: PreTrainedModel,
     plans: Sequence[SharingPlan | str],
-    head_map: HeadMap,
+    head_map: HeadMapLike,
     benchmarks: Sequence[Benchmark],
     options: Options,
     about_model: dict[str, Any],
@@ -50,7 +47,7 @@ def measurements(
 
 
 def _views(
-    model: PreTrainedModel, plans: Sequence[SharingPlan | str], head_map: HeadMap, execution: str
+    model: PreTrainedModel, plans: Sequence[SharingPlan | str], head_map: HeadMapLike, execution: str
 ) -> list[tuple[PreTrainedModel, dict[str, Any]]]:
     """A view of the model for each plan, and what the records say about the plan."""
     num_layers, own = model.config.num_hidden_layers, plan_of(model)
@@ -59,7 +56,7 @@ def _views(
 
 
 def _view(
-    model: PreTrainedModel, plan: SharingPlan, own: SharingPlan, head_map: HeadMap, execution: str
+    model: PreTrainedModel, plan: SharingPlan, own: SharingPlan, head_map: HeadMapLike, execution: str
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
     tuned = bool(own.spans) and plan == own
     view = model if tuned else share_attention(model, plan, head_map or None, execution)

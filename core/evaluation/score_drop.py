@@ -8,9 +8,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from core.evaluation.compare import Difference, compare, load_evaluation, title
 from core.evaluation.evaluate import evaluate
-from core.evaluation.measurements import HeadMap
 from core.evaluation.options import Options
-from core.plan import SharingPlan
+from core.plan import HeadMapLike, SharingPlan
 from core.records.scores import Record
 
 
@@ -41,14 +40,14 @@ class ScoreDrop:
         self.measured: dict[SharingPlan, Difference] = {}
         self.dense = self._record("", {})
 
-    def __call__(self, plan: SharingPlan, head_map: HeadMap) -> float:
+    def __call__(self, plan: SharingPlan, head_map: HeadMapLike) -> float:
         """The drop, in the metric's own unit; negative where the shared model is better."""
         shared = self._record(plan, head_map)
         places = [load_evaluation(self.results / record.path.parent) for record in (self.dense, shared)]
         self.measured[plan] = self._of_task(compare(*places))
         return self.measured[plan].drop
 
-    def _record(self, plan: SharingPlan | str, head_map: HeadMap) -> Record:
+    def _record(self, plan: SharingPlan | str, head_map: HeadMapLike) -> Record:
         [record] = self._evaluate([plan], [self.task], head_map=head_map)
         return record
 

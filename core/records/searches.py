@@ -14,7 +14,7 @@ import pandas as pd
 from pydantic import BeforeValidator, Field, InstanceOf, PlainSerializer, ValidationInfo, model_validator
 
 from core.places import with_shipped
-from core.plan import SharingPlan
+from core.plan import HeadMap, SharingPlan
 from core.records.files import Strict, load_all, load_file, safe_name, write_file
 from core.records.provenance import Provenance
 
@@ -22,9 +22,6 @@ FORMAT_VERSION: Literal[1] = 1
 Split = Literal["calibration", "held-out"]
 SPLITS: tuple[Split, Split] = ("calibration", "held-out")
 """The text that plans are chosen on, which flatters them, and the text that judges them, which no choice sees."""
-
-HeadMap = dict[int, tuple[int, ...]]
-"""Follower → the leader head that each of its heads reads; empty: the head of the same number."""
 
 
 class TextInfo(Strict):

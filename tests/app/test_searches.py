@@ -12,6 +12,7 @@ from app.registry import get_model
 from core.__main__ import main
 from core.sharing.view import share_attention
 from tests.support.damage import save_tiny
+from tests.support.models import tiny_model
 
 
 @pytest.fixture(scope="module")

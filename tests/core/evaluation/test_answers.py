@@ -5,7 +5,8 @@ from datetime import datetime, timezone
 import pytest
 
 from core.evaluation.answers import Answer, at_chance, chance_level, load_documents, pair_answers
-from core.records.scores import Record, pack_lines, save_record, write_file
+from core.records.files import write_file
+from core.records.scores import Record, pack_lines, save_record
 
 
 def make(plan: str = "", **changes) -> Record:

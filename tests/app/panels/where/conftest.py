@@ -4,6 +4,7 @@ import pytest
 
 from app import searches, settings
 from tests.support.damage import save_tiny
+from tests.support.models import tiny_model
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,47 @@
+"""The table of the part Scores, and how one score was measured."""
+
+import json
+from html import escape
+from typing import Any
+
+import pandas as pd
+
+from app import text, units
+from app.components import html
+from app.measured import Selected
+
+
+def score_table(frame: pd.DataFrame, selected: Selected | None = None) -> str:
+    """All selected scores with standard error and number of samples. Rows can be chosen; one may be already."""
+    head = "".join(f"<th scope='col'>{title}</th>" for title in text.SCORE_COLUMNS)
+    rows = "".join(_score_row(row, (row.path, row.metric) == selected) for row in frame.itertuples())
+    return (
+        f'<div class="table" tabindex="0" role="region" aria-label="Scores"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _score_row(row: Any, chosen: bool) -> str:
+    point = escape(json.dumps([row.path, row.metric]))
+    return f'<tr tabindex="0" data-id="{point}" aria-selected="{str(chosen).lower()}">{_score_cells(row)}</tr>'
+
+
+def _score_cells(row: Any) -> str:
+    value, saved = f"{row.value:.3f}{units.plus_minus(row.stderr)}", f"{row.saved_percent:.1f}%"
+    values = (row.kind, row.task, row.metric, value, row.n, saved, row.machine)
+    spans = ",<wbr>".join(f"<span>{escape(span)}</span>" for span in row.plan.split(","))  # lines break between spans
+    cells = [escape(row.model), spans, *(escape(str(value)) for value in values)]
+    return "".join(f"<td>{cell}</td>" for cell in cells)
+
+
+def measurement(row: dict) -> str:
+    """How one score was measured: the command, the machine, the file."""
+    value = f"{row['value']:.3f}{units.plus_minus(row['stderr'])}"
+    facts = (
+        f"{row['model']} · {row['plan']} ({row['kind']}) · {row['task']} {row['metric']} = {value}, n = {row['n']}, "
+        f"{row['num_fewshot']}-shot, {row['dtype']}, {row['machine']}, {row['date']:%Y-%m-%d}, {row['duration_s']:.0f} s"
+    )
+    return (
+        f'<div class="measurement"><h3>{escape(text.SCORES_COMMAND_LABEL)}</h3>{html.badge("measured_there")}'
+        f"<p>{escape(facts)}</p><pre tabindex='0'>{escape(row['command'])}</pre>{html.note('results/' + row['path'])}</div>"
+    )

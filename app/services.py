@@ -1,0 +1,153 @@
+"""What parts of the page and endpoints for programs both ask for. Nothing here knows of either: data in, data out."""
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from app import plans, settings, text
+from app.compute import compute, on_gpu, taking_turns
+from app.registry import LRUCache, View, get_model
+from core.cost import ModelShape, bytes_of, known_shapes, savings_frame
+from core.plan import SharingPlan
+
+if TYPE_CHECKING:  # they import torch
+    import torch
+    from transformers import PreTrainedModel
+
+    from core.decoding.generation import PairProgress
+
+LOADED = "loaded"
+"""The shape of the loaded model, among the names of well-known shapes."""
+_CONTEXTS = 24  # points of a curve over context length
+_matrices = LRUCache(settings.SIMILARITIES_IN_MEMORY)
+_layer_weights = LRUCache(settings.LAYER_WEIGHTS_IN_MEMORY)
+
+
+# Shapes and savings, predicted
+
+
+def shape_of(choice: str, model_name: str) -> ModelShape:
+    """The shape of the model `model_name` for `LOADED`, else the well-known one `choice`. ValueError for an unknown one."""
+    if choice == LOADED:
+        return ModelShape.from_config(get_model(model_name).model.config)
+    if choice not in known_shapes():
+        raise ValueError(f"There is no shape {choice!r}: use one of {', '.join(known_shapes())}.")
+    return known_shapes()[choice]
+
+
+def shape_choices() -> list[str | tuple[str, str]]:
+    """What a choice of shapes offers, with words where the name is none: the loaded model, then the well-known ones."""
+    return [(text.LOADED_SHAPE, LOADED), *known_shapes()]
+
+
+def plan_for(view: View, shape: ModelShape) -> str:
+    """The page's plan, carried to the depth of another shape."""
+    return plans.scaled_plan(get_model(view["model"]).plan(view["plan"]), shape.num_layers).name
+
+
+def longest_context(shape: ModelShape) -> int:
+    """The most tokens that the model is made for; of one that does not say, as many as were usual."""
+    return shape.max_context or 4096
+
+
+def contexts_up_to(longest: int, chosen: int) -> list[int]:
+    """Evenly spaced context lengths for the curves, the chosen one among them."""
+    return sorted({chosen, *(max(1, longest * step // _CONTEXTS) for step in range(1, _CONTEXTS + 1))})
+
+
+def savings(
+    shape: ModelShape,
+    plan: SharingPlan,
+    batch: int,
+    context: int,
+    prompt: int,
+    dtype: str,
+    execution: str = "recompute",
+) -> pd.DataFrame:
+    """`core.cost.savings_frame` over context lengths, `context` among them. Raises ValueError for bad numbers."""
+    contexts = contexts_up_to(max(longest_context(shape), context), context)
+    return savings_frame(shape, plan, batch, contexts, prompt, bytes_of(dtype), execution)
+
+
+# Attention of the dense model
+
+
+class Similarity(NamedTuple):
+    """How alike each two layers look at a text."""
+
+    tokens: int
+    matrix: np.ndarray  # [layers, layers]
+
+
+def similarity(model_name: str, source: str, method: str) -> Similarity:
+    """`core.attention_similarity` on the text, kept for the next time. Raises ValueError for a bad text or method."""
+    from core.damage.similarity import SIMILARITY_METHODS
+
+    if method not in SIMILARITY_METHODS:
+        raise ValueError(f"There is no method {method!r}: use one of {', '.join(SIMILARITY_METHODS)}.")
+    ids = token_ids(model_name, source, settings.MAX_SIMILARITY_TOKENS)
+    matrix = _matrices.get((model_name, ids, method), lambda: _compute_similarity(model_name, ids, method))
+    return Similarity(len(ids), matrix)
+
+
+def layer_weights(model_name: str, ids: tuple[int, ...], layer: int) -> np.ndarray:
+    """One layer's attention weights [heads, tokens, tokens], kept for the next time."""
+    return _layer_weights.get((model_name, ids, layer), lambda: _compute_weights(model_name, ids, layer))
+
+
+def token_ids(model_name: str, source: str, limit: int) -> tuple[int, ...]:
+    """The first `limit` tokens of the text. Raises ValueError for a text with less than two tokens."""
+    ids = tuple(get_model(model_name).tokenizer(source or "").input_ids[:limit])
+    if len(ids) < 2 or not source.strip():
+        raise ValueError("There is no text to look at: type a few words or sentences.")
+    return ids
+
+
+@on_gpu
+def _compute_similarity(model_name: str, ids: tuple[int, ...], method: str) -> np.ndarray:
+    from core import attention_similarity
+
+    model = get_model(model_name).model
+    return np.asarray(compute(attention_similarity, model, _batch(model, ids), method))
+
+
+@on_gpu
+def _compute_weights(model_name: str, ids: tuple[int, ...], layer: int) -> np.ndarray:
+    from core.damage.similarity import attention_weights
+
+    model = get_model(model_name).model
+    weights = compute(attention_weights, model, _batch(model, ids), [layer])
+    return weights[layer][0].float().cpu().numpy()
+
+
+def _batch(model: "PreTrainedModel", ids: tuple[int, ...]) -> "torch.Tensor":
+    import torch
+
+    return torch.tensor([ids], device=model.device)
+
+
+# Texts of both models
+
+
+@on_gpu
+def generate(
+    model_name: str, plan_text: str, prompt: str, max_new_tokens: int, temperature: float, seed: int, heads: str = ""
+) -> Iterator["PairProgress"]:
+    """`core.decoding.generation.generate_pair`, thinned out to what a page can show. Raises ValueError for bad input.
+
+    heads: the plan's head map as JSON; empty for direct sharing.
+    """
+    from core.decoding.generation import generate_pair
+
+    model = get_model(model_name)
+    shared = model.shared(model.plan(plan_text), heads)
+    steps = generate_pair(model.model, shared, model.tokenizer, prompt, max_new_tokens, temperature, seed=seed)
+    shown_at = 0.0
+    for progress in taking_turns(steps):
+        finished = progress.dense.finished and progress.shared.finished
+        if finished or time.monotonic() - shown_at > 1 / settings.UPDATES_PER_SECOND:
+            shown_at = time.monotonic()
+            yield progress

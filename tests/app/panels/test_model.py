@@ -1,0 +1,55 @@
+"""Model and plan: every control, and the address, end in one view."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from app.panels import model
+from core.plan import SharingPlan
+from tests.support.page import UNCHANGED
+
+NAMES = ("view", "model_error", "plan_error", "summary", "preset", "leader", "last", "plan")
+
+
+def _named(outputs) -> dict:
+    return dict(zip(NAMES, outputs))
+
+
+@pytest.mark.parametrize("bad", ["9-3", "2-9", "0~3", "1-3,2-4", "x", "3-3"])
+def test_bad_plan_text_gets_a_sentence_and_stays(view, bad):
+    shown = _named(model.apply_text(bad, view))
+    assert shown["view"] == view
+    assert shown["plan"] == UNCHANGED
+    assert "layers 0 to 5" in shown["plan_error"] and 'role="alert"' in shown["plan_error"]
+
+
+def test_half_a_plan_while_typing_changes_nothing(view):
+    assert all(update == UNCHANGED for update in model.apply_while_typing("3-", view))
+
+
+def test_a_slider_pushes_the_other_one(view):
+    up = _named(model.move_leader(4, 3, view))
+    assert up["view"]["plan"] == "4-5" and up["last"]["value"] == 5 and up["leader"] == UNCHANGED
+    down = _named(model.move_last(4, 2, view))
+    assert down["view"]["plan"] == "1-2" and down["leader"]["value"] == 1 and down["last"] == UNCHANGED
+
+
+def test_the_plan_is_told_in_words_with_both_notations(view):
+    summary = _named(model.apply_text("2-4", view))["summary"]
+    assert "Layer 2 computes, 3–4 reuse" in summary and "SA 3~4" in summary
+
+
+def test_the_address_restores_model_and_plan(folder):
+    outputs = model.restore(SimpleNamespace(query_params={"model": folder, "plan": "1-2,4-5"}))
+    assert outputs[0] == {"model": folder, "plan": "1-2,4-5"} and outputs[-1] == folder
+
+
+def test_a_bad_plan_in_the_address_is_explained(folder):
+    outputs = model.restore(SimpleNamespace(query_params={"model": folder, "plan": "70-90"}))
+    assert "out of range" in outputs[2] and outputs[7]["value"] == "70-90"
+    assert SharingPlan.parse(outputs[0]["plan"], 6).spans
+
+
+def test_a_model_that_does_not_exist_is_explained_and_nothing_else_changes(view):
+    outputs = model.switch_model("no/such-model-anywhere", view)
+    assert 'class="error"' in outputs[1] and outputs[0] == UNCHANGED

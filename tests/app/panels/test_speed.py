@@ -1,0 +1,94 @@
+"""Speed and hardware: predictions of the core, measured points beside them, and what fits where."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from app import settings, text, units
+from app.panels import speed
+from core.cost import DEVICES, known_shapes, predict_decode
+from core.records.provenance import Machine
+from core.records.timings import Quartiles, Timed, TimingRecord, load_timings, save_timing
+from tests.support.page import array
+
+
+@pytest.fixture
+def timed(tmp_path, monkeypatch):
+    """A folder with two timings of Llama-3-8B on an H200, one of them far from its prediction."""
+    monkeypatch.setattr(settings, "RESULTS", tmp_path)
+    for plan, step_s in (("22-26", 0.0084), ("8-16", 0.0200)):
+        spread = Quartiles(median=step_s, low=step_s - 1e-4, high=step_s + 1e-4, repeats=5)
+        timing = Timed(
+            path="cuda graph", attention="sdpa", step_s=spread, prefill_s=spread, peak_memory_bytes=34 * 10**9
+        )
+        save_timing(
+            tmp_path,
+            TimingRecord(
+                model="Llama-3-8B", weights="random", num_layers=32, plan=plan, followers=4, dtype="bfloat16",
+                batch_size=16, context_tokens=8192, new_tokens=16, dense=timing, shared=timing, copy_bytes_per_s=4e12,
+                versions={}, git_commit=None, machine=Machine(cpu="c", cpu_cores=1, gpu="NVIDIA H200"),
+                date="2026-01-01T00:00:00Z", duration_s=1.0, command="python -m core measure",
+            ),
+        )  # fmt: skip
+    return tmp_path
+
+
+ASKED = ("NVIDIA H200", 1, 16, 8192, "bfloat16", "data sheet")
+
+
+def test_speed_shows_predictions_of_the_core_and_measured_points_beside_them(view, timed):
+    error, cards, latency, memory, about, bars, prefill, table = speed.draw(view, "Llama-3-8B", "22-26", *ASKED)
+    shape, device = known_shapes()["Llama-3-8B"], DEVICES["NVIDIA H200"]
+    steps_ms = [1e3 * predict_decode(shape, plan, device, 16, 8192).step_s for plan in ("", "22-26")]
+    assert not error and text.BADGES["predicted"] in cards and "notation: SA 23~26" in cards
+    assert all(f"<b>{units.milliseconds(step)}</b>" in cards for step in steps_ms)
+    lines = {trace["name"]: trace for trace in json.loads(latency)["data"]}
+    assert set(lines) == {f"{side}, {kind}" for side in ("dense", "shared") for kind in ("predicted", "measured")}
+    assert 8.4 in array(lines["shared, measured"]["y"]) and steps_ms[1] in array(lines["shared, predicted"]["y"])
+    assert "device" in json.loads(memory)["layout"]["annotations"][0]["text"]
+    measured = next(trace for trace in json.loads(bars)["data"] if trace["name"] == "shared, measured")
+    assert [" !" in words for words in measured["text"]] == [False, True] and measured["text"][0].startswith("×")
+    assert (
+        "2 of them differ by more than 15%" in about
+        and "Measured plans: 22-26, 8-16." in about
+        and text.BADGES["measured_there"] in about
+    )
+    assert len(json.loads(prefill)["data"]) == 2
+    assert table.count("<tr>") == 1 + len(DEVICES) and "too big" in table
+
+
+def test_a_measured_bandwidth_can_stand_in_for_that_of_the_data_sheet(view, timed):
+    _, cards, *_, table = speed.draw(view, "Llama-3-8B", "22-26", *ASKED[:-1], "measured")
+    device = replace(DEVICES["NVIDIA H200"], bandwidth_bytes_per_s=4e12)
+    step = units.milliseconds(1e3 * predict_decode(known_shapes()["Llama-3-8B"], "", device, 16, 8192).step_s)
+    assert f"<b>{step}</b>" in cards and f">{step}<" in table and "4.00 TB per second" in cards
+
+
+def test_predicted_and_measured_are_told_apart_and_never_in_one_bar(view, timed):
+    bars = json.loads(speed.draw(view, "Llama-3-8B", "22-26", *ASKED)[5])["data"]
+    assert [trace["name"] for trace in bars] == [
+        "dense, predicted", "dense, measured", "shared, predicted", "shared, measured",
+    ]  # fmt: skip
+    assert all(("predicted" in trace["name"]) == (trace["marker"]["pattern"]["shape"] == "/") for trace in bars)
+
+
+def test_speed_names_the_hardware_that_a_model_was_timed_on_and_what_is_not_known_of_it(view, timed):
+    *_, about, _, _, _ = speed.draw(view, "Llama-3-8B", "22-26", "NVIDIA L4", *ASKED[1:])
+    assert "timed on: NVIDIA H200 (bfloat16)." in about
+    [record, _] = load_timings(timed)[0]
+    spare = record.model_copy(update={"machine": Machine(cpu="A spare CPU", cpu_cores=2)})
+    save_timing(timed, spare)
+    _, cards, _, _, about, *_ = speed.draw(
+        view, "Llama-3-8B", record.plan, str(spare.machine), *ASKED[1:-1], "measured"
+    )
+    assert text.MEMORY_UNKNOWN in cards and "+0" not in cards and "Measured plans" in about
+
+
+def test_speed_without_timings_says_so_and_bad_plans_are_explained(view, tmp_path, monkeypatch):
+    monkeypatch.setattr(settings, "RESULTS", tmp_path)
+    _, _, _, _, about, bars, *_ = speed.draw(view, "loaded", "2-4", *ASKED)
+    assert "No timings" in about and "No timings" in bars and "timed on" not in about
+    error, cards, *_, table = speed.draw(view, "Llama-3-8B", "22-99", *ASKED)
+    assert "layers 0 to 31" in error and not cards and not table
+    assert speed.follow_view(view, "Llama-3-8B", *ASKED)[0]["value"] == "11-21"

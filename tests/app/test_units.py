@@ -1,0 +1,22 @@
+"""Numbers as people read them."""
+
+import pytest
+
+from app import units
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "shown"),
+    [(0, "bytes", "0 B"), (999, "bytes", "999 B"), (1234567, "bytes", "1.23 MB"), (8.19e12, "FLOPs", "8.19 TFLOP"),
+     (1.5e9, "parameters", "1.50 G"), (123.4e6, "bytes", "123 MB"), (45.67e3, "bytes", "45.7 kB")],
+)  # fmt: skip
+def test_amounts_have_three_digits_and_a_prefix(value, unit, shown):
+    assert units.amount(value, unit) == shown
+
+
+def test_savings_have_a_sign():
+    assert [units.saved(15.44), units.saved(0.0)] == ["−15.4%", "±0%"]
+
+
+def test_a_slower_shared_model_is_not_called_equal():
+    assert units.saved(-3.21) == "+3.2%"

@@ -1,0 +1,103 @@
+"""The page in a real browser (Debian's Chromium, headless): the server that it needs, and what a visitor does."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # most tests need no browser
+    from playwright.sync_api import Locator, Page
+
+ROOT = Path(__file__).resolve().parents[2]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+LOCAL = ("127.0.0.1", "localhost")
+PATIENCE_MS = 30_000
+DESKTOP = {"width": 1440, "height": 900}
+# Chromium's own errands (updates, sync, metrics) are switched off, so that every request seen is the page's.
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--disable-default-apps",
+    "--disable-domain-reliability",
+    "--metrics-recording-only",
+]
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
+
+
+def serve(port: int, results: Path) -> subprocess.Popen:
+    """The command that users type, with this folder of results; it answers after a while."""
+    environment = os.environ | {"SHARED_ATTENTION_RESULTS": str(results)}
+    return subprocess.Popen([sys.executable, "-m", "app", "--port", str(port)], cwd=ROOT, env=environment)
+
+
+def wait_for(url: str, server: subprocess.Popen) -> str:
+    """The address, when the server answers there."""
+    for _ in range(240):
+        assert server.poll() is None, "the server ended"
+        try:
+            urllib.request.urlopen(url, timeout=1).close()
+            return url
+        except OSError:
+            time.sleep(0.25)
+    raise AssertionError("the server did not answer")
+
+
+def wait_until_idle(page: "Page") -> None:
+    """The first texts are finished and every chart is drawn."""
+    page.wait_for_selector("#generate-go:not([disabled])")
+    page.wait_for_function("document.querySelector('#pane-shared .facts b')?.innerText.match(/[0-9]/)")
+    page.wait_for_function("document.querySelectorAll('.chart:not([data-drawn])').length === 0")
+
+
+def wait_for_words(page: "Page", selector: str, words: str) -> None:
+    """Until the element says these words."""
+    page.wait_for_function(
+        "([at, words]) => document.querySelector(at).innerText.includes(words)", arg=[selector, words]
+    )
+
+
+def changes(page: "Page", selector: str, action: Callable[[], object]) -> str:
+    """The new text of an element after `action`, which must change it."""
+    before = page.inner_text(selector)
+    action()
+    page.wait_for_function("([at, old]) => document.querySelector(at).innerText !== old", arg=[selector, before])
+    return page.inner_text(selector)
+
+
+def plan_box(page: "Page") -> "Locator":
+    """The sharing plan as text."""
+    return page.locator("#plan-text input, #plan-text textarea")
+
+
+def prompt_box(page: "Page") -> "Locator":
+    """The text to continue."""
+    return page.locator("#prompt textarea")
+
+
+def type_plan(page: "Page", plan: str) -> None:
+    """Finish a plan with Enter."""
+    plan_box(page).fill(plan)
+    plan_box(page).press("Enter")
+
+
+def evaluate(page: "Page", questions: int) -> None:
+    """Start an evaluation with so many questions of each task."""
+    box = page.locator("#evaluate-limit input[type=number]")
+    box.fill(str(questions))
+    box.press("Tab")
+    page.click("#evaluate-go")
