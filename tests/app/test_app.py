@@ -9,6 +9,7 @@ import threading
 import time
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -29,7 +30,8 @@ from core import places
 from core.cost import ModelShape, known_shapes, kv_cache_bytes, savings_frame
 from core.cost.devices import DEVICES, fits_frame, predict_decode
 from core.plan import SharingPlan
-from core.records.scores import Machine, Metric, Record, load_records, pack_lines, save_record, write_file
+from core.records import Machine
+from core.records.scores import Metric, Record, load_records, pack_lines, save_record, write_file
 from core.records.timings import Quartiles, Timed, TimingRecord, load_timings, save_timing
 
 VIEW = {"model": "tiny", "plan": "2-4"}
@@ -751,12 +753,10 @@ def test_a_second_evaluation_says_that_it_waits(no_results, view):
 
 
 def test_what_cannot_be_stored_is_explained(no_results, view, monkeypatch):
-    from core.records import scores as records
-
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(records.os, "replace", full)
+    monkeypatch.setattr(Path, "replace", full)
     end = _evaluated(list(evaluate.run(view, ["demo_copy"], 10, {})))
     assert "could not be stored (No space left on device)" in end["error"]
 
