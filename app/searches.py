@@ -160,8 +160,9 @@ def budget_of(kind: str, value: float) -> "Budget":
     """The budget that kind and slider say."""
     from core.damage.search import Budget
 
-    given = {"cache_saving": value / 100, "damage": value, "followers": int(value)}[kind]
-    return Budget(**{kind: given})
+    if kind == "followers":
+        return Budget(followers=int(value))
+    return Budget(damage=value) if kind == "damage" else Budget(cache_saving=value / 100)
 
 
 # Measuring here

@@ -4,6 +4,7 @@ One file for each of the three, with what they have in common in `running`; here
 """
 
 from types import SimpleNamespace
+from typing import Any
 
 import gradio as gr
 
@@ -25,7 +26,7 @@ def build() -> SimpleNamespace:
 
 def wire(bar: gr.HTML, controls: SimpleNamespace, panel: SimpleNamespace) -> None:
     """Draw what is known on every change of the view; measure on the buttons; apply on one click."""
-    quiet = {"show_progress": "hidden", "api_visibility": "private"}
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     drawing = {**quiet, "trigger_mode": "always_last"}
     spans, plans, pairs = panel.triangle, panel.suggestion, panel.guide
     source = [spans.own_text, spans.tokens]
@@ -59,8 +60,8 @@ def wire(bar: gr.HTML, controls: SimpleNamespace, panel: SimpleNamespace) -> Non
 
 def show(view: dict, known: Known | None, kind: str, value: float, method: str) -> tuple:
     """Everything that is known about the page's model, drawn for the page's plan."""
-    changed = known is None or known.model != view["model"]
-    known = searches.known(view["model"]) if changed else known
+    if changed := known is None or known.model != view["model"]:
+        known = searches.known(view["model"])
     slider = suggestion.slider_of(kind, known) if changed else gr.skip()
     value = slider["value"] if changed else value
     scatter = guide.draw(known, method) if changed else (gr.skip(), gr.skip())

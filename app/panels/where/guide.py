@@ -5,6 +5,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import gradio as gr
+import numpy as np
 
 from app import searches, text
 from app.charts import where as charts
@@ -12,6 +13,8 @@ from app.components import html
 from app.components.chart import chart, figure_json
 from app.panels.where.running import run, run_and_stop
 from app.searches import Known, Step
+from core.plan import SharingPlan
+from core.records.searches import PlanDamage
 
 
 def build() -> SimpleNamespace:
@@ -44,7 +47,8 @@ def measure(
     from core.damage.guide import guide_frame, rank_correlation, with_similarity
     from core.damage.similarity import SIMILARITY_METHODS
 
-    latest, similarities = {}, {}
+    latest: dict[SharingPlan, PlanDamage] = {}
+    similarities: dict[str, np.ndarray] = {}
     known = replace(known, correlations=())
 
     def drawn(step: Step) -> tuple:

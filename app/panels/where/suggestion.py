@@ -61,7 +61,7 @@ def answer(view: dict, known: Known | None, kind: str, value: float) -> tuple:
     """The front with the plan that the budget buys, what is known about this plan, and whether it can be applied."""
     found = searches.answers(known, kind, value) if known else None
     fixed = get_model(view["model"]).fixed_plan
-    if found is None:
+    if known is None or found is None:
         sentence = text.NOT_FOR_TUNED if fixed else text.SEARCH_FURTHER if known and known.front else text.NO_SEARCH
         return figure_json(charts.front(front_frame(known))), html.note(sentence), gr.update(interactive=False), "", {}
     card = card_of(found, known.best_span_like(found)) + html.note(known.about(found))

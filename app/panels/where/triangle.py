@@ -15,6 +15,8 @@ from app.panels import model as model_panel
 from app.panels.where.running import run, run_and_stop
 from app.registry import get_model
 from app.searches import Known, Step
+from core.plan import SharingPlan
+from core.records.searches import PlanDamage
 
 
 def build() -> SimpleNamespace:
@@ -58,7 +60,7 @@ def measure(view: dict, known: Known, own_text: str, tokens: int, request: gr.Re
     """Measure every span: the triangle fills, cell by cell."""
     from core.damage.spans import sweep_frame
 
-    latest = {}
+    latest: dict[SharingPlan, PlanDamage] = {}
 
     def drawn(step: Step) -> tuple:
         nonlocal known

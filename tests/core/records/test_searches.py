@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 from core.plan import SharingPlan
-from core.records.searches import LayerPair, PlanDamage, load_searches, plans_of, save_search, searches_frame
+from core.records.searches import (
+    LayerPair,
+    PlanDamage,
+    SearchRecord,
+    load_searches,
+    plans_of,
+    save_search,
+    searches_frame,
+)
 
 GOLDEN = (Path(__file__).parents[2] / "golden_records/search-v1.jsonl").read_bytes()
 
@@ -33,6 +41,18 @@ def test_searches_of_the_first_format_still_load(stored):
     assert points[0].plan == SharingPlan.parse("12-22", 24) and points[0].kl_stderr is None and points[0].finished
     assert save_search(folder, record, points).read_bytes() == GOLDEN
     assert load_searches(folder) == ([(record, points)], [])
+
+
+def test_searches_with_the_error_of_the_divergence_load(tmp_path):
+    golden = (Path(__file__).parents[2] / "golden_records/search-v1-kl-stderr.jsonl").read_bytes()
+    record = SearchRecord.model_validate_json(golden.splitlines()[0])
+    path = tmp_path / record.path
+    path.parent.mkdir(parents=True)
+    path.write_bytes(golden)
+    [(record, points)], problems = load_searches(tmp_path)
+    assert not problems and [point.split for point in points] == ["calibration", "held-out"]
+    assert all(0 < point.kl_stderr < point.kl for point in points)
+    assert save_search(tmp_path, record, points).read_bytes() == golden
 
 
 def test_all_that_was_measured_is_stored_and_read_back(stored):
