@@ -21,7 +21,8 @@ from core.evaluation.outcome import answers_of, scores_of
 from core.evaluation.processes import from_main, is_main
 from core.evaluation.progress import OnProgress, ShouldStop, Teller
 from core.plan import SharingPlan
-from core.records.scores import RESULTS, Record, load_record, pack_lines, save_packed, save_record, write_file
+from core.records.files import write_file
+from core.records.scores import RESULTS, Record, load_record, pack_lines, save_packed, save_record
 
 Dispatch = Callable[[Sequence[Record]], Iterator[tuple[Record, bytes]]]
 """Drafts of records that are to be measured → the records, in any order, with their packed samples."""

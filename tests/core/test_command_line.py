@@ -3,13 +3,16 @@
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from core.__main__ import COMMANDS, main, parser_of
-from core.records.scores import RESULTS, load_records
+from core.records.scores import load_records
 from core.records.searches import load_searches
 from core.records.timings import load_timings
+
+RESULTS = Path(__file__).parents[2] / "results"
 
 
 def test_refused_arguments_are_one_line_too(capsys):
