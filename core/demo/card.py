@@ -1,6 +1,5 @@
 """The model card of an exported demo model."""
 
-import platform
 from collections.abc import Mapping
 
 import torch
@@ -8,11 +7,12 @@ import torch
 from core.demo.recipe import Recipe
 from core.demo.skills import SKILLS
 from core.plan import SharingPlan
+from core.records.provenance import machine
 
 
 def model_card(name: str, plan: str, recipe: Recipe, scores: Mapping[str, float], seconds: float, device: str) -> str:
     """The README.md of an exported model: data, recipe, machine, scores, licence."""
-    machine = torch.cuda.get_device_name() if device.startswith("cuda") else platform.processor() or platform.machine()
+    where = machine(device)
     tokens = recipe.steps * recipe.batch_rows * recipe.context_tokens
     sharing = SharingPlan.parse(plan, recipe.layers).describe()
     rows = "\n".join(
@@ -39,7 +39,7 @@ occur in training.
 ({tokens / 1e6:.0f} M tokens), of which the first {recipe.trunk_steps:,} are common to `demo` and `demo-tuned-{recipe.plan}`; {"Muon " + str(recipe.muon_learning_rate) + " for the matrices, AdamW " if recipe.muon_learning_rate else "AdamW "}{recipe.learning_rate},
 weight decay {recipe.weight_decay}, {recipe.warmup_steps} warm-up steps, linear decay over the last {recipe.decay_share:.0%}, bfloat16 autocast, seed {recipe.seed}.
 
-**Machine.** {machine}, torch {torch.__version__}; {seconds:.0f} s of training steps for this model, trunk included.
+**Machine.** {where.gpu or where.cpu}, torch {torch.__version__}; {seconds:.0f} s of training steps for this model, trunk included.
 
 **Scores on held-out data** (of these bfloat16 weights, measured by the training command on the machine above)
 

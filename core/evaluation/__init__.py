@@ -1,6 +1,9 @@
 """Accuracy: scores of plans on benchmarks by lm-eval, and what can be said about two evaluations.
 
-Benchmarks by name (`catalogue`) and of one's own (`own_benchmarks`, `json_lines`), running them (`evaluate`, over
-several processes `processes` or a Ray cluster `cluster`), comparing two evaluations (`compare`), single answers side by
-side (`answers`) and what a plan loses on a task (`score_drop`). Imports `core.models`, `core.sharing`, `core.records`.
+Benchmarks by name (`catalogue`), with local documents (`task_data`) and of one's own (`own_benchmarks`, `json_lines`).
+Running them: `evaluate` measures and stores what is missing of all `measurements`; how (`options`), what is asked
+(`documents`), the model as lm-eval sees it (`harness`), what it found (`outcome`), where a run stands (`progress`), over
+several `processes` or a Ray `cluster`. Afterwards: two evaluations compared (`compare`), single answers side by side
+(`answers`), what a plan loses on a task (`score_drop`). Imports `core.models`, `core.sharing`, `core.records` and
+`core.tasks`; neither `core.damage` nor `core.timing`.
 """

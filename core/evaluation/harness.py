@@ -11,19 +11,15 @@ import torch
 from lm_eval import evaluator
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
-from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from core.evaluation.catalogue import Benchmark
-from core.evaluation.options import Options
+from core.evaluation.options import BATCH_SIZE, Options
 from core.evaluation.processes import accelerator
 
 # lm-eval prints bars for every task; the resampling for standard errors must not fork a process that runs threads.
-lm_eval.api.task.tqdm = functools.partial(tqdm, disable=True)
+lm_eval.api.task.tqdm = functools.partial(lm_eval.api.task.tqdm, disable=True)
 os.environ.setdefault("DISABLE_MULTIPROC", "1")
-
-CPU_BATCH = 64
-"""Rows of a batch on a CPU that was asked for as many as its memory holds."""
 
 
 class EvaluatedModel(HFLM):
@@ -83,7 +79,7 @@ class EvaluatedModel(HFLM):
 
     def _detect_batch_size(self, requests: Sequence | None = None, pos: int = 0) -> int:
         # Tried out for the memory of a GPU; on a CPU the trials cost minutes, and no batch is too large.
-        return CPU_BATCH if self.device.type == "cpu" else super()._detect_batch_size(requests, pos)
+        return BATCH_SIZE if self.device.type == "cpu" else super()._detect_batch_size(requests, pos)
 
     def tok_batch_encode(
         self,

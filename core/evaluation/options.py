@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+BATCH_SIZE = 64
+
 
 @dataclass(frozen=True)
 class Options:
@@ -11,7 +13,7 @@ class Options:
     limit: int | float | None = None  # the first documents only: a number, or a share below 1
     seed: int = 1234  # lm-eval's own default for few-shot examples
     execution: str = "auto"
-    batch_size: int | str = 64  # or `auto`, or `auto:N`
+    batch_size: int | str = BATCH_SIZE  # or `auto`, or `auto:N`
 
     def __post_init__(self) -> None:
         if self.limit is not None and not (0 < self.limit < 1 or (self.limit >= 1 and self.limit == int(self.limit))):

@@ -30,14 +30,11 @@ def test_stored_records_are_shown_at_once(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(settings, "RESULTS", tmp_path)
     assert searches.known(folder).sweep.empty  # out of place: not this model's
     shutil.move(tmp_path / "elsewhere", tmp_path / "tiny")
-    model = get_model(folder)
-    monkeypatch.setattr(model, "name", "tiny")
-    monkeypatch.setattr(searches, "get_model", lambda name: model)
-    known = searches.known("tiny")
+    known = searches.known(folder)
     assert (len(known.sweep), len(known.front), len(known.contiguous), len(known.pairs)) == (15, 2, 2, 15)
     assert "512 tokens" in known.sweep_about and "Made by: python -m core" in known.sweep_about
     assert main(["search", "--followers", "2", "--head-map", "damage", *sizes, *where]) == 0
-    better = searches.known("tiny")
+    better = searches.known(folder)
     assert better.front[0].head_map == {} and better.front[1].damage < known.front[1].damage
     assert better.front[1].head_map and better.front[1].held_out and len(better.contiguous) == 2
     assert better.improved == {better.front[1].plan.name: better.about(better.front[1])}
@@ -48,8 +45,8 @@ def test_stored_records_are_shown_at_once(folder, tmp_path, monkeypatch):
     lines = json.loads(curves.draw(curves.choices()[0]["value"]))["data"]
     assert [line["name"] for line in lines] == ["any mix of spans", "best single span"]
     assert len(lines[1]["text"]) == 2  # the search of a single plan, whose file comes first, has one single span
-    monkeypatch.setattr(searches, "_weights", lambda name: "other weights")
-    assert searches.known("tiny").sweep.empty
+    monkeypatch.setitem(vars(get_model(folder).identity), "weights_sha256", "other weights")
+    assert searches.known(folder).sweep.empty
 
 
 def test_the_endpoint_streams_and_answers(folder):

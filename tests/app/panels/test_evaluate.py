@@ -1,6 +1,7 @@
 """Evaluate: records that the scores show, Stop, taking turns, benchmarks of one's own."""
 
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +10,6 @@ import core.evaluation.evaluate
 from app import measured, settings, text
 from app.compute import compute
 from app.panels import evaluate, scores
-from core.records import scores as records
 from tests.support.page import UNCHANGED
 
 OWN = b'{"prompt": "Snow is", "choices": ["white", "black"], "answer": "white"}\n'
@@ -114,7 +114,7 @@ def test_what_cannot_be_stored_is_explained(no_results, view, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(records.os, "replace", full)
+    monkeypatch.setattr(Path, "replace", full)
     end = _evaluated(list(evaluate.run(view, ["demo_copy"], 10, {})))
     assert "could not be stored (No space left on device)" in end["error"]
 

@@ -50,7 +50,7 @@ def test_questions_with_choices_are_kept_in_words(sentence_pairs, tmp_path, meas
     (folder / "lambada_openai.jsonl").write_text(json.dumps({"context": "They drank", "continuation": "tea"}))
     tasks = ["winogrande", "lambada_openai", "blimp_causative"]
     found = [load_documents(tmp_path, record) for record in measure(tasks=tasks, task_data=folder)]
-    first = [documents[task, 0] for documents, task in zip(found, tasks)]
+    first = [documents[task, 0] for documents, task in zip(found, tasks, strict=True)]
     sentences = ["Ann saw Eve so Ann waved.", "Ann saw Eve so Eve waved."]
     assert (first[0]["choices"], first[0]["right"]) == (sentences, sentences[1])
     assert (first[1]["prompt"], first[1]["right"]) == ("They drank", " tea")

@@ -42,7 +42,7 @@ def test_a_right_answer_counts(measure, monkeypatch, tokenizer):
     def answer(self, context, max_length, stop, **kwargs):
         rows = [tokenizer.encode(texts[p]) for p in self.tokenizer.batch_decode(context, skip_special_tokens=True)]
         return torch.tensor(
-            [[*c, *row[:5], *row[5:], *[0] * (99 - len(row))] for c, row in zip(context.tolist(), rows)]
+            [[*c, *row[:5], *row[5:], *[0] * (99 - len(row))] for c, row in zip(context.tolist(), rows, strict=True)]
         )
 
     monkeypatch.setattr(HFLM, "_model_generate", answer)

@@ -82,7 +82,7 @@ def test_texts_are_scored_in_bits_per_byte(score):
     assert record.metrics["bits_per_byte"].value == pytest.approx(sum(bits) / 3)
     assert 0.5 < min(bits) < max(bits) < 3 and record.metrics["bits_per_byte"].stderr > 0
     words = sum(len(text.split()) for text in passages)
-    total = sum(value * len(text.encode()) for value, text in zip(bits, passages))
+    total = sum(value * len(text.encode()) for value, text in zip(bits, passages, strict=True))
     assert record.metrics["word_perplexity"].value == pytest.approx(2 ** (total / words))
 
 

@@ -167,9 +167,9 @@ def test_moving_a_view_leaves_the_original_where_it_is(tiny_model):
 
 def test_making_a_view_of_32_layers_takes_less_than_a_second(tiny_model):
     model = tiny_model(num_hidden_layers=32)
-    begin = time.perf_counter()
+    begin = time.process_time()  # of this process: others may keep the machine busy
     share_attention(model, "22-26")
-    assert time.perf_counter() - begin < 1
+    assert time.process_time() - begin < 1
 
 
 def test_views_and_original_run_at_the_same_time(tiny_model):
