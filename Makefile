@@ -1,5 +1,5 @@
 # make run    set up .venv, then start the app at http://127.0.0.1:7860 and open the browser, if there is one
-# make test   the same set-up plus the test tools, then all tests and the linter
+# make test   the same set-up plus the test tools, then all tests (a process per core), the types and the linter
 # make properties    thousands of random plans, shapes, paddings and caches against the oracle (about ten minutes)
 # make bench   time of one decode step on a CPU, shared ÷ dense
 # make screenshots   take the pictures of the README again (needs Chromium)
@@ -26,7 +26,8 @@ run: $(VENV)/run.stamp
 	$(VENV)/bin/python -m app $(APP_ARGS)
 
 test: $(VENV)/test.stamp
-	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+	$(VENV)/bin/python -m pytest -n auto $(PYTEST_ARGS)
+	$(VENV)/bin/python -m mypy
 	$(VENV)/bin/python -m ruff check .
 	$(VENV)/bin/python -m ruff format --check .
 
