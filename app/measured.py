@@ -86,7 +86,7 @@ def _table(records: dict[str, tuple[Path, Record]]) -> pd.DataFrame:
     saved = {path: _saved(record) for path, (_, record) in records.items()}
     frame = frame.assign(**{name: [saved[path][name] for path in frame.path] for name in text.AXES})
     chance = [chance_level(*records[row.path], row.metric) for row in frame.itertuples()]
-    guessed = [at_chance(row.value, row.stderr, level) for row, level in zip(frame.itertuples(), chance)]
+    guessed = [at_chance(row.value, row.stderr, level) for row, level in zip(frame.itertuples(), chance, strict=True)]
     return frame.assign(
         saved_percent=frame[next(iter(text.AXES))],
         chance=pd.Series(chance, index=frame.index, dtype=float),

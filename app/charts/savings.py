@@ -38,6 +38,8 @@ def saved_curves(frame: pd.DataFrame, quantities: dict[str, str], context: int) 
             line={"color": SHARED, "width": 4, "dash": dash},
             hovertemplate=f"{quantities[name]} <b>%{{y:.1f}}%</b><extra></extra>",
         )
-        for (name, rows), dash in zip(frame[frame.quantity.isin(quantities)].groupby("quantity", sort=False), DASHES)
+        for (name, rows), dash in zip(
+            frame[frame.quantity.isin(quantities)].groupby("quantity", sort=False), DASHES, strict=False
+        )
     ]
     return figure(traces, "Percent saved over context length.", **over_context("Saved", "%", context))

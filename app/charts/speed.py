@@ -96,7 +96,7 @@ def _ratio_words(ratio: float, tolerance: float) -> str:
 
 
 def _timing_names(rows: pd.DataFrame) -> list[str]:
-    names = zip(rows.batch_size, rows.context_tokens, rows.plan)
+    names = zip(rows.batch_size, rows.context_tokens, rows.plan, strict=True)
     return [f"{batch} × {tokens_short(context)}<br>{short(plan or 'dense')}" for batch, context, plan in names]
 
 

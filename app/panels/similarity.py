@@ -114,7 +114,8 @@ def draw_maps(view: View, source: str, leader: int, follower: int, head: str | i
     top = float(max(np.quantile(one[1:, 1:], 0.995) for one in pair))
     heading = _about_maps(leader, follower, head, model.plan(view["plan"]))
     titles = text.MAP_LEFT_TITLE.format(leader), text.MAP_RIGHT_TITLE.format(follower)
-    return heading, *(figure_json(charts.attention_map(one, tokens, title, top)) for one, title in zip(pair, titles))
+    maps = [charts.attention_map(one, tokens, title, top) for one, title in zip(pair, titles, strict=True)]
+    return heading, *map(figure_json, maps)
 
 
 def _about_maps(leader: int, follower: int, head: str | int, plan: SharingPlan) -> str:

@@ -59,7 +59,7 @@ def test_the_pareto_front_is_what_no_point_beats(pairs, higher_is_better):
         (saved, value) for saved, value in pairs
         if not any(s >= saved and sign * v >= sign * value and (s, v) != (saved, value) for s, v in pairs)
     }  # fmt: skip
-    assert set(zip(front.saved, front.value)) == expected
+    assert set(zip(front.saved, front.value, strict=True)) == expected
     assert list(front.saved) == sorted(set(front.saved))
 
 

@@ -23,7 +23,7 @@ def test_every_preset_is_a_plan_of_the_model(num_layers):
 def test_a_scaled_plan_keeps_its_relative_depth(data):
     from_layers, to_layers = data.draw(st.integers(4, 100)), data.draw(st.integers(2, 100))
     cuts = sorted(data.draw(st.sets(st.integers(0, from_layers - 1), min_size=2, max_size=8)))
-    plan = SharingPlan(tuple(zip(cuts[::2], cuts[1::2])), from_layers)
+    plan = SharingPlan(tuple(zip(cuts[::2], cuts[1::2], strict=False)), from_layers)
     scaled = plans.scaled_plan(plan, to_layers)
     assert scaled.spans and scaled.num_layers == to_layers
     assert abs(scaled.spans[0][0] / to_layers - plan.spans[0][0] / from_layers) <= 2 / to_layers

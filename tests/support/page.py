@@ -69,7 +69,7 @@ def score_record(plan: str, task: str, metric: str, value: float) -> Record:
 
 def drawn(outputs: tuple) -> dict:
     """The outputs of `scores.draw` by name."""
-    return dict(zip(("about", "tradeoff", "bars", "table", "path", "details", "selected"), outputs))
+    return dict(zip(("about", "tradeoff", "bars", "table", "path", "details", "selected"), outputs, strict=True))
 
 
 def clickable(figure: str) -> list[dict]:

@@ -22,7 +22,7 @@ def no_results(tmp_path, monkeypatch):
 
 
 def _evaluated(updates: list[tuple]) -> dict:
-    return dict(zip(("progress", "error", "go", "stop", "latest"), updates[-1]))
+    return dict(zip(("progress", "error", "go", "stop", "latest"), updates[-1], strict=True))
 
 
 def test_an_evaluation_stores_records_that_the_scores_show(no_results, view):

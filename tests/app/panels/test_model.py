@@ -12,7 +12,7 @@ NAMES = ("view", "model_error", "plan_error", "summary", "preset", "leader", "la
 
 
 def _named(outputs) -> dict:
-    return dict(zip(NAMES, outputs))
+    return dict(zip(NAMES, outputs, strict=True))
 
 
 @pytest.mark.parametrize("bad", ["9-3", "2-9", "0~3", "1-3,2-4", "x", "3-3"])

@@ -80,7 +80,9 @@ def test_scores_stand_against_measured_time_where_a_plan_was_timed(results, view
     assert setting == "decode step on some <cpu>, batch 2, 64 tokens, float32"
     assert setting in scores.choices()[3]["choices"]
     figure = scores.draw(view, *FILTERS[:3], setting, None)[1]
-    points = sorted((x, y) for trace in clickable(figure) for x, y in zip(array(trace["x"]), array(trace["y"])))
+    points = sorted(
+        (x, y) for trace in clickable(figure) for x, y in zip(array(trace["x"]), array(trace["y"]), strict=True)
+    )
     assert np.allclose(points, [(0.0, 0.9), (20.0, 0.4)])
     assert "measured" in json.loads(figure)["layout"]["xaxis"]["title"]["text"]
 
