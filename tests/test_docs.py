@@ -167,9 +167,9 @@ def test_console_output_is_what_the_command_prints(block, capsys):
 
 def test_python_blocks_run_and_print_what_stands_below_them(tmp_path):
     parts = re.split(r"^```(\w*)\n(.*?)^```$", section("As a library"), flags=re.MULTILINE | re.DOTALL)
-    code = list(zip(parts[1::3], parts[2::3]))
+    code = list(zip(parts[1::3], parts[2::3], strict=True))
     assert [language for language, _ in code] == ["python", "text"] * (len(code) // 2)
-    for (_, source), (_, output) in zip(code[::2], code[1::2]):
+    for (_, source), (_, output) in zip(code[::2], code[1::2], strict=True):
         (tmp_path / "example.py").write_text(source, encoding="utf-8")
         with contextlib.redirect_stdout(io.StringIO()) as printed:
             runpy.run_path(tmp_path / "example.py")

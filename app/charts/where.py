@@ -141,7 +141,7 @@ def search_curves(points: pd.DataFrame) -> go.Figure:
     found = list(points[points.role == "found"].groupby("name"))
     lines = [
         _front_line(rows, _search_name(rows), SHARED, symbol, dash)
-        for (_, rows), symbol, dash in zip(found, _SYMBOLS, DASHES)
+        for (_, rows), symbol, dash in zip(found, _SYMBOLS, DASHES, strict=False)
     ]
     spans = points[points.role == "contiguous"]
     spans = spans[spans.name == spans.name.mode()[0]] if len(spans) else spans

@@ -39,7 +39,7 @@ def _report(
 ) -> None:
     print(f"Plan {plan.name}: damage in nats/token, where the heads were chosen and on held-out text")
     chosen, judged = (meter.measure((plan, heads) for heads in maps.values()) for meter in meters)
-    for name, *both in zip(maps, chosen, judged):
+    for name, *both in zip(maps, chosen, judged, strict=True):
         print(f"{name:>14} " + "   ".join(f"{one.damage:.4f} ± {one.stderr:.4f}" for one in both))
     settings = {"candidates": CANDIDATES, "passes": PASSES, "keep_groups": session.args.keep_groups}
     lines = [*_lines(maps, chosen), *_lines(maps, judged)]
@@ -47,4 +47,4 @@ def _report(
 
 
 def _lines(names: dict[str, HeadMap], measured: list[PlanDamage]) -> list[PlanDamage]:
-    return [line for name, one in zip(names, measured) for line in one.lines(name)]
+    return [line for name, one in zip(names, measured, strict=True) for line in one.lines(name)]

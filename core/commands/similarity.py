@@ -67,4 +67,4 @@ def _settings(correlations: list[RankCorrelation]) -> dict[str, float | int]:
 
 def _lines(pairs: list[PlanDamage]) -> list[PlanDamage]:
     rounded = [{method: round(value, 6) for method, value in pair.similarity.items()} for pair in pairs]
-    return [line for pair, alike in zip(pairs, rounded) for line in pair.lines("pair", similarity=alike)]
+    return [line for pair, alike in zip(pairs, rounded, strict=True) for line in pair.lines("pair", similarity=alike)]

@@ -65,7 +65,8 @@ def with_similarity(pairs: Iterable[PlanDamage], similarities: dict[str, np.ndar
 def guide_frame(pairs: Iterable[PlanDamage]) -> pd.DataFrame:
     """One row per pair of `with_similarity`, with a column per method; for a scatter plot."""
     rows = [
-        dict(zip(("leader", "follower"), pair.plan.spans[0]), damage=pair.damage, stderr=pair.stderr) | pair.similarity
+        dict(zip(("leader", "follower"), pair.plan.spans[0], strict=True), damage=pair.damage, stderr=pair.stderr)
+        | pair.similarity
         for pair in pairs
     ]
     return pd.DataFrame(rows, columns=["leader", "follower", "damage", "stderr", *SIMILARITY_METHODS])

@@ -112,7 +112,7 @@ def _output_change(
     """[leader heads, follower heads] from weights [heads, tokens, tokens] and values [kv_heads, tokens, head_dim]."""
     values = values.float().repeat_interleave(len(follower) // len(values), 0)
     columns = []
-    for head, (value, product) in enumerate(zip(values, products)):
+    for head, (value, product) in enumerate(zip(values, products, strict=True)):
         change = (leader.float() - follower[head].float()) @ value  # [leader heads, tokens, head_dim]
         columns.append(((change @ product) * change).sum((1, 2)))
     return torch.stack(columns, 1).double().cpu().numpy()

@@ -38,7 +38,7 @@ def in_order(plans: Iterable[Roles]) -> list[Roles]:
 
 def common_prefix(first: Roles, second: Roles) -> int:
     """How many layers from the first on have the same role."""
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, second)))
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False)))
 
 
 def label(roles: Roles) -> str:

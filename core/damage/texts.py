@@ -87,7 +87,7 @@ def bundled_documents(seed: int = 0) -> list[str]:
     passages = read_documents(PASSAGES)
     examples = training_examples(seed)
     exercises = ["\n\n".join(p + a for p, a in islice(examples, EXERCISES_PER_PASSAGE)) for _ in passages]
-    return [document for pair in zip(passages, exercises) for document in pair]
+    return [document for pair in zip(passages, exercises, strict=True) for document in pair]
 
 
 def calibration_texts(
@@ -115,7 +115,7 @@ def calibration_texts(
     rest = iter(pieces)
     chosen, judged = (
         Text(_pack(rest, int(wanted * share), chunk_tokens, first), first, split)
-        for split, wanted in zip(SPLITS, (tokens, held_out_tokens))
+        for split, wanted in zip(SPLITS, (tokens, held_out_tokens), strict=True)
     )
     if min(len(chosen.chunks), len(judged.chunks)) < 2:
         raise ValueError(
@@ -132,7 +132,9 @@ def random_texts(
     random_ids = np.random.default_rng(seed)
     sizes = [max(1, wanted // chunk_tokens) for wanted in (tokens, held_out_tokens)]
     drawn = [random_ids.integers(vocab_size, size=(chunks, chunk_tokens)).tolist() for chunks in sizes]
-    chosen, judged = (Text(tuple(map(tuple, chunks)), first=0, split=split) for split, chunks in zip(SPLITS, drawn))
+    chosen, judged = (
+        Text(tuple(map(tuple, chunks)), first=0, split=split) for split, chunks in zip(SPLITS, drawn, strict=True)
+    )
     return chosen, judged
 
 

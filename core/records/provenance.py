@@ -135,7 +135,7 @@ def command(arguments: Sequence[str] | None = None) -> str:
     given = list(sys.argv[1:] if arguments is None else arguments)
     kept = [
         _without_place(argument)
-        for before, argument in zip(["", *given], given)
+        for before, argument in zip(["", *given], given, strict=False)
         if before not in _FOLDERS and argument.partition("=")[0] not in _FOLDERS
     ]
     return shlex.join(["python", "-m", "core", *kept])

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from transformers import PreTrainedModel
 
 from core.cost import ModelShape
 from core.plan import SharingPlan
-from core.records.provenance import command, git_commit, machine, versions
+from core.records.provenance import provenance
 from core.records.timings import TimingRecord, device_name, timing_path
 from core.timing.clock import gpus_of
 from core.timing.measure import Workload, peak_memory_bytes, start_baseline, time_pair
@@ -53,8 +52,8 @@ class Bench:
         for plan, view in views.items():
             begin = time.monotonic()
             dense, shared = time_pair(baseline, view, workload, peaks[plan])
-            duration_s = round(time.monotonic() - begin, 3)
-            yield self._record(plan, workload, dense=dense, shared=shared, duration_s=duration_s, **probed)
+            about = provenance(begin, self.model.device)
+            yield self._record(plan, workload, dense=dense, shared=shared, **about, **probed)
 
     def _attention_us(self, workload: Workload) -> dict[str, float]:
         return time_attention(ModelShape.from_config(self.model.config), workload, self.model.dtype)
@@ -64,9 +63,7 @@ class Bench:
             model=self.name, weights=self.weights, num_layers=plan.num_layers, plan=str(plan),
             followers=len(plan.followers), execution=workload.execution, dtype=self._dtype,
             batch_size=workload.batch_size, context_tokens=workload.context_tokens, new_tokens=workload.new_tokens,
-            devices=self._devices, copy_bytes_per_s=self.copy_bytes_per_s, versions=versions(),
-            git_commit=git_commit(), machine=machine(self.model.device), date=datetime.now(timezone.utc),
-            command=command(), **measured,
+            devices=self._devices, copy_bytes_per_s=self.copy_bytes_per_s, **measured,
         )  # fmt: skip
 
     @property

@@ -1,5 +1,6 @@
 """Which package may import which, what loads torch, and what loads nothing heavy."""
 
+import ast
 import json
 import subprocess
 import sys
@@ -116,3 +117,32 @@ def test_nothing_heavy_is_loaded_before_it_is_needed(code):
 def test_names_of_core_come_from_where_it_says():
     for name, home in core._HOME.items():
         assert getattr(core, name) is getattr(import_module(f"core.{home}"), name)
+
+
+def unannotated(source: str) -> list[str]:
+    """Public functions and methods of a module that lack a type of a parameter or of what they return."""
+    tree, found = ast.parse(source), []
+    scopes = [("", tree)] + [(f"{node.name}.", node) for node in tree.body if isinstance(node, ast.ClassDef)]
+    for prefix, scope in scopes:
+        if prefix.startswith("_"):
+            continue
+        for node in scope.body:
+            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+                arguments = node.args
+                given = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+                untyped = [one.arg for one in given if one.annotation is None and one.arg not in ("self", "cls")]
+                if untyped or node.returns is None:
+                    found.append(f"{prefix}{node.name}")
+    return found
+
+
+@pytest.mark.parametrize("module", sorted(name for name in SOURCES if name.startswith("core")))
+def test_public_functions_have_types(module):
+    assert unannotated(SOURCES[module]) == []
+
+
+def test_a_public_function_without_types_is_found():
+    assert unannotated("def f(x): ...\nclass A:\n    def g(self, y: int): ...\n    def _h(self, z): ...") == [
+        "f",
+        "A.g",
+    ]

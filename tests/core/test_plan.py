@@ -13,7 +13,7 @@ def plans(draw) -> SharingPlan:
     follows = [False, *draw(st.lists(st.booleans(), max_size=30))]
     ends = [i for i, _ in enumerate(follows) if follows[i] and (i + 1 == len(follows) or not follows[i + 1])]
     firsts = [i - 1 for i, _ in enumerate(follows) if follows[i] and not follows[i - 1]]
-    return SharingPlan(tuple(zip(firsts, ends)), len(follows))
+    return SharingPlan(tuple(zip(firsts, ends, strict=True)), len(follows))
 
 
 @given(plans())

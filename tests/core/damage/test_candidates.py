@@ -21,7 +21,7 @@ def test_followers_make_a_plan():
 def test_combined_spans_have_the_least_sums(seed):
     rng = np.random.default_rng(seed)
     spans = [(a, b) for a in range(LAYERS) for b in range(a + 1, LAYERS)]
-    damages = dict(zip(spans, rng.normal(size=len(spans))))
+    damages = dict(zip(spans, rng.normal(size=len(spans)), strict=True))
     plans = [plan_of_followers(followers, LAYERS).spans for followers in ALL_FOLLOWERS]
     for size, found in enumerate(combine_spans(damages, LAYERS, keep=3), start=1):
         sums = sorted(sum(damages[s] for s in p) for p in plans if sum(b - a for a, b in p) == size)

@@ -26,8 +26,10 @@ def test_damage_equals_evaluate_on_the_perplexity_task(tiny_model, tmp_path):
     meter = DamageMeter(model, Text(tuple(ids), first=tokenizer.bos_token_id))
     [damage] = meter.measure([(plan("1-4"), {})])
     about = {"model_name": "tiny", "weights_sha256": "0", "options": Options(limit=count), "results": tmp_path}
-    for written, record in zip(("", "1-4"), evaluate(model, tokenizer, ["", "1-4"], ["demo_prose"], **about)):
+    for written, record in zip(
+        ("", "1-4"), evaluate(model, tokenizer, ["", "1-4"], ["demo_prose"], **about), strict=True
+    ):
         nats = meter.known[0][label(roles_of(plan(written)))][0]
-        bits_per_byte = [n / math.log(2) / len(d.encode()) for n, d in zip(nats, documents)]
+        bits_per_byte = [n / math.log(2) / len(d.encode()) for n, d in zip(nats, documents, strict=True)]
         assert record.metrics["bits_per_byte"].value == pytest.approx(np.mean(bits_per_byte), rel=1e-5)
     assert damage.tokens == sum(map(len, ids))

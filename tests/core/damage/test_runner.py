@@ -51,7 +51,7 @@ def test_head_maps_are_part_of_a_plan(tiny_model):
     model, ids, head_map = tiny_model(), torch.arange(20)[None], {2: [3, 0, 0, 1], 3: [1, 1, 2, 0]}
     roles = [roles_of(plan("1-3"), head_map), roles_of(plan("1-3")), roles_of(plan("1-3"), {2: [3, 0, 0, 1]})]
     found = dict(PlanRunner(model).logits(ids, roles))
-    for written, heads in zip(roles, (head_map, {}, {2: [3, 0, 0, 1]})):
+    for written, heads in zip(roles, (head_map, {}, {2: [3, 0, 0, 1]}), strict=True):
         with torch.inference_mode():
             assert torch.equal(found[written], share_attention(model, "1-3", heads)(ids, use_cache=False).logits)
 

@@ -21,7 +21,7 @@ def plain_similarity(leader: np.ndarray, follower: np.ndarray, method: str) -> f
     if method == "head_mean":
         return cosine(leader.mean(0), follower.mean(0))
     if method == "per_head":
-        return float(np.mean([cosine(one, other) for one, other in zip(leader, follower)]))
+        return float(np.mean([cosine(one, other) for one, other in zip(leader, follower, strict=True)]))
     return float(np.mean([max(cosine(one, other) for one in leader) for other in follower]))
 
 
