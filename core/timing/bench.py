@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from core.cost import ModelShape
 from core.plan import SharingPlan
-from core.records.provenance import provenance
+from core.records.provenance import machine, provenance
 from core.records.timings import TimingRecord, device_name, timing_path
 from core.timing.clock import gpus_of
 from core.timing.measure import Workload, peak_memory_bytes, start_baseline, time_pair
