@@ -1,8 +1,10 @@
 """Documents of lm-eval's tasks from local files, in place of what lm-eval would download."""
 
 import contextlib
+import functools
 import hashlib
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -46,22 +48,28 @@ def local_documents(folder: Path, config: TaskConfig) -> tuple[dict[str, Dataset
     """The splits of a task from JSON-lines files, and one sentence on where they are from.
 
     The documents to score are in `<task>.jsonl` or `<data set>/<subset>.jsonl` (`blimp/causative.jsonl`), or the same
-    with the split before the suffix (`gsm8k.test.jsonl`); few-shot examples in `<task>.<split>.jsonl`. Rows have the
-    fields of the data set on the hub, or those of `LAYOUTS`. A split without a file is empty.
+    with the split before the suffix (`gsm8k.test.jsonl`); few-shot examples in `<task>.<split>.jsonl`. A data set of
+    many subsets may be one file, `<data set>.jsonl`, whose rows name theirs in the field `subject` (`mmlu.dev.jsonl`).
+    Rows have the fields of the data set on the hub, or those of `LAYOUTS`; pages of Wikipedia may be plain text in
+    `<task>.txt`, each below its title. A split without a file is empty.
 
     Raises ValueError when there is no file, or when a row does not fit.
     """
     scored = config.test_split or config.validation_split
-    stems = [config.task] + ([f"{_data_set(config)}/{config.dataset_name}"] if config.dataset_name else [])
-    paths = [folder / f"{stem}{split}.jsonl" for stem in stems for split in ("", f".{scored}")]
+    data_set, subset = _data_set(config), config.dataset_name
+    stems = [config.task] + ([f"{data_set}/{subset}", data_set] if subset else [])
+    suffixes = (".jsonl", ".txt") if data_set in PAGES else (".jsonl",)
+    paths = [folder / f"{stem}{split}{suffix}" for stem in stems for split in ("", f".{scored}") for suffix in suffixes]
     path = next(filter(Path.is_file, paths), None)
     if path is None:
-        wanted = " or ".join(f"{stem}.jsonl" for stem in stems)
+        wanted = " or ".join(f"{stem}{suffix}" for suffix in suffixes for stem in stems)
         raise ValueError(f"{config.task} needs {wanted} in the folder of task data")
     documents, source = _read(folder, path, config)
+    if not len(documents):
+        raise ValueError(f"{path.name} has no rows of the subject {subset!r}, which {config.task} asks")
     splits = {scored: documents}
     for split in {config.training_split, config.validation_split, config.fewshot_split} - {None, scored}:
-        others = path.with_name(f"{path.name.removesuffix('.jsonl').removesuffix(f'.{scored}')}.{split}.jsonl")
+        others = path.with_name(f"{path.stem.removesuffix(f'.{scored}')}.{split}{path.suffix}")
         splits[split] = _read(folder, others, config)[0] if others.is_file() else documents.select([])
     return splits, source
 
@@ -71,8 +79,22 @@ def _data_set(config: TaskConfig) -> str:
 
 
 def _read(folder: Path, path: Path, config: TaskConfig) -> tuple[Dataset, str]:
-    content, name = path.read_bytes(), path.relative_to(folder).as_posix()
-    layout = LAYOUTS.get(_data_set(config))
+    """The documents of a task in a file, and one sentence on where they are from."""
+    data_set = _data_set(config)
+    rows, sha256, how = _rows_of(path, path.relative_to(folder).as_posix(), data_set, path.stat().st_mtime_ns)
+    if path.name.partition(".")[0] == data_set and path.suffix == ".jsonl":
+        rows = [row for row in rows if row.get("subject", config.dataset_name) == config.dataset_name]
+    return Dataset.from_list(rows), f"{path.relative_to(folder).as_posix()}, sha256 {sha256}: {how}"
+
+
+@functools.lru_cache(maxsize=4)
+def _rows_of(path: Path, name: str, data_set: str, _changed: int) -> tuple[list[dict[str, Any]], str, str]:
+    """The rows of a file as on the hub, its SHA-256, and how it was read. Kept: MMLU reads one file for 57 subjects."""
+    content = path.read_bytes()
+    sha256 = hashlib.sha256(content).hexdigest()
+    if path.suffix == ".txt":
+        return [{"page": page} for page in _pages(content, name)], sha256, "plain text, one page below each title"
+    layout = LAYOUTS.get(data_set)
     rows: list[dict[str, Any]] = []
     how = "rows as on the hub"
     for number, row in read_json_lines(content, name, MAX_TASK_DATA_BYTES):
@@ -81,7 +103,24 @@ def _read(folder: Path, path: Path, config: TaskConfig) -> tuple[Dataset, str]:
         if rows and row.keys() != rows[0].keys():
             raise ValueError(f"{name}, line {number} has the fields {', '.join(row)}, not {', '.join(rows[0])}")
         rows.append(row)
-    return Dataset.from_list(rows), f"{name}, sha256 {hashlib.sha256(content).hexdigest()}: {how}"
+    return rows, sha256, how
+
+
+def _pages(content: bytes, name: str) -> list[str]:
+    """The pages of a text in WikiText's form: a title ` = Title = ` begins a page, ` = = Section = = ` does not."""
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name} is not UTF-8 text: save the file as UTF-8.") from error
+    pages = [page for page in _TITLE.split(text) if page.strip()]
+    if not pages:
+        raise ValueError(f"{name} is empty: write pages, each below a line ' = Title = '.")
+    return pages
+
+
+_TITLE = re.compile(r"^(?= = [^=\n]+ = *$)", re.MULTILINE)
+PAGES = frozenset({"wikitext_document_level"})
+"""Data sets whose documents are pages of text."""
 
 
 class Layout(NamedTuple):
@@ -127,10 +166,16 @@ def _winogrande(row: dict[str, Any]) -> dict[str, Any]:
     return {"sentence": f"{before}_ {row['continuation']}", "option1": one, "option2": other, "answer": answer}
 
 
+def _boolq(row: dict[str, Any]) -> dict[str, Any]:
+    assert row["answer"] in (True, False)
+    return {"question": row["question"], "passage": row["passage"], "label": int(row["answer"])}
+
+
 _QUERY = {"query", "choices", "gold"}
 LAYOUTS: dict[str, Layout] = {
     "lambada_openai": Layout({"context", "continuation"}, _lambada, "text is context, a space and continuation"),
     "ai2_arc": Layout(_QUERY, _arc, "question is query without 'Question: ', answerKey is gold as a letter"),
+    "super_glue": Layout({"question", "answer", "passage"}, _boolq, "label is answer as 0 or 1"),
     "piqa": Layout(_QUERY, _piqa, "goal is query without 'Question: ', sol1 and sol2 are choices, label is gold"),
     "winogrande": Layout(
         {"context_options", "continuation", "gold"}, _winogrande,
