@@ -72,10 +72,13 @@ def asked(benchmark: Benchmark, options: Options) -> Iterator[dict[str, Any]]:
 
 
 def _in_words(task: Task, document: dict) -> dict[str, Any]:
-    """What a task asks of a document, without few-shot examples: prompt, choices and right answer."""
+    """What a task asks of a document, without few-shot examples: prompt, choices and right answer.
+
+    A document that is long and generated brings an abridged prompt: the whole one is made again from its seed.
+    """
     if task.OUTPUT_TYPE == "loglikelihood_rolling":
         return {"prompt": str(task.doc_to_target(document)), "choices": [], "right": ""}
-    prompt, target = task.doc_to_text(document), task.doc_to_target(document)
+    prompt, target = document.get("abridged") or task.doc_to_text(document), task.doc_to_target(document)
     if task.OUTPUT_TYPE != "multiple_choice":
         return {"prompt": str(prompt), "choices": [], "right": str(target)}
     choices = [str(choice) for choice in task.doc_to_choice(document)]

@@ -20,6 +20,7 @@ from core.evaluation.options import Options
 from core.evaluation.outcome import answers_of, scores_of
 from core.evaluation.processes import from_main, is_main
 from core.evaluation.progress import OnProgress, ShouldStop, Teller
+from core.evaluation.task_data import Reader
 from core.places import RESULTS
 from core.plan import HeadMapLike, SharingPlan
 from core.records.files import write_file
@@ -65,7 +66,7 @@ def evaluate(
     Processes that `accelerate launch` started share the documents of every point, and all get the same records.
     """
     options, results = options or Options(), Path(results)
-    benchmarks = _benchmarks(tasks, task_data)
+    benchmarks = _benchmarks(tasks, task_data, Reader.of(model, tokenizer))
     for task in (task for benchmark in benchmarks for task in benchmark.tasks.values()):
         set_up(task, options)
     about = {"model": model_name, "weights_sha256": weights_sha256}
@@ -84,10 +85,12 @@ def evaluate(
         yield record or _measure(each, tokenizer, options, results, tell)
 
 
-def _benchmarks(tasks: Sequence[str | Task | Benchmark], task_data: Path | str | None) -> list[Benchmark]:
+def _benchmarks(
+    tasks: Sequence[str | Task | Benchmark], task_data: Path | str | None, reader: Reader
+) -> list[Benchmark]:
     names = [task for task in tasks if isinstance(task, str)]
     own = [benchmark_of(task) if isinstance(task, Task) else task for task in tasks if not isinstance(task, str)]
-    named = load_benchmarks(names, task_data) if names or not own else []
+    named = load_benchmarks(names, task_data, reader) if names or not own else []
     return list({benchmark.name: benchmark for benchmark in [*named, *own]}.values())
 
 

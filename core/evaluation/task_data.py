@@ -1,4 +1,4 @@
-"""Documents of lm-eval's tasks from local files, in place of what lm-eval would download."""
+"""Documents of tasks: local files in place of what lm-eval would download, and generated ones for the model at hand."""
 
 import contextlib
 import functools
@@ -12,36 +12,78 @@ from typing import Any, NamedTuple
 
 from datasets import Dataset
 from lm_eval.api.task import ConfigurableTask, TaskConfig
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
 from core.evaluation.json_lines import MAX_TASK_DATA_BYTES, read_json_lines
 from core.tasks import TASKS
 
+_UNSAID_CONTEXT_TOKENS = 2048  # what lm-eval takes where neither configuration nor tokenizer says how many
 _loading = threading.Lock()
 
 
-@contextlib.contextmanager
-def documents_from(folder: Path | None) -> Iterator[None]:
-    """Tasks that are made meanwhile find their documents in `folder`: the one thing that differs from lm-eval.
+class Reader(NamedTuple):
+    """Whom generated documents are for: its tokenizer counts their tokens, and its context has to hold them."""
 
-    None: they find them where lm-eval does.
+    tokenizer: PreTrainedTokenizerBase
+    context_tokens: int
+
+    @classmethod
+    def of(cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> "Reader":
+        """A model in memory, with as much context as lm-eval gives it. Windows of its layers do not shorten it."""
+        config = model.config.get_text_config()
+        known = [getattr(config, name, None) for name in ("max_position_embeddings", "n_positions", "n_ctx")]
+        said = tokenizer.model_max_length if tokenizer.model_max_length < VERY_LARGE_INTEGER else None
+        return cls(tokenizer, next(filter(None, [*known, said]), _UNSAID_CONTEXT_TOKENS))
+
+
+@contextlib.contextmanager
+def documents_from(folder: Path | None, reader: Reader | None = None) -> Iterator[None]:
+    """Tasks that are made meanwhile find their documents in `folder` (None: where lm-eval does), generated for `reader`.
+
+    These are the two things that differ from lm-eval.
     """
     with _loading:
         original = ConfigurableTask.download
-        ConfigurableTask.download = original if folder is None else _download(folder, original)
+        ConfigurableTask.download = _download(folder, reader, original)
         try:
             yield
         finally:
             ConfigurableTask.download = original
 
 
-def _download(folder: Path, original: Callable[..., None]) -> Callable[..., None]:
+def _download(folder: Path | None, reader: Reader | None, original: Callable[..., None]) -> Callable[..., None]:
     def download(task: ConfigurableTask, *arguments: Any, **named: Any) -> None:
-        if Path(str(task.config.metadata.get("config_source"))).parent == TASKS:
-            original(task, *arguments, **named)  # the project's own tasks come with their documents
+        if TASKS in Path(str(task.config.metadata.get("config_source"))).parents:
+            with _told(task.config, reader):  # the project's own tasks come with their documents
+                original(task, *arguments, **named)
+        elif folder is None:
+            original(task, *arguments, **named)
         else:
             task.dataset, task.config.metadata["data_source"] = local_documents(folder, task.config)
 
     return download
+
+
+@contextlib.contextmanager
+def _told(config: TaskConfig, reader: Reader | None) -> Iterator[None]:
+    """A generated task knows the tokenizer meanwhile, as if `--model_args` of lm-eval had named it.
+
+    Raises ValueError when its documents are longer than the reader's context.
+    """
+    needed = (config.dataset_kwargs or {}).get("context_tokens")
+    if reader is None or needed is None:
+        yield
+        return
+    if needed > reader.context_tokens:
+        raise ValueError(
+            f"{config.task} fills {needed:,} tokens, and the model's context has {reader.context_tokens:,}"
+        )
+    config.metadata["tokenizer"] = reader.tokenizer
+    try:
+        yield
+    finally:
+        del config.metadata["tokenizer"]
 
 
 def local_documents(folder: Path, config: TaskConfig) -> tuple[dict[str, Dataset], str]:
