@@ -24,6 +24,7 @@ COMMANDS = {
     "head-maps": "core.commands.head_maps",
     "train-demo": "core.commands.train_demo",
     "demo-tasks": "core.commands.demo_tasks",
+    "fetch": "core.commands.fetch",
 }
 """Command → module with `add_arguments(parser)` and `run(args) -> int`; its docstring's first line is the help text."""
 

@@ -5,6 +5,7 @@ import re
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -13,6 +14,7 @@ from urllib.request import getproxies
 import torch
 from accelerate import dispatch_model, infer_auto_device_map
 from accelerate.utils import get_balanced_memory
+from huggingface_hub import hf_hub_download
 from huggingface_hub.constants import ENDPOINT
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 from transformers import (
@@ -30,8 +32,10 @@ from transformers.models.auto.modeling_auto import (
 from transformers.utils import logging
 
 from core.cost import known_config
+from core.gguf_source import GgufFile, dequantizing, gguf_file, loading
 from core.places import MODELS
 from core.plan import SharingPlan
+from core.pretrained import place_of
 from core.sharing.families import attention_modules
 from core.sharing.view import as_ordinary, shared_class
 
@@ -59,17 +63,21 @@ def load_model(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a decoder and its tokenizer: (model in eval mode, tokenizer).
 
-    name_or_path: a bundled model's name (default: `demo`), a hub id, or a local folder. A folder saved from a view
-        (its config has `sharing_plan`) comes back as that view.
-    dtype: torch dtype or its name; default float32 on a CPU, else as the weights are stored.
+    name_or_path: a bundled model's name (default: `demo`), the name of one that was fetched (`core.pretrained`), a hub
+        id, a local folder, or a GGUF file: its path, a folder that holds nothing else, or `hub-id:file.gguf`. A folder
+        saved from a view (its config has `sharing_plan`) comes back as that view. Weights of GGUF files are dequantized.
+    dtype: torch dtype or its name; default float32 on a CPU, else as the weights are stored (quantized: bfloat16).
     device: torch device; default the first GPU when there is one, else the CPU.
 
     Raises ValueError, in one sentence, for a model that does not exist, cannot be reached, is no decoder, or is of a
     family that attention sharing does not support. Code from a model repository is never run.
     """
-    source = _source(str(name_or_path or "demo").strip())
+    name = place_of(str(name_or_path or "demo").strip())
     device = _device(device)
     dtype = _dtype(dtype, device)
+    if (file := gguf_file(name, partial(_hub_file, name))) is not None:
+        return _from_gguf(file, file.dtype if dtype == "auto" else dtype, device)
+    source = _source(name)
     fetch = {"local_files_only": not (Path(source).is_dir() or hub_is_reachable())}
     config = _explained(source, "", AutoConfig.from_pretrained, source, **fetch)
     model_class = _class_of(source, config)
@@ -77,6 +85,26 @@ def load_model(
     with _quiet():
         model = _explained(source, "the weights of ", model_class.from_pretrained, source, dtype=dtype, **fetch)
     return as_ordinary(model.to(device).eval()), tokenizer
+
+
+def _hub_file(name: str, hub_id: str, file: str) -> str:
+    """The local copy of a file on the hub; `name` is what the user called it."""
+    return _explained(name, "", hf_hub_download, hub_id, file, local_files_only=not hub_is_reachable())
+
+
+def _from_gguf(
+    file: GgufFile, dtype: torch.dtype | str, device: torch.device
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model and the tokenizer in a GGUF file, dequantized, as an ordinary folder would give them."""
+    source, folder, what = str(file.path), file.folder, file.arguments
+    with loading(file), _quiet():
+        config = _explained(source, "", AutoConfig.from_pretrained, folder, **what)
+        model_class = _class_of(source, config)
+        tokenizer = _explained(source, "the tokenizer of ", AutoTokenizer.from_pretrained, folder, **what)
+        what |= {"config": config, "dtype": dtype} | dequantizing()
+        model = _explained(source, "the weights of ", model_class.from_pretrained, folder, **what)
+    file.finish(model, tokenizer)
+    return model.to(device).eval(), tokenizer
 
 
 def random_model(
@@ -214,7 +242,7 @@ def _sentence(source: str, part: str, error: Exception) -> str:
         chain.append(cause)
         cause = cause.__cause__ or cause.__context__
     first_line = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-    if Path(source).is_dir():
+    if Path(source).exists():
         return f"Could not load {part}{source}: {first_line}"
     if any(isinstance(cause, GatedRepoError) for cause in chain):
         return (

@@ -18,6 +18,7 @@ from core.damage.texts import (
     random_texts,
     read_documents,
 )
+from core.gguf_source import quantization_of
 from core.places import JOURNALS, RESULTS
 from core.records.journal import Journal
 from core.records.provenance import model_name, provenance
@@ -102,7 +103,7 @@ class Session:
             model=self.name, weights_sha256=self.weights, num_layers=self.model.config.num_hidden_layers,
             dtype=str(self.model.dtype).removeprefix("torch."), execution=args.execution, texts=texts, seed=args.seed,
             settings=settings, layer_evaluations=evaluations[0], naive_layer_evaluations=evaluations[1],
-            **provenance(self.start, self.model.device),
+            quantization=quantization_of(self.model), **provenance(self.start, self.model.device),
         )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 from core.evaluation.catalogue import Benchmark
 from core.evaluation.documents import data_sha256
 from core.evaluation.options import Options
+from core.gguf_source import quantization_of
 from core.plan import HeadMapLike, SharingPlan
 from core.records.provenance import git_commit, machine, versions
 from core.records.scores import Record
@@ -66,7 +67,8 @@ def _view(
 
 
 def _about_model(model: PreTrainedModel) -> dict[str, Any]:
-    return {"num_layers": model.config.num_hidden_layers, "dtype": str(model.dtype).removeprefix("torch.")}
+    about = {"num_layers": model.config.num_hidden_layers, "dtype": str(model.dtype).removeprefix("torch.")}
+    return about | {"quantization": quantization_of(model)}
 
 
 def _about_run(model: PreTrainedModel, options: Options) -> dict[str, Any]:

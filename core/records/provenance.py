@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
+from core.pretrained import record_name
 from core.records.files import Strict
 
 if TYPE_CHECKING:
@@ -46,11 +47,14 @@ class Provenance(Strict):
     date: datetime
     duration_s: float = Field(ge=0)
     command: str
+    quantization: str | None = None  # what the weights were dequantized from, `GGUF Q4_1`; None: as they were trained
 
     @model_serializer(mode="wrap")
     def _provenance_last(self, fields_of: SerializerFunctionWrapHandler) -> dict[str, Any]:
         fields = fields_of(self)
         last = {name: fields.pop(name) for name in Provenance.model_fields if name in fields}
+        if last.get("quantization") is None:  # as in the records that were made before there was such a model
+            last.pop("quantization", None)
         return fields | last
 
 
@@ -122,9 +126,15 @@ def commit_with(file: Path) -> str | None:
 
 
 def model_name(model_or_path: str | Path | None) -> str:
-    """What records call a model: a bundled name or hub id as it is, a folder by its last part; no name means `demo`."""
-    folder = Path(model_or_path).expanduser() if model_or_path else None
-    return folder.resolve().name if folder and folder.is_dir() else str(model_or_path or "demo")
+    """What records call a model; no name means `demo`.
+
+    A bundled or fetched model's name or a hub id as it is, a folder by its last part, a GGUF file by its name.
+    """
+    name = record_name(str(model_or_path or "demo"))
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path.resolve().name
+    return path.stem if path.suffix == ".gguf" and path.is_file() else name
 
 
 def command(arguments: Sequence[str] | None = None) -> str:

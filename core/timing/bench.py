@@ -9,6 +9,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from core.cost import ModelShape
+from core.gguf_source import quantization_of
 from core.plan import SharingPlan
 from core.records.provenance import machine, provenance
 from core.records.timings import TimingRecord, device_name, timing_path
@@ -63,7 +64,8 @@ class Bench:
             model=self.name, weights=self.weights, num_layers=plan.num_layers, plan=str(plan),
             followers=len(plan.followers), execution=workload.execution, dtype=self._dtype,
             batch_size=workload.batch_size, context_tokens=workload.context_tokens, new_tokens=workload.new_tokens,
-            devices=self._devices, copy_bytes_per_s=self.copy_bytes_per_s, **measured,
+            devices=self._devices, copy_bytes_per_s=self.copy_bytes_per_s, quantization=quantization_of(self.model),
+            **measured,
         )  # fmt: skip
 
     @property
