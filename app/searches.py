@@ -64,12 +64,13 @@ def meters(model: LoadedModel, own_text: str, tokens: int) -> "tuple[DamageMeter
 
 def _make_meters(model: LoadedModel, own_text: str, tokens: int) -> "tuple[DamageMeter, DamageMeter]":
     from core.damage.meter import DamageMeter
-    from core.damage.texts import calibration_texts, documents_of
+    from core.damage.texts import calibration_texts, documents_for, documents_of
 
     longest = getattr(model.model.config, "max_position_embeddings", None) or settings.CALIBRATION_CHUNK_TOKENS
     chunk = min(settings.CALIBRATION_CHUNK_TOKENS, tokens // 4, longest)
     sizes = {"tokens": tokens, "held_out_tokens": tokens, "chunk_tokens": chunk}
-    texts = calibration_texts(model.tokenizer, documents_of(own_text) if own_text else None, **sizes)
+    documents = documents_of(own_text) if own_text else documents_for(model.name)
+    texts = calibration_texts(model.tokenizer, documents, **sizes)
     chosen_on, judged_on = (
         DamageMeter(model.model, one, batch_tokens=settings.CALIBRATION_BATCH_TOKENS) for one in texts
     )

@@ -15,6 +15,7 @@ from core.damage.texts import (
     HELD_OUT_TOKENS,
     Text,
     calibration_texts,
+    documents_for,
     random_texts,
     read_documents,
 )
@@ -33,7 +34,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         "--shape", metavar="NAME", help="for timing: random weights of a well-known size, such as llama-3-8b, and "
         "random tokens",
     )  # fmt: skip
-    parser.add_argument("--text", type=Path, metavar="FILE", help="text file (default: the bundled passages)")
+    parser.add_argument("--text", type=Path, metavar="FILE", help="text file (default: bundled passages)")
     parser.add_argument("--tokens", type=int, default=CALIBRATION_TOKENS, help="to choose on (default: %(default)s)")
     parser.add_argument(
         "--held-out-tokens", type=int, default=HELD_OUT_TOKENS, help="to judge on (default: %(default)s)"
@@ -127,8 +128,9 @@ def _loaded(args: argparse.Namespace) -> _Loaded:
         name, model = random_model(args.shape, args.dtype, args.device, args.seed)
         return _Loaded(name, model, None, random_texts(model.config.vocab_size, **lengths))
     model, tokenizer = load_model(args.model, dtype=args.dtype, device=args.device)
-    texts = calibration_texts(tokenizer, args.text and read_documents(args.text), **lengths)
-    return _Loaded(model_name(args.model), model, tokenizer, texts)
+    name = model_name(args.model)
+    documents = read_documents(args.text) if args.text else documents_for(name, args.seed)
+    return _Loaded(name, model, tokenizer, calibration_texts(tokenizer, documents, **lengths))
 
 
 def _check_lengths(lengths: dict[str, int]) -> None:

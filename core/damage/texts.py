@@ -1,8 +1,9 @@
 """Texts on which damage is measured: a calibration text that plans are chosen on, and a held-out text to judge them.
 
-The bundled passages, `calibration.txt`, were written for this project (Apache-2.0), one paragraph per document, in the
-manner of old books, which is what the demo models know. Exercises of `core.demo.skills` are added to them, one token in
-five, all from the training side, so that no choice is made on an example that an evaluation asks.
+Two texts are bundled, both written for this project (Apache-2.0), one paragraph per document. `calibration.txt` is in
+the manner of old books, which is what the demo models know; exercises of `core.demo.skills` are added to it, one token
+in five, all from the training side, so that no choice is made on an example that an evaluation asks. `articles.txt` is
+in the manner of an encyclopaedia, which is what every other model has read: 250 articles, about 50,000 tokens.
 """
 
 import hashlib
@@ -18,9 +19,11 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from core.demo.skills import training_examples
+from core.models import BUNDLED
 from core.records.searches import SPLITS, Split
 
 PASSAGES = Path(__file__).with_name("calibration.txt")
+ARTICLES = Path(__file__).with_name("articles.txt")
 CHUNK_TOKENS = 256
 CALIBRATION_TOKENS, HELD_OUT_TOKENS = 8192, 8192
 EXERCISES_PER_PASSAGE = 1
@@ -88,6 +91,11 @@ def bundled_documents(seed: int = 0) -> list[str]:
     examples = training_examples(seed)
     exercises = ["\n\n".join(p + a for p, a in islice(examples, EXERCISES_PER_PASSAGE)) for _ in passages]
     return [document for pair in zip(passages, exercises, strict=True) for document in pair]
+
+
+def documents_for(model_name: str, seed: int = 0) -> list[str]:
+    """The bundled documents that a model of this name knows how to read: a demo model's passages, or the articles."""
+    return bundled_documents(seed) if model_name in BUNDLED else read_documents(ARTICLES)
 
 
 def calibration_texts(
