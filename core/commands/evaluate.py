@@ -46,6 +46,13 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--num-fewshot", type=int, help="examples before each question (default: as the task says)")
     parser.add_argument("--limit", type=_number, help="first documents of each task only: a number, or a share below 1")
     parser.add_argument(
+        "--apply-chat-template", action="store_true", help="ask an instruct model in turns of a conversation"
+    )
+    parser.add_argument("--system", metavar="TEXT", help="what the conversation begins with (default: the template's)")
+    parser.add_argument(
+        "--fewshot-as-multiturn", action="store_true", help="examples are turns of their own in the conversation"
+    )
+    parser.add_argument(
         "--batch-size", default=Options.batch_size, help="number, or auto: what a GPU holds (default: %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=Options.seed, help="(default: %(default)s)")
@@ -72,7 +79,10 @@ def _number(text: str) -> int | float:
 def run(args: Namespace) -> int:
     """Measure what is not stored yet, with one progress bar, and print the scores; 0 when all points are stored."""
     names = [name.strip() for name in args.tasks.split(",") if name.strip()] + list(SUITES.get(args.suite, ()))
-    options = Options(args.num_fewshot, args.limit, args.seed, args.execution, _batch_size(args.batch_size))
+    options = Options(
+        args.num_fewshot, args.limit, args.seed, args.execution, _batch_size(args.batch_size), args.apply_chat_template,
+        args.system, args.fewshot_as_multiturn,
+    )  # fmt: skip
     own = [load_benchmark(path) for path in args.benchmark]
     if names or not own:
         check_names(names)
@@ -117,12 +127,17 @@ def _head_map(path: Path | None) -> dict[int, list[int]] | None:
 
 def _repeat_options(args: Namespace) -> list[str]:
     """The options that a point's own command repeats: those that say how to measure; of a file its name alone."""
-    names = ("num_fewshot", "limit", "batch_size", "seed", "device", "dtype", "head_map", "execution")
+    conversation = ("apply_chat_template", "system", "fewshot_as_multiturn")
+    names = ("num_fewshot", "limit", *conversation, "batch_size", "seed", "device", "dtype", "head_map", "execution")
     given = {
         name: getattr(args, name) for name in names if getattr(args, name) not in (None, getattr(Options, name, 0))
     }
     shown = {name: value.name if isinstance(value, Path) else value for name, value in given.items()}
-    return [part for name, value in shown.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    return [part for name, value in shown.items() for part in _as_typed(f"--{name.replace('_', '-')}", value)]
+
+
+def _as_typed(option: str, value: Any) -> tuple[str, ...]:
+    return (option,) if value is True else (option, str(value))
 
 
 def _dispatch(model: str | None, settings: dict[str, Any], args: Namespace) -> Dispatch | None:

@@ -16,6 +16,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from core.decoding.chat import chat_ids
 from core.decoding.graph import start_decoding
 
 
@@ -52,19 +53,23 @@ def generate_pair(
     temperature: float = 0.0,
     top_p: float = 1.0,
     seed: int = 0,
+    chat: bool = False,
+    system: str = "",
 ) -> Iterator[PairProgress]:
     """Continue `prompt` with both models; yields after every pair of steps, closing the iterator stops the work.
 
     temperature: 0 takes the likeliest token; above, tokens are drawn with `seed`, with the same random numbers for
         both models, so that equal models give equal texts. top_p: draw from the likeliest tokens that make up this
-        share of the probability.
+        share of the probability. chat: answer `prompt` as a turn of a conversation, by the tokenizer's chat template,
+        instead of continuing it; system: what the conversation begins with.
 
     The steps of the two models alternate in one thread, and who goes first alternates too, so that neither has an
     advantage. Generation ends at an end-of-text token, after `max_new_tokens`, or when the context is full.
-    Raises ValueError, in one sentence, for an empty prompt, one that fills the context, and settings out of range.
+    Raises ValueError, in one sentence, for an empty prompt, one that fills the context, settings out of range, and chat
+    without a template.
     """
     _check_settings(max_new_tokens, temperature, top_p)
-    ids = _prompt_ids(dense, tokenizer, prompt)
+    ids = _prompt_ids(dense, tokenizer, prompt, chat, system)
     limit = min(max_new_tokens, _context_tokens(dense) - ids.shape[1])
     sides = [_Side(model, tokenizer, ids, limit, temperature, top_p, seed) for model in (dense, shared)]
     return _alternate(sides)
@@ -162,10 +167,12 @@ def _context_tokens(model: PreTrainedModel) -> int:
     return getattr(model.config, "max_position_embeddings", None) or 2**31
 
 
-def _prompt_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: str) -> torch.Tensor:
+def _prompt_ids(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: str, chat: bool, system: str
+) -> torch.Tensor:
     if not prompt or not prompt.strip():
         raise ValueError("The prompt is empty: type a few words for both models to continue.")
-    ids = tokenizer(prompt, return_tensors="pt").input_ids
+    ids = chat_ids(tokenizer, prompt, system) if chat else tokenizer(prompt, return_tensors="pt").input_ids
     context = _context_tokens(model)
     if ids.shape[1] >= context:
         raise ValueError(

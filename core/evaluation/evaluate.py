@@ -66,6 +66,8 @@ def evaluate(
     Processes that `accelerate launch` started share the documents of every point, and all get the same records.
     """
     options, results = options or Options(), Path(results)
+    if options.apply_chat_template and not getattr(tokenizer, "chat_template", None):
+        raise ValueError(f"The tokenizer of {model_name} has no chat template: leave --apply-chat-template out.")
     benchmarks = _benchmarks(tasks, task_data, Reader.of(model, tokenizer))
     for task in (task for benchmark in benchmarks for task in benchmark.tasks.values()):
         set_up(task, options)

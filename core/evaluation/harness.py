@@ -41,6 +41,13 @@ class EvaluatedModel(HFLM):
         self.on_batch, self.done, self.total = on_batch, 0, 0
         self.truncated = 0  # requests whose beginning lm-eval cut off, because the model's context is too short
 
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        """lm-eval's, which drops a system text that the template refuses. Raises ValueError instead."""
+        words = super().apply_chat_template(chat_history, add_generation_prompt)
+        if any(turn["role"] == "system" and turn["content"].strip() not in words for turn in chat_history):
+            raise ValueError("The chat template of this model takes no system text: leave --system out.")
+        return words
+
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = True) -> list[str]:
         """lm-eval's, without a bar."""
         self._begin(len(requests))
@@ -123,4 +130,5 @@ def run_benchmark(evaluated: EvaluatedModel, benchmark: Benchmark, options: Opti
     """lm-eval's results of one benchmark, from a fixed seed on; None in all processes but the main one."""
     set_seed(options.seed)
     to_score = {"tasks": benchmark.tasks, "groups": benchmark.groups}
-    return evaluator.evaluate(evaluated, to_score, limit=options.limit, bootstrap_iters=1000, log_samples=True)
+    how = {"limit": options.limit, **options.of_conversation}
+    return evaluator.evaluate(evaluated, to_score, bootstrap_iters=1000, log_samples=True, **how)

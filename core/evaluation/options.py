@@ -1,4 +1,4 @@
-"""How a benchmark is asked: few-shot examples, limit, seed, execution and size of a batch."""
+"""How a benchmark is asked: few-shot examples, limit, seed, chat template, execution and size of a batch."""
 
 from dataclasses import dataclass
 
@@ -14,6 +14,9 @@ class Options:
     seed: int = 1234  # lm-eval's own default for few-shot examples
     execution: str = "auto"
     batch_size: int | str = BATCH_SIZE  # or `auto`, or `auto:N`
+    apply_chat_template: bool = False  # ask in turns of a conversation, by the tokenizer's template
+    system: str | None = None  # what the conversation begins with; None: what the template says
+    fewshot_as_multiturn: bool = False  # each example is a turn of its own, else all of them are in the question's
 
     def __post_init__(self) -> None:
         if self.limit is not None and not (0 < self.limit < 1 or (self.limit >= 1 and self.limit == int(self.limit))):
@@ -24,8 +27,21 @@ class Options:
         if not (size.isdecimal() and int(size) or size.partition(":")[0] == "auto"):
             raise ValueError(f"The batch size is {size!r}: give a whole number from 1 on, or auto.")
 
+        if not self.apply_chat_template and (self.system is not None or self.fewshot_as_multiturn):
+            raise ValueError("A system text and examples as turns need a conversation: add --apply-chat-template.")
+
     @property
     def changed(self) -> dict[str, int | float | str]:
         """The options that differ from the default and can change a score."""
-        names = ("num_fewshot", "limit", "seed", "execution")
-        return {name: getattr(self, name) for name in names if getattr(self, name) != getattr(Options, name)}
+        names = ("num_fewshot", "limit", "seed", "execution", "apply_chat_template", "system", "fewshot_as_multiturn")
+        given = {name: getattr(self, name) for name in names if getattr(self, name) != getattr(Options, name)}
+        return {name: "yes" if value is True else value for name, value in given.items()}
+
+    @property
+    def of_conversation(self) -> dict[str, bool | str | None]:
+        """What lm-eval is told of the chat template, in its words."""
+        return {
+            "apply_chat_template": self.apply_chat_template,
+            "system_instruction": self.system,
+            "fewshot_as_multiturn": self.fewshot_as_multiturn,
+        }
