@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 from types import ModuleType
@@ -80,11 +81,22 @@ def _preloads() -> str:
 
 def warm_up() -> None:
     """Load the first model in the background, so that the first visitor does not wait for it."""
-    Thread(target=get_model, args=(settings.DEFAULT_MODEL,), daemon=True).start()
+    Thread(target=load_first, daemon=True).start()
+
+
+def load_first() -> None:
+    """Load the first model; on a Space, where nobody is there to click, it is fetched first where the network allows."""
+    if settings.ON_A_SPACE and not settings.chosen_model():
+        from core.fetching import fetch
+
+        with suppress(ValueError):  # without a network the bundled demo is shown
+            for _ in fetch(settings.OFFERED_MODEL):
+                pass
+    get_model("")
 
 
 demo = build()
 
 if __name__ == "__main__":
-    get_model(settings.DEFAULT_MODEL)
+    load_first()
     demo.launch(**launch_options())

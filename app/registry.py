@@ -14,6 +14,7 @@ from core.plan import SharingPlan
 from core.records.provenance import model_name
 from core.records.scores import Record
 from core.records.searches import SearchRecord
+from core.records.timings import TimingRecord
 
 if TYPE_CHECKING:  # the page is there before torch is
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -65,6 +66,19 @@ class ModelIdentity:
     def is_of(self, record: Record | SearchRecord) -> bool:
         """Whether a record was measured with this very model."""
         return record.model == self.name and record.weights_sha256 == self.weights_sha256
+
+    @property
+    def twin(self) -> str:
+        """What records call a model of the same sizes whose weights may be others: a hub id without its owner."""
+        return self.name.rpartition("/")[2]
+
+    def note_on(self, record: Record | SearchRecord | TimingRecord) -> str:
+        """What has to be said of a record that is shown for this model but was measured on its twin."""
+        if record.model == self.name:
+            return ""
+        if record.quantization:
+            return text.TWIN_QUANTIZED.format(file=record.quantization.removeprefix("GGUF "), model=record.model)
+        return text.TWIN_RANDOM if getattr(record, "weights", "") == "random" else text.TWIN.format(model=record.model)
 
 
 @dataclass
@@ -132,8 +146,8 @@ def loaded_configs() -> dict[str, "PretrainedConfig"]:
 
 
 def get_model(name: str) -> LoadedModel:
-    """The model of this name (bundled, hub id or local folder), loaded if need be. Raises ValueError if it cannot."""
-    name = (name or "").strip() or settings.DEFAULT_MODEL
+    """The model of this name (bundled, fetched, hub id, local folder or GGUF file), loaded if need be. Raises ValueError if it cannot."""
+    name = (name or "").strip() or settings.default_model()
     return _models.get(name, lambda: _load(name))
 
 
