@@ -2,7 +2,6 @@
 
 import os
 import sys
-from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 from types import ModuleType
@@ -19,7 +18,7 @@ from app.api import add_endpoints
 from app.components.chart import PLOTLY_JS, PLOTLY_URL
 from app.components.view_bar import view_bar
 from app.panels import answers, curves, evaluate, generate, model, savings, scores, similarity, speed, where
-from app.registry import get_model
+from app.registry import load_first
 from app.theme import FONT_URLS, THEME
 
 
@@ -82,17 +81,6 @@ def _preloads() -> str:
 def warm_up() -> None:
     """Load the first model in the background, so that the first visitor does not wait for it."""
     Thread(target=load_first, daemon=True).start()
-
-
-def load_first() -> None:
-    """Load the first model; on a Space, where nobody is there to click, it is fetched first where the network allows."""
-    if settings.ON_A_SPACE and not settings.chosen_model():
-        from core.fetching import fetch
-
-        with suppress(ValueError):  # without a network the bundled demo is shown
-            for _ in fetch(settings.OFFERED_MODEL):
-                pass
-    get_model("")
 
 
 demo = build()

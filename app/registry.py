@@ -3,6 +3,7 @@
 import json
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from threading import Lock
@@ -149,6 +150,17 @@ def get_model(name: str) -> LoadedModel:
     """The model of this name (bundled, fetched, hub id, local folder or GGUF file), loaded if need be. Raises ValueError if it cannot."""
     name = (name or "").strip() or settings.default_model()
     return _models.get(name, lambda: _load(name))
+
+
+def load_first() -> None:
+    """Load the first model; on a Space, where nobody is there to click, it is fetched first where the network allows."""
+    if settings.ON_A_SPACE and not settings.chosen_model():
+        from core.fetching import fetch
+
+        with suppress(ValueError):  # without a network the bundled demo is shown
+            for _ in fetch(settings.OFFERED_MODEL):
+                pass
+    get_model("")
 
 
 def _load(name: str) -> LoadedModel:

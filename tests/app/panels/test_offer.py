@@ -86,27 +86,23 @@ def test_a_fetch_that_fails_is_one_sentence(nothing_fetched, monkeypatch):
 
 
 def test_a_space_fetches_it_by_itself_unless_a_model_is_chosen(fetching, monkeypatch):
-    from app import main
-
     monkeypatch.setattr(settings, "ON_A_SPACE", True)
     monkeypatch.setenv("SHARED_ATTENTION_MODEL", "demo")
-    main.load_first()
+    registry.load_first()
     assert fetching == []
     monkeypatch.delenv("SHARED_ATTENTION_MODEL")
-    main.load_first()
+    registry.load_first()
     assert fetching == [NAME] and registry.get_model("").name == NAME
 
 
 def test_a_space_without_a_network_shows_the_demo(nothing_fetched, monkeypatch):
-    from app import main
-
     def fetch(_):
         raise ValueError("No network.")
         yield
 
     monkeypatch.setattr(core.fetching, "fetch", fetch)
     monkeypatch.setattr(settings, "ON_A_SPACE", True)
-    main.load_first()
+    registry.load_first()
     assert registry.get_model("").name == "demo"
 
 
