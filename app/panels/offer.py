@@ -25,7 +25,7 @@ def build() -> SimpleNamespace:
         gr.HTML(html.note(text.OFFER.format(**about)))
         with gr.Row():
             get = gr.Button(text.OFFER_BUTTON.format(**about), size="sm", elem_id="offer-get")
-            stop = gr.Button(text.STOP_BUTTON, variant="stop", size="sm", interactive=False, elem_id="offer-stop")
+            stop = gr.Button(text.STOP_BUTTON, variant="stop", size="sm", visible=False, elem_id="offer-stop")
         progress = gr.HTML(elem_id="offer-progress")
     return SimpleNamespace(column=column, get=get, stop=stop, progress=progress)
 
@@ -40,7 +40,7 @@ def wire(demo: gr.Blocks, panel: SimpleNamespace) -> gr.events.Dependency:
     shown = [panel.progress, panel.get, panel.stop]
     demo.load(lambda: gr.update(visible=is_open()), None, panel.column, queue=False, **QUIET)
     fetched = panel.get.click(run, None, shown, concurrency_limit=4, concurrency_id="offer", **QUIET)
-    fetched.then(lambda: buttons(running=False), None, shown[1:], queue=False, **QUIET)
+    fetched.then(lambda: _buttons(running=False), None, shown[1:], queue=False, **QUIET)
     panel.stop.click(_stops.press, None, panel.stop, queue=False, **QUIET)
     return fetched
 
@@ -50,7 +50,7 @@ def run(request: gr.Request | None = None) -> Iterator[tuple]:
     from core.fetching import fetch
 
     stopped, shown_at = _stops.from_now(request), 0.0
-    yield html.note(text.OFFER_STARTS), *buttons(running=True)
+    yield html.note(text.OFFER_STARTS), *_buttons(running=True)
     try:
         with closing(fetch(settings.OFFERED_MODEL)) as steps:
             for step in steps:
@@ -65,3 +65,9 @@ def run(request: gr.Request | None = None) -> Iterator[tuple]:
         yield html.error(problem), gr.skip(), gr.skip()
         return
     yield html.note(text.OFFER_LOADS), gr.skip(), gr.skip()
+
+
+def _buttons(running: bool) -> tuple:
+    """One of them can be pressed; Stop is there only while there is something to stop."""
+    get, stop = buttons(running)
+    return get, {**stop, "visible": running}
