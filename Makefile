@@ -5,10 +5,14 @@
 # make screenshots   take the pictures of the README again (needs Chromium)
 # make clean  remove .venv
 #
+# make run MODEL=SmolLM2-135M-Instruct    the same with a real model, which is fetched first (98 MB)
+#
 # Variables, for example `make run PYTHON=python3.12 APP_ARGS="--port 8000"`:
 PYTHON ?= python3
 VENV ?= .venv
 APP_ARGS ?= --open
+# A model to start with: one that can be fetched, a bundled name, a hub id, a folder, a GGUF file.
+MODEL =
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 # More arguments for every `pip install`, for example a mirror: PIP_ARGS="--index-url https://mirror.example/simple".
@@ -23,7 +27,8 @@ PIP_INSTALL = $(VENV)/bin/python -m pip install --disable-pip-version-check -c c
 .DELETE_ON_ERROR:
 
 run: $(VENV)/run.stamp
-	$(VENV)/bin/python -m app $(APP_ARGS)
+	$(if $(MODEL),$(VENV)/bin/python -m core fetch "$(MODEL)")
+	$(VENV)/bin/python -m app $(if $(MODEL),--model "$(MODEL)") $(APP_ARGS)
 
 test: $(VENV)/test.stamp
 	$(VENV)/bin/python -m pytest -n auto $(PYTEST_ARGS)

@@ -36,7 +36,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m app", description="Shared Attention Explorer in the browser.")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (0.0.0.0: all)")
     parser.add_argument("--port", type=int, default=7860, help="port to listen on")
-    parser.add_argument("--model", help="the model shown first: a bundled name, a hub id or a local folder")
+    parser.add_argument(
+        "--model", help="the model shown first: a bundled or fetched name, a hub id, a local folder or a GGUF file"
+    )
     parser.add_argument("--open", action="store_true", help="open the page in the browser, if there is one")
     return parser
 

@@ -36,7 +36,7 @@ def sentences_as_errors() -> Iterator[None]:
 
 
 def savings_endpoint(
-    model: str = settings.DEFAULT_MODEL,
+    model: str = "",
     plan: str = settings.DEFAULT_PLAN,
     batch_size: int = 1,
     context_tokens: int = 1024,
@@ -49,7 +49,7 @@ def savings_endpoint(
     dense and the shared model: {device, model, needed_bytes, memory_bytes, fits, largest_batch, step_ms, tokens_per_s,
     bound, usd_per_million_tokens}. What is not known, or does not fit, is null.
 
-    model: a bundled name, hub id or local folder, or a well-known shape (such as Llama-3-8B), which is not loaded.
+    model: a bundled or fetched name, hub id, local folder or GGUF file (empty: that of the page), or a well-known shape (such as Llama-3-8B), which is not loaded.
     plan: spans first-last, separated by commas; empty for dense.
     dtype: number format of the cache, and for `fits` of the weights too: float32, bfloat16, float16 or float8.
     """
@@ -67,7 +67,7 @@ def savings_endpoint(
     return quantities | {"fits": rows}
 
 
-def similarity_endpoint(text: str, model: str = settings.DEFAULT_MODEL, method: str = "head_mean") -> dict:
+def similarity_endpoint(text: str, model: str = "", method: str = "head_mean") -> dict:
     """Similarity of the attention of each two layers on a text: {method, tokens, similarity [layers][layers]}."""
     with sentences_as_errors():
         found = services.similarity(model, text, method)
@@ -76,15 +76,21 @@ def similarity_endpoint(text: str, model: str = settings.DEFAULT_MODEL, method: 
 
 def generate_endpoint(
     prompt: str,
-    model: str = settings.DEFAULT_MODEL,
+    model: str = "",
     plan: str = settings.DEFAULT_PLAN,
     max_new_tokens: int = settings.DEFAULT_NEW_TOKENS,
     temperature: float = 0.0,
     seed: int = 0,
+    chat: bool = False,
+    system: str = "",
 ) -> Iterator[dict]:
-    """Dense and shared continuation of a prompt, streamed: {dense, shared, first_difference}, times measured here."""
+    """Dense and shared continuation of a prompt, streamed: {dense, shared, first_difference}, times measured here.
+
+    chat: answer the prompt as a turn of a conversation, which begins with `system`, by the model's chat template.
+    """
+    asked = (model, plan, prompt, max_new_tokens, temperature, seed)
     with sentences_as_errors():
-        for progress in services.generate(model, plan, prompt, max_new_tokens, temperature, seed):
+        for progress in services.generate(*asked, chat=chat, system=system):
             yield asdict(progress)
 
 
@@ -98,7 +104,7 @@ def scores_endpoint(model: str = "", plan: str = "", task: str = "") -> list[dic
 
 
 def suggest_endpoint(
-    model: str = settings.DEFAULT_MODEL,
+    model: str = "",
     budget: str = "cache_saving",
     value: float = 10.0,
     text: str = "",

@@ -18,7 +18,7 @@ from app.api import add_endpoints
 from app.components.chart import PLOTLY_JS, PLOTLY_URL
 from app.components.view_bar import view_bar
 from app.panels import answers, curves, evaluate, generate, model, savings, scores, similarity, speed, where
-from app.registry import get_model
+from app.registry import load_first
 from app.theme import FONT_URLS, THEME
 
 
@@ -80,11 +80,11 @@ def _preloads() -> str:
 
 def warm_up() -> None:
     """Load the first model in the background, so that the first visitor does not wait for it."""
-    Thread(target=get_model, args=(settings.DEFAULT_MODEL,), daemon=True).start()
+    Thread(target=load_first, daemon=True).start()
 
 
 demo = build()
 
 if __name__ == "__main__":
-    get_model(settings.DEFAULT_MODEL)
+    load_first()
     demo.launch(**launch_options())

@@ -3,6 +3,7 @@
 import json
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from threading import Lock
@@ -14,6 +15,7 @@ from core.plan import SharingPlan
 from core.records.provenance import model_name
 from core.records.scores import Record
 from core.records.searches import SearchRecord
+from core.records.timings import TimingRecord
 
 if TYPE_CHECKING:  # the page is there before torch is
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -65,6 +67,19 @@ class ModelIdentity:
     def is_of(self, record: Record | SearchRecord) -> bool:
         """Whether a record was measured with this very model."""
         return record.model == self.name and record.weights_sha256 == self.weights_sha256
+
+    @property
+    def twin(self) -> str:
+        """What records call a model of the same sizes whose weights may be others: a hub id without its owner."""
+        return self.name.rpartition("/")[2]
+
+    def note_on(self, record: Record | SearchRecord | TimingRecord) -> str:
+        """What has to be said of a record that is shown for this model but was measured on its twin."""
+        if record.model == self.name:
+            return ""
+        if record.quantization:
+            return text.TWIN_QUANTIZED.format(file=record.quantization.removeprefix("GGUF "), model=record.model)
+        return text.TWIN_RANDOM if getattr(record, "weights", "") == "random" else text.TWIN.format(model=record.model)
 
 
 @dataclass
@@ -132,9 +147,20 @@ def loaded_configs() -> dict[str, "PretrainedConfig"]:
 
 
 def get_model(name: str) -> LoadedModel:
-    """The model of this name (bundled, hub id or local folder), loaded if need be. Raises ValueError if it cannot."""
-    name = (name or "").strip() or settings.DEFAULT_MODEL
+    """The model of this name (bundled, fetched, hub id, local folder or GGUF file), loaded if need be. Raises ValueError if it cannot."""
+    name = (name or "").strip() or settings.default_model()
     return _models.get(name, lambda: _load(name))
+
+
+def load_first() -> None:
+    """Load the first model; on a Space, where nobody is there to click, it is fetched first where the network allows."""
+    if settings.ON_A_SPACE and not settings.chosen_model():
+        from core.fetching import fetch
+
+        with suppress(ValueError):  # without a network the bundled demo is shown
+            for _ in fetch(settings.OFFERED_MODEL):
+                pass
+    get_model("")
 
 
 def _load(name: str) -> LoadedModel:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from app import settings, text
 from app.compute import compute, on_gpu, taking_turns
-from app.registry import LoadedModel, LRUCache, get_model
+from app.registry import LoadedModel, LRUCache, ModelIdentity, get_model
 from core.records.searches import PlanDamage, SearchRecord, StoredSearch, load_searches, plans_of
 
 if TYPE_CHECKING:  # they load torch
@@ -88,13 +88,13 @@ def known(name: str) -> Known:
         return found
     mine = _records_of(model)
     for record, points in {kept.record.kind: kept for kept in mine}.values():  # of each kind the last: the largest
-        about = about_record(record)
+        about = about_record(record, model.identity)
         if record.kind == "sweep":
             found = replace(found, sweep=sweep_frame(points), sweep_about=about)
         elif record.kind == "search":
             front, spans = (plans_of(points, role) for role in ("found", "contiguous"))
             others = [kept for kept in mine if kept.record.kind == "search" and kept.record.texts == record.texts]
-            front, improved = _with_better_plans(front, others)
+            front, improved = _with_better_plans(front, others, model.identity)
             found = replace(found, front=front, contiguous=spans, front_about=about, improved=improved)
         elif record.kind == "pairs":
             correlations = tuple(correlations_in(record))
@@ -104,15 +104,21 @@ def known(name: str) -> Known:
 
 def _records_of(model: LoadedModel) -> list[StoredSearch]:
     """The stored records of this model's weights, those with most points last, and of equals the least harmful, which
-    is the one with head maps.
+    is the one with head maps. Where there are none: those of its quantized twin.
     """
     records, _ = load_searches(settings.RESULTS)
     mine = [kept for kept in records if model.identity.is_of(kept.record)]
-    return sorted(mine, key=_rank)
+    return sorted(mine or [kept for kept in records if _is_of_twin(kept.record, model)], key=_rank)
+
+
+def _is_of_twin(record: SearchRecord, model: LoadedModel) -> bool:
+    """Whether a record was measured on a quantized file of the model whose original weights are loaded."""
+    same = (record.model, record.num_layers) == (model.identity.twin, model.num_layers)
+    return same and record.model != model.identity.name and record.quantization is not None
 
 
 def _with_better_plans(
-    front: tuple[PlanDamage, ...], others: list[StoredSearch]
+    front: tuple[PlanDamage, ...], others: list[StoredSearch], identity: ModelIdentity
 ) -> tuple[tuple[PlanDamage, ...], dict[str, str]]:
     """The front with the least harmful plan of each size in other searches on the same texts, and where these are from.
 
@@ -124,7 +130,7 @@ def _with_better_plans(
             before = best.get(found.followers)
             if found.held_out and before and found.damage < before.damage:
                 best[found.followers] = found
-                improved[found.plan.name] = about_record(record)
+                improved[found.plan.name] = about_record(record, identity)
     return tuple(best.values()), improved
 
 
@@ -132,12 +138,13 @@ def _rank(kept: StoredSearch) -> tuple[int, float]:
     return len(kept.points), -sum(point.damage for point in kept.points)
 
 
-def about_record(record: SearchRecord) -> str:
-    """One sentence about how a stored search was measured."""
-    return text.ABOUT_STORED.format(
+def about_record(record: SearchRecord, identity: ModelIdentity) -> str:
+    """How a stored search was measured, and whether on other weights than those of the model it is shown for."""
+    about = text.ABOUT_STORED.format(
         tokens=f"{record.texts['calibration'].tokens:,}", machine=record.machine, date=f"{record.date:%Y-%m-%d}",
         command=record.command,
     )  # fmt: skip
+    return f"{about} {identity.note_on(record)}".strip()
 
 
 # What a budget buys

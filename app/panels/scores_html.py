@@ -39,7 +39,7 @@ def measurement(row: dict) -> str:
     value = f"{row['value']:.3f}{units.plus_minus(row['stderr'])}"
     facts = (
         f"{row['model']} · {row['plan']} ({row['kind']}) · {row['task']} {row['metric']} = {value}, n = {row['n']}, "
-        f"{row['num_fewshot']}-shot, {row['dtype']}, {row['machine']}, {row['date']:%Y-%m-%d}, {row['duration_s']:.0f} s"
+        f"{row['num_fewshot']}-shot, {row['dtype']}{row['quantization'] and ' from ' + row['quantization']}, {row['machine']}, {row['date']:%Y-%m-%d}, {row['duration_s']:.0f} s"
     )
     return (
         f'<div class="measurement"><h3>{escape(text.SCORES_COMMAND_LABEL)}</h3>{html.badge("measured_there")}'

@@ -145,7 +145,7 @@ def _dispatch(model: str | None, settings: dict[str, Any], args: Namespace) -> D
     if args.ray is None:
         return None
     files = {load_benchmark(path).task_name: (path.name, path.read_bytes()) for path in args.benchmark}
-    place = str(Path(model).resolve()) if model and Path(model).is_dir() else model
+    place = str(Path(model).resolve()) if model and Path(model).exists() else model
     settings = settings | {"task_data": args.task_data and args.task_data.resolve()}
 
     def dispatch(drafts: Sequence[Record]) -> Iterator[tuple[Record, bytes]]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from core.fetching.fetch import SOURCES, fetch
+from core.fetching.model import SOURCES, fetch
 from core.places import MODELS
 from core.pretrained import CATALOGUE
 

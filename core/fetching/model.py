@@ -132,5 +132,5 @@ def _check_room(folder: Path, needed: int) -> None:
     if needed > free:
         raise ValueError(
             f"{folder} has room for {free / 1e6:.0f} MB, and {needed / 1e6:.0f} MB are needed: make room there, or set "
-            "XDG_CACHE_HOME to another folder."
+            "SHARED_ATTENTION_CACHE to another folder."
         )
