@@ -1,9 +1,11 @@
 """Shared fixtures: tiny random models of every supported family, on a machine without network."""
 
 import os
+import tempfile
 from pathlib import Path
 
 os.environ.update(
+    SHARED_ATTENTION_CACHE=f"{tempfile.gettempdir()}/shared-attention-tests-{os.getuid()}",
     HF_HUB_OFFLINE="1",
     HF_DATASETS_OFFLINE="1",
     HF_HUB_DISABLE_TELEMETRY="1",
