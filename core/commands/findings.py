@@ -15,10 +15,14 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--model", default="demo", help="name of a model with records (default: %(default)s)")
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="folder of records")
     parser.add_argument(
-        "--write", type=Path, metavar="FILE",
-        help="also put the findings into this document, such as README.md, and keep "
-        "what the answers say beside the records",
-    )  # fmt: skip
+        "--keep", action="store_true", help="keep what the answers say beside the records, so that it is read once"
+    )
+    parser.add_argument(
+        "--write",
+        type=Path,
+        metavar="FILE",
+        help="also put the findings into this document, such as README.md; keeps too",
+    )
 
 
 def run(args: Namespace) -> int:
@@ -30,7 +34,9 @@ def run(args: Namespace) -> int:
 
     document = args.write.read_text(encoding="utf-8") if args.write else ""
     with tqdm(desc="reading answers", unit="record", leave=False, delay=1) as bar:
-        for step in load_findings(args.results, args.model, load_index(args.results), keep=bool(args.write)):
+        for step in load_findings(
+            args.results, args.model, load_index(args.results), keep=args.keep or bool(args.write)
+        ):
             if isinstance(step, Findings):
                 found = step
             else:

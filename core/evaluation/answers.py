@@ -3,8 +3,6 @@
 Answers are stored beside each record; what was asked is stored once for all plans, in `results/documents`.
 """
 
-import gzip
-import json
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +10,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
-from core.records.scores import Record, load_samples
+from core.records.scores import Record, load_samples, unpack_lines
 
 CHANCE = {
     "blimp": 0.5, "piqa": 0.5, "winogrande": 0.5, "arc_": 0.25, "hellaswag": 0.25, "mmlu": 0.25, "openbookqa": 0.25,
@@ -52,8 +50,7 @@ class AnswerPair(NamedTuple):
 def load_documents(directory: Path | str, record: Record) -> dict[tuple[str, int], dict]:
     """(task, number) → what was asked: `prompt`, `choices` and the `right` answer; empty where it was not stored."""
     try:
-        packed = (Path(directory) / record.documents_path).read_bytes()
-        rows = [json.loads(line) for line in gzip.decompress(packed).decode().splitlines()]
+        rows = unpack_lines((Path(directory) / record.documents_path).read_bytes())
         return {(row["task"], row["doc_id"]): row for row in rows}
     except (OSError, EOFError, ValueError, KeyError, TypeError):  # missing, or not what this project writes
         return {}

@@ -156,8 +156,9 @@ def _free_words(plan: PlanSummary) -> str:
 def _saving(found: Findings) -> str:
     if not (plan := found.saving):
         return ""
+    mapped = ", heads mapped," if plan.head_map else ""
     words = (
-        f"{SAVING:.0%} of the KV cache costs {_nats(plan)}: {_layers(plan.plan.name, plan.plan.paper_notation)} does "
+        f"{SAVING:.0%} of the KV cache costs {_nats(plan)}: {_layers(plan.plan.name, plan.plan.paper_notation)}{mapped} does "
         f"least damage of the plans found, with {plan.followers} followers and {plan.cache_saving:.1%} of the cache saved."
     )
     if found.scored is None:

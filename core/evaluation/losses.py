@@ -22,6 +22,8 @@ VERSION = 1
 FILE = "losses.jsonl"
 Place = tuple[Path, Record]
 """A record, and the folder of results that it is in."""
+Scores = dict[str, dict[Document, Any]]
+"""Of single documents, by metric."""
 
 
 class Known(NamedTuple):
@@ -68,11 +70,11 @@ class LossIndex:
         """
         for dense, group in groupby(sorted(self.missing(pairs), key=_dense_path), key=lambda pair: pair.dense):
             before = load_samples(*dense) if dense else []
-            scores = document_scores(before or [])
+            scores, chance = document_scores(before or []), _chance(dense, before or [])
             for pair in group:
                 after = load_samples(*pair.shared)
                 complete = before is not None and after is not None
-                self._known[pair.key] = _known(pair, scores, after or []) if complete else quickly(pair)
+                self._known[pair.key] = _known(pair, scores, chance, after or []) if complete else quickly(pair)
                 if complete:  # else the files may come later
                     self._keep(pair.key)
                 yield pair
@@ -113,16 +115,21 @@ def quickly(pair: Pair) -> Known:
     return Known({name: loss_of(before[name], metrics[name], {}, {}) for name in metrics if name in before}, chance)
 
 
-def _known(pair: Pair, before: Mapping[str, dict[Document, Any]], samples: list[dict[str, Any]]) -> Known:
-    record = pair.shared[1]
-    metrics = pair.dense[1].metrics if pair.dense else {}
-    after = document_scores(samples) if metrics else {}
+def _known(pair: Pair, before: Scores, chance: dict[str, float | None], samples: list[dict[str, Any]]) -> Known:
+    """before, chance: of the dense record; a record without one has its own chance, and no losses."""
+    if pair.dense is None:
+        return Known({}, _chance(pair.shared, samples))
+    metrics, after = pair.dense[1].metrics, document_scores(samples)
     losses = {
         name: loss_of(metrics[name], metric, before.get(name, {}), after.get(name, {}))
-        for name, metric in record.metrics.items()
+        for name, metric in pair.shared[1].metrics.items()
         if name in metrics
     }
-    return Known(losses, {name: chance_of(record.task, name, samples) for name in record.metrics})
+    return Known(losses, chance)
+
+
+def _chance(place: Place | None, samples: list[dict[str, Any]]) -> dict[str, float | None]:
+    return {name: chance_of(place[1].task, name, samples) for name in place[1].metrics} if place else {}
 
 
 def _dense_path(pair: Pair) -> str:
