@@ -17,7 +17,7 @@ from app import frame, settings, text
 from app.api import add_endpoints
 from app.components.chart import PLOTLY_JS, PLOTLY_URL
 from app.components.view_bar import view_bar
-from app.panels import answers, curves, evaluate, generate, model, savings, scores, similarity, speed, where
+from app.panels import answers, contexts, curves, evaluate, generate, model, savings, scores, similarity, speed, where
 from app.registry import load_first
 from app.theme import FONT_URLS, THEME
 
@@ -34,7 +34,7 @@ def build() -> gr.Blocks:
                 controls = model.build()
             with gr.Column(elem_id="main", scale=1):
                 above = ((generate,), (similarity,), (where,), (savings,), (speed,))
-                sections = (*above, (scores, answers, curves), (evaluate,))
+                sections = (*above, (scores, answers, contexts, curves), (evaluate,))
                 parts = {part: built for section in sections for part, built in _section(section)}
         gr.HTML(frame.footer(), elem_id="foot", apply_default_css=False)
         opened = model.wire(demo, bar, controls)
@@ -46,6 +46,7 @@ def build() -> gr.Blocks:
         latest = evaluate.wire(bar, parts[evaluate])
         selected = scores.wire(bar, opened, latest, parts[scores])
         answers.wire(selected, parts[answers])
+        contexts.wire(bar, opened, latest, parts[contexts])
         curves.wire(opened, parts[curves])
         add_endpoints()
     return demo

@@ -12,13 +12,13 @@ import pandas as pd
 from app import settings, text
 from app.compute import compute, on_gpu, taking_turns
 from app.registry import LoadedModel, LRUCache, ModelIdentity, get_model
+from core.records.correlations import RankCorrelation, correlations_in
 from core.records.searches import PlanDamage, SearchRecord, StoredSearch, load_searches, plans_of
 
 if TYPE_CHECKING:  # they load torch
     import numpy as np
 
     from core.damage.budget import Budget
-    from core.damage.guide import RankCorrelation
     from core.damage.meter import DamageMeter
 
 _meters = LRUCache(settings.METERS_IN_MEMORY)
@@ -41,7 +41,7 @@ class Known:
     front_about: str = ""
     improved: dict[str, str] = field(default_factory=dict)
     pairs: pd.DataFrame = field(default_factory=pd.DataFrame)
-    correlations: "tuple[RankCorrelation, ...]" = ()
+    correlations: tuple[RankCorrelation, ...] = ()
     pairs_about: str = ""
 
     def about(self, found: PlanDamage) -> str:
@@ -79,7 +79,7 @@ def _make_meters(model: LoadedModel, own_text: str, tokens: int) -> "tuple[Damag
 
 def known(name: str) -> Known:
     """What the stored records say about the model of this name; nothing where its weights are others."""
-    from core.damage.guide import correlations_in, guide_frame
+    from core.damage.guide import guide_frame
     from core.damage.spans import sweep_frame
 
     model = get_model(name)

@@ -37,6 +37,7 @@ CALIBRATION_BATCH_TOKENS = 1024  # cells of the sweep are computed in this many 
 SWEEP_UPDATES_PER_SECOND = 3
 SCORES_CONTEXT = 1024  # tokens, for predicted FLOPs beside scores
 ANSWERS_PER_PAGE = 10
+ANSWERS_AT_ONCE = 20  # records whose answers are read while a visitor waits; more are read in the background
 EVALUATION_UPDATES_PER_SECOND = 4
 DEFAULT_EVALUATION_TASKS = ("demo_copy", "demo_prose")
 DEFAULT_QUESTIONS = 50

@@ -326,6 +326,17 @@ SCORES_LEAD = (
     "lm-evaluation-harness. Every point is a measurement kept as a file in this project; error bars are ± one "
     "standard error. <b>Click</b> a point, a bar or a row: the three go together, and the answers are below."
 )
+FINDINGS_HEADING = "In plain words: what the records of {model} say"
+FOLDED_TASKS = "Cannot tell these plans apart: {count} of {all} scores, and why (click one to see it all the same)"
+FOLDED_COLUMNS = ("score", "why it cannot tell")
+ONLY_DENSE = "There is no dense score, or no plan, to compare here."
+FREE_NAME = "free: no task worse"
+FREE_PLANS = "★ Free: {plans}. No task that can tell plans apart finds them worse ({tasks} asked at least)."
+NO_FREE = "None of these plans is free: at least one task finds each of them worse, or too few tasks were asked."
+WORSE_ABOUT = (
+    "Worse than dense: yes, when a paired test on the same questions says so (5%, corrected by Holm for all tasks of the "
+    "plan); no, when the 95% interval of the drop ends below one point (for perplexities and bits: 1%); else cannot tell."
+)
 SCORES_AXIS_LABEL = "Against what is saved"
 SCORES_KINDS_LABEL = "Ways to share"
 AXES = {
@@ -376,12 +387,68 @@ BENCHMARKS = {
         "PIQA: which of two ways to an everyday goal works? Share of right choices; acc_norm weighs each by its length."
     ),
     "winogrande": "WinoGrande: which of two words belongs into the gap of a sentence? Share of right choices.",
+    "hellaswag": (
+        "HellaSwag: which of four sentences goes on with a scene of everyday life? Share of right choices; acc_norm weighs "
+        "each ending by its length."
+    ),
+    "arc_challenge": (
+        "ARC-challenge: the harder questions of school science, mostly with four answers. Share of right choices; acc_norm "
+        "weighs each answer by its length."
+    ),
+    "openbookqa": (
+        "OpenBookQA: questions that need a fact of elementary science and some common sense, with four answers. Share of "
+        "right choices; acc_norm weighs each by its length."
+    ),
+    "boolq": "BoolQ: yes or no, after reading a passage? Share of right answers.",
+    "wikitext": (
+        "WikiText-2: how well the model foresees articles of an encyclopedia, per word, per byte, and in bits per byte: the "
+        "fewer, the better."
+    ),
+    "mmlu": "MMLU: exam questions of 57 subjects, with four answers and five examples before each. Share of right choices.",
+    "gsm8k": (
+        "GSM8K: word problems of school mathematics, worked out in steps, with five examples before each. Share of right "
+        "results: strict-match wants the form of the examples, flexible-extract takes the last number."
+    ),
+    "cola": "CoLA: is a sentence good grammar? Matthews' correlation of the answers with the truth: guessing gives 0.",
+    "mrpc": "MRPC: do two sentences say the same? Share of right answers, and F1 of the pairs that do.",
+    "qnli": "QNLI: does a sentence answer a question? Share of right answers.",
+    "rte": "RTE: does one sentence follow from another? Share of right answers.",
+    "sst2": "SST-2: is a line of a film review kind? Share of right answers.",
 }
 """Benchmarks of lm-evaluation-harness whose scores come with the project: what they ask."""
 SCORES_TASK_LABEL = "Task and score"
 PROBLEMS = "Files in results/ that are not records and not shown:"
-SCORE_COLUMNS = ("model", "plan", "kind", "task", "score", "value ± standard error", "n", "cache saved", "machine")
+SCORE_COLUMNS = (
+    "model", "plan", "kind", "task", "score", "value ± standard error", "worse than dense", "n", "cache saved", "machine",
+)  # fmt: skip
 EXPORT_BUTTON = "Download this table (CSV)"
+CONTEXTS_HEADING = "Score and speed over context"
+CONTEXTS_LEAD = (
+    "Sharing saves most time where the context is long, so here both stand at the same context: left what the plans "
+    "still answer right, when the facts they need stand somewhere in so many tokens; right how much faster a step is."
+)
+CONTEXTS_TASK_LABEL = "What is asked"
+CONTEXTS_SETTING_LABEL = "Speed on"
+CONTEXTS_NONE = (
+    "No scores over context of this model yet. To measure them: python -m core evaluate --model … --plan dense --plan … "
+    "--tasks long_choice --batch-size 4"
+)
+CONTEXTS_TASKS = {
+    "long": "All five kinds of questions, completed by the model. Mean share of right answers.",
+    "long_choice": "All five kinds of questions, by choice. Mean share of right choices.",
+    "long_needle": "Needle: the secret word of one place stands somewhere in the text. What is it?",
+    "long_needles": "Needles: the secret words of eight places stand in the text. What is that of one of them?",
+    "long_values": "Values: each of two places has two secret words. Which are those of one?",
+    "long_track": "Chains: each name has the word of the one before. What is the word of the last?",
+    "long_count": "Counting: how often does an animal appear?",
+}
+CONTEXTS_CHOICE = " Here the likeliest of a few candidates counts."
+CONTEXTS_FAILS = "At {contexts} tokens the dense model itself is no better than guessing here: there the scores say nothing about sharing."
+CONTEXTS_SPEED = {
+    "measured": "measured (diamonds)", "predicted": "predicted from bytes alone (circles): no program can be faster",
+}  # fmt: skip
+CONTEXTS_SPEED_ABOUT = "Speed-ups of a decode step: {kinds}."
+CONTEXTS_SETTING = "{device}, batch {batch_size}, {dtype}"
 CURVES_HEADING = "Curves of searches"
 CURVES_LEAD = (
     "How damage grows with what is saved: the best plan of each size that a search found, and the best single span of "

@@ -17,6 +17,7 @@ from typing import NoReturn
 COMMANDS = {
     "evaluate": "core.commands.evaluate",
     "compare": "core.commands.compare",
+    "findings": "core.commands.findings",
     "measure": "core.commands.measure",
     "similarity": "core.commands.similarity",
     "sweep": "core.commands.sweep",

@@ -35,6 +35,14 @@ RESULTS = _WRITTEN / "results"
 JOURNALS = _WRITTEN / "runs" / "searches"
 
 
+def cache() -> Path:
+    """Where things are kept that can be made again: the user's cache, or the folder that SHARED_ATTENTION_CACHE names."""
+    from platformdirs import user_cache_path
+
+    named = os.environ.get("SHARED_ATTENTION_CACHE")
+    return Path(named) if named else user_cache_path("shared-attention", appauthor=False)
+
+
 def with_shipped(folder: Path | str) -> Path:
     """The folder as a path; in an installed copy RESULTS then also holds the records that came with the package.
 

@@ -9,7 +9,6 @@ import pandas as pd
 from core.commands.session import Session, add_common_arguments
 from core.damage.candidates import contiguous_spans
 from core.damage.guide import (
-    RankCorrelation,
     guide_frame,
     mean_similarity,
     pair_damages,
@@ -17,6 +16,7 @@ from core.damage.guide import (
     with_similarity,
 )
 from core.damage.similarity import SIMILARITY_METHODS
+from core.records.correlations import RankCorrelation
 from core.records.searches import PlanDamage
 
 

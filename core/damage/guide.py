@@ -1,7 +1,6 @@
 """How alike the attention of the layers is, and whether that tells where sharing is cheap."""
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,34 +12,11 @@ from core.damage.candidates import contiguous_spans
 from core.damage.meter import DamageMeter
 from core.damage.similarity import SIMILARITY_METHODS, attention_similarity
 from core.damage.texts import Text
-from core.records.searches import LayerPair, PlanDamage, SearchRecord
+from core.records.correlations import CONFIDENCE, RankCorrelation
+from core.records.searches import LayerPair, PlanDamage
 
-CONFIDENCE = 0.95
 RESAMPLES = 2000
-WEAK = 0.3  # of |ρ|: what Cohen 1988, Statistical Power Analysis, calls less than a medium effect
 SIMILARITY_CHUNKS = 8
-
-
-class RankCorrelation(NamedTuple):
-    """Spearman's ρ between similarity and damage over layer pairs, with a confidence interval (CONFIDENCE)."""
-
-    method: str
-    rho: float
-    low: float
-    high: float
-    pairs: int
-
-    def describe(self) -> str:
-        """What the number says about similarity as a guide: it would be one if high similarity meant low damage."""
-        interval = (
-            f"ρ = {self.rho:.2f}, {CONFIDENCE:.0%} interval {self.low:.2f} to {self.high:.2f}, {self.pairs} pairs"
-        )
-        weakly = "only weakly: a poor guide; " if abs(self.rho) < WEAK else ""
-        if self.high < 0:
-            return f"More similar layers do less damage when they share ({weakly}{self.method}: {interval})."
-        if self.low > 0:
-            return f"More similar layers do more damage when they share ({weakly}{self.method}: {interval})."
-        return f"Similarity does not tell where sharing is cheap ({self.method}: {interval})."
 
 
 def mean_similarity(model: PreTrainedModel, text: Text, method: str, chunks: int = SIMILARITY_CHUNKS) -> np.ndarray:
@@ -70,13 +46,6 @@ def guide_frame(pairs: Iterable[PlanDamage]) -> pd.DataFrame:
         for pair in pairs
     ]
     return pd.DataFrame(rows, columns=["leader", "follower", "damage", "stderr", *SIMILARITY_METHODS])
-
-
-def correlations_in(record: SearchRecord) -> list[RankCorrelation]:
-    """The rank correlations of a stored measurement of all pairs."""
-    names = ("rho", "low", "high", "pairs")
-    found = {m: [float(str(record.settings[f"{m}_{name}"])) for name in names] for m in SIMILARITY_METHODS}
-    return [RankCorrelation(m, rho, low, high, int(pairs)) for m, (rho, low, high, pairs) in found.items()]
 
 
 def rank_correlation(frame: pd.DataFrame, method: str, seed: int = 0) -> RankCorrelation:

@@ -160,7 +160,14 @@ def read_samples(path: Path, sha256: str | None) -> list[dict[str, Any]] | None:
         return None
     if hashlib.sha256(packed).hexdigest() != sha256:
         return None
-    return [json.loads(line) for line in gzip.decompress(packed).decode().splitlines()]
+    return unpack_lines(packed)
+
+
+def unpack_lines(packed: bytes) -> list[dict[str, Any]]:
+    """The rows of `pack_lines`. Lines end with \\n alone: a text may hold what else Python takes for the end of one."""
+    lines = gzip.decompress(packed).decode().rstrip("\n").split("\n")
+    rows: list[dict[str, Any]] = json.loads(f"[{','.join(filter(None, lines))}]")  # in one go: half the time
+    return rows
 
 
 COLUMNS = (

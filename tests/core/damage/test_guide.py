@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from core.damage.guide import RankCorrelation, guide_frame, pair_damages, rank_correlation, with_similarity
+from core.damage.guide import guide_frame, pair_damages, rank_correlation, with_similarity
 from core.damage.meter import DamageMeter
+from core.records.correlations import RankCorrelation
 from tests.support.damage import LAYERS, text
 
 

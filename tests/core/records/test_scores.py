@@ -17,8 +17,10 @@ from core.records.scores import (
     load_record,
     load_records,
     load_samples,
+    pack_lines,
     save_record,
     to_frame,
+    unpack_lines,
 )
 
 GOLDEN_FOLDER = Path(__file__).parents[2] / "golden_records"
@@ -178,3 +180,8 @@ def test_safe_names_are_safe_and_distinct(one, other):
 def test_records_that_contradict_themselves_are_refused(changes):
     with pytest.raises(ValueError):
         make(**changes)
+
+
+def test_lines_of_answers_may_hold_any_sign(tmp_path):
+    rows = [{"doc_id": 0, "answer": ["a\u2028b\x85c\r\n\x0cd"]}, {"doc_id": 1, "answer": ["{}\n[]"]}]
+    assert unpack_lines(pack_lines(rows)) == rows and unpack_lines(pack_lines([])) == []
