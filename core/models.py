@@ -37,6 +37,7 @@ from core.plan import SharingPlan
 from core.sharing.checkpoints import UNWRAPPING, admit_untied, check_complete, check_unwrapping, is_wrapped
 from core.sharing.families import attention_modules
 from core.sharing.view import as_ordinary, shared_class
+from core.tokens import check_tokenizer, embedding_rows
 
 BUNDLED: dict[str, Path] = {name: MODELS / name for name in ("demo", "demo-tuned-17-22")}
 """The models that come with the project, by name."""
@@ -79,6 +80,7 @@ def load_model(
     model_class = _class_of(source, config)
     tokenizer = _explained(source, "the tokenizer of ", AutoTokenizer.from_pretrained, source, **fetch)
     model: Any = _weights(source, model_class, dtype, fetch)
+    check_tokenizer(tokenizer, embedding_rows(model))
     return as_ordinary(model.to(device).eval()), tokenizer
 
 

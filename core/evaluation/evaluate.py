@@ -24,6 +24,7 @@ from core.places import RESULTS
 from core.plan import HeadMapLike, SharingPlan
 from core.records.files import write_file
 from core.records.scores import Record, load_record, pack_lines, save_packed, save_record
+from core.tokens import check_tokenizer, embedding_rows
 
 Dispatch = Callable[[Sequence[Record]], Iterator[tuple[Record, bytes]]]
 """Drafts of records that are to be measured → the records, in any order, with their packed samples."""
@@ -65,6 +66,7 @@ def evaluate(
     Processes that `accelerate launch` started share the documents of every point, and all get the same records.
     """
     options, results = options or Options(), Path(results)
+    check_tokenizer(tokenizer, embedding_rows(model))
     benchmarks = _benchmarks(tasks, task_data)
     for task in (task for benchmark in benchmarks for task in benchmark.tasks.values()):
         set_up(task, options)
