@@ -32,7 +32,7 @@ from transformers.utils import logging
 from transformers.utils.peft_utils import ADAPTER_CONFIG_NAME, find_adapter_config_file
 
 from core.cost import known_config
-from core.places import MODELS
+from core.places import MODELS, folder_named
 from core.plan import SharingPlan
 from core.sharing.checkpoints import UNWRAPPING, admit_untied, check_complete, check_unwrapping, is_wrapped
 from core.sharing.families import attention_modules
@@ -54,6 +54,7 @@ PRESETS: tuple[str, ...] = (
 """Hub models worth a try; the first ones need little memory."""
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+_HUB_ID_LETTERS = 96  # at most, by the hub's own rule
 
 
 def load_model(
@@ -154,16 +155,16 @@ def _source(name: str) -> str:
     """The folder or hub id behind what a user typed."""
     if name in BUNDLED:
         return str(BUNDLED[name])
-    folder = Path(name).expanduser()
-    if folder.is_dir():
+    if folder := folder_named(name):
         if not (folder / "config.json").is_file() and not (folder / ADAPTER_CONFIG_NAME).is_file():
             raise ValueError(
                 f"The folder {name} holds no model: it has no config.json. Give a Hugging Face model folder."
             )
         return str(folder)
-    if not _HUB_ID.fullmatch(name):
+    if not _HUB_ID.fullmatch(name) or len(name) > _HUB_ID_LETTERS:
+        shown = name if len(name) <= _HUB_ID_LETTERS else f"{name[:40]}…{name[-20:]}"
         raise ValueError(
-            f"There is no folder {name!r}, and it is no hub id such as Qwen/Qwen3-0.6B. Bundled: {', '.join(BUNDLED)}."
+            f"There is no folder {shown!r}, and it is no hub id such as Qwen/Qwen3-0.6B. Bundled: {', '.join(BUNDLED)}."
         )
     return name
 

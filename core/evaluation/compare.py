@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from scipy import stats
 
-from core.places import RESULTS, with_shipped
+from core.places import RESULTS, folder_named, with_shipped
 from core.records.scores import Metric, Record, load_record, load_samples
 
 
@@ -46,7 +46,7 @@ def load_evaluation(place: Path | str) -> Evaluation:
 
     Raises ValueError when there are none, or when one of them is broken.
     """
-    folder = Path(place) if Path(place).is_dir() else with_shipped(RESULTS) / place
+    folder = folder_named(place) or with_shipped(RESULTS) / place
     results = folder.resolve().parent.parent
     records = {path.name: load_record(results, path) for path in sorted(folder.resolve().glob("*.json"))}
     if not records:

@@ -12,6 +12,7 @@ from pathlib import Path
 from lm_eval.api.task import Task
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from core.evaluation.answers import load_documents
 from core.evaluation.catalogue import Benchmark, benchmark_of, load_benchmarks
 from core.evaluation.documents import asked, check_shares, num_asked, set_up
 from core.evaluation.harness import EvaluatedModel, run_benchmark
@@ -159,7 +160,6 @@ def _measure(
 
 
 def _keep_documents(results: Path, measurement: Measurement, options: Options) -> None:
-    """Store what is asked, once for all plans, for those who read single answers."""
-    path = results / measurement.draft.documents_path
-    if not path.exists() and (rows := list(asked(measurement.benchmark, options))):
-        write_file(path, pack_lines(rows))
+    """Store what is asked, once for all plans, for those who read single answers; again where the file is damaged."""
+    if not load_documents(results, measurement.draft) and (rows := list(asked(measurement.benchmark, options))):
+        write_file(results / measurement.draft.documents_path, pack_lines(rows))

@@ -89,6 +89,19 @@ class EvaluatedModel(HFLM):
         # Tried out for the memory of a GPU; on a CPU the trials cost minutes, and no batch is too large.
         return BATCH_SIZE if self.device.type == "cpu" else super()._detect_batch_size(requests, pos)
 
+    def _batch_scheduler(self, pos: int, n_reordered_requests: Sequence) -> int:
+        """The size of the batch at `pos`, found once in each of `auto:N`'s parts: lm-eval's divides by zero, or asks
+        for a part that it skipped, where there are fewer requests than parts or more in a batch than in a part.
+
+        Requests get shorter, so that the largest size that is allowed stays allowed.
+        """
+        part = int(pos * self.batch_schedule) // len(n_reordered_requests)
+        if part not in self.batch_sizes:
+            largest = self.max_batch_size in self.batch_sizes.values()
+            found = self.max_batch_size if largest else self._detect_batch_size(n_reordered_requests, pos)
+            self.batch_sizes[part] = found
+        return self.batch_sizes[part]
+
     def tok_encode(
         self,
         string: str,

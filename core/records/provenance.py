@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
+from core.places import folder_named
 from core.records.files import Strict
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def machine(device: "torch.device | str | None" = None) -> Machine:
 
 def _cpu_name() -> str:
     with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
@@ -110,7 +111,9 @@ def commit_with(file: Path) -> str | None:
 
     The whole checkout counts, files that git does not know included, except the folders that measurements write.
     """
-    git = functools.partial(subprocess.run, cwd=file.parent, capture_output=True, text=True, check=True, timeout=10)
+    git = functools.partial(
+        subprocess.run, cwd=file.parent, capture_output=True, encoding="utf-8", errors="replace", check=True, timeout=10
+    )
     excluded = [f":(top,exclude){folder}" for folder in _MEASURED]
     try:
         git(["git", "ls-files", "--error-unmatch", file.name])  # not of a repository that only lies around it
@@ -123,8 +126,8 @@ def commit_with(file: Path) -> str | None:
 
 def model_name(model_or_path: str | Path | None) -> str:
     """What records call a model: a bundled name or hub id as it is, a folder by its last part; no name means `demo`."""
-    folder = Path(model_or_path).expanduser() if model_or_path else None
-    return folder.resolve().name if folder and folder.is_dir() else str(model_or_path or "demo")
+    folder = folder_named(model_or_path) if model_or_path else None
+    return folder.resolve().name if folder else str(model_or_path or "demo")
 
 
 def command(arguments: Sequence[str] | None = None) -> str:
@@ -141,7 +144,13 @@ def command(arguments: Sequence[str] | None = None) -> str:
     return shlex.join(["python", "-m", "core", *kept])
 
 
+def _exists(name: str) -> bool:
+    with contextlib.suppress(OSError, RuntimeError, ValueError):  # too long, of no user's home
+        return Path(name).expanduser().exists()
+    return False
+
+
 def _without_place(argument: str) -> str:
     option, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
-    is_place = os.sep in value and Path(value).expanduser().exists()
+    is_place = os.sep in value and _exists(value)
     return f"{option}{equals}{Path(value).name}" if is_place else argument
