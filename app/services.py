@@ -12,6 +12,7 @@ from app.compute import compute, on_gpu, taking_turns
 from app.registry import LRUCache, View, get_model
 from core.cost import ModelShape, bytes_of, known_shapes, savings_frame
 from core.plan import SharingPlan
+from core.tokens import prompt_ids
 
 if TYPE_CHECKING:  # they import torch
     import torch
@@ -100,7 +101,7 @@ def layer_weights(model_name: str, ids: tuple[int, ...], layer: int) -> np.ndarr
 
 def token_ids(model_name: str, source: str, limit: int) -> tuple[int, ...]:
     """The first `limit` tokens of the text. Raises ValueError for a text with less than two tokens."""
-    ids = tuple(get_model(model_name).tokenizer(source or "").input_ids[:limit])
+    ids = tuple(prompt_ids(get_model(model_name).tokenizer, source or "")[:limit])
     if len(ids) < 2 or not source.strip():
         raise ValueError("There is no text to look at: type a few words or sentences.")
     return ids

@@ -14,6 +14,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
+from core.console import spell_what_is_missing
+
 COMMANDS = {
     "evaluate": "core.commands.evaluate",
     "compare": "core.commands.compare",
@@ -39,6 +41,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. Raises SystemExit(2) for arguments that argparse refuses."""
+    spell_what_is_missing()
     arguments = sys.argv[1:] if arguments is None else arguments
     args = parser_of(arguments[0] if arguments else "").parse_args(arguments)
     try:

@@ -30,14 +30,17 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
 )
 from transformers.utils import logging
+from transformers.utils.peft_utils import ADAPTER_CONFIG_NAME, find_adapter_config_file
 
 from core.cost import known_config
 from core.gguf_source import GgufFile, dequantizing, gguf_file, loading
-from core.places import MODELS
+from core.places import MODELS, folder_named
 from core.plan import SharingPlan
 from core.pretrained import place_of
+from core.sharing.checkpoints import UNWRAPPING, admit_untied, check_complete, check_unwrapping, is_wrapped
 from core.sharing.families import attention_modules
 from core.sharing.view import as_ordinary, shared_class
+from core.tokens import check_tokenizer, embedding_rows
 
 BUNDLED: dict[str, Path] = {name: MODELS / name for name in ("demo", "demo-tuned-17-22")}
 """The models that come with the project, by name."""
@@ -56,6 +59,7 @@ PRESETS: tuple[str, ...] = (
 """Hub models worth a try; the first ones need little memory."""
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+_HUB_ID_LETTERS = 96  # at most, by the hub's own rule
 
 
 def load_model(
@@ -81,11 +85,12 @@ def load_model(
         return _from_gguf(file, file.dtype if dtype == "auto" else dtype, device)
     source = _source(name)
     fetch = {"local_files_only": not (Path(source).is_dir() or hub_is_reachable())}
+    _refuse_adapter(source, fetch)
     config = _explained(source, "", AutoConfig.from_pretrained, source, **fetch)
     model_class = _class_of(source, config)
     tokenizer = _explained(source, "the tokenizer of ", AutoTokenizer.from_pretrained, source, **fetch)
-    with _quiet():
-        model = _explained(source, "the weights of ", model_class.from_pretrained, source, dtype=dtype, **fetch)
+    model: Any = _weights(source, model_class, dtype, fetch)
+    check_tokenizer(tokenizer, embedding_rows(model))
     return as_ordinary(model.to(device).eval()), tokenizer
 
 
@@ -107,6 +112,22 @@ def _from_gguf(
         model = _explained(source, "the weights of ", model_class.from_pretrained, folder, **what)
     file.finish(model, tokenizer)
     return model.to(device).eval(), tokenizer
+
+
+def _weights(
+    source: str, model_class: type[PreTrainedModel], dtype: torch.dtype | str, fetch: dict[str, bool]
+) -> PreTrainedModel:
+    """The model with its weights, every one of them from the files. Raises ValueError where they do not fit."""
+    options = {"dtype": dtype, "output_loading_info": True, "ignore_mismatched_sizes": True} | fetch
+    load = partial(_explained, source, "the weights of ", model_class.from_pretrained, source, **options)
+    with _quiet():
+        model, report = load()
+        if is_wrapped(report):
+            check_unwrapping(model, report, source)
+            model, report = load(key_mapping=UNWRAPPING)
+    check_complete(model, report, source)
+    admit_untied(model)
+    return model
 
 
 def random_model(
@@ -163,16 +184,16 @@ def _source(name: str) -> str:
     """The folder or hub id behind what a user typed."""
     if name in BUNDLED:
         return str(BUNDLED[name])
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
+    if folder := folder_named(name):
+        if not (folder / "config.json").is_file() and not (folder / ADAPTER_CONFIG_NAME).is_file():
             raise ValueError(
                 f"The folder {name} holds no model: it has no config.json. Give a Hugging Face model folder."
             )
         return str(folder)
-    if not _HUB_ID.fullmatch(name):
+    if not _HUB_ID.fullmatch(name) or len(name) > _HUB_ID_LETTERS:
+        shown = name if len(name) <= _HUB_ID_LETTERS else f"{name[:40]}…{name[-20:]}"
         raise ValueError(
-            f"There is no folder {name!r}, and it is no hub id such as Qwen/Qwen3-0.6B. Bundled: {', '.join(BUNDLED)}."
+            f"There is no folder {shown!r}, and it is no hub id such as Qwen/Qwen3-0.6B. Bundled: {', '.join(BUNDLED)}."
         )
     return name
 
@@ -207,6 +228,15 @@ def _dtype(dtype: torch.dtype | str | None, device: torch.device) -> torch.dtype
     return dtype or (torch.float32 if device.type == "cpu" else "auto")
 
 
+def _refuse_adapter(source: str, fetch: dict[str, bool]) -> None:
+    """Raises ValueError for an adapter: transformers would load the base model that it names, and report on neither."""
+    if _explained(source, "", find_adapter_config_file, source, **fetch):
+        raise ValueError(
+            f"{source} holds a PEFT adapter, which is no model of its own: merge it into its base model with "
+            "merge_and_unload(), save that with save_pretrained(), and give its folder."
+        )
+
+
 def _class_of(source: str, config: PreTrainedConfig) -> type[PreTrainedModel]:
     """What to load: the model's class, or for a saved view one without followers' queries and keys.
 
@@ -220,7 +250,7 @@ def _class_of(source: str, config: PreTrainedConfig) -> type[PreTrainedModel]:
             "generates text token by token, such as Llama or Qwen."
         )
     with torch.device("meta"):  # the architecture alone, before any weights are fetched
-        skeleton = AutoModelForCausalLM.from_config(config)
+        skeleton = _explained(source, "", AutoModelForCausalLM.from_config, config)
         plan = SharingPlan.parse(getattr(config, "sharing_plan", ""), len(attention_modules(skeleton)))
         if not plan.spans:
             return type(skeleton)
@@ -243,9 +273,17 @@ def _sentence(source: str, part: str, error: Exception) -> str:
     while cause is not None:
         chain.append(cause)
         cause = cause.__cause__ or cause.__context__
-    first_line = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    first_line = (str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip(".")
+    if isinstance(error, KeyError):
+        first_line = f"an entry {first_line} is missing"
+    if "automatic conversion of the weights" in first_line or "_kernel_" in first_line:  # a quantized one to be random
+        first_line = (
+            "tensors that belong together, such as those of one expert or a quantized weight, are not all there"
+        )
     if Path(source).exists():
-        return f"Could not load {part}{source}: {first_line}"
+        if part != "the weights of ":
+            return f"Could not load {part}{source}: {first_line}"
+        return f"Could not load {part}{source} ({first_line}): copy or download its files again if they are damaged."
     if any(isinstance(cause, GatedRepoError) for cause in chain):
         return (
             f"{source} is gated: accept its licence on huggingface.co and log in with `hf auth login`, then try again."

@@ -19,6 +19,17 @@ def checkout_of(package: Path) -> Path | None:
     return package.parent if (package.parent / "assets" / "models" / "demo").is_dir() else None
 
 
+def folder_named(name: Path | str) -> Path | None:
+    """The folder that somebody typed, `~` resolved; None where there is none, or can be none by that name.
+
+    A home of nobody (`~nobody/x`), a name longer than the file system takes and a folder that may not be seen are none.
+    """
+    with suppress(OSError, RuntimeError, ValueError):
+        if (folder := Path(name).expanduser()).is_dir():
+            return folder
+    return None
+
+
 def _user_data() -> Path:
     from platformdirs import user_data_path  # here: a checkout does without it
 

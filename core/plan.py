@@ -13,6 +13,13 @@ leader's heads one by one."""
 HeadMapLike = Mapping[int, Sequence[int]]
 """A head map as people give it: lists do too."""
 
+_AS_TYPED = str.maketrans({
+    **dict.fromkeys("‐‑‒–—―−﹣－", "-"), **dict.fromkeys("∼〜～˜", "~"), **dict.fromkeys(";；，、؛\n", ","),
+})  # fmt: skip
+"""Signs that word processors, keyboards of other languages and this project's own sentences put in place of - ~ and ,"""
+
+_IN_WORDS = re.compile(r"\((?:paper notation|paper): ([^)]*)\)")
+_DENSE_IN_WORDS = re.compile(r"every one of the \d+ layers computes its own attention weights \(the dense model\)\.?")
 _SPAN = re.compile(r"(-?\d+)\s*([-~])\s*(-?\d+)")
 
 
@@ -35,12 +42,12 @@ class SharingPlan:
     def parse(cls, text: str, num_layers: int) -> "SharingPlan":
         """Read a plan such as `17-22,5-6` (spans, in any order) for a model of `num_layers` layers.
 
-        The notation of the SA paper, which names the followers only, is understood too: `23~26` is `22-26`.
+        The notation of the SA paper, which names the followers only, is understood too: `23~26` is `22-26`. So is what
+        this project prints: any dash, semicolons or spaces between spans, and the sentence of `describe`.
         The empty text (or `dense`) is the dense plan. Raises ValueError with one sentence that names the fault
         and the layers that exist.
         """
-        text = (text or "").strip()
-        parts = [] if text.lower() in ("", "dense") else [part.strip() for part in text.split(",")]
+        parts = _parts(text or "")
         return cls(tuple(_parse_span(part, num_layers) for part in parts), num_layers)
 
     def __str__(self) -> str:
@@ -90,6 +97,18 @@ class SharingPlan:
 
 def _layers(num_layers: int) -> str:
     return f"the model has layers 0 to {num_layers - 1}"
+
+
+def _parts(text: str) -> list[str]:
+    """The spans of a plan's text as they were typed, one by one, in this project's signs."""
+    text = text.translate(_AS_TYPED).strip().strip("`'\"")
+    if text.lower() in ("", "dense") or _DENSE_IN_WORDS.fullmatch(text.lower()):
+        return []
+    if described := _IN_WORDS.search(text):
+        text = described[1].strip()
+    joined = re.sub(r"(?<=[\d])\s*([-~])\s*(?=-?\d)", r"\1", text)
+    between_spans = r"(?<=\d)\s+(?=(?:SA\s*)?\d+[-~])"
+    return [part.strip() for part in re.sub(between_spans, ",", joined, flags=re.IGNORECASE).split(",")]
 
 
 def _parse_span(part: str, num_layers: int) -> tuple[int, int]:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 _cache = tempfile.TemporaryDirectory(prefix="shared-attention-cache-")
 os.environ.update(
-    SHARED_ATTENTION_CACHE=f"{tempfile.gettempdir()}/shared-attention-tests-{os.getuid()}",
     HF_HUB_OFFLINE="1",
     HF_DATASETS_OFFLINE="1",
     HF_HUB_DISABLE_TELEMETRY="1",

@@ -20,7 +20,7 @@ from core.evaluation.own_benchmarks import load_benchmark
 from core.evaluation.processes import accelerator, is_main, lacks_mpi
 from core.evaluation.progress import EvaluationProgress, OnProgress
 from core.models import load_model, weights_sha256
-from core.places import RESULTS
+from core.places import RESULTS, folder_named
 from core.records.provenance import model_name
 from core.records.scores import Record, to_frame
 from core.sharing import EXECUTIONS
@@ -145,7 +145,9 @@ def _dispatch(model: str | None, settings: dict[str, Any], args: Namespace) -> D
     if args.ray is None:
         return None
     files = {load_benchmark(path).task_name: (path.name, path.read_bytes()) for path in args.benchmark}
-    place = str(Path(model).resolve()) if model and Path(model).exists() else model
+    folder = folder_named(model) if model else None
+    local = folder or (Path(model) if model and Path(model).is_file() else None)
+    place = str(local.resolve()) if local else model
     settings = settings | {"task_data": args.task_data and args.task_data.resolve()}
 
     def dispatch(drafts: Sequence[Record]) -> Iterator[tuple[Record, bytes]]:

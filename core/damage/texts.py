@@ -21,6 +21,7 @@ from transformers import PreTrainedTokenizerBase
 from core.demo.skills import training_examples
 from core.models import BUNDLED
 from core.records.searches import SPLITS, Split
+from core.tokens import beginning_id, body_ids
 
 PASSAGES = Path(__file__).with_name("calibration.txt")
 ARTICLES = Path(__file__).with_name("articles.txt")
@@ -115,7 +116,7 @@ def calibration_texts(
     ValueError for documents that are too short.
     """
     documents = bundled_documents(seed) if documents is None else documents
-    first = next((i for i in (tokenizer.bos_token_id, tokenizer.eos_token_id) if i is not None), 0)
+    first = beginning_id(tokenizer) or 0
     pieces = [piece for document in documents for piece in _pieces(tokenizer, document, chunk_tokens)]
     random.Random(f"calibration {seed}").shuffle(pieces)
     available = sum(len(piece) + 1 for piece in pieces)
@@ -160,7 +161,7 @@ def read_documents(file: Path) -> list[str]:
 
 
 def _pieces(tokenizer: PreTrainedTokenizerBase, document: str, chunk_tokens: int) -> list[list[int]]:
-    ids = tokenizer(document, add_special_tokens=False, verbose=False)["input_ids"]
+    ids = body_ids(tokenizer, document)
     return [ids[start : start + chunk_tokens] for start in range(0, len(ids), chunk_tokens)]
 
 

@@ -18,6 +18,7 @@ from transformers import (
 
 from core.decoding.chat import chat_ids
 from core.decoding.graph import start_decoding
+from core.tokens import check_ids, embedding_rows, prompt_ids
 
 
 @dataclass(frozen=True)
@@ -172,14 +173,15 @@ def _prompt_ids(
 ) -> torch.Tensor:
     if not prompt or not prompt.strip():
         raise ValueError("The prompt is empty: type a few words for both models to continue.")
-    ids = chat_ids(tokenizer, prompt, system) if chat else tokenizer(prompt, return_tensors="pt").input_ids
+    ids = chat_ids(tokenizer, prompt, system)[0].tolist() if chat else prompt_ids(tokenizer, prompt)
+    check_ids(ids, embedding_rows(model))
     context = _context_tokens(model)
-    if ids.shape[1] >= context:
+    if len(ids) >= context:
         raise ValueError(
-            f"The prompt has {ids.shape[1]} tokens, and the context of this model holds {context}: shorten the prompt "
+            f"The prompt has {len(ids)} tokens, and the context of this model holds {context}: shorten the prompt "
             f"to at most {context - 1} tokens, so that there is room for new ones."
         )
-    return ids
+    return torch.tensor([ids])
 
 
 def _check_settings(max_new_tokens: int, temperature: float, top_p: float) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from core.demo.recipe import Recipe
+from core.demo.recipe import SKILL_SHARDS, Recipe
 from core.demo.skills import training_examples
 from core.records.files import write_file
 
@@ -109,7 +109,6 @@ def _skill_texts(seed: int, count: int) -> list[str]:
 
 
 def _skill_texts_in_parallel(recipe: Recipe) -> list[str]:
-    shards = 32
-    counts = [recipe.skill_examples // shards] * shards
+    counts = [recipe.skill_examples // SKILL_SHARDS] * SKILL_SHARDS
     with ProcessPoolExecutor() as pool:
-        return list(itertools.chain.from_iterable(pool.map(_skill_texts, range(1, shards + 1), counts)))
+        return list(itertools.chain.from_iterable(pool.map(_skill_texts, range(1, SKILL_SHARDS + 1), counts)))

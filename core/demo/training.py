@@ -8,6 +8,7 @@ from its last checkpoint, with the same data order.
 import io
 import json
 import math
+import pickle
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -60,10 +61,17 @@ class Stage:
         write_file(path, packed.getvalue())
 
     def restore(self, path: Path) -> None:
-        """Go on from a checkpoint, this stage's own or its parent's."""
-        state = torch.load(path, map_location=self.model.device, weights_only=True)
-        kept = self.model.state_dict().keys()  # a branch leaves its followers' query and key weights behind
-        self.model.load_state_dict({name: tensor for name, tensor in state["model"].items() if name in kept})
+        """Go on from a checkpoint, this stage's own or its parent's. Raises ValueError for one that is not whole."""
+        try:
+            state = torch.load(path, map_location=self.model.device, weights_only=True)
+            kept = self.model.state_dict().keys()  # a branch leaves its followers' query and key weights behind
+            self.model.load_state_dict({name: tensor for name, tensor in state["model"].items() if name in kept})
+            _check_trained(self.model, self.optimizers, state)
+        except (RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(
+                f"{path} is no whole checkpoint of this recipe ({reason}): remove it, or give a new --out."
+            ) from error
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             _load_named_state(self.model, optimizer, saved)
         self.step, self.seconds = state["step"], state["seconds"]
@@ -229,6 +237,15 @@ def _scale_rates(optimizers: Sequence[torch.optim.Optimizer], factor: float) -> 
     """Set every learning rate to `factor` times its first value."""
     for group in (group for optimizer in optimizers for group in optimizer.param_groups):
         group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
+
+
+def _check_trained(model: PreTrainedModel, optimizers: Sequence[torch.optim.Optimizer], state: dict[str, Any]) -> None:
+    """Raises KeyError when a parameter that has been trained lacks its optimizer's state, which would start anew."""
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+        trained = {names[parameter] for group in optimizer.param_groups for parameter in group["params"]}
+        if state["step"] and (lacking := sorted(trained - saved.keys())):
+            raise KeyError(f"the optimizer knows nothing of {lacking[0]}")
 
 
 def _named_state(model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> dict[str, Any]:

@@ -4,11 +4,12 @@ Answers are stored beside each record; what was asked is stored once for all pla
 """
 
 import math
+import zlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from core.records.scores import Record, load_samples, unpack_lines
 
@@ -48,12 +49,21 @@ class AnswerPair(NamedTuple):
 
 
 def load_documents(directory: Path | str, record: Record) -> dict[tuple[str, int], dict]:
-    """(task, number) → what was asked: `prompt`, `choices` and the `right` answer; empty where it was not stored."""
+    """(task, number) → what was asked: `prompt`, `choices` and the `right` answer; empty where it was not stored.
+
+    A file that is damaged, or that this project did not write, is none; the next evaluation writes it again.
+    """
     try:
         rows = unpack_lines((Path(directory) / record.documents_path).read_bytes())
-        return {(row["task"], row["doc_id"]): row for row in rows}
-    except (OSError, EOFError, ValueError, KeyError, TypeError):  # missing, or not what this project writes
+    except (OSError, EOFError, ValueError, zlib.error):  # missing, or not what this project writes
         return {}
+    return {(row["task"], row["doc_id"]): row for row in rows} if all(map(_is_document, rows)) else {}
+
+
+def _is_document(row: Any) -> bool:
+    kinds = {"task": str, "doc_id": int, "prompt": str, "choices": list, "right": str}
+    typed = isinstance(row, dict) and all(isinstance(row.get(name), kind) for name, kind in kinds.items())
+    return typed and all(isinstance(choice, str) for choice in row["choices"])
 
 
 def pair_answers(dense: tuple[Path, Record], shared: tuple[Path, Record], metric: str) -> list[AnswerPair]:

@@ -19,6 +19,7 @@ from lm_eval.tasks import TaskManager
 
 from core.evaluation.task_data import Reader, documents_from
 from core.models import hub_is_reachable
+from core.places import folder_named
 from core.tasks import TASKS
 
 logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it prints notices for every task
@@ -74,7 +75,7 @@ def load_benchmarks(
     Raises ValueError for a name that does not exist, and for documents that cannot be loaded.
     """
     folder = None if task_data is None else Path(task_data)
-    if folder is not None and not folder.is_dir():
+    if folder is not None and not folder_named(folder):
         raise ValueError(f"There is no folder {task_data}: --task-data needs one with files such as arc_easy.jsonl.")
     managers = check_names(names)
     found: dict[str, Benchmark] = {}

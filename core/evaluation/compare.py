@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from core.evaluation.paired import document_scores, loss_of
-from core.places import RESULTS, with_shipped
+from core.places import RESULTS, folder_named, with_shipped
 from core.records.scores import Record, load_record, load_samples
 
 
@@ -38,7 +38,7 @@ def load_evaluation(place: Path | str) -> Evaluation:
 
     Raises ValueError when there are none, or when one of them is broken.
     """
-    folder = Path(place) if Path(place).is_dir() else with_shipped(RESULTS) / place
+    folder = folder_named(place) or with_shipped(RESULTS) / place
     results = folder.resolve().parent.parent
     records = {path.name: load_record(results, path) for path in sorted(folder.resolve().glob("*.json"))}
     if not records:

@@ -12,6 +12,7 @@ from pathlib import Path
 from lm_eval.api.task import Task
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from core.evaluation.answers import load_documents
 from core.evaluation.catalogue import Benchmark, benchmark_of, load_benchmarks
 from core.evaluation.documents import asked, check_shares, num_asked, set_up
 from core.evaluation.harness import EvaluatedModel, run_benchmark
@@ -25,6 +26,7 @@ from core.places import RESULTS
 from core.plan import HeadMapLike, SharingPlan
 from core.records.files import write_file
 from core.records.scores import Record, load_record, pack_lines, save_packed, save_record
+from core.tokens import check_tokenizer, embedding_rows
 
 Dispatch = Callable[[Sequence[Record]], Iterator[tuple[Record, bytes]]]
 """Drafts of records that are to be measured → the records, in any order, with their packed samples."""
@@ -68,6 +70,7 @@ def evaluate(
     options, results = options or Options(), Path(results)
     if options.apply_chat_template and not getattr(tokenizer, "chat_template", None):
         raise ValueError(f"The tokenizer of {model_name} has no chat template: leave --apply-chat-template out.")
+    check_tokenizer(tokenizer, embedding_rows(model))
     benchmarks = _benchmarks(tasks, task_data, Reader.of(model, tokenizer))
     for task in (task for benchmark in benchmarks for task in benchmark.tasks.values()):
         set_up(task, options)
@@ -162,7 +165,6 @@ def _measure(
 
 
 def _keep_documents(results: Path, measurement: Measurement, options: Options) -> None:
-    """Store what is asked, once for all plans, for those who read single answers."""
-    path = results / measurement.draft.documents_path
-    if not path.exists() and (rows := list(asked(measurement.benchmark, options))):
-        write_file(path, pack_lines(rows))
+    """Store what is asked, once for all plans, for those who read single answers; again where the file is damaged."""
+    if not load_documents(results, measurement.draft) and (rows := list(asked(measurement.benchmark, options))):
+        write_file(results / measurement.draft.documents_path, pack_lines(rows))

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from core.evaluation.catalogue import Benchmark
 from core.evaluation.options import BATCH_SIZE, Options
 from core.evaluation.processes import accelerator
+from core.tokens import beginning_id, body_ids, check_ids, embedding_rows, left_padded, prompt_ids
 
 # lm-eval prints bars for every task; the resampling for standard errors must not fork a process that runs threads.
 lm_eval.api.task.tqdm = functools.partial(lm_eval.api.task.tqdm, disable=True)
@@ -32,8 +33,10 @@ class EvaluatedModel(HFLM):
         batch_size: int | str,
         on_batch: Callable[[int, int], None],
     ):
-        # A copy of the tokenizer: HFLM sets its padding token and, while it encodes, its padding side.
-        super().__init__(model, backend="causal", tokenizer=copy.deepcopy(tokenizer), batch_size=batch_size)
+        # A copy of the tokenizer: HFLM sets its padding token.
+        self._rows = embedding_rows(model)
+        with_padding = _with_padding(copy.deepcopy(tokenizer), self._rows)
+        super().__init__(model, backend="causal", tokenizer=with_padding, batch_size=batch_size)
         if (processes := accelerator()) is not None:  # each process takes its share of the documents
             self.accelerator, self._rank, self._world_size = processes, processes.process_index, processes.num_processes
         if self.prefix_token_id is None:
@@ -47,6 +50,10 @@ class EvaluatedModel(HFLM):
         if any(turn["role"] == "system" and turn["content"].strip() not in words for turn in chat_history):
             raise ValueError("The chat template of this model takes no system text: leave --system out.")
         return words
+    @property
+    def eot_token_id(self) -> int:
+        """The token that ends texts; of a tokenizer that knows none the one that begins them."""
+        return self.prefix_token_id if self.tokenizer.eos_token_id is None else self.tokenizer.eos_token_id
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = True) -> list[str]:
         """lm-eval's, without a bar."""
@@ -60,8 +67,8 @@ class EvaluatedModel(HFLM):
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = True) -> list[float]:
         """lm-eval's, without a bar and without a second token for the beginning of a text."""
         self._begin(len(requests))
-        # lm-eval puts the beginning-of-text token before each text itself; a tokenizer that adds one too would have the
-        # model scored on the second one.
+        # lm-eval puts the beginning-of-text token before each text itself; a second one, which the tokenizer adds or the
+        # text has, would be scored.
         self.add_bos_token, as_given = False, self.add_bos_token
         try:
             return super().loglikelihood_rolling(requests, disable_tqdm=True)
@@ -88,19 +95,50 @@ class EvaluatedModel(HFLM):
         # Tried out for the memory of a GPU; on a CPU the trials cost minutes, and no batch is too large.
         return BATCH_SIZE if self.device.type == "cpu" else super()._detect_batch_size(requests, pos)
 
+    def _batch_scheduler(self, pos: int, n_reordered_requests: Sequence) -> int:
+        """The size of the batch at `pos`, found once in each of `auto:N`'s parts: lm-eval's divides by zero, or asks
+        for a part that it skipped, where there are fewer requests than parts or more in a batch than in a part.
+
+        Requests get shorter, so that the largest size that is allowed stays allowed.
+        """
+        part = int(pos * self.batch_schedule) // len(n_reordered_requests)
+        if part not in self.batch_sizes:
+            largest = self.max_batch_size in self.batch_sizes.values()
+            found = self.max_batch_size if largest else self._detect_batch_size(n_reordered_requests, pos)
+            self.batch_sizes[part] = found
+        return self.batch_sizes[part]
+
+    def tok_encode(
+        self,
+        string: str,
+        add_special_tokens: bool | None = None,
+        left_truncate_len: int | None = None,
+        **kwargs: Any,
+    ) -> list[int]:
+        """lm-eval's, of texts that go on: a tokenizer that ends them would have answers scored behind an end."""
+        if add_special_tokens is False:  # a part of a text
+            ids = self.tokenizer.encode(string, add_special_tokens=False)
+        elif self.add_bos_token is False:  # a text that lm-eval itself begins
+            ids = body_ids(self.tokenizer, string)
+        else:
+            ids = prompt_ids(self.tokenizer, string)
+        check_ids(ids, self._rows)
+        return ids[-left_truncate_len:] if left_truncate_len else ids
+
     def tok_batch_encode(
         self,
-        strings: list[str],
+        strings: Sequence[str],
         padding_side: str = "left",
         left_truncate_len: int | None = None,
         truncation: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """lm-eval's, and counts the texts that are cut off."""
-        tokens, mask = super().tok_batch_encode(strings, padding_side, None, truncation)
-        if left_truncate_len is None:
-            return tokens, mask
-        self.truncated += int((mask.sum(dim=1) > left_truncate_len).sum())
-        return tokens[:, -left_truncate_len:], mask[:, -left_truncate_len:]
+        """lm-eval's, of texts that go on; counts those that are cut off."""
+        rows = [self.tok_encode(string) for string in strings]
+        if left_truncate_len is not None:
+            self.truncated += sum(len(row) > left_truncate_len for row in rows)
+            rows = [row[-left_truncate_len:] for row in rows]
+        tokens, mask = left_padded(rows, self.tokenizer.pad_token_id)
+        return torch.tensor(tokens), torch.tensor(mask)
 
     def _model_call(self, inps: torch.Tensor, **kwargs: Any) -> torch.Tensor:
         logits = super()._model_call(inps, **kwargs)
@@ -124,6 +162,17 @@ class EvaluatedModel(HFLM):
     def _advance(self, rows: int) -> None:
         self.done = min(self.done + rows, self.total)
         self.on_batch(self.done, self.total)
+
+
+def _with_padding(tokenizer: PreTrainedTokenizerBase, rows: int) -> PreTrainedTokenizerBase:
+    """A tokenizer that pads with a token that the embedding knows; lm-eval would add one that it does not.
+
+    What padding is made of decides nothing, since it is masked, but it is read.
+    """
+    given, others = tokenizer.pad_token_id, (tokenizer.unk_token_id, tokenizer.eos_token_id)
+    if (given is None and others == (None, None)) or (given is not None and given >= rows):
+        tokenizer.pad_token_id = beginning_id(tokenizer)
+    return tokenizer
 
 
 def run_benchmark(evaluated: EvaluatedModel, benchmark: Benchmark, options: Options) -> dict[str, Any] | None:

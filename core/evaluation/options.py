@@ -1,5 +1,6 @@
 """How a benchmark is asked: few-shot examples, limit, seed, chat template, execution and size of a batch."""
 
+import re
 from dataclasses import dataclass
 
 BATCH_SIZE = 64
@@ -23,9 +24,10 @@ class Options:
             raise ValueError(f"The limit is {self.limit}: give a whole number of samples, or a share between 0 and 1.")
         if self.num_fewshot is not None and self.num_fewshot < 0:
             raise ValueError(f"{self.num_fewshot} few-shot examples are not possible: give 0 or more.")
-        size = str(self.batch_size)
-        if not (size.isdecimal() and int(size) or size.partition(":")[0] == "auto"):
-            raise ValueError(f"The batch size is {size!r}: give a whole number from 1 on, or auto.")
+        if not re.fullmatch(r"(auto:)?0*[1-9][0-9]*|auto", size := str(self.batch_size)):
+            raise ValueError(
+                f"The batch size is {size!r}: give a whole number from 1 on, auto, or auto:N to find it N times in a run."
+            )
 
         if not self.apply_chat_template and (self.system is not None or self.fewshot_as_multiturn):
             raise ValueError("A system text and examples as turns need a conversation: add --apply-chat-template.")

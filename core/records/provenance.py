@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
+from core.places import folder_named
 from core.pretrained import record_name
 from core.records.files import Strict
 
@@ -85,7 +86,7 @@ def machine(device: "torch.device | str | None" = None) -> Machine:
 
 def _cpu_name() -> str:
     with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
@@ -114,7 +115,9 @@ def commit_with(file: Path) -> str | None:
 
     The whole checkout counts, files that git does not know included, except the folders that measurements write.
     """
-    git = functools.partial(subprocess.run, cwd=file.parent, capture_output=True, text=True, check=True, timeout=10)
+    git = functools.partial(
+        subprocess.run, cwd=file.parent, capture_output=True, encoding="utf-8", errors="replace", check=True, timeout=10
+    )
     excluded = [f":(top,exclude){folder}" for folder in _MEASURED]
     try:
         git(["git", "ls-files", "--error-unmatch", file.name])  # not of a repository that only lies around it
@@ -131,10 +134,9 @@ def model_name(model_or_path: str | Path | None) -> str:
     A bundled or fetched model's name or a hub id as it is, a folder by its last part, a GGUF file by its name.
     """
     name = record_name(str(model_or_path or "demo"))
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return path.resolve().name
-    return path.stem if path.suffix == ".gguf" and path.is_file() else name
+    if folder := folder_named(name):
+        return folder.resolve().name
+    return Path(name).stem if name.endswith(".gguf") and Path(name).expanduser().is_file() else name
 
 
 def command(arguments: Sequence[str] | None = None) -> str:
@@ -151,7 +153,13 @@ def command(arguments: Sequence[str] | None = None) -> str:
     return shlex.join(["python", "-m", "core", *kept])
 
 
+def _exists(name: str) -> bool:
+    with contextlib.suppress(OSError, RuntimeError, ValueError):  # too long, of no user's home
+        return Path(name).expanduser().exists()
+    return False
+
+
 def _without_place(argument: str) -> str:
     option, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
-    is_place = os.sep in value and Path(value).expanduser().exists()
+    is_place = os.sep in value and _exists(value)
     return f"{option}{equals}{Path(value).name}" if is_place else argument
