@@ -33,6 +33,7 @@ from core.cost import known_config
 from core.places import MODELS
 from core.plan import SharingPlan
 from core.sharing.families import attention_modules
+from core.sharing.storage import stored_tensors
 from core.sharing.view import as_ordinary, shared_class
 
 BUNDLED: dict[str, Path] = {name: MODELS / name for name in ("demo", "demo-tuned-17-22")}
@@ -121,11 +122,14 @@ def _spread(model: PreTrainedModel, devices: list[torch.device]) -> PreTrainedMo
 
 
 def weights_sha256(model: torch.nn.Module) -> str:
-    """SHA-256 over the names, shapes and bytes of a model's parameters, in the order of their names (hexadecimal)."""
+    """SHA-256 over the names, shapes and bytes of a model's weights, in the order of their names (hexadecimal).
+
+    Of quantized weights: over what they are made of, as they are run on this device.
+    """
     digest = hashlib.sha256()
-    for name, parameter in sorted(model.named_parameters()):
-        digest.update(f"{name} {parameter.dtype} {tuple(parameter.shape)}".encode())
-        digest.update(parameter.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    for name, tensor in stored_tensors(model):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
