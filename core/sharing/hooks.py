@@ -84,7 +84,9 @@ class _BeginCall:
         kwargs = (_asked.get() or {}) | kwargs
         execution = kwargs.pop("execution", None) or self.execution
         check_execution(execution)
-        call = kwargs.pop("shared_attention", None) or AttentionCall(decoder.config._attn_implementation, execution)
+        call = kwargs.pop("shared_attention", None) or AttentionCall(
+            decoder.config._attn_implementation, execution, _shows_weights(decoder, kwargs)
+        )
         if self.by_keyword:
             kwargs["shared_attention"] = call
         else:
@@ -109,6 +111,12 @@ class _BeginCall:
         if decoder.training and getattr(decoder, "gradient_checkpointing", False):
             return False  # layers would run, and append to it, twice
         return decoder.config.use_cache if use_cache is None else use_cache
+
+
+def _shows_weights(decoder: PreTrainedModel, kwargs: dict) -> bool:
+    """Whether a call of the decoder asks for attention weights; transformers would return those that there happen to be."""
+    asked = kwargs.get("output_attentions")
+    return bool(getattr(decoder.config, "output_attentions", False) if asked is None else asked)
 
 
 def _ask(_view, args, kwargs):

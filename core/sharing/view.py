@@ -27,7 +27,7 @@ from core.sharing.families import (
     values_of,
 )
 from core.sharing.hooks import carry, install
-from core.sharing.layers import make_follower, make_leader
+from core.sharing.layers import make_follower, make_leader, watch
 from core.sharing.storage import twin_of
 
 Model = TypeVar("Model", bound=PreTrainedModel)
@@ -92,13 +92,15 @@ def _share(view: PreTrainedModel, plan: SharingPlan, head_map: HeadMap, executio
     vars(view).update(sharing_plan=plan, sharing_head_map=head_map)
     view.config.sharing_plan, view.config.sharing_head_map = str(plan), {str(k): list(v) for k, v in head_map.items()}
     if plan.spans:
-        modules = attention_modules(view)
-        for leader in plan.leaders:
-            make_leader(modules[leader], leader)
-        for follower in plan.followers:
-            make_follower(modules[follower], follower, plan.leader_of(follower), head_map.get(follower))
+        for layer, module in enumerate(attention_modules(view)):
+            if layer in plan.followers:
+                make_follower(module, layer, plan.leader_of(layer), head_map.get(layer))
+            elif layer in plan.leaders:
+                make_leader(module, layer)
+            else:
+                watch(module, layer)
         install(view, plan.followers, execution)
-        carry(view, (*plan.leaders, *plan.followers))
+        carry(view, range(plan.num_layers))
 
 
 def plan_of(model: PreTrainedModel) -> SharingPlan:
