@@ -318,10 +318,10 @@ def _on_same_storage(parameter: torch.Tensor, part: torch.Tensor) -> nn.Paramete
 
 def _picking(projection: nn.Module, pick: Callable) -> nn.Module:
     """The whole projection, of whose outputs the values are taken: right for any kind of weights, and saves nothing."""
-
-    def hook(_module, _args, outputs):
-        picked = pick(outputs.movedim(-1, 0))
-        return (picked if picked.ndim == outputs.ndim else picked.flatten(0, 1)).movedim(0, -1)
-
-    projection.register_forward_hook(hook)
+    projection.register_forward_hook(partial(_picked, pick))
     return projection
+
+
+def _picked(pick: Callable, _module: nn.Module, _args: tuple, outputs: torch.Tensor) -> torch.Tensor:
+    picked = pick(outputs.movedim(-1, 0))
+    return (picked if picked.ndim == outputs.ndim else picked.flatten(0, 1)).movedim(0, -1)
