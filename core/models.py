@@ -39,6 +39,7 @@ from core.plan import SharingPlan
 from core.pretrained import place_of
 from core.sharing.checkpoints import UNWRAPPING, admit_untied, check_complete, check_unwrapping, is_wrapped
 from core.sharing.families import attention_modules
+from core.sharing.storage import stored_tensors
 from core.sharing.view import as_ordinary, shared_class
 from core.tokens import check_tokenizer, embedding_rows
 
@@ -172,11 +173,14 @@ def _spread(model: PreTrainedModel, devices: list[torch.device]) -> PreTrainedMo
 
 
 def weights_sha256(model: torch.nn.Module) -> str:
-    """SHA-256 over the names, shapes and bytes of a model's parameters, in the order of their names (hexadecimal)."""
+    """SHA-256 over the names, shapes and bytes of a model's weights, in the order of their names (hexadecimal).
+
+    Of quantized weights: over what they are made of, as they are run on this device.
+    """
     digest = hashlib.sha256()
-    for name, parameter in sorted(model.named_parameters()):
-        digest.update(f"{name} {parameter.dtype} {tuple(parameter.shape)}".encode())
-        digest.update(parameter.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    for name, tensor in stored_tensors(model):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

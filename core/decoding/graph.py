@@ -23,7 +23,7 @@ from core.decoding.eager import Decoder
 from core.sharing.call import AttentionCall
 from core.sharing.families import AttentionModule, attention_modules, hands_keywords_on
 from core.sharing.hooks import call_of
-from core.sharing.view import twin_of
+from core.sharing.storage import twin_of
 
 _log = logging.getLogger(__name__)
 _STEP = "shared_attention_step"

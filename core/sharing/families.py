@@ -7,7 +7,7 @@ import inspect
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeGuard
 
 import torch
 from torch import nn
@@ -281,11 +281,8 @@ class _LinearOfParts(nn.Linear):
 
 def _keep_part(projection: nn.Module, pick: Callable) -> nn.Module:
     """Reduce a fused projection to the outputs that `pick` takes, in place where its kind can stay."""
-    parameters = list(projection.parameters())
-    if not isinstance(projection, nn.Linear | Conv1D) or any(type(p) is not nn.Parameter for p in parameters):
-        return _picking(projection, pick)  # quantized, or with adapters
-    if hasattr(projection, "_hf_hook"):
-        return _picking(projection, pick)  # accelerate brings in its weights for each call
+    if not _is_weight_and_bias(projection):
+        return _picking(projection, pick)
     weight, bias = projection.weight, projection.bias
     conv = isinstance(projection, Conv1D)  # weight [hidden, outputs]
     part = _on_same_storage(weight, pick(weight.T).T if conv else pick(weight))
@@ -297,16 +294,34 @@ def _keep_part(projection: nn.Module, pick: Callable) -> nn.Module:
     return projection
 
 
+_MODELS = "transformers.models."  # a family's own linear layer, such as Falcon's; those of quantization are elsewhere
+
+
+def _is_weight_and_bias(projection: nn.Module) -> TypeGuard[nn.Linear | Conv1D]:
+    """Whether a projection's outputs are weight · inputs + bias and nothing else: it is not quantized or normed, has no
+    adapters, and neither hooks nor accelerate, which brings in weights for each call, have a part in it."""
+    kind = type(projection)
+    known = kind in (nn.Linear, Conv1D) or (issubclass(kind, nn.Linear) and kind.__module__.startswith(_MODELS))
+    changed = projection._forward_hooks or projection._forward_pre_hooks or "forward" in vars(projection)
+    parameters = dict(projection.named_parameters())
+    return (
+        known
+        and not changed
+        and parameters.keys() <= {"weight", "bias"}
+        and all(type(p) is nn.Parameter for p in parameters.values())
+    )
+
+
 def _on_same_storage(parameter: torch.Tensor, part: torch.Tensor) -> nn.Parameter:
     return nn.Parameter(part.detach(), requires_grad=parameter.requires_grad)
 
 
 def _picking(projection: nn.Module, pick: Callable) -> nn.Module:
     """The whole projection, of whose outputs the values are taken: right for any kind of weights, and saves nothing."""
-
-    def hook(_module, _args, outputs):
-        picked = pick(outputs.movedim(-1, 0))
-        return (picked if picked.ndim == outputs.ndim else picked.flatten(0, 1)).movedim(0, -1)
-
-    projection.register_forward_hook(hook)
+    projection.register_forward_hook(partial(_picked, pick))
     return projection
+
+
+def _picked(pick: Callable, _module: nn.Module, _args: tuple, outputs: torch.Tensor) -> torch.Tensor:
+    picked = pick(outputs.movedim(-1, 0))
+    return (picked if picked.ndim == outputs.ndim else picked.flatten(0, 1)).movedim(0, -1)

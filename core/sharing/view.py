@@ -6,13 +6,11 @@ A view is a new model object of the same class on the same parameter storage. Ea
 `AttentionCall` through the layers as a keyword argument, so nothing outlives a call or reaches another thread.
 """
 
-import copy
 from collections.abc import Mapping, Sequence
 from operator import index
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
 from transformers import PreTrainedModel
 
 from core.plan import HeadMap, SharingPlan
@@ -29,7 +27,8 @@ from core.sharing.families import (
     values_of,
 )
 from core.sharing.hooks import carry, install
-from core.sharing.layers import make_follower, make_leader
+from core.sharing.layers import make_follower, make_leader, watch
+from core.sharing.storage import twin_of
 
 Model = TypeVar("Model", bound=PreTrainedModel)
 
@@ -93,13 +92,15 @@ def _share(view: PreTrainedModel, plan: SharingPlan, head_map: HeadMap, executio
     vars(view).update(sharing_plan=plan, sharing_head_map=head_map)
     view.config.sharing_plan, view.config.sharing_head_map = str(plan), {str(k): list(v) for k, v in head_map.items()}
     if plan.spans:
-        modules = attention_modules(view)
-        for leader in plan.leaders:
-            make_leader(modules[leader], leader)
-        for follower in plan.followers:
-            make_follower(modules[follower], follower, plan.leader_of(follower), head_map.get(follower))
+        for layer, module in enumerate(attention_modules(view)):
+            if layer in plan.followers:
+                make_follower(module, layer, plan.leader_of(layer), head_map.get(layer))
+            elif layer in plan.leaders:
+                make_leader(module, layer)
+            else:
+                watch(module, layer)
         install(view, plan.followers, execution)
-        carry(view, (*plan.leaders, *plan.followers))
+        carry(view, range(plan.num_layers))
 
 
 def plan_of(model: PreTrainedModel) -> SharingPlan:
@@ -121,34 +122,6 @@ def recording_view(model: Model) -> Model:
         install(view, (), "reuse")
     carry(view, dense)
     return view
-
-
-def twin_of(model: Model) -> Model:
-    """A copy of the module tree on the same parameter and buffer storage; config and generation config are copied."""
-    memo: dict[int, Any] = {id(parameter): _same_storage(parameter) for parameter in model.parameters()}
-    memo |= {id(buffer): buffer for buffer in model.buffers()}
-    memo |= {id(weights): weights for weights in _offloaded_weights(model)}
-    compiled = model.__dict__.get("_compiled_call")  # generate() keeps the compiled forward of the original here
-    if compiled is not None:
-        memo[id(compiled)] = None
-    view = copy.deepcopy(model, memo)
-    view.__dict__.pop("_compiled_call", None)
-    return view
-
-
-def _offloaded_weights(model: PreTrainedModel) -> list:
-    """The maps from which accelerate's hooks bring in the weights of modules that are kept on the CPU or the disk."""
-    of_modules = [getattr(module, "_hf_hook", None) for module in model.modules()]
-    hooks: list[Any] = [one for hook in of_modules for one in getattr(hook, "hooks", (hook,))]
-    return [hook.weights_map for hook in hooks if getattr(hook, "weights_map", None) is not None]
-
-
-def _same_storage(parameter: nn.Parameter) -> nn.Parameter:
-    if type(parameter) is not nn.Parameter:  # quantized weights carry their state in the parameter object
-        return parameter
-    twin = nn.Parameter(parameter.detach(), requires_grad=parameter.requires_grad)
-    twin.__dict__.update(parameter.__dict__)
-    return twin
 
 
 def _check(model: PreTrainedModel, plan: SharingPlan, head_map: HeadMap, execution: str) -> None:

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from core.decoding.eager import Decoder
 from core.decoding.graph import GraphDecoder, start_decoding
 from core.records.timings import Quartiles, Timed
+from core.sharing.storage import stored_tensors
 from core.sharing.view import plan_of
 from core.timing.clock import free_memory, gpus_of, quartiles, stopwatch, wait
 
@@ -121,7 +122,7 @@ def _time_steps(decoders: list[Decoder], workload: Workload) -> list[Quartiles]:
 
 
 def _weight_bytes(model: PreTrainedModel) -> int:
-    return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    return sum(tensor.nbytes for _, tensor in stored_tensors(model))
 
 
 def peak_memory_bytes(model: PreTrainedModel, workload: Workload) -> int | None:
