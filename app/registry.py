@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from app import settings, text
 from app.compute import compute
+from core.configs import text_config
 from core.plan import SharingPlan
 from core.records.provenance import model_name
 from core.records.scores import Record
@@ -88,7 +89,12 @@ class LoadedModel:
     @property
     def num_layers(self) -> int:
         """Layers of the dense model."""
-        return self.model.config.num_hidden_layers
+        return text_config(self.model).num_hidden_layers
+
+    @property
+    def num_heads(self) -> int:
+        """Query heads of a layer."""
+        return text_config(self.model).num_attention_heads
 
     def plan(self, text: str) -> SharingPlan:
         """The plan that `text` means for this model: its fixed plan if it has one. Raises ValueError for bad text."""
@@ -106,7 +112,7 @@ class LoadedModel:
             found = {int(layer): tuple(row) for layer, row in json.loads(heads).items()}
         except (ValueError, AttributeError, TypeError) as error:
             raise ValueError(text.BAD_HEADS) from error
-        check_head_map(found, plan, self.model.config.num_attention_heads)
+        check_head_map(found, plan, self.num_heads)
         return found
 
     def shared(self, plan: SharingPlan, heads: str = "") -> "PreTrainedModel":
@@ -145,7 +151,7 @@ def _load(name: str) -> LoadedModel:
     _warmed(model)
     identity, plan = ModelIdentity(model_name(name), model), plan_of(model)
     _configs[identity.name] = model.config
-    if not plan.spans:
+    if not plan.followers:
         return LoadedModel(name, identity, model, tokenizer, identity)
     twin = get_model(_dense_twin(name))
     return LoadedModel(name, identity, twin.model, tokenizer, twin.identity, tuned=model, fixed_plan=plan)

@@ -88,8 +88,8 @@ def choose_pair(view: View, head: str | int) -> tuple:
     plan = model.plan(view["plan"])
     leader, last = plan.spans[0] if plan.spans else (model.num_layers // 2 - 1, model.num_layers // 2)
     layers = [(f"layer {layer}", layer) for layer in range(model.num_layers)]
-    heads = [_MEAN, *((f"head {index}", index) for index in range(model.model.config.num_attention_heads))]
-    known = head == _MEAN or head < model.model.config.num_attention_heads
+    heads = [_MEAN, *((f"head {index}", index) for index in range(model.num_heads))]
+    known = head == _MEAN or head < model.num_heads
     return (
         gr.update(choices=layers, value=leader),
         gr.update(choices=layers, value=min(leader + 1, last)),

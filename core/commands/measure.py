@@ -14,6 +14,7 @@ from core.plan import SharingPlan
 from core.records.provenance import machine, model_name
 from core.records.timings import Quartiles, TimingRecord, load_timings, save_timing
 from core.sharing import EXECUTIONS, share_attention
+from core.sharing.families import num_layers_of
 from core.timing.bench import Bench
 from core.timing.clock import free_memory
 from core.timing.measure import WARM_UP_STEPS, Workload
@@ -50,7 +51,7 @@ def run(args: Namespace) -> int:
     """Measure every plan at every batch size and context; what does not fit is named and left out."""
     _check(args)
     name, weights, model = _model(args)
-    plans = [SharingPlan.parse(text, model.config.num_hidden_layers) for text in args.plan]
+    plans = [SharingPlan.parse(text, num_layers_of(model)) for text in args.plan]
     views = {plan: share_attention(model, plan) for plan in plans}
     bench = Bench(name, weights, model, copy_bytes_per_s(model.device), args.generate, args.compare_attention)
     stored = set() if args.overwrite else {record.path for record in load_timings(args.results)[0]}

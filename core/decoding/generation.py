@@ -16,6 +16,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from core.configs import context_tokens
 from core.decoding.graph import start_decoding
 
 
@@ -159,7 +160,7 @@ def _end_tokens(model: PreTrainedModel) -> tuple[int, ...]:
 
 
 def _context_tokens(model: PreTrainedModel) -> int:
-    return getattr(model.config, "max_position_embeddings", None) or 2**31
+    return context_tokens(model) or 2**31
 
 
 def _prompt_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: str) -> torch.Tensor:
