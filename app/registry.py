@@ -97,8 +97,24 @@ class LoadedModel:
         return text_config(self.model).num_attention_heads
 
     def plan(self, text: str) -> SharingPlan:
-        """The plan that `text` means for this model: its fixed plan if it has one. Raises ValueError for bad text."""
-        return self.fixed_plan or SharingPlan.parse(text, self.num_layers)
+        """The plan that `text` means for this model: its fixed plan if it has one.
+
+        Raises ValueError for bad text, and for a plan that shares between layers of different kinds.
+        """
+        if self.fixed_plan:
+            return self.fixed_plan
+        from core.sharing.families import check_kinds
+
+        plan = SharingPlan.parse(text, self.num_layers)
+        check_kinds(self.model, plan)
+        return plan
+
+    @cached_property
+    def kinds(self) -> list[int]:
+        """The kind of each layer: those of one kind may share."""
+        from core.sharing.families import layer_kinds
+
+        return layer_kinds(self.model)
 
     def head_map(self, plan: SharingPlan, heads: str) -> dict[int, tuple[int, ...]]:
         """The head map that the JSON text `heads` means ({} for an empty one). Raises ValueError for a bad one."""

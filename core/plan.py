@@ -120,7 +120,7 @@ class SharingPlan:
         """One sentence for people: what each layer of the plan does, and the paper's name for it."""
         if not self.followers:
             return f"Every one of the {self.num_layers} layers computes its own attention weights (the dense model)."
-        groups = "; ".join(map(_group_in_words, self.groups))
+        groups = "; ".join(", ".join(group_in_words(group)) for group in self.groups)
         count = len(self.followers)
         return (
             f"{groups[0].upper()}{groups[1:]}. {count} of {self.num_layers} layers "
@@ -171,7 +171,8 @@ def _paper_name(group: Group) -> str:
     return f"SA {group[1]}~{group[-1]}" if _has_no_gaps(group) else ""
 
 
-def _group_in_words(group: Group) -> str:
+def group_in_words(group: Group) -> tuple[str, str]:
+    """What its leader does, and what its followers do: `layer 2 computes`, `4 and 6 reuse`."""
     leader, *followers = group
     runs: list[list[int]] = []
     for layer in followers:
@@ -181,7 +182,7 @@ def _group_in_words(group: Group) -> str:
             runs.append([layer])
     named = [f"{run[0]}–{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs]
     listed = " and ".join(filter(None, (", ".join(named[:-1]), named[-1])))
-    return f"layer {leader} computes, {listed} {'reuse' if len(followers) > 1 else 'reuses'}"
+    return f"layer {leader} computes", f"{listed} {'reuse' if len(followers) > 1 else 'reuses'}"
 
 
 def _parse_part(part: str, num_layers: int) -> tuple[Group, bool]:

@@ -27,7 +27,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--shape", metavar="NAME", help="a well-known size, such as llama-3-8b, with random weights: nothing is fetched"
     )
-    parser.add_argument("--plan", action="append", default=[], help="sharing plan, e.g. 17-22,5-6; repeatable")
+    parser.add_argument(
+        "--plan",
+        action="append",
+        default=[],
+        help="sharing plan, e.g. 17-22,5-6 or 2-4-6 (layers one by one); repeatable",
+    )
     parser.add_argument("--batch", type=int, nargs="+", default=[1], help="rows of a batch (default: 1)")
     parser.add_argument(
         "--context", type=int, nargs="+", default=[256], help="tokens of a row in the cache (default: 256)"
