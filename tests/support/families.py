@@ -88,6 +88,8 @@ def slow(family: str, **fields) -> PreTrainedModel:
 def plans(model: PreTrainedModel) -> list[SharingPlan]:
     """Plans within layers of one kind: spans and groups with gaps; where kinds alternate, groups that interleave."""
     num_layers, kinds = len(layer_kinds(model)), layers_by_kind(model)
+    if len(kinds) == 1 and num_layers < 6:
+        return [SharingPlan.parse(f"0-{num_layers - 1}", num_layers)]
     if len(kinds) == 1:
         return [SharingPlan.parse(text, num_layers) for text in ("1-3", "1-2,3-5", "4-5", "0-2-4,3_5")]
     several = [layers for layers in kinds if len(layers) > 1]
