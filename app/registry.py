@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from app import settings, text
 from app.compute import compute
+from core.configs import text_config
 from core.plan import SharingPlan
 from core.records.provenance import model_name
 from core.records.scores import Record
@@ -103,11 +104,32 @@ class LoadedModel:
     @property
     def num_layers(self) -> int:
         """Layers of the dense model."""
-        return self.model.config.num_hidden_layers
+        return text_config(self.model).num_hidden_layers
+
+    @property
+    def num_heads(self) -> int:
+        """Query heads of a layer."""
+        return text_config(self.model).num_attention_heads
 
     def plan(self, text: str) -> SharingPlan:
-        """The plan that `text` means for this model: its fixed plan if it has one. Raises ValueError for bad text."""
-        return self.fixed_plan or SharingPlan.parse(text, self.num_layers)
+        """The plan that `text` means for this model: its fixed plan if it has one.
+
+        Raises ValueError for bad text, and for a plan that shares between layers of different kinds.
+        """
+        if self.fixed_plan:
+            return self.fixed_plan
+        from core.sharing.families import check_kinds
+
+        plan = SharingPlan.parse(text, self.num_layers)
+        check_kinds(self.model, plan)
+        return plan
+
+    @cached_property
+    def kinds(self) -> list[int]:
+        """The kind of each layer: those of one kind may share."""
+        from core.sharing.families import layer_kinds
+
+        return layer_kinds(self.model)
 
     def head_map(self, plan: SharingPlan, heads: str) -> dict[int, tuple[int, ...]]:
         """The head map that the JSON text `heads` means ({} for an empty one). Raises ValueError for a bad one."""
@@ -121,7 +143,7 @@ class LoadedModel:
             found = {int(layer): tuple(row) for layer, row in json.loads(heads).items()}
         except (ValueError, AttributeError, TypeError) as error:
             raise ValueError(text.BAD_HEADS) from error
-        check_head_map(found, plan, self.model.config.num_attention_heads)
+        check_head_map(found, plan, self.num_heads)
         return found
 
     def shared(self, plan: SharingPlan, heads: str = "") -> "PreTrainedModel":
@@ -171,7 +193,7 @@ def _load(name: str) -> LoadedModel:
     _warmed(model)
     identity, plan = ModelIdentity(model_name(name), model), plan_of(model)
     _configs[identity.name] = model.config
-    if not plan.spans:
+    if not plan.followers:
         return LoadedModel(name, identity, model, tokenizer, identity)
     twin = get_model(_dense_twin(name))
     return LoadedModel(name, identity, twin.model, tokenizer, twin.identity, tuned=model, fixed_plan=plan)

@@ -12,6 +12,7 @@ import pandas as pd
 from app import settings, text
 from app.compute import compute, on_gpu, taking_turns
 from app.registry import LoadedModel, LRUCache, ModelIdentity, get_model
+from core.configs import context_tokens
 from core.records.correlations import RankCorrelation, correlations_in
 from core.records.searches import PlanDamage, SearchRecord, StoredSearch, load_searches, plans_of
 
@@ -66,7 +67,7 @@ def _make_meters(model: LoadedModel, own_text: str, tokens: int) -> "tuple[Damag
     from core.damage.meter import DamageMeter
     from core.damage.texts import calibration_texts, documents_for, documents_of
 
-    longest = getattr(model.model.config, "max_position_embeddings", None) or settings.CALIBRATION_CHUNK_TOKENS
+    longest = context_tokens(model.model) or settings.CALIBRATION_CHUNK_TOKENS
     chunk = min(settings.CALIBRATION_CHUNK_TOKENS, tokens // 4, longest)
     sizes = {"tokens": tokens, "held_out_tokens": tokens, "chunk_tokens": chunk}
     documents = documents_of(own_text) if own_text else documents_for(model.name)

@@ -45,7 +45,7 @@ PRESET_LABEL = "Ready-made plans"
 LEADER_LABEL = "Leader (computes)"
 LAST_LABEL = "Last follower (reuses)"
 PLAN_LABEL = "Sharing plan as text"
-PLAN_INFO = "Several spans: 17-22,5-6. Empty: dense. SA 18~22 works too."
+PLAN_INFO = "Several spans: 17-22,5-6. Layers one by one: 2-4-6. Empty: dense. SA 18~22 works too."
 STRIP_KEY = (("dense", "computes"), ("leader", "leader"), ("shared", "reuses"))
 
 GENERATE_LEAD = (
@@ -496,7 +496,10 @@ GLOSSARY = {
     "leader": "A layer whose attention weights other layers reuse.",
     "follower": "A layer that reuses its leader's attention weights. It needs no query, no key, no softmax.",
     "span": "A leader and its followers, written first-last: in 17-22 layer 17 computes and 18–22 reuse.",
-    "sharing plan": "All spans, for example 17-22,5-6. The paper names followers only: its SA 18~22 is our 17-22.",
+    "sharing plan": (
+        "All spans, for example 17-22,5-6. The paper names followers only: its SA 18~22 is our 17-22. Where kinds of "
+        "layers alternate, a plan lists layers of one kind: in 2-4-6 layer 2 computes, 4 and 6 reuse; 2_4 is two alone."
+    ),
     "direct, head-mapped, tuned": (
         "Three ways to share: weights untouched; each follower head reads the leader head most like it; the model is "
         "trained on with the plan in place."

@@ -20,6 +20,7 @@ from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNot
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForImageTextToText,
     AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
@@ -27,11 +28,13 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
 )
 from transformers.utils import logging
 from transformers.utils.peft_utils import ADAPTER_CONFIG_NAME, find_adapter_config_file
 
+from core.configs import spelled_windows
 from core.cost import known_config
 from core.gguf_source import GgufFile, dequantizing, gguf_file, loading
 from core.places import MODELS, folder_named
@@ -87,10 +90,11 @@ def load_model(
     source = _source(name)
     fetch = {"local_files_only": not (Path(source).is_dir() or hub_is_reachable())}
     _refuse_adapter(source, fetch)
-    config = _explained(source, "", AutoConfig.from_pretrained, source, **fetch)
+    config = _explained(source, "", _config, source, **fetch)
     model_class = _class_of(source, config)
-    tokenizer = _explained(source, "the tokenizer of ", AutoTokenizer.from_pretrained, source, **fetch)
-    model: Any = _weights(source, model_class, dtype, fetch)
+    own = {"config": config} if config.model_type in _SPELLED_PATTERNS else {}
+    tokenizer = _explained(source, "the tokenizer of ", AutoTokenizer.from_pretrained, source, **fetch, **own)
+    model: Any = _weights(source, model_class, dtype, fetch | own)
     check_tokenizer(tokenizer, embedding_rows(model))
     return as_ordinary(model.to(device).eval()), tokenizer
 
@@ -241,6 +245,22 @@ def _refuse_adapter(source: str, fetch: dict[str, bool]) -> None:
         )
 
 
+_SPELLED_PATTERNS = frozenset({"exaone4", "exaone_moe"})
+"""Types whose configuration may spell its kinds of layers, `LLLG`; transformers reads numbers only."""
+
+
+def _config(source: str, **fetch: Any) -> PreTrainedConfig:
+    """The configuration, with its pattern of windows read where it is spelled."""
+    fields, _ = PreTrainedConfig.get_config_dict(source, **fetch)
+    pattern = fields.get("sliding_window_pattern")
+    if fields.get("model_type") not in _SPELLED_PATTERNS or fields.get("layer_types") or not isinstance(pattern, str):
+        return AutoConfig.from_pretrained(source, **fetch)
+    slides = spelled_windows(pattern, fields.get("num_hidden_layers", 32))
+    has_window = fields.get("sliding_window", True) is not None
+    kinds = ["sliding_attention" if sliding and has_window else "full_attention" for sliding in slides]
+    return AutoConfig.for_model(**fields | {"layer_types": kinds, "name_or_path": source})
+
+
 def _class_of(source: str, config: PreTrainedConfig) -> type[PreTrainedModel]:
     """What to load: the model's class, or for a saved view one without followers' queries and keys.
 
@@ -248,15 +268,18 @@ def _class_of(source: str, config: PreTrainedConfig) -> type[PreTrainedModel]:
     """
     kind = config.model_type
     encoder = kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False)
-    if config.is_encoder_decoder or encoder or kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+    writes_text = kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+    if config.is_encoder_decoder or encoder or not writes_text:
         raise ValueError(
             f"{source} is no decoder language model (its type is {kind!r}): attention sharing needs a model that "
             "generates text token by token, such as Llama or Qwen."
         )
+    # A model that reads images too is loaded whole: given text alone it is a decoder like any other.
+    auto_class = AutoModelForCausalLM if kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES else AutoModelForImageTextToText
     with torch.device("meta"):  # the architecture alone, before any weights are fetched
-        skeleton = _explained(source, "", AutoModelForCausalLM.from_config, config)
+        skeleton = _explained(source, "the architecture of ", auto_class.from_config, config)
         plan = SharingPlan.parse(getattr(config, "sharing_plan", ""), len(attention_modules(skeleton)))
-        if not plan.spans:
+        if not plan.followers:
             return type(skeleton)
         head_map = getattr(config, "sharing_head_map", None) or {}
         model_class = shared_class(type(skeleton), plan, {int(k): tuple(heads) for k, heads in head_map.items()})

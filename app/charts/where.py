@@ -5,7 +5,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from app.charts.style import COLORBAR, DASHES, DENSE, SCALE, SHARED, SHARED_TINT, figure, message, short
-from core.plan import SharingPlan
+from core.plan import SharingPlan, group_in_words, group_text
 
 
 def sweep_heatmap(sweep: pd.DataFrame, num_layers: int, plan: SharingPlan) -> go.Figure:
@@ -17,18 +17,22 @@ def sweep_heatmap(sweep: pd.DataFrame, num_layers: int, plan: SharingPlan) -> go
         return message("Not measured yet")
     values = np.full((num_layers, num_layers), np.nan)
     values[sweep.followers, sweep["first"]] = sweep.damage
-    texts = np.full((num_layers, num_layers), "", dtype=object)
-    texts[sweep.followers, sweep["first"]] = [_span_text(row) for row in sweep.itertuples()]
+    texts, written = (np.full((num_layers, num_layers), "", dtype=object) for _ in range(2))
+    texts[sweep.followers, sweep["first"]] = [_span_text(row, num_layers) for row in sweep.itertuples()]
+    written[sweep.followers, sweep["first"]] = sweep.plan
     low, high = (10 ** np.floor(np.log10(_LEAST_DAMAGE)), max(1.0, float(sweep.damage.max())))
     ticks = [tick for tick in (0.001, 0.01, 0.1, 1, 10) if low <= tick <= high]
     heatmap = go.Heatmap(
         z=np.log10(np.clip(values[1:], low, None)), y=list(range(1, num_layers)), text=texts[1:],
-        customdata=[[f"{first}-{first + followers}" for first in range(num_layers)] for followers in range(1, num_layers)],
+        customdata=written[1:],
         colorscale=SCALE, zmin=np.log10(low), zmax=np.log10(high), xgap=1, ygap=1, hoverongaps=False,
         colorbar={**COLORBAR, "tickvals": np.log10(ticks), "ticktext": [f"{tick:g}" for tick in ticks]},
         hovertemplate="%{text}<extra></extra>",
     )  # fmt: skip
-    spans = [(first, last - first) for first, last in plan.spans]
+    measured = set(sweep.plan)
+    spans = [
+        (group[0], len(group) - 1) for group in plan.groups if group_text(group) in measured or group not in plan.listed
+    ]
     ticks_by_layer = {"showgrid": False, "dtick": max(1, round(num_layers / 12))}
     return figure(
         [heatmap],
@@ -43,10 +47,11 @@ def sweep_heatmap(sweep: pd.DataFrame, num_layers: int, plan: SharingPlan) -> go
 _LEAST_DAMAGE = 0.003  # smaller ones have the darkest colour: they are within the error of most measurements
 
 
-def _span_text(row) -> str:
-    followers = f"{row.first + 1}–{row.last} reuse" if row.followers > 1 else f"{row.last} reuses"
-    paper = f"SA {row.first + 1}~{row.last}"
-    return f"layer {row.first} computes; {followers} (paper: {paper})<br>damage <b>{_nats(row.damage, row.damage_stderr)}</b>"
+def _span_text(row, num_layers: int) -> str:
+    plan = SharingPlan.parse(row.plan, num_layers)
+    words = "; ".join(group_in_words(plan.groups[0]))
+    paper = "" if plan.listed else f" (paper: {plan.paper_notation})"
+    return f"{words}{paper}<br>damage <b>{_nats(row.damage, row.damage_stderr)}</b>"
 
 
 def _nats(damage: float, stderr: float) -> str:
@@ -60,7 +65,7 @@ def _cell_outline(x: float, y: float) -> list[dict]:
 
 
 def follower_bars(sweep: pd.DataFrame, plan: SharingPlan) -> go.Figure:
-    """The damage of every single follower, its leader the layer before it; followers of `plan` in full colour."""
+    """The damage of every single follower, its leader the layer of its kind before it; followers of `plan` in full colour."""
     single = sweep[sweep.followers == 1]
     if single.empty:
         return message("Not measured yet")
@@ -69,7 +74,7 @@ def follower_bars(sweep: pd.DataFrame, plan: SharingPlan) -> go.Figure:
         y=single.damage,
         error_y={"array": single.damage_stderr, "thickness": 2, "width": 3, "color": DENSE},
         marker={"color": SHARED, "opacity": [1.0 if layer in plan.followers else 0.6 for layer in single["last"]]},
-        text=[_span_text(row) for row in single.itertuples()],
+        text=[_span_text(row, row.last + 1) for row in single.itertuples()],
         textposition="none",
         hovertemplate="%{text}<extra></extra>",
     )
@@ -77,7 +82,7 @@ def follower_bars(sweep: pd.DataFrame, plan: SharingPlan) -> go.Figure:
         [bars],
         f"Damage of {len(single)} single followers, in nats per token.",
         title="One follower alone: damage (nats/token)",
-        xaxis={"title": {"text": "follower (reuses the layer before it)"}, "showgrid": False, "nticks": 14},
+        xaxis={"title": {"text": "follower (reuses the layer of its kind before it)"}, "showgrid": False, "nticks": 14},
         yaxis={"nticks": 6},
     )
 

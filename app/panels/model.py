@@ -78,7 +78,7 @@ def restore(request: gr.Request) -> tuple:
         model, problem = get_model(asked_model), ""
     except ValueError as error:
         model, problem = get_model(settings.DEMO), str(error)
-    first_plan = str(plans.default_plan(model.num_layers, settings.default_plan(model.name)))
+    first_plan = str(plans.default_plan(model.num_layers, settings.default_plan(model.name), model.kinds))
     asked_heads = request.query_params.get("heads", "")
     shown = show(model, first_plan if asked_plan is None else asked_plan, first_plan, asked_heads)
     shown["model_error"] = html.error(problem)
@@ -92,18 +92,18 @@ def switch_model(name: str, view: View) -> tuple:
     except ValueError as error:
         return (_UNCHANGED, html.error(error), *[_UNCHANGED] * 6)
     dense = SharingPlan.parse("", model.num_layers)
-    plan = dense if view["plan"] == dense.name else plans.default_plan(model.num_layers, view["plan"])
+    plan = dense if view["plan"] == dense.name else plans.default_plan(model.num_layers, view["plan"], model.kinds)
     return tuple(show(model, str(plan)).values())
 
 
 def move_leader(leader: int, last: int, view: View) -> tuple:
     """The leader's slider moved: it pushes the last follower before it."""
-    return apply_except("leader", f"{leader}-{max(last, leader + 1)}", view)
+    return apply_except("leader", plans.moved_leader(leader, last, get_model(view["model"]).kinds), view)
 
 
 def move_last(leader: int, last: int, view: View) -> tuple:
     """The last follower's slider moved: it pushes the leader before it."""
-    return apply_except("last", f"{min(leader, last - 1)}-{last}", view)
+    return apply_except("last", plans.moved_last(leader, last, get_model(view["model"]).kinds), view)
 
 
 def apply_while_typing(plan_text: str, view: View) -> tuple:
@@ -156,10 +156,11 @@ def show(model: LoadedModel, plan_text: str, fallback: str = "", heads: str = ""
 
 
 def control_updates(model: LoadedModel, plan: SharingPlan) -> dict:
-    """Preset and both sliders in agreement with the plan. The sliders show its first span."""
-    choices = list(plans.presets(model.num_layers, settings.DEFAULT_PLAN if model.name == "demo" else "").items())
+    """Preset and both sliders in agreement with the plan. The sliders show its first span or group."""
+    own = settings.DEFAULT_PLAN if model.name == "demo" else ""
+    choices = list(plans.presets(model.num_layers, own, model.kinds).items())
     editable, top = not model.fixed_plan, model.num_layers - 1
-    first, last = ({"value": layer} for layer in plan.spans[0]) if plan.spans else ({}, {})
+    first, last = ({"value": plan.groups[0][end]} for end in (0, -1)) if plan.groups else ({}, {})
     chosen = plan.name if plan.name in dict(choices).values() else None
     return {
         "preset": gr.update(choices=choices, value=chosen, interactive=editable),

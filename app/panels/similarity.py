@@ -83,16 +83,17 @@ def draw(view: View, source: str, method: str) -> tuple:
 
 
 def choose_pair(view: View, head: str | int) -> tuple:
-    """The first span's leader and follower, from all layers of the model."""
+    """The first leader of the plan and its first follower, from all layers of the model."""
     model = get_model(view["model"])
     plan = model.plan(view["plan"])
-    leader, last = plan.spans[0] if plan.spans else (model.num_layers // 2 - 1, model.num_layers // 2)
+    middle = model.num_layers // 2
+    leader, follower, *_ = plan.groups[0] if plan.groups else (middle - 1, middle)
     layers = [(f"layer {layer}", layer) for layer in range(model.num_layers)]
-    heads = [_MEAN, *((f"head {index}", index) for index in range(model.model.config.num_attention_heads))]
-    known = head == _MEAN or head < model.model.config.num_attention_heads
+    heads = [_MEAN, *((f"head {index}", index) for index in range(model.num_heads))]
+    known = head == _MEAN or head < model.num_heads
     return (
         gr.update(choices=layers, value=leader),
-        gr.update(choices=layers, value=min(leader + 1, last)),
+        gr.update(choices=layers, value=follower),
         gr.update(choices=heads, value=head if known else _MEAN),
     )
 

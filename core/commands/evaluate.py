@@ -32,7 +32,10 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--model", action="append", help="bundled name, hub id or folder; repeatable (default: the bundled demo model)"
     )
     parser.add_argument(
-        "--plan", action="append", default=[], help="sharing plan, e.g. 17-22,5-6, or dense; repeatable"
+        "--plan",
+        action="append",
+        default=[],
+        help="sharing plan, e.g. 17-22,5-6 or 2-4-6 (layers one by one), or dense; repeatable",
     )
     parser.add_argument("--tasks", default="", help="tasks and groups, separated by commas, e.g. demo")
     parser.add_argument(

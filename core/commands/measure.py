@@ -14,6 +14,7 @@ from core.plan import SharingPlan
 from core.records.provenance import machine, model_name
 from core.records.timings import Quartiles, TimingRecord, load_timings, save_timing
 from core.sharing import EXECUTIONS, share_attention
+from core.sharing.families import num_layers_of
 from core.timing.bench import Bench
 from core.timing.clock import free_memory
 from core.timing.measure import WARM_UP_STEPS, Workload
@@ -26,7 +27,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--shape", metavar="NAME", help="a well-known size, such as llama-3-8b, with random weights: nothing is fetched"
     )
-    parser.add_argument("--plan", action="append", default=[], help="sharing plan, e.g. 17-22,5-6; repeatable")
+    parser.add_argument(
+        "--plan",
+        action="append",
+        default=[],
+        help="sharing plan, e.g. 17-22,5-6 or 2-4-6 (layers one by one); repeatable",
+    )
     parser.add_argument("--batch", type=int, nargs="+", default=[1], help="rows of a batch (default: 1)")
     parser.add_argument(
         "--context", type=int, nargs="+", default=[256], help="tokens of a row in the cache (default: 256)"
@@ -50,7 +56,7 @@ def run(args: Namespace) -> int:
     """Measure every plan at every batch size and context; what does not fit is named and left out."""
     _check(args)
     name, weights, model = _model(args)
-    plans = [SharingPlan.parse(text, model.config.num_hidden_layers) for text in args.plan]
+    plans = [SharingPlan.parse(text, num_layers_of(model)) for text in args.plan]
     views = {plan: share_attention(model, plan) for plan in plans}
     bench = Bench(name, weights, model, copy_bytes_per_s(model.device), args.generate, args.compare_attention)
     stored = set() if args.overwrite else {record.path for record in load_timings(args.results)[0]}

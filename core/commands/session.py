@@ -25,6 +25,7 @@ from core.records.journal import Journal
 from core.records.provenance import model_name, provenance
 from core.records.searches import PlanDamage, SearchRecord, TextInfo, save_search
 from core.sharing import EXECUTIONS
+from core.sharing.families import num_layers_of, vocab_size_of
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -101,7 +102,7 @@ class Session:
         }
         return SearchRecord(
             name=name + (f"+seed={args.seed}" if args.seed else "") + (f"+text={args.text.stem}" if args.text else ""),
-            model=self.name, weights_sha256=self.weights, num_layers=self.model.config.num_hidden_layers,
+            model=self.name, weights_sha256=self.weights, num_layers=num_layers_of(self.model),
             dtype=str(self.model.dtype).removeprefix("torch."), execution=args.execution, texts=texts, seed=args.seed,
             settings=settings, layer_evaluations=evaluations[0], naive_layer_evaluations=evaluations[1],
             quantization=quantization_of(self.model), **provenance(self.start, self.model.device),
@@ -126,7 +127,7 @@ def _loaded(args: argparse.Namespace) -> _Loaded:
         if args.model or args.text:
             raise ValueError("--shape stands for random weights and tokens: leave out --model and --text.")
         name, model = random_model(args.shape, args.dtype, args.device, args.seed)
-        return _Loaded(name, model, None, random_texts(model.config.vocab_size, **lengths))
+        return _Loaded(name, model, None, random_texts(vocab_size_of(model), **lengths))
     model, tokenizer = load_model(args.model, dtype=args.dtype, device=args.device)
     name = model_name(args.model)
     documents = read_documents(args.text) if args.text else documents_for(name, args.seed)

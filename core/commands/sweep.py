@@ -62,12 +62,12 @@ def _watched(meter: DamageMeter, constraints: Constraints, session: Session) -> 
 
 
 def _lines(spans: list[PlanDamage]) -> list[PlanDamage]:
-    return [line for one in sorted(spans, key=lambda one: one.plan.spans) for line in one.lines("span")]
+    return [line for one in sorted(spans, key=lambda one: one.plan.groups) for line in one.lines("span")]
 
 
 def _print(frame: pd.DataFrame, runner: PlanRunner, check: NaiveCheck | None, path: Path) -> None:
     best = frame.loc[frame.groupby("followers")["damage"].idxmin()].head(10)
-    columns = ["followers", "first", "last", "damage", "damage_stderr", "kl"]
+    columns = ["followers", "plan", "damage", "damage_stderr", "kl"]
     print("The best span of each size (damage in nats/token, on the text it was chosen on):")
     print(best[columns].to_string(index=False, float_format="{:.4f}".format))
     done, naive = runner.layer_evaluations, runner.naive_layer_evaluations

@@ -27,8 +27,8 @@ def mean_similarity(model: PreTrainedModel, text: Text, method: str, chunks: int
 
 def pair_damages(meter: DamageMeter) -> Iterator[PlanDamage]:
     """The damage of every pair of layers of one kind, after each batch of the text, each time on more tokens."""
-    spans = contiguous_spans(meter.runner.model)
-    yield from meter.stream((LayerPair(span.spans, meter.num_layers), {}) for span in spans)
+    spans = [span.groups[0] for span in contiguous_spans(meter.runner.model)]
+    yield from meter.stream((LayerPair.of(span[0], span[-1], meter.num_layers), {}) for span in spans)
 
 
 def with_similarity(pairs: Iterable[PlanDamage], similarities: dict[str, np.ndarray]) -> list[PlanDamage]:

@@ -6,19 +6,28 @@ head 3, although nothing ties the two together: the numbers of heads are arbitra
 
 from collections.abc import Iterable, Iterator
 from functools import cached_property
+from itertools import combinations
 
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from transformers import PreTrainedModel
 
+from core.damage.candidates import layers_by_kind
 from core.damage.meter import DamageMeter
 from core.damage.progress import SearchProgress
 from core.damage.similarity import attention_weights, weights_and_inputs
 from core.damage.texts import Text
 from core.plan import HeadMap, SharingPlan
 from core.records.searches import PlanDamage
-from core.sharing.families import attention_modules, decoder_of, output_of, same_kind, values_of
+from core.sharing.families import (
+    attention_modules,
+    heads_per_group_of,
+    num_heads_of,
+    num_layers_of,
+    output_of,
+    values_of,
+)
 from core.sharing.view import plan_of, share_attention
 
 HEAD_MAP_METHODS: dict[str, str] = {
@@ -84,14 +93,9 @@ def output_likeness(model: PreTrainedModel, text: Text, pairs: Iterable[Pair], c
 
 
 def _follower_modules(model: PreTrainedModel) -> dict[int, torch.nn.Module]:
-    """{layer: its attention module as a follower} for every layer that can follow the layer before it."""
-    spans: list[tuple[int, int]] = []
-    for layer in range(1, decoder_of(model).config.num_hidden_layers):
-        if not same_kind(model, layer - 1, layer):
-            continue
-        first = spans.pop()[0] if spans and spans[-1][1] == layer - 1 else layer - 1
-        spans.append((first, layer))
-    view = share_attention(model, ",".join(f"{first}-{last}" for first, last in spans))
+    """{layer: its attention module as a follower} for every layer that can follow one before it."""
+    groups = [layers for layers in layers_by_kind(model) if len(layers) > 1]
+    view = share_attention(model, SharingPlan.of_groups(groups, num_layers_of(model)))
     modules = attention_modules(view)
     return {layer: modules[layer] for layer in plan_of(view).followers}
 
@@ -146,22 +150,21 @@ class HeadMapper:
         if method not in HEAD_MAP_METHODS:
             raise ValueError(f"There is no head mapping {method!r}: choose one of {', '.join(HEAD_MAP_METHODS)}.")
         self.model, self.text, self.method = model, text, method
-        self.num_heads = decoder_of(model).config.num_attention_heads
-        self.group_size = self.num_heads // model.config.num_key_value_heads if keep_groups else 1
+        self.num_heads = num_heads_of(model)
+        self.group_size = heads_per_group_of(model) if keep_groups else 1
 
     @cached_property
     def attention(self) -> Likeness:
-        """`head_similarity` of every earlier with every later layer."""
+        """`head_similarity` of every earlier with every later layer of its kind."""
         return head_similarity(self.model, self.text, self._pairs())
 
     @cached_property
     def output(self) -> Likeness:
-        """`output_likeness` of every earlier with every later layer."""
+        """`output_likeness` of every earlier with every later layer of its kind."""
         return output_likeness(self.model, self.text, self._pairs())
 
     def _pairs(self) -> list[Pair]:
-        layers = range(decoder_of(self.model).config.num_hidden_layers)
-        return [(i, j) for j in layers[1:] if same_kind(self.model, j - 1, j) for i in layers[:j]]
+        return [pair for layers in layers_by_kind(self.model) for pair in combinations(layers, 2)]
 
     def __call__(self, plan: SharingPlan) -> HeadMap:
         """The head map of a plan; {} for the identity."""

@@ -6,6 +6,7 @@ import torch
 from transformers import Cache, DynamicCache, PreTrainedModel
 
 from core.sharing.cache import cache_bytes
+from core.sharing.families import decoder_of
 
 
 class Decoder:
@@ -15,7 +16,7 @@ class Decoder:
 
     def __init__(self, model: PreTrainedModel):
         self.model = model
-        self.attention: str = model.config._attn_implementation
+        self.attention: str = decoder_of(model).config._attn_implementation
         self.cache: Cache = DynamicCache(config=model.config)
 
     @torch.inference_mode()

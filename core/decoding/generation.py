@@ -16,6 +16,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from core.configs import context_tokens
 from core.decoding.chat import chat_ids
 from core.decoding.graph import start_decoding
 from core.tokens import check_ids, embedding_rows, prompt_ids
@@ -165,7 +166,7 @@ def _end_tokens(model: PreTrainedModel) -> tuple[int, ...]:
 
 
 def _context_tokens(model: PreTrainedModel) -> int:
-    return getattr(model.config, "max_position_embeddings", None) or 2**31
+    return context_tokens(model) or 2**31
 
 
 def _prompt_ids(

@@ -21,7 +21,7 @@ from transformers import AttentionInterface, Cache, PreTrainedModel
 from core.decoding.buffers import Buffer, Clock, buffers_of
 from core.decoding.eager import Decoder
 from core.sharing.call import AttentionCall
-from core.sharing.families import AttentionModule, attention_modules, hands_keywords_on
+from core.sharing.families import AttentionModule, attention_modules, decoder_of, hands_keywords_on
 from core.sharing.hooks import call_of
 from core.sharing.storage import twin_of
 
@@ -244,7 +244,8 @@ AttentionInterface.register(_STEP, _attend)  # and no mask function of that name
 
 def _stepping_view(model: PreTrainedModel, fuse: bool) -> PreTrainedModel:
     view = twin_of(model)
-    view.config._attn_implementation_internal = _STEP
+    for config in (view.config, decoder_of(view).config):  # equal, unless the model reads more than text
+        config._attn_implementation_internal = _STEP
     if fuse:
         for module in attention_modules(view):
             _fuse_rotary(module)

@@ -14,7 +14,7 @@ import pandas as pd
 from pydantic import BeforeValidator, Field, InstanceOf, PlainSerializer, ValidationInfo, model_validator
 
 from core.places import with_shipped
-from core.plan import HeadMap, SharingPlan
+from core.plan import Group, HeadMap, SharingPlan
 from core.records.files import Strict, load_all, load_file, safe_name, write_file
 from core.records.provenance import Provenance
 
@@ -35,7 +35,7 @@ class TextInfo(Strict):
 class LayerPair(SharingPlan):
     """Layer `follower` alone reuses the weights of layer `leader`, written `3>7`; all layers between them compute.
 
-    It is only measured, for what two layers have in common: no model runs with it.
+    It is only measured, for what two layers have in common, and saves nothing; as a plan it is written `3_7`.
     """
 
     @classmethod
@@ -56,14 +56,9 @@ class LayerPair(SharingPlan):
         return f"{leader}>{follower}"
 
     @cached_property
-    def followers(self) -> tuple[int, ...]:
-        """The one layer that reuses."""
-        return (self.spans[0][1],)
-
-    def leader_of(self, layer: int) -> int:
-        """The layer whose attention weights `layer` uses."""
-        leader, follower = self.spans[0]
-        return leader if layer == follower else layer
+    def groups(self) -> tuple[Group, ...]:
+        """The pair; the layers between the two take no part."""
+        return self.spans
 
     @property
     def paper_notation(self) -> str:

@@ -16,6 +16,9 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.models.llama import modeling_llama
 from transformers.pytorch_utils import Conv1D
 
+from core.configs import text_config
+from core.plan import SharingPlan, same_kind_hint
+
 AttentionModule: TypeAlias = Any
 """The attention module of a layer. Its attributes differ from family to family, so that no type can name them."""
 
@@ -34,6 +37,8 @@ SUPPORTED = f"{len(CHECKED)} families are, such as llama, qwen3, gemma2, phi3, g
 
 _LAYERS = ("layers", "h", "blocks")  # in the decoder
 _ATTENTION = ("self_attn", "attention", "attn", "self_attention")  # in a layer
+
+_KV_HEADS = ("num_key_value_heads", "num_kv_heads", "kv_heads")  # in a layer's attention or the configuration
 
 OUTPUTS = ("o_proj", "out_proj", "dense", "c_proj")
 """Names of the output projection."""
@@ -74,7 +79,8 @@ _VALUES_OF_CLASS = {"GPTBigCodeAttention": _last_of_each_group, "CodeGenAttentio
 
 def decoder_of(model: PreTrainedModel) -> PreTrainedModel:
     """The module that runs the decoder layers (`LlamaModel` in a `LlamaForCausalLM`)."""
-    return model.get_decoder()
+    decoder = model.get_decoder()
+    return decoder if decoder is not model else getattr(model, "model", model)  # Llama 4 does not find its own
 
 
 def layers_of(model: PreTrainedModel) -> Sequence[nn.Module]:
@@ -87,11 +93,38 @@ def attention_modules(model: PreTrainedModel) -> list[AttentionModule]:
     """The attention module of each decoder layer, in order. Raises ValueError, with the reason, when it cannot share."""
     modules = [_attention_of(layer) for layer in layers_of(model)]
     reason = next(filter(None, map(_obstacle, modules)), "") if modules else "its decoder layers were not found"
-    if model.config.is_encoder_decoder or getattr(model.config, "add_cross_attention", False):
+    if model.config.is_encoder_decoder or getattr(text_config(model), "add_cross_attention", False):
         reason = "it also attends to another sequence"
     if reason:
         raise ValueError(f"Models of type {model.config.model_type!r} are not supported yet: {reason}. {SUPPORTED}")
     return modules
+
+
+def is_wrapped(model: PreTrainedModel) -> bool:
+    """Whether the decoder is one part of a model that reads images or sound too."""
+    return text_config(model) is not model.config
+
+
+def num_layers_of(model: PreTrainedModel) -> int:
+    """Decoder layers."""
+    return text_config(model).num_hidden_layers
+
+
+def num_heads_of(model: PreTrainedModel) -> int:
+    """Query heads of a decoder layer."""
+    return text_config(model).num_attention_heads
+
+
+def heads_per_group_of(model: PreTrainedModel) -> int:
+    """Query heads that read the same keys: 1 where each head has its own."""
+    places = (attention_modules(model)[0], text_config(model))
+    said = (getattr(place, name, None) for place in places for name in _KV_HEADS)
+    return num_heads_of(model) // (next(filter(None, said), None) or num_heads_of(model))
+
+
+def vocab_size_of(model: PreTrainedModel) -> int:
+    """Tokens that the decoder can read."""
+    return text_config(model).vocab_size
 
 
 def _attention_of(layer: nn.Module) -> AttentionModule | None:
@@ -106,8 +139,9 @@ def has_attention_function(module: AttentionModule) -> bool:
 
 def hands_keywords_on(model: PreTrainedModel) -> bool:
     """Whether keyword arguments of a forward call are known to reach the attention functions of all layers."""
-    kind = decoder_of(model).config.model_type
-    return kind in CHECKED - KEEPS_KEYWORDS and has_attention_function(attention_modules(model)[0])
+    return text_config(model).model_type in CHECKED - KEEPS_KEYWORDS and has_attention_function(
+        attention_modules(model)[0]
+    )
 
 
 def static_cache_is_wrong(config: PreTrainedConfig) -> bool:
@@ -193,31 +227,48 @@ def keep_values_alone(module: AttentionModule) -> None:
         setattr(module, name, _keep_part(getattr(module, name), partial(pick, module)))
 
 
-def check_same_kind(model: PreTrainedModel, leader: int, follower: int) -> None:
-    """Raise ValueError when layer `follower` cannot use the attention weights of layer `leader`, with the reason."""
-    modules, config = attention_modules(model), decoder_of(model).config
-    kinds = getattr(config, "layer_types", None) or getattr(config, "attention_layers", None)  # GPT-Neo's name
-    if kinds is not None and kinds[leader] != kinds[follower]:
-        raise ValueError(
-            f"Layer {follower} cannot reuse the attention weights of layer {leader}: layer {leader} is "
-            f"{kinds[leader]!r}, layer {follower} is {kinds[follower]!r}. Share between layers of the same kind."
-        )
-    shapes = [_shapes(modules[layer]) for layer in (leader, follower)]
-    if shapes[0] != shapes[1]:
-        name = next(name for name in shapes[0] | shapes[1] if shapes[0].get(name) != shapes[1].get(name))
-        raise ValueError(
-            f"Layer {follower} cannot reuse the attention weights of layer {leader}: their attention differs "
-            f"({name}: {shapes[0].get(name)} and {shapes[1].get(name)}). Share between layers with equal heads."
-        )
+def check_kinds(model: PreTrainedModel, plan: SharingPlan) -> None:
+    """Raise ValueError when a follower cannot use its leader's attention weights, with the reason and what can be."""
+    if not plan.followers:
+        return
+    kinds = _kinds(model)
+    for leader, *followers in plan.groups:
+        for follower in followers:
+            if kinds[follower] != kinds[leader]:
+                raise ValueError(
+                    f"Layer {follower} cannot reuse the attention weights of layer {leader}: "
+                    f"{_difference(leader, kinds[leader], follower, kinds[follower])}; "
+                    f"{same_kind_hint(kinds, leader, followers[-1])}."
+                )
 
 
-def same_kind(model: PreTrainedModel, leader: int, follower: int) -> bool:
-    """Whether layer `follower` can use the attention weights of layer `leader`."""
-    try:
-        check_same_kind(model, leader, follower)
-    except ValueError:
-        return False
-    return True
+def layer_kinds(model: PreTrainedModel) -> list[int]:
+    """The kind of each layer, as the number of the first layer of that kind.
+
+    Layers of one kind see the same tokens (all, or those of an equal window) with heads of equal number and size: they
+    can use each other's attention weights.
+    """
+    kinds = _kinds(model)
+    return [kinds.index(kind) for kind in kinds]
+
+
+_Kind = dict[str, Any]
+
+
+def _kinds(model: PreTrainedModel) -> list[_Kind]:
+    config = text_config(model)
+    types = getattr(config, "layer_types", None) or getattr(config, "attention_layers", None)  # GPT-Neo's name
+    return [
+        {"": types[layer] if types else "", "sliding_window": getattr(module, "sliding_window", None)} | _shapes(module)
+        for layer, module in enumerate(attention_modules(model))
+    ]
+
+
+def _difference(leader: int, first: _Kind, follower: int, second: _Kind) -> str:
+    if first[""] != second[""]:
+        return f"layer {leader} is {first['']!r}, layer {follower} is {second['']!r}"
+    name = next(name for name in first | second if first.get(name) != second.get(name))
+    return f"their attention differs ({name}: {first.get(name)} and {second.get(name)})"
 
 
 def _shapes(module: AttentionModule) -> dict[str, tuple[int, ...]]:
@@ -257,9 +308,9 @@ def _head_dim(module: AttentionModule) -> int:
 
 
 def _kv_heads(module: AttentionModule) -> int:
-    names = ("num_key_value_heads", "num_kv_heads", "kv_heads", "num_heads", "n_heads")
+    names = (*_KV_HEADS, "num_heads", "n_heads")
     heads = next((getattr(module, name) for name in names if hasattr(module, name)), None)
-    return heads or module.config.num_attention_heads
+    return heads or text_config(module).num_attention_heads
 
 
 class _LinearOfParts(nn.Linear):

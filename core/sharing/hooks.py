@@ -15,14 +15,14 @@ from transformers import DynamicCache, PreTrainedModel
 
 from core.sharing.cache import keep_values_only
 from core.sharing.call import AttentionCall, check_execution
-from core.sharing.families import decoder_of, hands_keywords_on, layers_of, static_cache_is_wrong
+from core.sharing.families import decoder_of, hands_keywords_on, is_wrapped, layers_of, static_cache_is_wrong
 
 
 def install(view: PreTrainedModel, followers: tuple[int, ...], execution: str) -> None:
     """Have each forward call of the view's decoder begin with an AttentionCall and a cache without followers' keys."""
     decoder, by_keyword = decoder_of(view), hands_keywords_on(view)
     decoder.register_forward_pre_hook(_BeginCall(followers, execution, by_keyword), with_kwargs=True)
-    if not by_keyword:
+    if not by_keyword or is_wrapped(view):
         view.register_forward_pre_hook(_ask, with_kwargs=True)
         decoder.register_forward_hook(_end_call, always_call=True)
     vars(view).update(

@@ -20,11 +20,14 @@ from core.sharing.families import (
     SUPPORTED,
     AttentionModule,
     attention_modules,
-    check_same_kind,
+    check_kinds,
     decoder_of,
     keep_values_alone,
+    num_heads_of,
+    num_layers_of,
     output_of,
     values_of,
+    vocab_size_of,
 )
 from core.sharing.hooks import carry, install
 from core.sharing.layers import make_follower, make_leader, watch
@@ -59,7 +62,7 @@ def share_attention(
     plan = SharingPlan.parse(plan, len(modules)) if isinstance(plan, str) else plan
     heads = _as_integers(head_map or {})
     _check(model, plan, heads, execution)
-    if plan.spans and model.config.model_type not in CHECKED:
+    if plan.followers and model.config.model_type not in CHECKED:
         _check_values(model)
     view = twin_of(model)
     _share(view, plan, heads, execution)
@@ -91,7 +94,7 @@ def as_ordinary(model: Model) -> Model:
 def _share(view: PreTrainedModel, plan: SharingPlan, head_map: HeadMap, execution: str) -> None:
     vars(view).update(sharing_plan=plan, sharing_head_map=head_map)
     view.config.sharing_plan, view.config.sharing_head_map = str(plan), {str(k): list(v) for k, v in head_map.items()}
-    if plan.spans:
+    if plan.followers:
         for layer, module in enumerate(attention_modules(view)):
             if layer in plan.followers:
                 make_follower(module, layer, plan.leader_of(layer), head_map.get(layer))
@@ -105,7 +108,7 @@ def _share(view: PreTrainedModel, plan: SharingPlan, head_map: HeadMap, executio
 
 def plan_of(model: PreTrainedModel) -> SharingPlan:
     """The sharing plan a model runs with: a view's plan, or the dense plan."""
-    return getattr(model, "sharing_plan", None) or SharingPlan((), decoder_of(model).config.num_hidden_layers)
+    return getattr(model, "sharing_plan", None) or SharingPlan((), num_layers_of(model))
 
 
 def recording_view(model: Model) -> Model:
@@ -118,7 +121,7 @@ def recording_view(model: Model) -> Model:
     dense = [layer for layer in range(len(modules)) if layer not in plan.followers and layer not in plan.leaders]
     for layer in dense:
         make_leader(modules[layer], layer)
-    if not plan.spans:
+    if not plan.followers:
         install(view, (), "reuse")
     carry(view, dense)
     return view
@@ -126,7 +129,7 @@ def recording_view(model: Model) -> Model:
 
 def _check(model: PreTrainedModel, plan: SharingPlan, head_map: HeadMap, execution: str) -> None:
     check_execution(execution)
-    if plan_of(model).spans:
+    if plan_of(model).followers:
         raise ValueError(
             f"This model already shares attention with plan {plan_of(model)}: its followers have no query and key "
             "projections any more. Apply the plan to the dense model."
@@ -134,9 +137,8 @@ def _check(model: PreTrainedModel, plan: SharingPlan, head_map: HeadMap, executi
     num_layers = len(attention_modules(model))
     if plan.num_layers != num_layers:
         raise ValueError(f"The plan is for a model of {plan.num_layers} layers; this model has {num_layers}.")
-    for follower in plan.followers:
-        check_same_kind(model, plan.leader_of(follower), follower)
-    check_head_map(head_map, plan, decoder_of(model).config.num_attention_heads)
+    check_kinds(model, plan)
+    check_head_map(head_map, plan, num_heads_of(model))
 
 
 @torch.inference_mode()
@@ -149,7 +151,7 @@ def _check_values(model: PreTrainedModel) -> None:
     for module in attention_modules(view):
         module.register_forward_hook(lambda *call: seen.append(call), with_kwargs=True)
     call = AttentionCall(decoder_of(view).config._attn_implementation, "reuse")
-    tokens = torch.arange(4, device=model.device)[None] % decoder_of(model).config.vocab_size
+    tokens = torch.arange(4, device=model.device)[None] % vocab_size_of(model)
     try:
         decoder_of(view)(input_ids=tokens, use_cache=False, shared_attention=call)
         equal = len(call.weights) == len(seen) and all(_equal_again(call, *one) for one in seen)

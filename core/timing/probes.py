@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, StoppingCriteria
 
 from core.cost import ModelShape
 from core.records.timings import Timed
+from core.sharing.families import decoder_of
 from core.timing.clock import quartiles, wait
 from core.timing.measure import WARM_UP_STEPS, Workload, prompt_of
 
@@ -32,7 +33,9 @@ def time_generate(model: PreTrainedModel, workload: Workload) -> Timed:
     steps = np.diff(clock.times_s)[WARM_UP_STEPS - 1 :]
     model.__dict__.pop("_compiled_call", None)
     return Timed(
-        path="generate, static cache", attention=model.config._attn_implementation, step_s=quartiles(steps.tolist())
+        path="generate, static cache",
+        attention=decoder_of(model).config._attn_implementation,
+        step_s=quartiles(steps.tolist()),
     )
 
 

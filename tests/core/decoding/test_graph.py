@@ -14,7 +14,8 @@ from core.decoding.graph import GraphDecoder, start_decoding
 from core.sharing.cache import cache_bytes
 from core.sharing.families import CHECKED
 from tests.support import step_reference
-from tests.support.families import fastest, make
+from tests.support.families import fastest, make, plans
+from tests.support.multimodal import make_multimodal, widest_plan
 from tests.support.steps import STEP_PLANS, assert_equal_steps, logits_of_steps
 
 NOT_RECORDED = {"gemma2", "gpt_oss", "nemotron", "stablelm", "bloom", "codegen", "falcon", "gptj", "gpt_neo", "mpt"}
@@ -41,6 +42,24 @@ def test_recorded_steps_equal_the_models_own_forward(family, plan):
 @pytest.mark.parametrize("prompt_tokens", [1, 5, 6, 7, 17])
 def test_rings_hold_sliding_windows_however_long_the_prompt(prompt_tokens):
     assert_equal_steps(share_attention(make("mistral", "sdpa"), "0-1,3-4"), prompt_tokens, steps=9, fuse=False)
+
+
+@pytest.mark.parametrize("kind", ["gemma3", "llava", "cohere2_vision", "qwen2_vl"])
+def test_the_decoder_of_a_model_that_reads_images(kind):
+    model = make_multimodal(kind)
+    view = share_attention(model, widest_plan(model))
+    if kind == "qwen2_vl":  # a family that the tests of steps do not know: its steps are its own forward
+        with pytest.raises(ValueError, match="not known to attend where these steps can"):
+            GraphDecoder(view, 1, 8, fuse=False)
+    else:
+        assert_equal_steps(view, fuse=False)
+
+
+@pytest.mark.parametrize("prompt_tokens", [1, 6, 17])
+@pytest.mark.parametrize("family", ["cohere2", "exaone4", "gemma3_text", "olmo3"])
+def test_rings_and_whole_caches_take_turns_in_groups_that_interleave(family, prompt_tokens):
+    model = fastest(family)
+    assert_equal_steps(share_attention(model, plans(model)[1]), prompt_tokens, fuse=False)
 
 
 def test_head_maps_are_followed(tiny_model):
