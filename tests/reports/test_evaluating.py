@@ -68,6 +68,7 @@ def test_a_group_has_no_drop_of_its_own(tmp_path, capsys):
     "content",
     [b"", b"no gzip", gzip.compress(b"no json"), gzip.compress(b"{}"), gzip.compress(b"[1]"), gzip.compress(b"\xff"),
      pack_lines([{"task": "demo_copy", "doc_id": 0, "choices": [1]}])],
+    ids=["empty", "not packed", "not JSON", "no task", "a number", "not text", "other fields"],
 )  # fmt: skip
 def test_damaged_documents(tmp_path, content):
     """A damaged file in results/documents: zlib.error on the page, and it stays damaged."""
