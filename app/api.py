@@ -14,6 +14,7 @@ from app.measured import store
 from app.registry import get_model
 from core.cost import fits_frame, known_shapes
 from core.plan import SharingPlan
+from core.records.provenance import model_name
 from core.records.searches import PlanDamage
 
 
@@ -68,10 +69,15 @@ def savings_endpoint(
 
 
 def similarity_endpoint(text: str, model: str = settings.DEFAULT_MODEL, method: str = "head_mean") -> dict:
-    """Similarity of the attention of each two layers on a text: {method, tokens, similarity [layers][layers]}."""
+    """Similarity of the attention of each two layers: {method, tokens, text_tokens, note, similarity [layers][layers]}.
+
+    Of a text of `text_tokens` tokens the first `tokens` are looked at; `note` says so where these are not all.
+    """
     with sentences_as_errors():
         found = services.similarity(model, text, method)
-    return {"method": method, "tokens": found.tokens, "similarity": found.matrix.tolist()}
+    note = services.said_of(found.tokens, found.text_tokens)
+    about = {"method": method, "tokens": found.tokens, "text_tokens": found.text_tokens, "note": note}
+    return about | {"similarity": found.matrix.tolist()}
 
 
 def generate_endpoint(
@@ -89,9 +95,12 @@ def generate_endpoint(
 
 
 def scores_endpoint(model: str = "", plan: str = "", task: str = "") -> list[dict]:
-    """Measured scores, one per record and metric; an empty argument selects all. Dense rows have the plan `dense`."""
+    """Measured scores, one per record and metric; an empty argument selects all. Dense rows have the plan `dense`.
+
+    model: as records name it, or a local folder.
+    """
     frame = store().frame
-    for column, wanted in (("model", model), ("plan", plan), ("task", task)):
+    for column, wanted in (("model", model and model_name(model)), ("plan", plan), ("task", task)):
         frame = frame[frame[column] == wanted] if wanted else frame
     rows = frame.astype(object).where(frame.notna(), None).rename(columns={"path": "file"})  # `path` would be fetched
     return [{**row, "date": row["date"].isoformat()} for row in rows.to_dict("records")]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from app import settings, text
-from app.registry import loaded_configs
+from app.registry import dense_twins, loaded_configs
 from core.cost import ModelShape, known_shapes, savings_frame
 from core.evaluation.answers import at_chance, chance_level
 from core.records.scores import Record, load_records, to_frame
@@ -22,7 +22,9 @@ Selected = tuple[str, str]
 
 
 class Store(NamedTuple):
-    """All records with the folders that they are in, by path; one sentence for each other file; and all as a table."""
+    """All scores with the folders that they are in, by path; one sentence for each file that is no record; all scores as a
+    table; and what was timed.
+    """
 
     records: dict[str, tuple[Path, Record]]
     problems: list[str]
@@ -30,8 +32,8 @@ class Store(NamedTuple):
     latencies: "Latencies"
 
 
-Latencies = dict[str, dict[tuple[str, str], float]]
-"""Setting in words → (model, plan) → percent of a decode step's time that the plan saved, measured."""
+Latencies = dict[str, list[tuple[TimingRecord, float]]]
+"""Setting in words → timings, newest last, each with the percent of a decode step's time that its plan saved."""
 
 
 def store() -> Store:
@@ -43,7 +45,8 @@ def store() -> Store:
     NaN. `saved_percent` is the KV cache's.
     """
     folders = (settings.RESULTS, settings.SESSION_RESULTS)
-    return _read(folders, tuple(tuple(_state(folder)) for folder in folders), tuple(loaded_configs()))
+    loaded = *((name, id(config)) for name, config in loaded_configs().items()), *dense_twins().items()
+    return _read(folders, tuple(tuple(_state(folder)) for folder in folders), loaded)
 
 
 def timings() -> list[TimingRecord]:
@@ -62,23 +65,26 @@ def _state(folder: Path, pattern: str = "**/*.json") -> list[tuple]:
 
 
 @lru_cache(2)
-def _read(folders: tuple[Path, ...], state: tuple, loaded: tuple[str, ...]) -> Store:
+def _read(folders: tuple[Path, ...], state: tuple, loaded: tuple) -> Store:
     records: dict[str, tuple[Path, Record]] = {}
+    timed: list[TimingRecord] = []
     problems: list[str] = []
     for folder in folders:
         found, faults = load_records(folder)
         records |= {record.path.as_posix(): (folder, record) for record in found}
-        problems += faults
-    return Store(records, problems, _table(records), _latencies(folders))
+        timings_found, more_faults = load_timings(folder)
+        timed += timings_found
+        problems += faults + more_faults
+    return Store(records, problems, _table(records), _latencies(timed))
 
 
-def _latencies(folders: tuple[Path, ...]) -> Latencies:
+def _latencies(timed: list[TimingRecord]) -> Latencies:
     latencies: Latencies = {}
-    frame = timings_frame(record for folder in folders for record in load_timings(folder)[0])
-    for row in frame.to_dict("records"):
+    records = sorted(timed, key=lambda one: one.date)
+    for record, row in zip(records, timings_frame(records).to_dict("records"), strict=True):
         setting = text.LATENCY_SETTING.format(**row)
-        latencies.setdefault(setting, {})[row["model"], row["plan"]] = 100 * (1 - row["ratio"])
-    return latencies
+        latencies.setdefault(setting, []).append((record, 100 * (1 - row["ratio"])))
+    return dict(sorted(latencies.items()))
 
 
 def _table(records: dict[str, tuple[Path, Record]]) -> pd.DataFrame:
@@ -88,6 +94,7 @@ def _table(records: dict[str, tuple[Path, Record]]) -> pd.DataFrame:
     chance = [chance_level(*records[row.path], row.metric) for row in frame.itertuples()]
     guessed = [at_chance(row.value, row.stderr, level) for row, level in zip(frame.itertuples(), chance, strict=True)]
     return frame.assign(
+        dense_model=[dense_name(records[path][1]) for path in frame.path],
         saved_percent=frame[next(iter(text.AXES))],
         chance=pd.Series(chance, index=frame.index, dtype=float),
         at_chance=pd.Series(guessed, index=frame.index, dtype=bool),
@@ -96,22 +103,27 @@ def _table(records: dict[str, tuple[Path, Record]]) -> pd.DataFrame:
 
 def _saved(record: Record) -> dict[str, float]:
     """Percent saved by axis, at the model's full context, half of it prompt."""
-    shape = _shape(record.model)
+    shape = _shape(record)
     if shape is None:
         cache, *others = text.AXES
         return {cache: 50.0 * len(record.followers) / record.num_layers} | dict.fromkeys(others, float("nan"))
     return _predicted(shape, record.plan)
 
 
-def _shape(model: str) -> ModelShape | None:
-    """The sizes of a model that is in memory, bundled, or well-known by its name."""
+def _shape(record: Record) -> ModelShape | None:
+    """The sizes of a record's model where it is in memory, bundled, or well-known by its name.
+
+    None for those of another model of this name, which its number of layers gives away.
+    """
+    model = record.model
     config, file = loaded_configs().get(model), settings.ASSETS / "models" / model / "config.json"
     if config is None and file.is_file():
         config = json.loads(file.read_text(encoding="utf-8"))
     try:
-        return known_shapes().get(model.rpartition("/")[2]) if config is None else ModelShape.from_config(config)
+        shape = known_shapes().get(model.rpartition("/")[2]) if config is None else ModelShape.from_config(config)
     except ValueError:
         return None
+    return shape if shape and shape.num_layers == record.num_layers else None
 
 
 @lru_cache(4096)
@@ -139,12 +151,22 @@ def _saved_by(chosen: pd.DataFrame, axis: str) -> pd.Series | list[float]:
     timed = store().latencies.get(axis)
     if timed is None:
         return chosen[axis if axis in text.AXES else next(iter(text.AXES))]
-    timed_models = {model for model, _ in timed}
-    return [
-        0.0 if row.kind == "dense" and row.model in timed_models
-        else float("nan") if row.kind == "head-mapped" else timed.get((row.model, row.plan), float("nan"))
-        for row in chosen.itertuples()
-    ]  # fmt: skip
+    return [_time_saved(store().records[path][1], timed) for path in chosen.path]
+
+
+def _time_saved(score: Record, timed: list[tuple[TimingRecord, float]]) -> float:
+    """Percent of a step's time that a record's plan saves: 0 for a dense model that was timed, NaN where none was."""
+    mine = [(timing, saved) for timing, saved in timed if _times(timing, score)]
+    if score.kind == "dense" and mine:
+        return 0.0
+    found = [saved for timing, saved in mine if timing.plan == score.plan and score.kind != "head-mapped"]
+    return found[-1] if found else float("nan")
+
+
+def _times(timing: TimingRecord, score: Record) -> bool:
+    """Whether a timing is of the model that a score is of. Hashes of weights tell nothing across number formats."""
+    same = (timing.model, timing.num_layers) == (score.model, score.num_layers)
+    return same and (timing.weights in ("random", score.weights_sha256) or timing.dtype != score.dtype)
 
 
 def task_names(frame: pd.DataFrame) -> pd.Series:
@@ -152,16 +174,19 @@ def task_names(frame: pd.DataFrame) -> pd.Series:
     return frame.task + " · " + frame.metric + frame.settings.map(lambda settings: settings and f" · {settings}")
 
 
-def dense_name(model: str) -> str:
-    """The dense model that a bundled tuned model belongs to; any other model's own name."""
-    return model.partition("-tuned-")[0]
+def dense_name(record: Record) -> str:
+    """The dense model that a record's model is compared with: a tuned model's twin where that is known, else itself."""
+    return dense_twins().get(record.model, record.model) if record.kind == "tuned" else record.model
 
 
 def dense_of(record: Record) -> Record | None:
     """The dense model's record of the same questions, asked in the same way; of a tuned model, its dense twin's."""
-    alike = ("task", "task_version", "data_sha256", "num_fewshot", "limit")
+    if record.kind == "dense":
+        return None
+    alike = ("task", "task_version", "data_sha256", "num_fewshot", "limit", "seeds", "dtype", "num_layers")
+    alike += () if record.kind == "tuned" else ("weights_sha256",)
     for _, other in store().records.values():
         same = all(getattr(other, field) == getattr(record, field) for field in alike)
-        if same and other.kind == "dense" and other.model == dense_name(record.model) and record.kind != "dense":
+        if same and other.kind == "dense" and other.model == dense_name(record):
             return other
     return None

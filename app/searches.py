@@ -3,7 +3,7 @@
 The page's part *Where to share* and the endpoint `suggest` both ask this module.
 """
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,11 +28,11 @@ _meters = LRUCache(settings.METERS_IN_MEMORY)
 class Known:
     """Damages of spans, fronts of a search and pairs of layers of one model, each with a sentence on its source.
 
-    sweep: `core.damage.spans.sweep_frame`. front, contiguous: plans by size. pairs: `core.damage.guide.guide_frame`.
+    model: the place of the model (`app.registry.LoadedModel`). sweep: `core.damage.spans.sweep_frame`. front, contiguous: plans by size. pairs: `core.damage.guide.guide_frame`.
     improved: of front plans from other searches than that of `front_about`, by plan name, the sentence on theirs.
     """
 
-    model: str
+    model: Hashable
     num_layers: int
     sweep: pd.DataFrame
     sweep_about: str = ""
@@ -48,6 +48,10 @@ class Known:
         """Where a plan of the front is from."""
         return self.improved.get(found.plan.name, self.front_about)
 
+    def in_role(self, role: str) -> tuple[PlanDamage, ...]:
+        """The plans of the front (`found`), or the best single spans (`contiguous`)."""
+        return self.front if role == "found" else self.contiguous
+
     def best_span_like(self, found: PlanDamage) -> PlanDamage | None:
         """The best single span of as many followers, where spans were measured."""
         return next((one for one in self.contiguous if one.followers == found.followers), None)
@@ -58,7 +62,7 @@ def meters(model: LoadedModel, own_text: str, tokens: int) -> "tuple[DamageMeter
 
     own_text: a visitor's text; empty for the bundled passages. Raises ValueError for a text that is too short.
     """
-    key = (model.name, own_text.strip(), tokens)
+    key = (model.place, own_text.strip(), tokens)
     return _meters.get(key, lambda: _make_meters(model, own_text.strip(), tokens))
 
 
@@ -82,7 +86,7 @@ def known(name: str) -> Known:
     from core.damage.spans import sweep_frame
 
     model = get_model(name)
-    found = Known(model.name, model.num_layers, sweep_frame([]))
+    found = Known(model.place, model.num_layers, sweep_frame([]))
     if model.fixed_plan:
         return found
     mine = _records_of(model)

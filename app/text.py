@@ -102,6 +102,7 @@ SIMILARITY_TEXT = (
     "One morning in November the fog was so thick that he could not see the water, and for the first time in many "
     "years the old man sat down on the stones and waited."
 )
+CUT = "The text has {all} tokens: only the first {tokens} are looked at here."
 METHOD_LABEL = "How two layers are compared"
 COMPUTE_BUTTON = "Compute for this text"
 MAPS_HEADING = "Attention maps of two layers"
@@ -397,6 +398,7 @@ BENCHMARK_HELP = (
     'the answer.<pre>{"text": "It was a dark and stormy night."}</pre>How surprising is the text, in bits per byte?'
 )
 BENCHMARK_AGAIN = "The server does not have {name} any more: add the file again."
+BENCHMARK_TWICE = "{name} is here already, with other questions than in {file}: rename the file and add it again."
 
 GLOSSARY = {
     "token": "A word or a piece of a word; models read and write tokens.",

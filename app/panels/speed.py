@@ -30,6 +30,7 @@ from core.cost import (
     stored_bytes,
 )
 from core.plan import SharingPlan
+from core.records.timings import TimingRecord
 from core.timing.predicted import compare_timings, with_measured_bandwidth
 
 TOLERANCE = 0.15
@@ -131,14 +132,21 @@ def draw(
         plan = SharingPlan.parse(plan_text, shape.num_layers)
         machines = {name: one.times(int(devices)) for name, one in _machines(bandwidth).items()}
         asked = Question(shape, plan, machines[device], int(devices), int(batch), int(context), dtype)
-        model = get_model(view["model"]).identity.name if choice == LOADED else choice
-        measured = compare_timings(shape, [record for record in timings() if record.model == model])
+        measured = compare_timings(shape, timings_of(view, choice, shape))
         here = (measured.device == device) & (measured.devices == asked.devices) & (measured.dtype == dtype)
         table = [one for one in machines.values() if one.memory_bytes]
         fits = fits_frame(shape, plan, asked.batch, asked.context, dtype, table)
         return "", cards(asked), *figures(asked, measured[here], places_of(measured)), fits_table(fits)
     except ValueError as problem:
         return _nothing(problem)
+
+
+def timings_of(view: View, choice: str, shape: ModelShape) -> list[TimingRecord]:
+    """The timings of the page's model, or of the well-known shape `choice`."""
+    if choice == LOADED:
+        identity = get_model(view["model"]).identity
+        return [record for record in timings() if identity.was_timed(record)]
+    return [record for record in timings() if (record.model, record.num_layers) == (choice, shape.num_layers)]
 
 
 def _nothing(problem: ValueError) -> tuple:

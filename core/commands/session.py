@@ -1,6 +1,7 @@
 """What the commands sweep, search, head-maps and similarity have in common: arguments, texts, journal, bar, records."""
 
 import argparse
+import json
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +21,7 @@ from core.damage.texts import (
 )
 from core.places import JOURNALS, RESULTS
 from core.records.journal import Journal
-from core.records.provenance import model_name, provenance
+from core.records.provenance import model_name, origin, provenance
 from core.records.searches import PlanDamage, SearchRecord, TextInfo, save_search
 from core.sharing import EXECUTIONS
 
@@ -59,7 +60,13 @@ class Session:
         self.bar: tqdm | None = None
         self.name, self.model, self.tokenizer, self.texts = _loaded(args)
         self.weights = weights_sha256(self.model)
-        self.journal = Journal(args.journal, self.weights, str(self.model.dtype), self.model.device.type)
+        self.journal = Journal(args.journal, *self._conditions())
+
+    def _conditions(self) -> list[str]:
+        """What else decides a loss, so that a journal never lends one to a record that says something else of it."""
+        config = self.model.config.to_diff_dict() | {"_name_or_path": None}
+        about = origin(self.model.device) | {"config": config, "attention": self.model.config._attn_implementation}
+        return [self.weights, str(self.model.dtype), json.dumps(about, sort_keys=True, default=str)]
 
     def meters(self) -> tuple[DamageMeter, DamageMeter]:
         """Meters of damage on the calibration text and on the held-out one, with nothing run yet."""

@@ -14,6 +14,7 @@ from app.components.stop import buttons
 from app.panels import model as model_panel
 from app.panels.where import guide, suggestion, triangle
 from app.panels.where.running import stops
+from app.registry import get_model
 from app.searches import Known
 
 
@@ -60,7 +61,7 @@ def wire(bar: gr.HTML, controls: SimpleNamespace, panel: SimpleNamespace) -> Non
 
 def show(view: dict, known: Known | None, kind: str, value: float, method: str) -> tuple:
     """Everything that is known about the page's model, drawn for the page's plan."""
-    if changed := known is None or known.model != view["model"]:
+    if changed := known is None or known.model != get_model(view["model"]).place:
         known = searches.known(view["model"])
     slider = suggestion.slider_of(kind, known) if changed else gr.skip()
     value = slider["value"] if changed else value
