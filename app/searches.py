@@ -137,9 +137,10 @@ def _rank(kept: StoredSearch) -> tuple[int, float]:
 
 def about_record(record: SearchRecord) -> str:
     """One sentence about how a stored search was measured."""
+    parted = str(record.settings.get("parted", ""))
     return text.ABOUT_STORED.format(
         tokens=f"{record.texts['calibration'].tokens:,}", machine=record.machine, date=f"{record.date:%Y-%m-%d}",
-        command=record.command,
+        command=record.command, parted=text.PARTED.format(how=parted) if parted else "",
     )  # fmt: skip
 
 
@@ -165,6 +166,8 @@ def budget_of(kind: str, value: float) -> "Budget":
     from core.damage.search import Budget
 
     if kind == "followers":
+        if value != int(value):
+            raise ValueError(f"{value} layers cannot reuse weights: give a whole number.")
         return Budget(followers=int(value))
     return Budget(damage=value) if kind == "damage" else Budget(cache_saving=value / 100)
 
@@ -222,8 +225,9 @@ def suggestions(
 def pairs(model_name: str, own_text: str, tokens: int) -> Iterator[Step]:
     """The damage of every pair of layers, batch after batch of the text."""
     from core.damage.candidates import contiguous_spans
-    from core.damage.guide import pair_damages
+    from core.damage.guide import check_enough_pairs, pair_damages
 
+    check_enough_pairs(get_model(model_name).model)
     meter, _ = meters(get_model(model_name), own_text, tokens)
     total = len(contiguous_spans(meter.runner.model)) * len(meter.batches)
     for done, pair in enumerate(taking_turns(pair_damages(meter)), start=1):
@@ -255,6 +259,10 @@ def about_here(measured: PlanDamage, own_text: str) -> str:
 
 
 def _work(*meters: "DamageMeter") -> str:
+    """Sentences on the layers that were run and, of a text that is judged too, on how it was parted."""
+    from core.damage.texts import HALVES
+
+    parted = text.PARTED.format(how=HALVES).strip() if len(meters) > 1 and meters[0].text.halves else ""
     done = sum(meter.runner.layer_evaluations for meter in meters)
     naive = sum(meter.runner.naive_layer_evaluations for meter in meters)
-    return text.WORK.format(share=f"{done / naive:.0%}") if naive else ""
+    return " ".join(filter(None, (parted, text.WORK.format(share=f"{done / naive:.0%}") if naive else "")))

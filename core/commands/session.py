@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from core.damage.meter import BATCH_TOKENS, DamageMeter
 from core.damage.texts import (
     CALIBRATION_TOKENS,
     CHUNK_TOKENS,
+    HALVES,
     HELD_OUT_TOKENS,
     Text,
     calibration_texts,
@@ -59,6 +61,8 @@ class Session:
         self.args, self.start, self.step = args, time.monotonic(), ""
         self.bar: tqdm | None = None
         self.name, self.model, self.tokenizer, self.texts = _loaded(args)
+        if self.texts[0].halves:
+            print(f"Note: {HALVES}.", file=sys.stderr)
         self.weights = weights_sha256(self.model)
         self.journal = Journal(args.journal, *self._conditions())
 
@@ -108,7 +112,7 @@ class Session:
             name=name + (f"+seed={args.seed}" if args.seed else "") + (f"+text={args.text.stem}" if args.text else ""),
             model=self.name, weights_sha256=self.weights, num_layers=self.model.config.num_hidden_layers,
             dtype=str(self.model.dtype).removeprefix("torch."), execution=args.execution, texts=texts, seed=args.seed,
-            settings=settings, layer_evaluations=evaluations[0], naive_layer_evaluations=evaluations[1],
+            settings=settings | ({"parted": HALVES} if self.texts[0].halves else {}), layer_evaluations=evaluations[0], naive_layer_evaluations=evaluations[1],
             **provenance(self.start, self.model.device),
         )  # fmt: skip
 
