@@ -157,7 +157,7 @@ def show(model: LoadedModel, plan_text: str, fallback: str = "", heads: str = ""
 
 def control_updates(model: LoadedModel, plan: SharingPlan) -> dict:
     """Preset and both sliders in agreement with the plan. The sliders show its first span."""
-    choices = list(plans.presets(model.num_layers, settings.DEFAULT_PLAN if model.name == "demo" else "").items())
+    choices = list(plans.presets(model.num_layers, settings.DEFAULT_PLAN if model.place == "demo" else "").items())
     editable, top = not model.fixed_plan, model.num_layers - 1
     first, last = ({"value": layer} for layer in plan.spans[0]) if plan.spans else ({}, {})
     chosen = plan.name if plan.name in dict(choices).values() else None

@@ -50,6 +50,7 @@ class EvaluatedModel(HFLM):
         if any(turn["role"] == "system" and turn["content"].strip() not in words for turn in chat_history):
             raise ValueError("The chat template of this model takes no system text: leave --system out.")
         return words
+
     @property
     def eot_token_id(self) -> int:
         """The token that ends texts; of a tokenizer that knows none the one that begins them."""
