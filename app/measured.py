@@ -11,12 +11,12 @@ from typing import NamedTuple
 import pandas as pd
 
 from app import settings, text
-from app.registry import loaded_configs
+from app.registry import dense_twins, loaded_configs
 from core.cost import ModelShape, known_shapes, savings_frame
 from core.evaluation.answers import at_chance
 from core.evaluation.findings import Findings, findings_of, sentences
 from core.evaluation.losses import LossIndex, Pair, load_index, quickly
-from core.evaluation.resolve import PlanSummary, Task, dense_name, pairs_of, summaries, tasks_of
+from core.evaluation.resolve import PlanSummary, Task, pairs_of, summaries, tasks_of
 from core.records.scores import Record, load_records, to_frame
 from core.records.searches import load_searches
 from core.records.timings import TimingRecord, load_timings, timings_frame
@@ -29,7 +29,8 @@ Selected = tuple[str, str]
 
 
 class Store(NamedTuple):
-    """All records with the folders that they are in, by path; one sentence for each other file; and all as a table.
+    """All scores with the folders that they are in, by path; one sentence for each file that is no record; all scores as a
+    table; and what was timed.
 
     pairs: each record with the dense one of the same questions, by path. tasks, plans: `core.evaluation.resolve`.
     """
@@ -43,8 +44,8 @@ class Store(NamedTuple):
     plans: list[PlanSummary]
 
 
-Latencies = dict[str, dict[tuple[str, str], float]]
-"""Setting in words → (model, plan) → percent of a decode step's time that the plan saved, measured."""
+Latencies = dict[str, list[tuple[TimingRecord, float]]]
+"""Setting in words → timings, newest last, each with the percent of a decode step's time that its plan saved."""
 
 
 def store() -> Store:
@@ -57,7 +58,8 @@ def store() -> Store:
     NaN. `saved_percent` is the KV cache's.
     """
     folders = (settings.RESULTS, settings.SESSION_RESULTS)
-    return _read(folders, tuple(tuple(_state(folder)) for folder in folders), tuple(loaded_configs()), _learner.learnt)
+    loaded = *((name, id(config)) for name, config in loaded_configs().items()), *dense_twins().items()
+    return _read(folders, tuple(tuple(_state(folder)) for folder in folders), loaded, _learner.learnt)
 
 
 def timings() -> list[TimingRecord]:
@@ -76,20 +78,23 @@ def _state(folder: Path, pattern: str = "**/*.json") -> list[tuple]:
 
 
 @lru_cache(2)
-def _read(folders: tuple[Path, ...], state: tuple, loaded: tuple[str, ...], learnt: int) -> Store:
+def _read(folders: tuple[Path, ...], state: tuple, loaded: tuple, learnt: int) -> Store:
     records: dict[str, tuple[Path, Record]] = {}
+    timed: list[TimingRecord] = []
     problems: list[str] = []
     for folder in folders:
         found, faults = load_records(folder)
         records |= {record.path.as_posix(): (folder, record) for record in found}
-        problems += faults
-    pairs = dict(zip(records, pairs_of(records.values()), strict=True))
+        timings_found, more_faults = load_timings(folder)
+        timed += timings_found
+        problems += faults + more_faults
+    pairs = dict(zip(records, pairs_of(records.values(), dense_twins()), strict=True))
     index = _index(folders[0])
     _learner.learn(index, pairs.values())
     tasks = tasks_of(pairs.values(), index)
     plans = summaries(tasks)
     frame = _table(pairs, index, tasks, plans)
-    return Store(records, problems, frame, _latencies(folders), pairs, tasks, plans)
+    return Store(records, problems, frame, _latencies(timed), pairs, tasks, plans)
 
 
 @lru_cache(2)
@@ -128,13 +133,13 @@ class _Learner:
 _learner = _Learner()
 
 
-def _latencies(folders: tuple[Path, ...]) -> Latencies:
+def _latencies(timed: list[TimingRecord]) -> Latencies:
     latencies: Latencies = {}
-    frame = timings_frame(record for folder in folders for record in load_timings(folder)[0])
-    for row in frame.to_dict("records"):
+    records = sorted(timed, key=lambda one: one.date)
+    for record, row in zip(records, timings_frame(records).to_dict("records"), strict=True):
         setting = text.LATENCY_SETTING.format(**row)
-        latencies.setdefault(setting, {})[row["model"], row["plan"]] = 100 * (1 - row["ratio"])
-    return latencies
+        latencies.setdefault(setting, []).append((record, 100 * (1 - row["ratio"])))
+    return dict(sorted(latencies.items()))
 
 
 def _table(pairs: dict[str, Pair], index: LossIndex, tasks: list[Task], plans: list[PlanSummary]) -> pd.DataFrame:
@@ -148,6 +153,7 @@ def _table(pairs: dict[str, Pair], index: LossIndex, tasks: list[Task], plans: l
         for row, level in zip(frame.itertuples(), chance, strict=True)
     ]
     return frame.assign(
+        dense_model=frame.model.map(dense_name).astype(object),
         saved_percent=frame[next(iter(text.AXES))],
         chance=pd.Series(chance, index=frame.index, dtype=float),
         at_chance=pd.Series(guessed, index=frame.index, dtype=bool),
@@ -173,22 +179,26 @@ def _verdicts(frame: pd.DataFrame, tasks: list[Task], plans: list[PlanSummary]) 
 
 def _saved(record: Record) -> dict[str, float]:
     """Percent saved by axis, at the model's full context, half of it prompt."""
-    shape = shape_of_record(record.model)
+    shape = shape_of_record(record.model, record.num_layers)
     if shape is None:
         cache, *others = text.AXES
         return {cache: 50.0 * len(record.followers) / record.num_layers} | dict.fromkeys(others, float("nan"))
     return _predicted(shape, record.plan)
 
 
-def shape_of_record(model: str) -> ModelShape | None:
-    """The sizes of a model that is in memory, bundled, or well-known by the name that records give to it."""
+def shape_of_record(model: str, num_layers: int | None = None) -> ModelShape | None:
+    """The sizes of a record's model where it is in memory, bundled, or well-known by its name.
+
+    None for those of another model of this name, which the record's number of layers gives away where it is given.
+    """
     config, file = loaded_configs().get(model), settings.ASSETS / "models" / model / "config.json"
     if config is None and file.is_file():
         config = json.loads(file.read_text(encoding="utf-8"))
     try:
-        return known_shapes().get(model.rpartition("/")[2]) if config is None else ModelShape.from_config(config)
+        shape = known_shapes().get(model.rpartition("/")[2]) if config is None else ModelShape.from_config(config)
     except ValueError:
         return None
+    return shape if shape and num_layers in (None, shape.num_layers) else None
 
 
 @lru_cache(4096)
@@ -216,17 +226,32 @@ def _saved_by(chosen: pd.DataFrame, axis: str) -> pd.Series | list[float]:
     timed = store().latencies.get(axis)
     if timed is None:
         return chosen[axis if axis in text.AXES else next(iter(text.AXES))]
-    timed_models = {model for model, _ in timed}
-    return [
-        0.0 if row.kind == "dense" and row.model in timed_models
-        else float("nan") if row.kind == "head-mapped" else timed.get((row.model, row.plan), float("nan"))
-        for row in chosen.itertuples()
-    ]  # fmt: skip
+    return [_time_saved(store().records[path][1], timed) for path in chosen.path]
+
+
+def _time_saved(score: Record, timed: list[tuple[TimingRecord, float]]) -> float:
+    """Percent of a step's time that a record's plan saves: 0 for a dense model that was timed, NaN where none was."""
+    mine = [(timing, saved) for timing, saved in timed if _times(timing, score)]
+    if score.kind == "dense" and mine:
+        return 0.0
+    found = [saved for timing, saved in mine if timing.plan == score.plan and score.kind != "head-mapped"]
+    return found[-1] if found else float("nan")
+
+
+def _times(timing: TimingRecord, score: Record) -> bool:
+    """Whether a timing is of the model that a score is of. Hashes of weights tell nothing across number formats."""
+    same = (timing.model, timing.num_layers) == (score.model, score.num_layers)
+    return same and (timing.weights in ("random", score.weights_sha256) or timing.dtype != score.dtype)
 
 
 def task_names(frame: pd.DataFrame) -> pd.Series:
     """What each row measures: `task · metric`, and `· settings` where they are not the default."""
     return frame.task + " · " + frame.metric + frame.settings.map(lambda settings: settings and f" · {settings}")
+
+
+def dense_name(model: str) -> str:
+    """The dense model that a tuned one is compared with, of those that are bundled or were loaded here; else itself."""
+    return dense_twins().get(model, model)
 
 
 def dense_of(record: Record) -> Record | None:

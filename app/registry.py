@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from app import settings, text
 from app.compute import compute
 from core.configs import text_config
+from core.evaluation.resolve import BUNDLED_TWINS
 from core.plan import SharingPlan
-from core.records.provenance import model_name
+from core.records.provenance import model_name, model_place
 from core.records.scores import Record
 from core.records.searches import SearchRecord
 from core.records.timings import TimingRecord
@@ -82,12 +83,18 @@ class ModelIdentity:
             return text.TWIN_QUANTIZED.format(file=record.quantization.removeprefix("GGUF "), model=record.model)
         return text.TWIN_RANDOM if getattr(record, "weights", "") == "random" else text.TWIN.format(model=record.model)
 
+    def was_timed(self, record: TimingRecord) -> bool:
+        """Whether a timing is of this very model, or of random weights in its place, which take as long."""
+        same = record.model == self.name and record.num_layers == self._model.config.num_hidden_layers
+        return same and record.weights in ("random", self.weights_sha256)
+
 
 @dataclass
 class LoadedModel:
     """A dense model, what the page needs to know about it, and its shared views by plan.
 
-    name: as it was asked for. identity: how records know it.
+    name: as it was first asked for. identity: how records know it. place: its folder as it was when it was loaded, or the
+        name; what is kept of a model is kept by it, since two folders may have one name, and one folder may change.
     tuned: a model fine-tuned with `fixed_plan` in place; it has no dense version of its own and is compared with
         `model`, the dense model that it belongs to. name and identity are the tuned model's, dense_identity the other's.
     """
@@ -99,6 +106,7 @@ class LoadedModel:
     dense_identity: ModelIdentity
     tuned: "PreTrainedModel | None" = None
     fixed_plan: SharingPlan | None = None
+    place: Hashable = None
     _views: LRUCache = field(default_factory=lambda: LRUCache(settings.VIEWS_PER_MODEL))
 
     @property
@@ -161,6 +169,7 @@ class LoadedModel:
 
 _models = LRUCache(settings.MODELS_IN_MEMORY)
 _configs: dict[str, "PretrainedConfig"] = {}
+_twins: dict[str, str] = {}
 
 
 def loaded_configs() -> dict[str, "PretrainedConfig"]:
@@ -169,9 +178,13 @@ def loaded_configs() -> dict[str, "PretrainedConfig"]:
 
 
 def get_model(name: str) -> LoadedModel:
-    """The model of this name (bundled, fetched, hub id, local folder or GGUF file), loaded if need be. Raises ValueError if it cannot."""
+    """The model of this name (bundled, fetched, hub id, local folder or GGUF file), loaded if need be.
+
+    Raises ValueError if it cannot.
+    """
     name = (name or "").strip() or settings.default_model()
-    return _models.get(name, lambda: _load(name))
+    place = _place(name)
+    return _models.get(place, lambda: _load(name, place))
 
 
 def load_first() -> None:
@@ -185,18 +198,34 @@ def load_first() -> None:
     get_model("")
 
 
-def _load(name: str) -> LoadedModel:
+def _place(name: str) -> Hashable:
+    """The folder or file with its state, so that a model saved again is another one; or the name."""
+    place = model_place(name)
+    if isinstance(place, str):
+        return place
+    try:
+        files = [place] if place.is_file() else [file for file in sorted(place.iterdir()) if file.is_file()]
+        states = [(file.name, file.stat()) for file in files]
+    except OSError:  # loading it will say why
+        return place
+    return place, tuple((file, state.st_mtime_ns, state.st_size) for file, state in states)
+
+
+def _load(name: str, place: Hashable) -> LoadedModel:
     from core import load_model
     from core.sharing.view import plan_of
 
     model, tokenizer = load_model(name)
-    _warmed(model)
     identity, plan = ModelIdentity(model_name(name), model), plan_of(model)
+    if getattr(model.config, "quantization_config", None):
+        _ = identity.weights_sha256  # now: quantized weights are packed anew by their first call
+    _warmed(model)
     _configs[identity.name] = model.config
     if not plan.followers:
-        return LoadedModel(name, identity, model, tokenizer, identity)
-    twin = get_model(_dense_twin(name))
-    return LoadedModel(name, identity, twin.model, tokenizer, twin.identity, tuned=model, fixed_plan=plan)
+        return LoadedModel(name, identity, model, tokenizer, identity, place=place)
+    twin = _dense_twin(name, identity)
+    _twins[identity.name] = twin.identity.name
+    return LoadedModel(name, identity, twin.model, tokenizer, twin.identity, tuned=model, fixed_plan=plan, place=place)
 
 
 def _warmed(model: "PreTrainedModel") -> "PreTrainedModel":
@@ -212,12 +241,16 @@ def _first_call(model: "PreTrainedModel") -> None:
         model(torch.zeros(1, 8, dtype=torch.long, device=model.device), use_cache=True)
 
 
-def _dense_twin(name: str) -> str:
-    from core.models import BUNDLED
+def dense_twins() -> dict[str, str]:
+    """Tuned model → the dense model that it was made from, by the names of their records: bundled, or loaded here."""
+    return BUNDLED_TWINS | _twins
 
-    twin = name.partition("-tuned-")[0]
-    if name in BUNDLED and twin in BUNDLED:
-        return twin
+
+def _dense_twin(name: str, identity: ModelIdentity) -> LoadedModel:
+    """The dense model that a tuned one was made from: known of the bundled ones, wherever their weights lie."""
+    for tuned, dense in BUNDLED_TWINS.items():
+        if model_place(name) == tuned or get_model(tuned).identity.weights_sha256 == identity.weights_sha256:
+            return get_model(dense)
     raise ValueError(
         f"{name} was tuned with a sharing plan and has no dense version to compare it with: load the dense model that "
         "it was made from, and choose the plan here."

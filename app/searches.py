@@ -3,7 +3,7 @@
 The page's part *Where to share* and the endpoint `suggest` both ask this module.
 """
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -29,11 +29,11 @@ _meters = LRUCache(settings.METERS_IN_MEMORY)
 class Known:
     """Damages of spans, fronts of a search and pairs of layers of one model, each with a sentence on its source.
 
-    sweep: `core.damage.spans.sweep_frame`. front, contiguous: plans by size. pairs: `core.damage.guide.guide_frame`.
+    model: the place of the model (`app.registry.LoadedModel`). sweep: `core.damage.spans.sweep_frame`. front, contiguous: plans by size. pairs: `core.damage.guide.guide_frame`.
     improved: of front plans from other searches than that of `front_about`, by plan name, the sentence on theirs.
     """
 
-    model: str
+    model: Hashable
     num_layers: int
     sweep: pd.DataFrame
     sweep_about: str = ""
@@ -49,6 +49,10 @@ class Known:
         """Where a plan of the front is from."""
         return self.improved.get(found.plan.name, self.front_about)
 
+    def in_role(self, role: str) -> tuple[PlanDamage, ...]:
+        """The plans of the front (`found`), or the best single spans (`contiguous`)."""
+        return self.front if role == "found" else self.contiguous
+
     def best_span_like(self, found: PlanDamage) -> PlanDamage | None:
         """The best single span of as many followers, where spans were measured."""
         return next((one for one in self.contiguous if one.followers == found.followers), None)
@@ -59,7 +63,7 @@ def meters(model: LoadedModel, own_text: str, tokens: int) -> "tuple[DamageMeter
 
     own_text: a visitor's text; empty for the bundled passages. Raises ValueError for a text that is too short.
     """
-    key = (model.name, own_text.strip(), tokens)
+    key = (model.place, own_text.strip(), tokens)
     return _meters.get(key, lambda: _make_meters(model, own_text.strip(), tokens))
 
 
@@ -84,7 +88,7 @@ def known(name: str) -> Known:
     from core.damage.spans import sweep_frame
 
     model = get_model(name)
-    found = Known(model.name, model.num_layers, sweep_frame([]))
+    found = Known(model.place, model.num_layers, sweep_frame([]))
     if model.fixed_plan:
         return found
     mine = _records_of(model)
@@ -141,9 +145,10 @@ def _rank(kept: StoredSearch) -> tuple[int, float]:
 
 def about_record(record: SearchRecord, identity: ModelIdentity) -> str:
     """How a stored search was measured, and whether on other weights than those of the model it is shown for."""
+    parted = str(record.settings.get("parted", ""))
     about = text.ABOUT_STORED.format(
         tokens=f"{record.texts['calibration'].tokens:,}", machine=record.machine, date=f"{record.date:%Y-%m-%d}",
-        command=record.command,
+        command=record.command, parted=text.PARTED.format(how=parted) if parted else "",
     )  # fmt: skip
     return f"{about} {identity.note_on(record)}".strip()
 
@@ -170,6 +175,8 @@ def budget_of(kind: str, value: float) -> "Budget":
     from core.damage.search import Budget
 
     if kind == "followers":
+        if value != int(value):
+            raise ValueError(f"{value} layers cannot reuse weights: give a whole number.")
         return Budget(followers=int(value))
     return Budget(damage=value) if kind == "damage" else Budget(cache_saving=value / 100)
 
@@ -227,8 +234,9 @@ def suggestions(
 def pairs(model_name: str, own_text: str, tokens: int) -> Iterator[Step]:
     """The damage of every pair of layers, batch after batch of the text."""
     from core.damage.candidates import contiguous_spans
-    from core.damage.guide import pair_damages
+    from core.damage.guide import check_enough_pairs, pair_damages
 
+    check_enough_pairs(get_model(model_name).model)
     meter, _ = meters(get_model(model_name), own_text, tokens)
     total = len(contiguous_spans(meter.runner.model)) * len(meter.batches)
     for done, pair in enumerate(taking_turns(pair_damages(meter)), start=1):
@@ -260,6 +268,10 @@ def about_here(measured: PlanDamage, own_text: str) -> str:
 
 
 def _work(*meters: "DamageMeter") -> str:
+    """Sentences on the layers that were run and, of a text that is judged too, on how it was parted."""
+    from core.damage.texts import HALVES
+
+    parted = text.PARTED.format(how=HALVES).strip() if len(meters) > 1 and meters[0].text.halves else ""
     done = sum(meter.runner.layer_evaluations for meter in meters)
     naive = sum(meter.runner.naive_layer_evaluations for meter in meters)
-    return text.WORK.format(share=f"{done / naive:.0%}") if naive else ""
+    return " ".join(filter(None, (parted, text.WORK.format(share=f"{done / naive:.0%}") if naive else "")))

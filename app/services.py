@@ -77,9 +77,10 @@ def savings(
 
 
 class Similarity(NamedTuple):
-    """How alike each two layers look at a text."""
+    """How alike each two layers look at the first `tokens` of the `text_tokens` tokens of a text."""
 
     tokens: int
+    text_tokens: int
     matrix: np.ndarray  # [layers, layers]
 
 
@@ -89,22 +90,41 @@ def similarity(model_name: str, source: str, method: str) -> Similarity:
 
     if method not in SIMILARITY_METHODS:
         raise ValueError(f"There is no method {method!r}: use one of {', '.join(SIMILARITY_METHODS)}.")
-    ids = token_ids(model_name, source, settings.MAX_SIMILARITY_TOKENS)
-    matrix = _matrices.get((model_name, ids, method), lambda: _compute_similarity(model_name, ids, method))
-    return Similarity(len(ids), matrix)
+    ids, total = token_ids(model_name, source, settings.MAX_SIMILARITY_TOKENS)
+    place = get_model(model_name).place
+    matrix = _matrices.get((place, ids, method), lambda: _compute_similarity(model_name, ids, method))
+    return Similarity(len(ids), total, matrix)
 
 
 def layer_weights(model_name: str, ids: tuple[int, ...], layer: int) -> np.ndarray:
     """One layer's attention weights [heads, tokens, tokens], kept for the next time."""
-    return _layer_weights.get((model_name, ids, layer), lambda: _compute_weights(model_name, ids, layer))
+    place = get_model(model_name).place
+    return _layer_weights.get((place, ids, layer), lambda: _compute_weights(model_name, ids, layer))
 
 
-def token_ids(model_name: str, source: str, limit: int) -> tuple[int, ...]:
-    """The first `limit` tokens of the text. Raises ValueError for a text with less than two tokens."""
-    ids = tuple(prompt_ids(get_model(model_name).tokenizer, source or "")[:limit])
+class FirstTokens(NamedTuple):
+    """The beginning of a text, and how many tokens all of it has."""
+
+    ids: tuple[int, ...]
+    total: int
+
+
+def token_ids(model_name: str, source: str, limit: int) -> FirstTokens:
+    """The first tokens of the text, at most `limit` and at most the model's context.
+
+    Raises ValueError for a text with less than two tokens.
+    """
+    model = get_model(model_name)
+    ids = prompt_ids(model.tokenizer, source or "")
     if len(ids) < 2 or not source.strip():
         raise ValueError("There is no text to look at: type a few words or sentences.")
-    return ids
+    context = getattr(model.model.config, "max_position_embeddings", None) or limit
+    return FirstTokens(tuple(ids[: min(limit, context)]), len(ids))
+
+
+def said_of(tokens: int, text_tokens: int) -> str:
+    """One sentence where a text was longer than what was looked at; else nothing."""
+    return text.CUT.format(tokens=f"{tokens:,}", all=f"{text_tokens:,}") if tokens < text_tokens else ""
 
 
 @on_gpu

@@ -55,7 +55,10 @@ GENERATE_LEAD = (
 )
 GENERATE_FACTS = {
     "tokens_per_second": ("tokens per second", "How many tokens the model writes per second (median)."),
-    "first_token": ("first token after", "Time from the start to the first new token: the prompt is read in it."),
+    "first_token": (
+        "first token after",
+        "Time to read the prompt and choose the first new token: median of several readings in turn.",
+    ),
     "cache": ("cache held", "Bytes of keys and values that the model keeps of all tokens so far: its KV cache."),
 }
 MEMORY_HELD = "Memory held by both models together: {amount}, measured now."
@@ -70,6 +73,7 @@ MARK_TITLE = "The texts differ from here on"
 DIFFERENT = "The two texts are the same for the first {words} ({characters} characters), then they part at the mark."
 SAME = "Both models wrote exactly the same text."
 SAME_SO_FAR = "The same so far."
+NO_FIRST_TOKEN_DIFFERENCE = "Time to the first token: no difference measurable."
 OUTDATED = "The texts above are older than this choice: press Generate to see {model} with plan {plan}."
 PROMPT_LABEL = "Prompt: the text to continue"
 GENERATE_BUTTON = "Generate"
@@ -124,6 +128,7 @@ SIMILARITY_TEXT = (
     "One morning in November the fog was so thick that he could not see the water, and for the first time in many "
     "years the old man sat down on the stones and waited."
 )
+CUT = "The text has {all} tokens: only the first {tokens} are looked at here."
 METHOD_LABEL = "How two layers are compared"
 COMPUTE_BUTTON = "Compute for this text"
 MAPS_HEADING = "Attention maps of two layers"
@@ -158,13 +163,16 @@ NOT_FOR_TUNED = (
     "This model was tuned with its plan in place: its followers have no query and key projections any more, so no "
     "other plan can be tried on it. Choose the dense model that it was made from."
 )
-ABOUT_STORED = "Stored measurement: {tokens} tokens, {machine}, {date}. Made by: {command}"
+ABOUT_STORED = "Stored measurement: {tokens} tokens, {machine}, {date}. {parted}Made by: {command}"
+PARTED = "The text is {how}. "
 ABOUT_HERE = "Measured on this machine, on {tokens} tokens of {text}."
 BUNDLED_TEXT_NAME = "the bundled passages"
 OWN_TEXT_NAME = "your text"
 WORK = "Spans that begin alike shared their work: {share} of the layers that running each plan on its own would take."
 OWN_TEXT_LABEL = "Calibration text (empty: the bundled passages)"
-OWN_TEXT_HINT = "Paste a text of the kind that you care about; empty lines separate documents. Half of it is held out."
+OWN_TEXT_HINT = (
+    "Paste a text of the kind that you care about; empty lines separate documents. Half of them are held out."
+)
 UPLOAD_BUTTON = "Take a text file"
 NOT_A_TEXT = "That file is not a text file in UTF-8: choose a plain text file."
 TOKENS_USED_LABEL = "Tokens to choose on (as many are held out)"
@@ -486,6 +494,7 @@ BENCHMARK_HELP = (
     'the answer.<pre>{"text": "It was a dark and stormy night."}</pre>How surprising is the text, in bits per byte?'
 )
 BENCHMARK_AGAIN = "The server does not have {name} any more: add the file again."
+BENCHMARK_TWICE = "{name} is here already, with other questions than in {file}: rename the file and add it again."
 
 GLOSSARY = {
     "token": "A word or a piece of a word; models read and write tokens.",

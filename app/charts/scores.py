@@ -23,16 +23,16 @@ BAR_PX = 26
 def tradeoff(frame: pd.DataFrame, axis: str, selected: tuple[str, str] | None = None) -> go.Figure:
     """Score against what is saved, one point per model and plan, with the Pareto front of each dense model's plans.
 
-    frame: rows of one task and metric, with `saved` (percent, NaN: not known) and `chance`. axis: what is saved, in
-    words. The dense score is the reference line, with its standard error; the row `selected` (path, metric) gets a ring,
-    rows that are `free` a star.
+    frame: rows of one task and metric, with `saved` (percent, NaN: not known), `chance` and `dense_model`. axis: what is
+    saved, in words. The dense score is the reference line, with its standard error; the row `selected` (path, metric)
+    gets a ring, rows that are `free` a star.
     """
     shown = frame[frame.saved.notna()] if len(frame) else frame
     if shown.empty:
         return message("No scores for this selection.")
     dense = shown[shown.kind == "dense"]
     kinds = [kind for kind in _KINDS if kind in set(shown.kind)]
-    fronts = [_front(rows) for _, rows in shown.groupby(shown.model.str.partition("-tuned-")[0])]
+    fronts = [_front(rows) for _, rows in shown.groupby(shown.dense_model)]
     fronts[1:] = [front.update(showlegend=False) for front in fronts[1:]]
     left = min(0.0, shown.saved.min())
     return figure(

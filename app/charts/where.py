@@ -91,7 +91,7 @@ def front(plans: pd.DataFrame, chosen: str = "") -> go.Figure:
     """Damage against cache saved: the best plan found of each size, beside the best single span of each size.
 
     plans: one row per plan, with `role` (`found` or `contiguous`), `plan`, `saved_percent`, `damage`, `stderr` and
-    `followers`. `chosen`: the plan that gets a ring.
+    `followers`. `chosen`: the plan that gets a ring. A click tells the role and the plan of the point.
     """
     if plans.empty:
         return message("No plans yet")
@@ -126,7 +126,7 @@ def _front_line(rows: pd.DataFrame, name: str, colour: str, symbol: str, dash: s
         mode="lines+markers",
         line={"color": colour, "width": 3, "dash": dash},
         marker={"color": colour, "symbol": symbol, "size": 11},
-        customdata=rows.plan,
+        customdata=rows[["role", "plan"]],
         text=[
             f"plan <b>{short(row.plan)}</b>, {row.followers} followers<br>damage <b>{_nats(row.damage, row.stderr)}</b>"
             for row in rows.itertuples()

@@ -157,7 +157,7 @@ def show(model: LoadedModel, plan_text: str, fallback: str = "", heads: str = ""
 
 def control_updates(model: LoadedModel, plan: SharingPlan) -> dict:
     """Preset and both sliders in agreement with the plan. The sliders show its first span or group."""
-    own = settings.DEFAULT_PLAN if model.name == "demo" else ""
+    own = settings.DEFAULT_PLAN if model.place == "demo" else ""
     choices = list(plans.presets(model.num_layers, own, model.kinds).items())
     editable, top = not model.fixed_plan, model.num_layers - 1
     first, last = ({"value": plan.groups[0][end]} for end in (0, -1)) if plan.groups else ({}, {})

@@ -16,10 +16,10 @@ from app.components import html
 from app.components.chart import chart, figure_json
 from app.components.events import LATEST
 from app.components.table import clickable_table
-from app.measured import KINDS, Selected, findings, models_like, select, store, task_names
+from app.measured import KINDS, Selected, dense_name, findings, models_like, select, store, task_names
 from app.panels.scores_html import folded_tasks, measurement, score_table
 from app.registry import View, get_model
-from core.evaluation.resolve import FREE_TASKS, Task, dense_name
+from core.evaluation.resolve import FREE_TASKS, Task
 
 
 def build() -> SimpleNamespace:

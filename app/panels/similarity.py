@@ -79,7 +79,8 @@ def draw(view: View, source: str, method: str) -> tuple:
     except ValueError as problem:
         return gr.skip(), gr.skip(), html.error(problem)
     figure = charts.similarity_heatmap(found.matrix, model.plan(view["plan"]))
-    return figure_json(figure), html.note(SIMILARITY_METHODS[method]), ""
+    about = f"{SIMILARITY_METHODS[method]} {services.said_of(found.tokens, found.text_tokens)}".strip()
+    return figure_json(figure), html.note(about), ""
 
 
 def choose_pair(view: View, head: str | int) -> tuple:
@@ -107,13 +108,14 @@ def draw_maps(view: View, source: str, leader: int, follower: int, head: str | i
     """A sentence about the pair, the leader's map and the follower's own map, both of the dense model."""
     model = get_model(view["model"])
     try:
-        ids = services.token_ids(model.name, source, settings.MAX_MAP_TOKENS)
+        ids, total = services.token_ids(model.name, source, settings.MAX_MAP_TOKENS)
     except ValueError:
         return gr.skip(), gr.skip(), gr.skip()  # the sentence stands beside the text
     pair = [_one_head(services.layer_weights(model.name, ids, layer), head) for layer in (leader, follower)]
     tokens = [model.tokenizer.decode([token]) for token in ids]
     top = float(max(np.quantile(one[1:, 1:], 0.995) for one in pair))
     heading = _about_maps(leader, follower, head, model.plan(view["plan"]))
+    heading += html.note(services.said_of(len(ids), total))
     titles = text.MAP_LEFT_TITLE.format(leader), text.MAP_RIGHT_TITLE.format(follower)
     maps = [charts.attention_map(one, tokens, title, top) for one, title in zip(pair, titles, strict=True)]
     return heading, *map(figure_json, maps)

@@ -132,7 +132,7 @@ def draw(
         plan = SharingPlan.parse(plan_text, shape.num_layers)
         machines = {name: one.times(int(devices)) for name, one in _machines(bandwidth).items()}
         asked = Question(shape, plan, machines[device], int(devices), int(batch), int(context), dtype)
-        kept, note = _timings_of(view, choice)
+        kept, note = _timings_of(view, choice, shape)
         measured = compare_timings(shape, kept)
         here = (measured.device == device) & (measured.devices == asked.devices) & (measured.dtype == dtype)
         table = [one for one in machines.values() if one.memory_bytes]
@@ -143,14 +143,16 @@ def draw(
         return _nothing(problem)
 
 
-def _timings_of(view: View, choice: str) -> tuple[list[TimingRecord], str]:
-    """The timings of a model, or else of its twin, and what has to be said of these."""
+def _timings_of(view: View, choice: str, shape: ModelShape) -> tuple[list[TimingRecord], str]:
+    """The timings of the page's model or else of its twin, or of a well-known shape, and what has to be said of these."""
+    alike = [record for record in timings() if record.num_layers == shape.num_layers]
     if choice != LOADED:
-        return [record for record in timings() if record.model == choice], ""
+        return [record for record in alike if record.model == choice], ""
     identity = get_model(view["model"]).identity
-    for name in (identity.name, identity.twin):
-        if kept := [record for record in timings() if record.model == name]:
-            return kept, identity.note_on(kept[0])
+    if kept := [record for record in alike if identity.was_timed(record)]:
+        return kept, ""
+    if kept := [record for record in alike if record.model == identity.twin != identity.name]:
+        return kept, identity.note_on(kept[0])
     return [], ""
 
 

@@ -5,6 +5,7 @@ import io
 import json
 import sys
 from argparse import ArgumentParser, Namespace
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,10 @@ from core.evaluation.own_benchmarks import load_benchmark
 from core.evaluation.processes import accelerator, is_main, lacks_mpi
 from core.evaluation.progress import EvaluationProgress, OnProgress
 from core.models import load_model, weights_sha256
-from core.places import RESULTS, folder_named
-from core.records.provenance import model_name
+from core.places import RESULTS
+from core.pretrained import known
+from core.records.files import safe_name
+from core.records.provenance import different_versions, model_name, model_place
 from core.records.scores import Record, to_frame
 from core.sharing import EXECUTIONS
 
@@ -93,6 +96,7 @@ def run(args: Namespace) -> int:
         print("accelerate starts one CPU process without MPI; for N: torchrun --nproc_per_node N -m …", file=sys.stderr)
     if accelerator() and args.ray is not None:
         raise ValueError("Either --ray or accelerate launch spreads the work: leave one of them out.")
+    _check_models(args.model or [None])
     records, measured = [], 0
     for model in args.model or [None]:
         with contextlib.closing(_Bar()) as bar, _silence():
@@ -101,6 +105,18 @@ def run(args: Namespace) -> int:
     if is_main():
         _report(records, measured, args.results)
     return 0
+
+
+def _check_models(models: Sequence[str | None]) -> None:
+    """Raises ValueError for two models whose records would take each other's place."""
+    places = {safe_name(model_name(model)): (model, model_place(model)) for model in reversed(models)}
+    for model in models:
+        other, place = places[safe_name(model_name(model))]
+        if place != model_place(model):
+            raise ValueError(
+                f"{other} and {model} would both be called {model_name(model)!r} in records: rename one of them, or "
+                "evaluate them one after the other, each with a --results of its own."
+            )
 
 
 def _batch_size(text: str) -> int | str:
@@ -148,9 +164,7 @@ def _dispatch(model: str | None, settings: dict[str, Any], args: Namespace) -> D
     if args.ray is None:
         return None
     files = {load_benchmark(path).task_name: (path.name, path.read_bytes()) for path in args.benchmark}
-    folder = folder_named(model) if model else None
-    local = folder or (Path(model) if model and Path(model).is_file() else None)
-    place = str(local.resolve()) if local else model
+    place = str(model if model and known(model) else model_place(model)) if model else None
     settings = settings | {"task_data": args.task_data and args.task_data.resolve()}
 
     def dispatch(drafts: Sequence[Record]) -> Iterator[tuple[Record, bytes]]:
@@ -199,6 +213,9 @@ def _report(records: list[Record], measured: int, results: Path) -> None:
         print(f"Nothing to do: all {len(records)} points are in {results} already (--overwrite measures them again).")
     else:
         print(f"Measured {measured} of {len(records)} points, stored in {results}.")
+    for versions, count in Counter(different_versions(record.versions) for record in records).items():
+        if versions:
+            print(f"{count} of these points were stored before{versions}: --overwrite measures them again.")
     for record in records:
         if record.truncated_requests:
             print(

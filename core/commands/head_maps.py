@@ -49,7 +49,8 @@ def _report(
         print(f"{name:>14} " + "   ".join(f"{one.damage:.4f} ± {one.stderr:.4f}" for one in both))
     settings = {"candidates": CANDIDATES, "passes": PASSES, "keep_groups": session.args.keep_groups}
     lines = [*_lines(maps, chosen), *_lines(maps, judged)]
-    print(f"Stored in {session.save(f'head-maps+{plan}', settings, lines, session.evaluations(*meters))}.")
+    name = f"head-maps+{plan}" + "+keep-groups" * session.args.keep_groups
+    print(f"Stored in {session.save(name, settings, lines, session.evaluations(*meters))}.")
 
 
 def _lines(names: dict[str, HeadMap], measured: list[PlanDamage]) -> list[PlanDamage]:

@@ -11,8 +11,8 @@ from core.cost import ModelShape, decode_bytes_moved
 from core.models import load_model, random_model, weights_sha256
 from core.places import RESULTS
 from core.plan import SharingPlan
-from core.records.provenance import machine, model_name
-from core.records.timings import Quartiles, TimingRecord, load_timings, save_timing
+from core.records.provenance import different_versions, machine, model_name
+from core.records.timings import Quartiles, TimedPoint, TimingRecord, load_timings, save_timing
 from core.sharing import EXECUTIONS, share_attention
 from core.sharing.families import num_layers_of
 from core.timing.bench import Bench
@@ -59,7 +59,7 @@ def run(args: Namespace) -> int:
     plans = [SharingPlan.parse(text, num_layers_of(model)) for text in args.plan]
     views = {plan: share_attention(model, plan) for plan in plans}
     bench = Bench(name, weights, model, copy_bytes_per_s(model.device), args.generate, args.compare_attention)
-    stored = set() if args.overwrite else {record.path for record in load_timings(args.results)[0]}
+    stored = {} if args.overwrite else _stored(args.results)
     bandwidth = f"{bench.copy_bytes_per_s / 1e9:,.0f} GB/s"
     print(f"{name} on {machine(model.device)}; copying memory: {bandwidth}", file=sys.stderr)
     for batch_size in args.batch:
@@ -69,14 +69,27 @@ def run(args: Namespace) -> int:
     return 0
 
 
+def _stored(results: Path) -> dict[TimedPoint, TimingRecord]:
+    """The records that are there, by what they are of; files that cannot be read are named."""
+    records, problems = load_timings(results)
+    for problem in problems:
+        print(f"Left out: {problem}", file=sys.stderr)
+    return {record.point: record for record in records}
+
+
 def _missing(
-    bench: Bench, views: dict[SharingPlan, PreTrainedModel], workload: Workload, stored: set[Path]
+    bench: Bench,
+    views: dict[SharingPlan, PreTrainedModel],
+    workload: Workload,
+    stored: dict[TimedPoint, TimingRecord],
 ) -> dict[SharingPlan, PreTrainedModel]:
-    """The views that have no record yet at this workload; the others are named."""
+    """The views that have no record yet at this workload, with all that is asked; the others are named."""
     missing = {}
     for plan, view in views.items():
-        if bench.path(plan, workload) in stored:
-            print(f"{_words(plan, workload)}: stored already (measure again with --overwrite)")
+        record = stored.get(bench.point(plan, workload))
+        if record is not None and bench.has_all(record):
+            about = f"of {record.date:%Y-%m-%d}{different_versions(record.versions)}"
+            print(f"{_words(plan, workload)}: stored already, {about} (measure again with --overwrite)")
         else:
             missing[plan] = view
     return missing

@@ -1,6 +1,8 @@
 """What the commands sweep, search, head-maps and similarity have in common: arguments, texts, journal, bar, records."""
 
 import argparse
+import json
+import sys
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +14,7 @@ from core.damage.meter import BATCH_TOKENS, DamageMeter
 from core.damage.texts import (
     CALIBRATION_TOKENS,
     CHUNK_TOKENS,
+    HALVES,
     HELD_OUT_TOKENS,
     Text,
     calibration_texts,
@@ -22,7 +25,7 @@ from core.damage.texts import (
 from core.gguf_source import quantization_of
 from core.places import JOURNALS, RESULTS
 from core.records.journal import Journal
-from core.records.provenance import model_name, provenance
+from core.records.provenance import model_name, origin, provenance
 from core.records.searches import PlanDamage, SearchRecord, TextInfo, save_search
 from core.sharing import EXECUTIONS
 from core.sharing.families import num_layers_of, vocab_size_of
@@ -61,8 +64,16 @@ class Session:
         self.args, self.start, self.step = args, time.monotonic(), ""
         self.bar: tqdm | None = None
         self.name, self.model, self.tokenizer, self.texts = _loaded(args)
+        if self.texts[0].halves:
+            print(f"Note: {HALVES}.", file=sys.stderr)
         self.weights = weights_sha256(self.model)
-        self.journal = Journal(args.journal, self.weights, str(self.model.dtype), self.model.device.type)
+        self.journal = Journal(args.journal, *self._conditions())
+
+    def _conditions(self) -> list[str]:
+        """What else decides a loss, so that a journal never lends one to a record that says something else of it."""
+        config = self.model.config.to_diff_dict() | {"_name_or_path": None}
+        about = origin(self.model.device) | {"config": config, "attention": self.model.config._attn_implementation}
+        return [self.weights, str(self.model.dtype), json.dumps(about, sort_keys=True, default=str)]
 
     def meters(self) -> tuple[DamageMeter, DamageMeter]:
         """Meters of damage on the calibration text and on the held-out one, with nothing run yet."""
@@ -104,7 +115,8 @@ class Session:
             name=name + (f"+seed={args.seed}" if args.seed else "") + (f"+text={args.text.stem}" if args.text else ""),
             model=self.name, weights_sha256=self.weights, num_layers=num_layers_of(self.model),
             dtype=str(self.model.dtype).removeprefix("torch."), execution=args.execution, texts=texts, seed=args.seed,
-            settings=settings, layer_evaluations=evaluations[0], naive_layer_evaluations=evaluations[1],
+            settings=settings | ({"parted": HALVES} if self.texts[0].halves else {}),
+            layer_evaluations=evaluations[0], naive_layer_evaluations=evaluations[1],
             quantization=quantization_of(self.model), **provenance(self.start, self.model.device),
         )  # fmt: skip
 

@@ -9,6 +9,7 @@ import pandas as pd
 from core.commands.session import Session, add_common_arguments
 from core.damage.candidates import contiguous_spans
 from core.damage.guide import (
+    check_enough_pairs,
     guide_frame,
     mean_similarity,
     pair_damages,
@@ -45,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _against_damage(session: Session) -> int:
+    check_enough_pairs(session.model)
     text = session.texts[0]
     similarities = {method: mean_similarity(session.model, text, method) for method in SIMILARITY_METHODS}
     meter, _ = session.meters()

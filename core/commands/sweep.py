@@ -44,7 +44,8 @@ def run(args: argparse.Namespace) -> int:
     spans = [one for one in _watched(meter, constraints, session) if one.finished]
     settings = {"longest_span": args.longest_span, "batch_tokens": args.batch_tokens}
     settings |= {} if check is None else {**vars(check), "ratio": check.ratio}
-    path = session.save("sweep", settings, _lines(spans), session.evaluations(meter))
+    name = f"sweep+longest-span={args.longest_span}" if args.longest_span else "sweep"
+    path = session.save(name, settings, _lines(spans), session.evaluations(meter))
     _print(sweep_frame(spans), meter.runner, check, path)
     return int(check is not None and check.largest_difference > 0 and _exact(session.model))
 

@@ -25,6 +25,16 @@ def mean_similarity(model: PreTrainedModel, text: Text, method: str, chunks: int
     return np.mean([attention_similarity(model, ids, method) for ids in rows], axis=0)
 
 
+def check_enough_pairs(model: PreTrainedModel) -> None:
+    """Raises ValueError where `rank_correlation` would have too little to go by, before anything is measured."""
+    _check_followers(len({span.spans[0][1] for span in contiguous_spans(model)}))
+
+
+def _check_followers(count: int) -> None:
+    if count < 3:
+        raise ValueError(f"A rank correlation needs pairs with at least 3 followers; there are {count}.")
+
+
 def pair_damages(meter: DamageMeter) -> Iterator[PlanDamage]:
     """The damage of every pair of layers of one kind, after each batch of the text, each time on more tokens."""
     spans = [span.groups[0] for span in contiguous_spans(meter.runner.model)]
@@ -56,15 +66,15 @@ def rank_correlation(frame: pd.DataFrame, method: str, seed: int = 0) -> RankCor
     ValueError for fewer than three followers.
     """
     groups = [group[[method, "damage"]].to_numpy() for _, group in frame.groupby("follower")]
-    if len(groups) < 3:
-        raise ValueError(f"A rank correlation needs pairs with at least 3 followers; there are {len(groups)}.")
+    _check_followers(len(groups))
     draws = np.random.default_rng(seed).integers(len(groups), size=(RESAMPLES, len(groups)))
     found = np.array([_spearman(np.concatenate([groups[i] for i in draw])) for draw in draws])
-    low, high = np.nanquantile(found, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    some = found[~np.isnan(found)]
+    low, high = np.quantile(some, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]) if len(some) else (np.nan, np.nan)
     return RankCorrelation(method, _spearman(np.concatenate(groups)), float(low), float(high), len(frame))
 
 
 def _spearman(columns: np.ndarray) -> float:
-    if (columns == columns[0]).all(0).any():
-        return float("nan")  # no ranks among equals
+    if np.isnan(columns).any() or (columns == columns[0]).all(0).any():
+        return float("nan")  # no ranks among equals, nor with what is not a number
     return float(spearmanr(columns[:, 0], columns[:, 1]).statistic)

@@ -140,6 +140,7 @@ def suggest(
     head_map: str = "identity",
     whole_front: bool = False,
     choose: Callable[[Sequence[PlanDamage]], PlanDamage | None] | None = None,
+    accepts: Callable[[PlanDamage], bool] = lambda improved: True,
 ) -> Iterator[SearchProgress | Suggestion]:
     """SearchProgress while it searches, and at the end one Suggestion.
 
@@ -148,7 +149,8 @@ def suggest(
     `core.damage.head_maps.HEAD_MAP_METHODS`; all plans are measured with such a map, and with `damage` the chosen
     plan's map is then improved by measured damage. whole_front: compare with contiguous spans, and judge on the
     held-out text, at every size, not only at the chosen one. choose: takes the plan from the front in place of
-    `budget.choose`.
+    `budget.choose`. accepts: whether the chosen plan may have the head map that `damage` improved, which `choose` did
+    not see; else it keeps the one that it was chosen with.
 
     Raises ValueError when no plan fits budget and constraints.
     """
@@ -166,7 +168,8 @@ def suggest(
     sizes = {found.followers for found in front} if whole_front else {mapped.followers}
     plain, spans = yield from _with_front(_without_heads(meter, mapped.plan, constraints, sizes), front)
     if head_map == "damage":
-        mapped = yield from _with_front(_improved(meter, mapped.plan, mapper), front)
+        improved = yield from _with_front(_improved(meter, mapped.plan, mapper), front)
+        mapped = improved if accepts(improved) else mapped
     asked = [mapped, plain, *spans, *(front if whole_front else ())]
     chosen, direct, *others = yield from _with_front(_judged(judge, asked), front)
     runners = (meter.runner, judge.runner)

@@ -38,10 +38,11 @@ def prose_scores(
 def skill_scores(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, count: int = 500, seed: int = 1, batch_size: int = 250
 ) -> dict[str, float]:
-    """Share of held-out examples of each skill that greedy decoding answers exactly."""
-    return {
+    """Share of held-out examples of each skill that greedy decoding answers exactly, and `skill_examples`, of each."""
+    shares = {
         skill: exact_share(model, tokenizer, evaluation_examples(skill, count, seed), batch_size) for skill in SKILLS
     }
+    return shares | {"skill_examples": count}
 
 
 def exact_share(

@@ -11,7 +11,7 @@ import math
 import pickle
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,11 +22,12 @@ import torch.nn.functional as F
 from transformers import AutoModelForCausalLM, PreTrainedModel, set_seed
 
 from core.demo.card import model_card
-from core.demo.corpus import check_corpus, prepare_tokenizer, prepare_tokens
+from core.demo.corpus import Counted, check_corpus, corpus_sha256, prepare_tokenizer, prepare_tokens
 from core.demo.recipe import Recipe
 from core.demo.scores import prose_scores, skill_scores
 from core.plan import SharingPlan
 from core.records.files import write_file
+from core.records.provenance import machine
 from core.sharing.view import share_attention
 
 LOG_STEPS = 50
@@ -44,18 +45,23 @@ class TrainingProgress(NamedTuple):
 
 @dataclass
 class Stage:
-    """The trunk or one branch in training. step: steps behind it; seconds: what they took, its trunk's included."""
+    """The trunk or one branch in training.
+
+    step: steps behind it; seconds: what they took, its trunk's included; places: on which machines, with which torch.
+    """
 
     name: str
     model: PreTrainedModel
     optimizers: list[torch.optim.Optimizer]
     step: int = 0
     seconds: float = 0.0
+    places: list[str] = field(default_factory=list)
 
     def save(self, path: Path) -> None:
         """Write a checkpoint."""
         states = [_named_state(self.model, optimizer) for optimizer in self.optimizers]
         state = {"model": self.model.state_dict(), "optimizers": states, "step": self.step, "seconds": self.seconds}
+        state |= {"places": self.places}
         packed = io.BytesIO()
         torch.save(state, packed)
         write_file(path, packed.getvalue())
@@ -74,7 +80,7 @@ class Stage:
             ) from error
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             _load_named_state(self.model, optimizer, saved)
-        self.step, self.seconds = state["step"], state["seconds"]
+        self.step, self.seconds, self.places = state["step"], state["seconds"], state.get("places", [])
 
 
 class Run:
@@ -101,7 +107,8 @@ class Run:
         self.on_progress, self.report = on_progress, report
         self.deadline = time.monotonic() + stop_after_s
         self.work = out / "work"
-        self._check_recipe()
+        self._check_same("recipe", asdict(recipe))
+        self._check_same("corpus", corpus_sha256(corpus))
 
     def train(self) -> bool:
         """Run all stages; False when the time was up first."""
@@ -117,13 +124,14 @@ class Run:
             self._export(stage, plan)
         return True
 
-    def _check_recipe(self) -> None:
-        path, recipe = self.work / "recipe.json", asdict(self.recipe)
-        if path.exists() and json.loads(path.read_text(encoding="utf-8")) != recipe:
+    def _check_same(self, what: str, now: dict[str, Any]) -> None:
+        """Raises ValueError where the folder holds a run with another recipe, or on another corpus."""
+        path = self.work / f"{what}.json"
+        if path.exists() and json.loads(path.read_text(encoding="utf-8")) != now:
             raise ValueError(
-                f"{self.out} holds a run with another recipe ({path}): give the same options or a new --out."
+                f"{self.out} holds a run with another {what} ({path}): give the same options or a new --out."
             )
-        _write_json(path, recipe)
+        _write_json(path, now)
 
     def _stage(self, name: str, parent: str | None, plan: str) -> Stage:
         """A stage as its own checkpoint, its parent's end or fresh weights leave it."""
@@ -155,6 +163,8 @@ class Run:
     def _steps(self, stage: Stage, last_step: int) -> None:
         loss_of = _loss_function(stage.model, self.device)
         begin, began_at, seconds = time.monotonic(), stage.step, stage.seconds
+        place = f"{machine(self.device)}, torch {torch.__version__}"
+        stage.places += [place] * (stage.places[-1:] != [place])
         self.on_progress(TrainingProgress(stage.name, stage.step, last_step, None))
         while stage.step < last_step and time.monotonic() < self.deadline:
             loss = self._step(stage, loss_of)
@@ -211,7 +221,9 @@ class Run:
         scores |= skill_scores(model, self.tokenizer)
         self.report(f"{stage.name}: {scores}")
         _write_json(self.work / f"{stage.name}.scores.json", scores)
-        card = model_card(stage.name, plan, self.recipe, scores, stage.seconds, self.device)
+        end = self.tokenizer.bos_token_id
+        data = {name: Counted.of(tokens.cpu().numpy(), end) for name, tokens in self.data.items()}
+        card = model_card(stage.name, plan, self.recipe, data, scores, stage.seconds, stage.places)
         write_file(folder / "README.md", card.encode())
 
 

@@ -62,6 +62,29 @@ def compare(dense: Evaluation, shared: Evaluation) -> list[Difference]:
     ]
 
 
+def other_conditions(dense: Evaluation, shared: Evaluation) -> list[str]:
+    """One sentence for each task in both whose two records were not measured alike: versions, machine, number format."""
+    found = []
+    for name in (name for name in dense.records if name in shared.records):
+        one, other = (_conditions(evaluation.records[name]) for evaluation in (dense, shared))
+        differing = [
+            f"{what} {one.get(what)} / {other.get(what)}"
+            for what in {**one, **other}
+            if one.get(what) != other.get(what)
+        ]
+        if differing:
+            found.append(
+                f"{title(dense.records[name])} was measured under other conditions (dense / shared): {'; '.join(differing)}."
+            )
+    return found
+
+
+def _conditions(record: Record) -> dict[str, str]:
+    about = {"dtype": record.dtype, "execution": record.execution, "machine": str(record.machine)}
+    weights = {} if record.kind == "tuned" else {"weights": record.weights_sha256[:8]}
+    return record.versions | about | weights
+
+
 def _tasks(evaluation: Evaluation) -> str:
     return ", ".join(name.removesuffix(".json") for name in evaluation.records)
 

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from core.evaluation.answers import load_documents
 from core.evaluation.catalogue import Benchmark, benchmark_of, load_benchmarks
-from core.evaluation.documents import asked, check_shares, num_asked, set_up
+from core.evaluation.documents import asked, check_shares, data_sha256, num_asked, set_up
 from core.evaluation.harness import EvaluatedModel, run_benchmark
 from core.evaluation.measurements import Measurement, measurements
 from core.evaluation.options import Options
@@ -96,7 +96,20 @@ def _benchmarks(
     names = [task for task in tasks if isinstance(task, str)]
     own = [benchmark_of(task) if isinstance(task, Task) else task for task in tasks if not isinstance(task, str)]
     named = load_benchmarks(names, task_data, reader) if names or not own else []
-    return list({benchmark.name: benchmark for benchmark in [*named, *own]}.values())
+    return _each_once([*named, *own])
+
+
+def _each_once(benchmarks: Sequence[Benchmark]) -> list[Benchmark]:
+    """The benchmarks without repetitions. Raises ValueError for two of one name that ask different things."""
+    found: dict[str, Benchmark] = {}
+    for benchmark in benchmarks:
+        other = found.setdefault(benchmark.name, benchmark)
+        if other is not benchmark and data_sha256(other) != data_sha256(benchmark):
+            raise ValueError(
+                f"Two benchmarks with different documents are called {benchmark.name!r}, and records would mix them up: "
+                "rename one of the files."
+            )
+    return list(found.values())
 
 
 def _gather(

@@ -63,7 +63,7 @@ def findings_of(
 ) -> Findings:
     """The findings on a dense model, from tasks and plans of any models and from stored searches."""
     mine = [kept for kept in searches if kept.record.model == model]
-    own = tuple(plan for plan in plans if dense_name(plan.record.model) == model)
+    own = tuple(plan for plan in plans if plan.dense_model == model)
     enough = _plans_that_save(mine)
     scored = [(found, plan) for found in enough for plan in own if _is_of(plan.record, found)]
     pairs = [kept.record for kept in mine if kept.record.kind == "pairs"]

@@ -52,7 +52,9 @@ def loss_of(before: Metric, after: Metric, dense: dict[Document, Any], shared: d
     aggregate: mean, perplexity (of tokens, words or bytes), bits per byte, F1 and Matthews' correlation.
     """
     scores = _arrays(dense, shared)
-    for statistic in _STATISTICS if scores else ():
+    if scores is None:
+        return _unpaired(before, after)
+    for statistic in _STATISTICS:
         values = [statistic.value(side) for side in scores]
         if _close(values[0], before.value) and _close(values[1], after.value):
             return _paired(statistic, 1 if before.higher_is_better else -1, *scores)

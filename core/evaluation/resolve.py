@@ -83,26 +83,39 @@ def task_name(record: Record, metric: str) -> str:
     return " · ".join(filter(None, (record.task, metric, record.settings)))
 
 
-def dense_name(model: str) -> str:
-    """The dense model that a bundled tuned model belongs to; any other model's own name."""
-    return model.partition("-tuned-")[0]
+BUNDLED_TWINS: Mapping[str, str] = {"demo-tuned-17-22": "demo"}
+"""Tuned model → the dense model that it was made from, of those that are bundled."""
 
 
-def pairs_of(places: Iterable[Place]) -> list[Pair]:
-    """Every record with the dense model's of the same questions, asked in the same way; a dense record stands alone."""
+def dense_name(model: str, twins: Mapping[str, str] = BUNDLED_TWINS) -> str:
+    """The dense model that a tuned one belongs to, where that is known; any other model's own name."""
+    return twins.get(model, model)
+
+
+def pairs_of(places: Iterable[Place], twins: Mapping[str, str] = BUNDLED_TWINS) -> list[Pair]:
+    """Every record with the dense model's of the same questions, asked in the same way; a dense record stands alone.
+
+    The dense record is of the same weights; a tuned model's is that of its twin.
+    """
     places = list(places)
-    dense = {_asked(record): (folder, record) for folder, record in places if record.kind == "dense"}
-    return [
-        Pair((folder, record), None if record.kind == "dense" else dense.get(_asked(record)))
-        for folder, record in places
-    ]
+    dense: dict[tuple, Place] = {}
+    for folder, record in places:
+        if record.kind == "dense":
+            for weights in (record.weights_sha256, None):
+                dense.setdefault((*_asked(record, twins), weights), (folder, record))
+    found = []
+    for folder, record in places:
+        weights = None if record.kind == "tuned" else record.weights_sha256
+        twin = None if record.kind == "dense" else dense.get((*_asked(record, twins), weights))
+        found.append(Pair((folder, record), twin))
+    return found
 
 
-def _asked(record: Record) -> tuple:
+def _asked(record: Record, twins: Mapping[str, str]) -> tuple:
     """What must be equal for two records of a model to be compared."""
     options = tuple(sorted(record.options.items()))
     asked = (record.task, record.task_version, record.data_sha256, record.num_fewshot, record.limit, record.dtype)
-    return (dense_name(record.model), *asked, options)
+    return (dense_name(record.model, twins), record.num_layers, *asked, options, tuple(sorted(record.seeds.items())))
 
 
 def tasks_of(pairs: Iterable[Pair], index: LossIndex) -> list[Task]:
@@ -115,9 +128,12 @@ def tasks_of(pairs: Iterable[Pair], index: LossIndex) -> list[Task]:
     groups: dict[tuple[Path, str], list[tuple[Record, Known]]] = defaultdict(list)
     dense: dict[Path, Record] = {}
     for pair, found in known:
-        for metric in found.losses if pair.dense else ():
-            dense[pair.dense[1].path] = pair.dense[1]
-            groups[pair.dense[1].path, metric].append((pair.shared[1], found))
+        if pair.dense is None:
+            continue
+        twin = pair.dense[1]
+        for metric in found.losses:
+            dense[twin.path] = twin
+            groups[twin.path, metric].append((pair.shared[1], found))
     drafts = [
         _draft(
             dense[path], metric, chance.get(path, {}).get(metric), [(one, found.losses[metric]) for one, found in rows]
@@ -214,6 +230,11 @@ class PlanSummary(NamedTuple):
     verdicts: dict[str, tuple[Task, Verdict]]
     free: bool
 
+    @property
+    def dense_model(self) -> str:
+        """The dense model that the plan is compared with."""
+        return next(task.dense.model for task, _ in self.verdicts.values())
+
     def count(self, worse: Worse) -> int:
         """The number of tasks with this verdict."""
         return sum(verdict.worse == worse for _, verdict in self.verdicts.values())
@@ -243,10 +264,8 @@ def summaries(tasks: Iterable[Task]) -> list[PlanSummary]:
             before = found.get(benchmark)
             if before is None or _ORDER[verdict.worse] < _ORDER[before[1].worse]:
                 found[benchmark] = (task, verdict)
-    rows = [
-        PlanSummary(record, found, _is_free(found, len(asked[dense_name(record.model)])))
-        for record, found in plans.values()
-    ]
+    rows = [PlanSummary(record, found, False) for record, found in plans.values()]
+    rows = [row._replace(free=_is_free(row.verdicts, len(asked[row.dense_model]))) for row in rows]
     return sorted(rows, key=lambda row: (len(row.record.followers), row.record.path))
 
 

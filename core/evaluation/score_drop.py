@@ -1,5 +1,6 @@
 """How much the score of a plan on a task is below the dense model's, measured with lm-eval, for the budget of a search."""
 
+import json
 from functools import partial
 from pathlib import Path
 
@@ -16,9 +17,9 @@ from core.records.scores import Record
 class ScoreDrop:
     """Measures drops of one task's score; every score is stored as a record, and read again where it is there.
 
-    task: any task of `python -m core evaluate`, or a group with a score of its own; the drop is that of its first metric. limit: its first documents only.
-    results: where records are kept. model_name, weights_sha256: as for `core.evaluation.evaluate.evaluate`.
-    `measured` holds the `core.evaluation.compare.Difference` of each plan that was asked for.
+    task: any task of `python -m core evaluate`, or a group with a score of its own; the drop is that of its first metric.
+    limit: its first documents only. results: where records are kept. model_name, weights_sha256: as for
+    `core.evaluation.evaluate.evaluate`. execution: of followers, see `core.sharing.share_attention`.
     """
 
     def __init__(
@@ -31,22 +32,29 @@ class ScoreDrop:
         *,
         model_name: str,
         weights_sha256: str,
+        execution: str = "auto",
     ):
         self.task, self.results = _scored_once(task), Path(results)
         self._evaluate = partial(
-            evaluate, model, tokenizer, options=Options(limit=limit), results=results, model_name=model_name,
-            weights_sha256=weights_sha256,
+            evaluate, model, tokenizer, options=Options(limit=limit, execution=execution), results=results,
+            model_name=model_name, weights_sha256=weights_sha256,
         )  # fmt: skip
-        self.measured: dict[SharingPlan, Difference] = {}
+        self._measured: dict[tuple[SharingPlan, str], Difference] = {}
         self.dense = self._record("", {})
 
     def __call__(self, plan: SharingPlan, head_map: HeadMapLike) -> float:
         """The drop, in the metric's own unit; negative where the shared model is better."""
-        shared = self._record(plan, head_map)
-        both = [Evaluation(self.results, {record.path.name: record}) for record in (self.dense, shared)]
-        first = next(iter(self.dense.metrics))
-        [self.measured[plan]] = [one for one in compare(*both) if one.metric == first]
-        return self.measured[plan].drop
+        return self.difference(plan, head_map).drop
+
+    def difference(self, plan: SharingPlan, head_map: HeadMapLike) -> Difference:
+        """The drop of a plan with this very head map, and how sure it is; measured once."""
+        key = plan, json.dumps(sorted((layer, [*heads]) for layer, heads in head_map.items()))
+        if key not in self._measured:
+            both = self.dense, self._record(plan, head_map)
+            of_task = [Evaluation(self.results, {record.task: record}) for record in both]
+            first = next(iter(self.dense.metrics))
+            self._measured[key] = next(one for one in compare(*of_task) if one.metric == first)
+        return self._measured[key]
 
     def _record(self, plan: SharingPlan | str, head_map: HeadMapLike) -> Record:
         [record] = self._evaluate([plan], [self.task], head_map=head_map)

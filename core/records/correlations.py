@@ -1,5 +1,6 @@
 """Whether similarity foretells damage: the rank correlations that records of pairs of layers keep, in words."""
 
+import math
 from typing import NamedTuple
 
 from core.records.searches import SearchRecord
@@ -18,7 +19,15 @@ class RankCorrelation(NamedTuple):
     pairs: int
 
     def describe(self) -> str:
-        """What the number says about similarity as a guide: it would be one if high similarity meant low damage."""
+        """What the number says about similarity as a guide: it would be one if high similarity meant low damage.
+
+        Where there is no number, it says nothing of the kind.
+        """
+        if not all(map(math.isfinite, (self.rho, self.low, self.high))):
+            return (
+                f"Whether similarity tells where sharing is cheap cannot be said: all {self.pairs} pairs are equally similar "
+                f"or do equally much damage, or some of it is not a number ({self.method})."
+            )
         interval = (
             f"ρ = {self.rho:.2f}, {CONFIDENCE:.0%} interval {self.low:.2f} to {self.high:.2f}, {self.pairs} pairs"
         )

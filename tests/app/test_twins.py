@@ -7,6 +7,7 @@ import pytest
 from app import measured, searches, settings
 from app.panels import scores, speed
 from app.registry import LoadedModel, ModelIdentity
+from app.services import shape_of
 from core.records.scores import save_record
 from core.records.searches import PlanDamage, SearchRecord, save_search
 from core.records.timings import load_timings
@@ -82,6 +83,8 @@ def test_scores_of_the_quantized_file_are_selected_and_named(original, tmp_path,
 
 def test_timings_with_random_weights_are_shown_for_a_model_of_these_sizes(original, monkeypatch):
     records, _ = load_timings(settings.RESULTS)
-    monkeypatch.setattr(speed, "timings", lambda: [record.model_copy(update={"model": "tiny"}) for record in records])
-    kept, note = speed._timings_of({"model": "some-lab/tiny", "plan": ""}, speed.LOADED)
+    shape = shape_of(speed.LOADED, "some-lab/tiny")
+    of = {"model": "tiny", "num_layers": shape.num_layers}
+    monkeypatch.setattr(speed, "timings", lambda: [record.model_copy(update=of) for record in records])
+    kept, note = speed._timings_of({"model": "some-lab/tiny", "plan": ""}, speed.LOADED, shape)
     assert len(kept) == len(records) and note == "Timed with random weights of the same sizes."

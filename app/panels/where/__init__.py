@@ -11,13 +11,12 @@ import gradio as gr
 from app import searches, text
 from app.components import html
 from app.components.stop import buttons
-from app.measured import findings
+from app.measured import dense_name, findings
 from app.panels import model as model_panel
 from app.panels.where import guide, suggestion, triangle
 from app.panels.where.running import stops
 from app.registry import View, get_model
 from app.searches import Known
-from core.evaluation.resolve import dense_name
 
 
 def build() -> SimpleNamespace:
@@ -71,7 +70,7 @@ def say(view: View) -> str:
 
 def show(view: dict, known: Known | None, kind: str, value: float, method: str) -> tuple:
     """Everything that is known about the page's model, drawn for the page's plan."""
-    if changed := known is None or known.model != view["model"]:
+    if changed := known is None or known.model != get_model(view["model"]).place:
         known = searches.known(view["model"])
     slider = suggestion.slider_of(kind, known) if changed else gr.skip()
     value = slider["value"] if changed else value
