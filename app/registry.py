@@ -2,8 +2,8 @@
 
 import json
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
-from contextlib import suppress
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from threading import Lock
@@ -32,14 +32,12 @@ class LRUCache:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self._items: OrderedDict[Hashable, Any] = OrderedDict()
-        self._locks: dict[Hashable, Lock] = {}
+        self._making: dict[Hashable, _Turns] = {}  # of keys that somebody asks for right now
         self._lock = Lock()
 
     def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """The item of `key`, made by `make()` when it is not there; what `make` raises is raised and not kept."""
-        with self._lock:
-            key_lock = self._locks.setdefault(key, Lock())
-        with key_lock:
+        with self._turn(key):
             with self._lock:
                 if key in self._items:
                     self._items.move_to_end(key)
@@ -48,8 +46,31 @@ class LRUCache:
             with self._lock:
                 self._items[key] = item
                 while len(self._items) > self.capacity:
-                    self._locks.pop(self._items.popitem(last=False)[0], None)
+                    self._items.popitem(last=False)
         return item
+
+    @contextmanager
+    def _turn(self, key: Hashable) -> Iterator[None]:
+        """One thread at a time for each key; the lock is gone with the last who waits for it."""
+        with self._lock:
+            turns = self._making.setdefault(key, _Turns())
+            turns.threads += 1
+        try:
+            with turns.lock:
+                yield
+        finally:
+            with self._lock:
+                turns.threads -= 1
+                if not turns.threads:
+                    del self._making[key]
+
+
+@dataclass
+class _Turns:
+    """Threads that have or wait for one key of a cache."""
+
+    lock: Lock = field(default_factory=Lock)
+    threads: int = 0
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's, whose class is not imported for this alone
+            raise
+        print(
+            "error: This device's memory does not hold that: choose a smaller model, dtype or batch, fewer tokens, or "
+            "another --device.",
+            file=sys.stderr,
+        )
+        return 2
     except KeyboardInterrupt:
         print("Stopped. What was finished is kept: the same command goes on from there.", file=sys.stderr)
         return 130

@@ -53,8 +53,21 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Measure every plan at every batch size and context; what does not fit is named and left out."""
+    """Measure every plan at every batch size and context; what does not fit is named and left out.
+
+    Raises ValueError where not even the model and a probe of the bandwidth fit.
+    """
     _check(args)
+    try:
+        return _run(args)
+    except torch.OutOfMemoryError as error:
+        raise ValueError(
+            "This device's memory does not hold the model and the copy by which its bandwidth is measured: choose a "
+            "smaller model or dtype, or another --device."
+        ) from error
+
+
+def _run(args: Namespace) -> int:
     name, weights, model = _model(args)
     plans = [SharingPlan.parse(text, num_layers_of(model)) for text in args.plan]
     views = {plan: share_attention(model, plan) for plan in plans}

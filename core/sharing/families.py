@@ -83,6 +83,15 @@ def decoder_of(model: PreTrainedModel) -> PreTrainedModel:
     return decoder if decoder is not model else getattr(model, "model", model)  # Llama 4 does not find its own
 
 
+def learned_positions(model: PreTrainedModel) -> int | None:
+    """How many positions a decoder has in a table (GPT-2, OPT, GPT-J); None where they are computed and never run out."""
+    decoder, last = decoder_of(model), getattr(decoder_of(model).config, "max_position_embeddings", None)
+    tables = [getattr(decoder, name, None) for name in ("wpe", "embed_positions", "position_embeddings")]
+    tables += [table for module in decoder.modules() if torch.is_tensor(table := vars(module).get("embed_positions"))]
+    tables += [buffer for name, buffer in decoder.named_buffers() if name.endswith(".embed_positions")]
+    return last if any(isinstance(table, nn.Embedding | torch.Tensor) for table in tables) else None
+
+
 def layers_of(model: PreTrainedModel) -> Sequence[nn.Module]:
     """The decoder layers, in order."""
     decoder = decoder_of(model)
