@@ -50,7 +50,7 @@ def savings_endpoint(
     bound, usd_per_million_tokens}. What is not known, or does not fit, is null.
 
     model: a bundled name, hub id or local folder, or a well-known shape (such as Llama-3-8B), which is not loaded.
-    plan: spans first-last, separated by commas; empty for dense.
+    plan: spans first-last, or groups of listed layers such as 2-4-6, separated by commas; empty for dense.
     dtype: number format of the cache, and for `fits` of the weights too: float32, bfloat16, float16 or float8.
     """
     with sentences_as_errors():
