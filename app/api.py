@@ -50,8 +50,9 @@ def savings_endpoint(
     dense and the shared model: {device, model, needed_bytes, memory_bytes, fits, largest_batch, step_ms, tokens_per_s,
     bound, usd_per_million_tokens}. What is not known, or does not fit, is null.
 
-    model: a bundled or fetched name, hub id, local folder or GGUF file (empty: that of the page), or a well-known shape (such as Llama-3-8B), which is not loaded.
-    plan: spans first-last, separated by commas; empty for dense.
+    model: a bundled or fetched name, hub id, local folder or GGUF file (empty: that of the page), or a well-known shape
+    (such as Llama-3-8B), which is not loaded.
+    plan: spans first-last, or groups of listed layers such as 2-4-6, separated by commas; empty for dense.
     dtype: number format of the cache, and for `fits` of the weights too: float32, bfloat16, float16 or float8.
     """
     with sentences_as_errors():

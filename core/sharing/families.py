@@ -80,7 +80,8 @@ _VALUES_OF_CLASS = {"GPTBigCodeAttention": _last_of_each_group, "CodeGenAttentio
 def decoder_of(model: PreTrainedModel) -> PreTrainedModel:
     """The module that runs the decoder layers (`LlamaModel` in a `LlamaForCausalLM`)."""
     decoder = model.get_decoder()
-    return decoder if decoder is not model else getattr(model, "model", model)  # Llama 4 does not find its own
+    found = any(hasattr(decoder, name) for name in _LAYERS)
+    return decoder if found else getattr(decoder, "model", decoder)  # Llama 4 does not find its own
 
 
 def learned_positions(model: PreTrainedModel) -> int | None:
@@ -104,6 +105,8 @@ def attention_modules(model: PreTrainedModel) -> list[AttentionModule]:
     reason = next(filter(None, map(_obstacle, modules)), "") if modules else "its decoder layers were not found"
     if model.config.is_encoder_decoder or getattr(text_config(model), "add_cross_attention", False):
         reason = "it also attends to another sequence"
+    if is_wrapped(model) and (needed := _needed_beside_text(model)):
+        reason = f"it cannot read text alone: it needs {needed} too"
     if reason:
         raise ValueError(f"Models of type {model.config.model_type!r} are not supported yet: {reason}. {SUPPORTED}")
     return modules
@@ -112,6 +115,14 @@ def attention_modules(model: PreTrainedModel) -> list[AttentionModule]:
 def is_wrapped(model: PreTrainedModel) -> bool:
     """Whether the decoder is one part of a model that reads images or sound too."""
     return text_config(model) is not model.config
+
+
+def _needed_beside_text(model: PreTrainedModel) -> str:
+    """What a model's forward cannot do without, such as pixel values."""
+    parameters = list(inspect.signature(type(model).forward).parameters.values())[1:]
+    plain = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    needed = [one for one in parameters if one.kind in plain and one.default is inspect.Parameter.empty]
+    return ", ".join(one.name for one in needed if one.name != "input_ids")
 
 
 def num_layers_of(model: PreTrainedModel) -> int:

@@ -15,7 +15,7 @@ from core.models import BUNDLED
 from core.records.scores import load_records
 from core.sharing.families import decoder_of
 from tests.support.families import close, padding, tokens
-from tests.support.multimodal import KINDS, make_multimodal, widest_plan
+from tests.support.multimodal import KINDS, config_of, make_multimodal, widest_plan
 from tests.support.oracle import shared_by_oracle
 
 
@@ -33,6 +33,22 @@ def test_text_alone_is_shared_rightly(kind):
         with torch.no_grad():
             close(view(**asked, execution=execution).logits[:, 4:], expected[:, 4:])
         assert torch.equal(view.generate(**asked, **greedy), view.generate(**asked, **greedy, use_cache=False))
+
+
+@pytest.mark.parametrize("kind", ["gemma3", "llava", "paligemma"])
+@torch.no_grad()
+def test_an_image_is_read_rightly_too(kind):
+    """Gemma 3 (4B): followers under a mask that lets the parts of an image see each other."""
+    model, eager = make_multimodal(kind), make_multimodal(kind, "eager")
+    plan, ids = widest_plan(model), tokens(1, 12) % 80
+    ids[:, 2:6] = 90  # the image's four parts
+    asked = {"input_ids": ids, "pixel_values": torch.randn(1, 3, 28, 28, generator=torch.Generator().manual_seed(0))}
+    if kind != "llava":
+        asked["token_type_ids"] = (ids == 90).long()
+    with shared_by_oracle(eager, plan):
+        expected = eager(**asked, use_cache=False).logits
+    for execution in ("reuse", "recompute"):
+        close(share_attention(model, plan, execution=execution)(**asked).logits, expected)
 
 
 @pytest.mark.parametrize("kind", ["gemma3", "qwen2_vl", "llava"])
@@ -127,11 +143,32 @@ def test_the_page_takes_it(tmp_path):
 
 
 def test_a_part_that_cannot_share_is_refused_with_one_sentence():
-    """Kimi K2.5: its decoder keeps keys and values in another form; the view must not be made."""
-    with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(AutoConfig.for_model("kimi_k25"))
-    with pytest.raises(ValueError, match="no value or output projection of a known form"):
-        share_attention(model, "0-1")
+    """Kimi K2.5 and InstructBLIP: a decoder of another form, and one that cannot do without an image."""
+    refused = {
+        "kimi_k25": "no value or output projection of a known form",
+        "instructblip": "needs pixel_values, qformer",
+    }
+    for kind, reason in refused.items():
+        with torch.device("meta"):
+            model = AutoModelForImageTextToText.from_config(AutoConfig.for_model(kind))
+        with pytest.raises(ValueError, match=reason):
+            share_attention(model, "0-1")
+
+
+def test_a_folder_of_llama_4_is_its_decoder(tmp_path):
+    """Llama 4: "its decoder layers were not found", for the whole model and for its decoder alone."""
+    vision = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes = {"image_size": 28, "patch_size": 14, "pixel_shuffle_ratio": 0.5}
+    widths = dict.fromkeys(("vision_output_dim", "projector_input_dim", "projector_output_dim"), 16)
+    torch.manual_seed(0)
+    text = config_of("llama4").text_config.to_dict()
+    config = AutoConfig.for_model("llama4", text_config=text, vision_config=vision | sizes | widths)
+    whole = AutoModelForImageTextToText.from_config(config).eval()
+    loaded, _ = load_model(_saved(whole, tmp_path))
+    plan = widest_plan(whole)
+    with torch.no_grad():
+        views = [share_attention(model, plan)(input_ids=tokens()).logits for model in (whole, loaded)]
+    assert str(plan) == "0-1-2-4-5-6,3_7" and torch.equal(*views)
 
 
 SIZES = "num_hidden_layers|num_attention_heads|num_key_value_heads|vocab_size|hidden_size|max_position_embeddings"
