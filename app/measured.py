@@ -9,6 +9,7 @@ import pandas as pd
 
 from app import settings, text
 from app.registry import loaded_configs
+from core import pretrained
 from core.cost import ModelShape, known_shapes, savings_frame
 from core.evaluation.answers import at_chance, chance_level
 from core.records.scores import Record, load_records, to_frame
@@ -109,9 +110,14 @@ def _shape(model: str) -> ModelShape | None:
     if config is None and file.is_file():
         config = json.loads(file.read_text(encoding="utf-8"))
     try:
-        return known_shapes().get(model.rpartition("/")[2]) if config is None else ModelShape.from_config(config)
+        return known_shapes().get(_shape_name(model)) if config is None else ModelShape.from_config(config)
     except ValueError:
         return None
+
+
+def _shape_name(model: str) -> str:
+    fetchable = pretrained.known(model)
+    return fetchable.shape if fetchable else model.rpartition("/")[2]
 
 
 @lru_cache(4096)
