@@ -12,6 +12,7 @@ import pandas as pd
 
 from app import settings, text
 from app.registry import dense_twins, loaded_configs
+from core import pretrained
 from core.cost import ModelShape, known_shapes, savings_frame
 from core.evaluation.answers import at_chance
 from core.evaluation.findings import Findings, findings_of, sentences
@@ -195,10 +196,15 @@ def shape_of_record(model: str, num_layers: int | None = None) -> ModelShape | N
     if config is None and file.is_file():
         config = json.loads(file.read_text(encoding="utf-8"))
     try:
-        shape = known_shapes().get(model.rpartition("/")[2]) if config is None else ModelShape.from_config(config)
+        shape = known_shapes().get(_shape_name(model)) if config is None else ModelShape.from_config(config)
     except ValueError:
         return None
     return shape if shape and num_layers in (None, shape.num_layers) else None
+
+
+def _shape_name(model: str) -> str:
+    fetchable = pretrained.known(model)
+    return fetchable.shape if fetchable else model.rpartition("/")[2]
 
 
 @lru_cache(4096)

@@ -32,13 +32,15 @@ class Wheel:
 
 @dataclass(frozen=True)
 class Pretrained:
-    """One model. name: its short name, here and in records. hub_id: of the original weights.
+    """One model. name: its short name, here and in records. hub_id: of the original weights. shape: the name of its sizes
+    among the well-known ones (`core.cost.known_shapes`).
 
     file: the quantized file, which is all that lies in the wheels under names that end in `parts`, joined in order.
     """
 
     name: str
     hub_id: str
+    shape: str
     licence: str
     file: str
     quantization: str
@@ -84,6 +86,7 @@ CATALOGUE: dict[str, Pretrained] = {
         Pretrained(
             name="SmolLM2-135M-Instruct",
             hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
+            shape="SmolLM2-135M",
             licence="Apache-2.0",
             file="SmolLM2-135M-Instruct.Q4_1.gguf",
             quantization="GGUF Q4_1",
@@ -101,6 +104,7 @@ CATALOGUE: dict[str, Pretrained] = {
         Pretrained(
             name="Qwen2.5-Coder-0.5B-Instruct",
             hub_id="Qwen/Qwen2.5-Coder-0.5B-Instruct",
+            shape="Qwen2.5-0.5B",
             licence="Apache-2.0",
             file="qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
             quantization="GGUF Q4_K_M",

@@ -41,7 +41,7 @@ def model(packages, tmp_path, monkeypatch):
     parts = [wheel_of("made_up_part9", "part9", CONTENT[:half]), wheel_of("made_up_part10", "part10", CONTENT[half:])]
     packages.files |= {wheel.file: body for wheel, body in parts}
     made_up = Pretrained(
-        "Made-up-1M", "some-lab/Made-up-1M", "Apache-2.0", "made-up.gguf", "GGUF Q4_1", len(CONTENT),
+        "Made-up-1M", "some-lab/Made-up-1M", "SmolLM2-135M", "Apache-2.0", "made-up.gguf", "GGUF Q4_1", len(CONTENT),
         hashlib.sha256(CONTENT).hexdigest(), ".bin", tuple(wheel for wheel, _ in parts),
     )  # fmt: skip
     monkeypatch.setattr(pretrained, "FOLDER", tmp_path / "models")
