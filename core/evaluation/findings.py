@@ -229,8 +229,10 @@ def _losses(verdicts: Iterable[tuple[Task, Verdict]]) -> str:
 
 
 def change_words(task: Task, verdict: Verdict) -> str:
-    """What sharing changed: points of a share (−1.2 ± 0.3 points), or percent of another score (+3.4% ± 0.2%)."""
+    """What sharing changed: points of a share (−1.2 ± 0.3 points), else percent (+3.4 ± 0.2%), or times as much (×12)."""
     loss, score = verdict.loss, task.score
+    if not score.higher_is_better and loss.drop > 9 * score.value:
+        return f"×{1 + loss.drop / score.value:,.0f}"
     if score.higher_is_better:
         change, error, unit = -100 * loss.drop, 100 * (loss.stderr or 0), " points"
     else:

@@ -1,16 +1,18 @@
 """Findings follow from records: on made-up ones with a known truth, and in the README on the stored ones."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from core.__main__ import main
-from core.evaluation.findings import Findings, load_findings, markdown, sentences, with_findings, written
+from core.evaluation.findings import Findings, change_words, load_findings, markdown, sentences, with_findings, written
 from core.evaluation.losses import FILE, LossIndex, load_index
+from core.evaluation.paired import Loss
 from core.evaluation.resolve import pairs_of
 from core.places import RESULTS
 from core.plan import SharingPlan
-from core.records.scores import load_records
+from core.records.scores import Metric, load_records
 from core.records.searches import PlanDamage, SearchRecord, save_search
 from tests.support.scores import LAYERS, right, store
 
@@ -169,3 +171,15 @@ def test_the_readme_says_what_the_records_say():
     assert written(README.read_text(encoding="utf-8"), TOLD) == markdown(told), (
         f"python -m core findings --model {TOLD} --write README.md"
     )
+
+
+def test_changes_are_told_in_points_percent_or_times():
+    def words(before: float, after: float, higher_is_better: bool, stderr: float = 0.01) -> str:
+        drop = (before - after) if higher_is_better else after - before
+        score = Metric(value=before, higher_is_better=higher_is_better)
+        return change_words(
+            SimpleNamespace(score=score), SimpleNamespace(loss=Loss(drop, stderr, 0.5, None, None, True))
+        )
+
+    assert words(0.5, 0.488, True) == "−1.2 ± 1.0 points" and words(0.5, 0.5, True) == "+0.0 ± 1.0 points"
+    assert words(20, 20.7, False, 0.04) == "+3.5 ± 0.2%" and words(20, 5000, False) == "×250"
