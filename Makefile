@@ -48,7 +48,7 @@ bench: $(VENV)/test.stamp
 
 findings: $(VENV)/run.stamp
 	for model in $(FINDINGS); do $(VENV)/bin/python -m core findings --model $$model --keep || exit 1; done
-	$(VENV)/bin/python -m core findings --model $(README_MODEL) --write README.md
+	$(if $(wildcard results/$(README_MODEL)),$(VENV)/bin/python -m core findings --model $(README_MODEL) --write README.md)
 
 screenshots: $(VENV)/test.stamp
 	$(VENV)/bin/python -m tests.screenshots

@@ -260,6 +260,11 @@ def dense_name(model: str) -> str:
     return dense_twins().get(model, model)
 
 
+def plan_names(frame: pd.DataFrame) -> pd.Series:
+    """What tells the rows' plans apart: the plan, and whether heads are mapped or the model was tuned."""
+    return frame.plan + frame.kind.map({"head-mapped": " heads", "tuned": " tuned"}).fillna("")
+
+
 def dense_of(record: Record) -> Record | None:
     """The dense model's record of the same questions, asked in the same way; of a tuned model, its dense twin's."""
     pair = store().pairs.get(record.path.as_posix())

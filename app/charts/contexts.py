@@ -20,7 +20,7 @@ def scores(frame: pd.DataFrame, title: str, chosen: str) -> go.Figure:
     """
     if frame.empty:
         return message(_EMPTY)
-    lines = [_line(rows, name, number, chosen) for number, (name, rows) in enumerate(_by_plan(frame))]
+    lines = [_line(rows, name, number, chosen) for number, name, rows in _by_plan(frame)]
     levels = frame.chance.dropna().unique()[:1].tolist()
     return figure(
         lines,
@@ -40,7 +40,7 @@ def speedups(frame: pd.DataFrame, chosen: str) -> go.Figure:
     """
     if frame.empty:
         return message(_EMPTY)
-    lines = [_speed_line(rows, name, number, chosen) for number, (name, rows) in enumerate(_by_plan(frame))]
+    lines = [_speed_line(rows, name, number, chosen) for number, name, rows in _by_plan(frame)]
     title = "Speed-up of a step (×)"
     return figure(
         lines,
@@ -53,10 +53,12 @@ def speedups(frame: pd.DataFrame, chosen: str) -> go.Figure:
     )
 
 
-def _by_plan(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """The rows of each plan, those with fewest followers first, so that both charts draw a plan alike."""
+def _by_plan(frame: pd.DataFrame) -> list[tuple[int, str, pd.DataFrame]]:
+    """Number, name and rows of each plan, those with fewest followers first; dense has the number 0 in both charts."""
     ordered = frame.sort_values(["followers", "name", "context_tokens"])
-    return list(ordered.groupby("name", sort=False))
+    groups = list(ordered.groupby("name", sort=False))
+    first = 0 if groups[0][1].kind.iloc[0] == "dense" else 1
+    return [(number, name, rows) for number, (name, rows) in enumerate(groups, start=first)]
 
 
 def _layout(frame: pd.DataFrame) -> dict[str, Any]:

@@ -11,12 +11,12 @@ from app.charts import contexts as charts
 from app.components import html
 from app.components.chart import chart, figure_json
 from app.components.events import LATEST
-from app.measured import models_like, shape_of_record, store, timings
+from app.measured import models_like, plan_names, shape_of_record, store, timings
 from app.registry import View, get_model
 from core.cost import predict_decode
+from core.evaluation.resolve import over_context
 from core.timing.predicted import compare_timings, with_measured_bandwidth
 
-_TASK = r"^(?P<family>long(?:_[a-z]+)*)_(?P<context_tokens>\d+)$"
 _NEAR = 0.1  # timings within a tenth of a context are at that context
 
 
@@ -62,7 +62,7 @@ def wire(bar: gr.HTML, opened: gr.events.Dependency, latest: gr.State, panel: Si
 def choices(view: View, shown: str) -> tuple:
     """The tasks over context and the settings of speed for the page's model; a choice stays while the model does."""
     model = get_model(view["model"]).identity.name
-    frame = over_context(model)
+    frame = scores_over_context(model)
     tasks = list(dict.fromkeys(frame.family + " · " + frame.metric))
     settings = {setting.words: setting for setting in settings_of(model)}
     first = {} if shown == model and tasks else {"value": tasks[0] if tasks else None}
@@ -70,7 +70,7 @@ def choices(view: View, shown: str) -> tuple:
     return gr.update(choices=tasks, **first), gr.update(choices=list(settings), **speed), model
 
 
-def over_context(model: str) -> pd.DataFrame:
+def scores_over_context(model: str) -> pd.DataFrame:
     """The scores of tasks that exist in several lengths, of a model and its like.
 
     Columns: those of the page's table, `family` (the task without its length), `context_tokens`, `name` (of the plan, heads
@@ -78,14 +78,17 @@ def over_context(model: str) -> pd.DataFrame:
     """
     frame = store().frame
     frame = frame[frame.model.isin(models_like(model))]
-    parts = frame.task.str.extract(_TASK)
-    frame = frame.assign(family=parts.family, context_tokens=pd.to_numeric(parts.context_tokens))[parts.family.notna()]
+    parts = [over_context(task) or ("", 0) for task in frame.task]
+    frame = frame.assign(
+        family=pd.Series([family for family, _ in parts], index=frame.index, dtype=object),
+        context_tokens=pd.Series([tokens for _, tokens in parts], index=frame.index, dtype=int),
+    )
+    frame = frame[frame.family != ""]
     dense = frame[(frame.kind == "dense") & frame.at_chance]
     failing = set(zip(dense.task, dense.metric, strict=True))
-    added = frame.kind.map({"head-mapped": " heads", "tuned": " tuned"}).fillna("")
     fails = [key in failing for key in zip(frame.task, frame.metric, strict=True)]
-    frame = frame.assign(name=frame.plan + added, fails=pd.Series(fails, index=frame.index, dtype=bool))
-    return frame.astype({"context_tokens": int}).sort_values(["family", "context_tokens", "followers"])
+    frame = frame.assign(name=plan_names(frame), fails=pd.Series(fails, index=frame.index, dtype=bool))
+    return frame.sort_values(["family", "context_tokens", "followers"])
 
 
 def settings_of(model: str) -> list[Setting]:
@@ -105,7 +108,7 @@ def _timed(model: str) -> pd.DataFrame:
 def speedups(model: str, plans: pd.DataFrame, setting: Setting) -> pd.DataFrame:
     """Speed-up of each plan at each context: measured where it was timed in this setting, else predicted.
 
-    plans: rows of `over_context`. Columns: name, kind, followers, context_tokens, speedup, source.
+    plans: rows of `scores_over_context`. Columns: name, kind, followers, context_tokens, speedup, source.
     """
     shape, machine = shape_of_record(model), with_measured_bandwidth(timings()).get(setting.device)
     measured = _timed(model)
@@ -135,7 +138,7 @@ def draw(view: View, task: str | None, setting: str | None) -> tuple[str, str, s
     """What is asked, where the dense model fails at it, and both charts."""
     model = get_model(view["model"])
     name = model.identity.name
-    frame = over_context(name)
+    frame = scores_over_context(name)
     family, _, metric = (task or "").partition(" · ")
     frame = frame[(frame.family == family) & (frame.metric == metric)]
     if frame.empty:

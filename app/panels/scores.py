@@ -16,7 +16,7 @@ from app.components import html
 from app.components.chart import chart, figure_json
 from app.components.events import LATEST
 from app.components.table import clickable_table
-from app.measured import KINDS, Selected, dense_name, findings, models_like, select, store, task_names
+from app.measured import KINDS, Selected, dense_name, findings, models_like, plan_names, select, store, task_names
 from app.panels.scores_html import folded_tasks, measurement, score_table
 from app.registry import View, get_model
 from core.evaluation.resolve import FREE_TASKS, Task
@@ -178,7 +178,7 @@ def free_words(chosen: pd.DataFrame) -> str:
     compared = chosen[chosen.worse != ""]
     if compared.empty:
         return ""
-    plans = ", ".join(dict.fromkeys(compared[compared.free].plan))
+    plans = ", ".join(dict.fromkeys(plan_names(compared[compared.free])))
     free = text.FREE_PLANS.format(plans=plans, tasks=FREE_TASKS) if plans else text.NO_FREE
     return f"{free} {text.WORSE_ABOUT}"
 

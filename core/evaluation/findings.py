@@ -19,7 +19,8 @@ from core.records.searches import PlanDamage, StoredSearch, load_searches, plans
 
 SAVING = 0.1
 """The share of the KV cache whose price is told."""
-MOST_TASKS = 8
+PRICE_TASKS, MOST_TASKS = 4, 8
+"""How many tasks a sentence and a table name at most."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,8 @@ def load_findings(
 
 def sentences(found: Findings) -> list[str]:
     """Each finding in plain words; what was not measured is left out."""
-    return [sentence for sentence in (_free(found), _saving(found), _similarity(found), _tasks(found)) if sentence]
+    said = (_free(found), _tuned(found), _saving(found), _similarity(found), _tasks(found))
+    return [sentence for sentence in said if sentence]
 
 
 def _free(found: Findings) -> str:
@@ -147,31 +149,41 @@ def _free(found: Findings) -> str:
 def _free_words(plan: PlanSummary) -> str:
     followers, told = len(plan.record.followers), plan.count("no")
     drop, stderr = plan.mean_drop
-    of = f"{followers} of {plan.record.num_layers} layers can share for free ({_plan(plan.record)})"
+    of = f"{followers} of {plan.record.num_layers} layers can share for free, with {_plan(plan.record)}"
     shown = f", and on {told} it is shown that less than {100 * MARGIN:.0f} point is lost" if told else ""
     mean = f"; the mean change is {_signed(-100 * drop, 100 * stderr)} points"
     return f"{of}: on none of {len(plan.verdicts)} tasks is the model found worse{shown}{mean}"
 
 
+def _tuned(found: Findings) -> str:
+    free = [plan.record for plan in found.plans if plan.free and plan.record.kind == "tuned"]
+    return " ".join(f"Tuned with {_plan(record)} in place, {record.model} is free." for record in free)
+
+
 def _saving(found: Findings) -> str:
     if not (plan := found.saving):
         return ""
-    mapped = ", heads mapped," if plan.head_map else ""
+    mapped = ", heads mapped" if plan.head_map else ""
     words = (
-        f"{SAVING:.0%} of the KV cache costs {_nats(plan)}: {_layers(plan.plan.name, plan.plan.paper_notation)}{mapped} does "
-        f"least damage of the plans found, with {plan.followers} followers and {plan.cache_saving:.1%} of the cache saved."
+        f"{SAVING:.0%} of the KV cache costs {_nats(plan)}: of the plans found that save as much, "
+        f"{_layers(plan.plan.name, plan.plan.paper_notation)}{mapped}, does least damage ({plan.followers} followers, "
+        f"{plan.cache_saving:.1%} saved)."
     )
     if found.scored is None:
         return words
     measured, scores = found.scored
-    whose = "Its scores"
+    whose = "It loses"
     if (measured.plan, measured.head_map) != (plan.plan, plan.head_map):
         whose = (
             f"The nearest plan with scores, {_plan(scores.record)} with {measured.followers} followers, saves "
-            f"{measured.cache_saving:.1%} and costs {_nats(measured)}; its scores"
+            f"{measured.cache_saving:.1%} and costs {_nats(measured)}; it loses"
         )
-    best = sorted(scores.verdicts.values(), key=lambda both: -both[0].resolution)[:MOST_TASKS]
-    return f"{words} {whose}: {_losses(best)}; worse on {scores.count('yes')} of {len(scores.verdicts)} tasks."
+    most = sorted(scores.verdicts.values(), key=lambda both: -_standard_errors(both[1]))[:PRICE_TASKS]
+    return f"{words} {whose} most on {_losses(most)}; worse on {scores.count('yes')} of {len(scores.verdicts)} tasks."
+
+
+def _standard_errors(verdict: Verdict) -> float:
+    return verdict.loss.drop / (verdict.loss.stderr or 1 / verdict.record.num_samples)
 
 
 def _similarity(found: Findings) -> str:
@@ -184,10 +196,15 @@ def _similarity(found: Findings) -> str:
 def _tasks(found: Findings) -> str:
     if not found.tasks:
         return ""
-    best = "; ".join(f"{task.name} ({task.resolution:.0f} standard errors)" for task in found.resolving[:3])
+    best = ", ".join(map(_name, found.resolving[:3]))
     names = [task.name for task in found.tasks if not task.resolves]
     folded = f" {len(names)} of {len(found.tasks)} scores cannot tell the plans apart." if names else ""
-    return f"Plans are told apart best by {best}.{folded}" if best else folded.strip()
+    by = f" (the worst plan loses {found.resolving[0].resolution:.0f} standard errors)" if best else ""
+    return f"Plans are told apart best by {best}{by}.{folded}" if best else folded.strip()
+
+
+def _name(task: Task) -> str:
+    return f"{task.dense.task} ({task.metric})"
 
 
 def _plan(record: Record) -> str:
@@ -208,12 +225,14 @@ def _nats(plan: PlanDamage) -> str:
 
 
 def _losses(verdicts: Iterable[tuple[Task, Verdict]]) -> str:
-    return ", ".join(f"{task.name} {change_words(task, verdict)}" for task, verdict in verdicts)
+    return ", ".join(f"{_name(task)} {change_words(task, verdict)}" for task, verdict in verdicts)
 
 
 def change_words(task: Task, verdict: Verdict) -> str:
-    """What sharing changed: points of a share (−1.2 ± 0.3 points), or percent of another score (+3.4% ± 0.2%)."""
+    """What sharing changed: points of a share (−1.2 ± 0.3 points), else percent (+3.4 ± 0.2%), or times as much (×12)."""
     loss, score = verdict.loss, task.score
+    if not score.higher_is_better and loss.drop > 9 * score.value:
+        return f"×{1 + loss.drop / score.value:,.0f}"
     if score.higher_is_better:
         change, error, unit = -100 * loss.drop, 100 * (loss.stderr or 0), " points"
     else:

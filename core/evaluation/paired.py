@@ -6,15 +6,15 @@ mostly much smaller than the errors of the two scores suggest. Imports no torch.
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import optimize, stats
 
 from core.records.scores import Metric
 
 CONFIDENCE = 0.95
-_Z = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
+_Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 Document = tuple[str | None, int]
 """The task in a group (None: there is one only) and the number of the document in it."""
 
@@ -51,13 +51,11 @@ def loss_of(before: Metric, after: Metric, dense: dict[Document, Any], shared: d
     Pairs are used where the documents are the same and their scores give the two values by one of lm-eval's ways to
     aggregate: mean, perplexity (of tokens, words or bytes), bits per byte, F1 and Matthews' correlation.
     """
-    scores = _arrays(dense, shared)
-    if scores is None:
-        return _unpaired(before, after)
-    for statistic in _STATISTICS:
-        values = [statistic.value(side) for side in scores]
-        if _close(values[0], before.value) and _close(values[1], after.value):
-            return _paired(statistic, 1 if before.higher_is_better else -1, *scores)
+    if scores := _arrays(dense, shared):
+        for statistic in _STATISTICS:
+            values = [statistic.value(side) for side in scores]
+            if _close(values[0], before.value) and _close(values[1], after.value):
+                return _paired(statistic, 1 if before.higher_is_better else -1, *scores)
     return _unpaired(before, after)
 
 
@@ -66,6 +64,8 @@ def mcnemar(only_dense: int, only_shared: int) -> float:
 
     Source: McNemar 1947, in its binomial form. Ignores the questions on which both agree.
     """
+    from scipy import stats  # here and below: the page starts without it
+
     changed = only_dense + only_shared
     return float(stats.binomtest(only_dense, changed).pvalue) if changed else 1.0
 
@@ -76,6 +76,8 @@ def tango(only_dense: int, only_shared: int, questions: int) -> tuple[float, flo
     Source: Tango 1998, Statistics in Medicine 17. Unlike drop ± 1.96 standard errors it does not shrink to nothing where
     no answer changed: of 500 questions that both answer alike, up to 0.8 points may still be lost.
     """
+    from scipy import optimize
+
     b, c, n = only_dense, only_shared, questions
 
     def score(delta: float) -> float:
@@ -204,9 +206,9 @@ def _paired(statistic: _Statistic, sign: int, dense: np.ndarray, shared: np.ndar
     before, after = statistic.value(dense), statistic.value(shared)
     influences = statistic.influence(dense), statistic.influence(shared)
     changes, drop = sign * (influences[0] - influences[1]), sign * (before - after)
-    stderr = float(stats.sem(changes))
+    stderr = _sem(changes)
     if statistic.as_ratio:
-        error = float(stats.sem(influences[0] / before - influences[1] / after))
+        error = _sem(influences[0] / before - influences[1] / after)
         ratio = math.log(before / after)
         ends = sorted(sign * before * -math.expm1(-ratio + side * _Z * error) for side in (-1, 1))
         return Loss(drop, stderr, _p_value(ratio, error), ends[0], ends[1], paired=True)
@@ -228,7 +230,11 @@ def _p_value(difference: float, stderr: float) -> float:
     """Two-sided, by the normal approximation; where nothing varies, equal is equal."""
     if not stderr:
         return float(math.isclose(difference, 0, abs_tol=1e-12))
-    return float(2 * stats.norm.sf(abs(difference / stderr)))
+    return math.erfc(abs(difference / stderr) / math.sqrt(2))
+
+
+def _sem(values: np.ndarray) -> float:
+    return float(values.std(ddof=1) / math.sqrt(len(values)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

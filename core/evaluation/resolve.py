@@ -11,10 +11,12 @@ worse than it: the least p-value times the number of plans (Bonferroni) is below
   measured on, is below SIGNIFICANCE;
 - *cannot tell*: neither is shown.
 
-A plan is **free** when no task that resolves finds it worse, and at least FREE_TASKS of them (or all, if fewer) were
-asked. Imports no torch.
+Tasks that exist at several lengths of context are a family of their own for Holm: they are many, and would drown the
+benchmarks. A plan is **free** when no task that resolves finds it worse, and at least FREE_TASKS benchmarks that resolve
+(or all, if fewer) were asked. Imports no torch.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from math import hypot, isnan
@@ -78,6 +80,12 @@ class Task(NamedTuple):
         return max(self.verdicts, key=lambda verdict: verdict.loss.drop)
 
 
+def over_context(task: str) -> tuple[str, int] | None:
+    """Of a task that exists at several lengths (`long_needle_512`): what it asks, and the length in tokens; else None."""
+    match = re.fullmatch(r"(long(?:_[a-z]+)*)_(\d+)", task)
+    return (match[1], int(match[2])) if match else None
+
+
 def task_name(record: Record, metric: str) -> str:
     """What people call one metric of a record: `task · metric`, and `· settings` where they are not the default."""
     return " · ".join(filter(None, (record.task, metric, record.settings)))
@@ -131,8 +139,8 @@ def tasks_of(pairs: Iterable[Pair], index: LossIndex) -> list[Task]:
         if pair.dense is None:
             continue
         twin = pair.dense[1]
+        dense[twin.path] = twin
         for metric in found.losses:
-            dense[twin.path] = twin
             groups[twin.path, metric].append((pair.shared[1], found))
     drafts = [
         _draft(
@@ -199,15 +207,16 @@ def _judged(drafts: Sequence[Task]) -> list[Task]:
 
 def _adjusted(drafts: Sequence[Task]) -> dict[tuple[Path, str], float]:
     """(record, metric) → p-value, adjusted by Holm among the plan's tasks that resolve."""
-    families: dict[Path, list[tuple[Path, str, float]]] = defaultdict(list)
+    families: dict[tuple[Path, bool], list[tuple[Path, str, float]]] = defaultdict(list)
     for task in drafts:
         for record, loss, *_ in task.verdicts if task.resolves else ():
             if loss.p_value is not None:
-                families[record.path.parent].append((record.path, task.metric, loss.p_value))
+                family = record.path.parent, over_context(record.task) is None
+                families[family].append((record.path, task.metric, loss.p_value))
     return {
         (path, metric): p_value
-        for family in families.values()
-        for (path, metric, _), p_value in zip(family, holm([p for *_, p in family]), strict=True)
+        for members in families.values()
+        for (path, metric, _), p_value in zip(members, holm([p for *_, p in members]), strict=True)
     }
 
 
@@ -258,17 +267,18 @@ def summaries(tasks: Iterable[Task]) -> list[PlanSummary]:
     plans: dict[Path, tuple[Record, dict[str, tuple[Task, Verdict]]]] = {}
     for task in resolving:
         benchmark = task_name(task.dense, "")
-        asked[task.dense.model].add(benchmark)
+        if not over_context(task.dense.task):
+            asked[task.dense.model].add(benchmark)
         for verdict in task.verdicts:
             _, found = plans.setdefault(verdict.record.path.parent, (verdict.record, {}))
             before = found.get(benchmark)
             if before is None or _ORDER[verdict.worse] < _ORDER[before[1].worse]:
                 found[benchmark] = (task, verdict)
     rows = [PlanSummary(record, found, False) for record, found in plans.values()]
-    rows = [row._replace(free=_is_free(row.verdicts, len(asked[row.dense_model]))) for row in rows]
+    rows = [row._replace(free=_is_free(row.verdicts, asked[row.dense_model])) for row in rows]
     return sorted(rows, key=lambda row: (len(row.record.followers), row.record.path))
 
 
-def _is_free(found: dict[str, tuple[Task, Verdict]], resolving: int) -> bool:
-    enough = len(found) >= min(FREE_TASKS, resolving)
+def _is_free(found: dict[str, tuple[Task, Verdict]], benchmarks: set[str]) -> bool:
+    enough = len(benchmarks & found.keys()) >= min(FREE_TASKS, max(1, len(benchmarks)))
     return enough and all(verdict.worse != "yes" for _, verdict in found.values())

@@ -38,7 +38,7 @@ def test_the_page_begins_with_what_tells_most_and_folds_what_cannot_tell(judged,
     assert (models["value"], task["value"], name) == (["tiny"], "telling · exact_match", "tiny")
     assert "easy · exact_match" not in task["choices"] and len(task["choices"]) == 7
     assert "All plans are at the ceiling" in folded and "1 of 8 scores" in folded
-    assert "can share for free (plan 2-3 (paper: SA 3~3))" in said
+    assert "can share for free, with plan 2-3 (paper: SA 3~3)" in said
 
 
 def test_a_folded_score_can_be_chosen_all_the_same(judged, view):

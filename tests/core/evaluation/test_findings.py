@@ -1,16 +1,18 @@
 """Findings follow from records: on made-up ones with a known truth, and in the README on the stored ones."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from core.__main__ import main
-from core.evaluation.findings import Findings, load_findings, markdown, sentences, with_findings, written
+from core.evaluation.findings import Findings, change_words, load_findings, markdown, sentences, with_findings, written
 from core.evaluation.losses import FILE, LossIndex, load_index
+from core.evaluation.paired import Loss
 from core.evaluation.resolve import pairs_of
 from core.places import RESULTS
 from core.plan import SharingPlan
-from core.records.scores import load_records
+from core.records.scores import Metric, load_records
 from core.records.searches import PlanDamage, SearchRecord, save_search
 from tests.support.scores import LAYERS, right, store
 
@@ -62,9 +64,9 @@ def scored(tmp_path):
 
 def test_the_largest_free_plan_is_told(scored):
     (free, best) = sentences(found(scored))
-    assert free.startswith("1 of 24 layers can share for free (plan 19-20 (paper: SA 20~20)): on none of 6 tasks")
+    assert free.startswith("1 of 24 layers can share for free, with plan 19-20 (paper: SA 20~20): on none of 6 tasks")
     assert "on 6 it is shown that less than 1 point is lost" in free and "+0.0 ± 0.0 points" in free
-    assert best.startswith("Plans are told apart best by task_0 · exact_match")
+    assert best.startswith("Plans are told apart best by task_0 (exact_match)")
 
 
 def test_without_a_free_plan_the_nearest_is_told(scored):
@@ -72,7 +74,7 @@ def test_without_a_free_plan_the_nearest_is_told(scored):
         store(scored, "19-20", right(260), task=f"task_{number}")
     assert sentences(found(scored))[0] == (
         "No plan that was measured is free. Nearest to it is plan 19-20 (paper: SA 20~20), worse on "
-        "task_0 · exact_match −10.0 ± 1.5 points, task_1 · exact_match −10.0 ± 1.5 points."
+        "task_0 (exact_match) −10.0 ± 1.5 points, task_1 (exact_match) −10.0 ± 1.5 points."
     )
 
 
@@ -81,14 +83,14 @@ def test_a_tenth_of_the_cache_is_what_its_least_harmful_plan_costs(scored, searc
     search("search+1", [*few, *enough, *more])
     _, saving, _ = sentences(found(scored))
     assert saving.startswith(
-        "10% of the KV cache costs 0.060 ± 0.004 nats per token: plan 15-20 (paper: SA 16~20) does least damage of the "
-        "plans found, with 5 followers and 10.4% of the cache saved. The nearest plan with scores, plan 13-20 (paper: SA "
-        "14~20) with 7 followers, saves 14.6% and costs 0.110 ± 0.004 nats per token; its scores: "
+        "10% of the KV cache costs 0.060 ± 0.004 nats per token: of the plans found that save as much, plan 15-20 "
+        "(paper: SA 16~20), does least damage (5 followers, 10.4% saved). The nearest plan with scores, plan 13-20 (paper: SA "
+        "14~20) with 7 followers, saves 14.6% and costs 0.110 ± 0.004 nats per token; it loses most on "
     )
-    assert saving.endswith("worse on 6 of 6 tasks.") and "task_3 · exact_match −10.0 ± 1.5 points" in saving
+    assert saving.endswith("worse on 6 of 6 tasks.") and "task_3 (exact_match) −10.0 ± 1.5 points" in saving
     store(scored, "15-20", right(280), task="task_0")
     assert (
-        "of the cache saved. Its scores: task_0 · exact_match −5.0 ± 1.1 points; worse on 1 of 1 tasks."
+        "10.4% saved). It loses most on task_0 (exact_match) −5.0 ± 1.1 points; worse on 1 of 1 tasks."
         in (sentences(found(scored))[1])
     )
 
@@ -169,3 +171,15 @@ def test_the_readme_says_what_the_records_say():
     assert written(README.read_text(encoding="utf-8"), TOLD) == markdown(told), (
         f"python -m core findings --model {TOLD} --write README.md"
     )
+
+
+def test_changes_are_told_in_points_percent_or_times():
+    def words(before: float, after: float, higher_is_better: bool, stderr: float = 0.01) -> str:
+        drop = (before - after) if higher_is_better else after - before
+        score = Metric(value=before, higher_is_better=higher_is_better)
+        return change_words(
+            SimpleNamespace(score=score), SimpleNamespace(loss=Loss(drop, stderr, 0.5, None, None, True))
+        )
+
+    assert words(0.5, 0.488, True) == "−1.2 ± 1.0 points" and words(0.5, 0.5, True) == "+0.0 ± 1.0 points"
+    assert words(20, 20.7, False, 0.04) == "+3.5 ± 0.2%" and words(20, 5000, False) == "×250"

@@ -109,6 +109,23 @@ def test_free_is_what_no_task_finds_worse_and_enough_tasks_were_asked(tmp_path):
     assert drop == pytest.approx(0.1 / 7) and 0 < stderr < drop
 
 
+def test_tasks_over_context_are_a_family_of_their_own(tmp_path):
+    for number in range(5):
+        for plan, count in (("", 300), ("1-9", 200), ("20-21", 300)):
+            store(tmp_path, plan, right(count), task=f"task_{number}")
+            store(tmp_path, plan, right(count - 12 * (plan == "20-21")), task=f"long_needle_{512 * 2**number}")
+    tasks = judge(tmp_path)
+    p_values = {
+        name: verdict.p_value / verdict.loss.p_value
+        for name, task in tasks.items()
+        for verdict in task.verdicts
+        if verdict.record.plan == "20-21" and verdict.loss.p_value < 1
+    }
+    assert set(p_values.values()) == {5.0} and len(p_values) == 5
+    plan = next(row for row in summaries(tasks.values()) if row.record.plan == "20-21")
+    assert not plan.free and plan.count("yes") == 5  # what is lost over long contexts counts, too
+
+
 def test_fewer_bits_are_better_and_one_percent_is_the_margin(tmp_path):
     rng = np.random.default_rng(4)
     dense = rng.normal(2, 0.2, 200)
