@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from datasets import Dataset
 from lm_eval.api.task import ConfigurableTask, TaskConfig
 
-from core.evaluation.json_lines import MAX_TASK_DATA_BYTES, read_json_lines
+from core.evaluation.json_lines import MAX_TASK_DATA_BYTES, Faults, read_json_lines
 from core.tasks import TASKS
 
 _loading = threading.Lock()
@@ -54,7 +54,11 @@ def local_documents(folder: Path, config: TaskConfig) -> tuple[dict[str, Dataset
     scored = config.test_split or config.validation_split
     stems = [config.task] + ([f"{_data_set(config)}/{config.dataset_name}"] if config.dataset_name else [])
     paths = [folder / f"{stem}{split}.jsonl" for stem in stems for split in ("", f".{scored}")]
-    path = next(filter(Path.is_file, paths), None)
+    found = list(filter(Path.is_file, paths))
+    path = found[0] if found else None
+    if len({file.read_bytes() for file in found}) > 1:
+        names = " and ".join(file.relative_to(folder).as_posix() for file in found)
+        raise ValueError(f"{config.task} may be in {names}, which differ: keep one of them")
     if path is None:
         wanted = " or ".join(f"{stem}.jsonl" for stem in stems)
         raise ValueError(f"{config.task} needs {wanted} in the folder of task data")
@@ -74,13 +78,15 @@ def _read(folder: Path, path: Path, config: TaskConfig) -> tuple[Dataset, str]:
     content, name = path.read_bytes(), path.relative_to(folder).as_posix()
     layout = LAYOUTS.get(_data_set(config))
     rows: list[dict[str, Any]] = []
-    how = "rows as on the hub"
-    for number, row in read_json_lines(content, name, MAX_TASK_DATA_BYTES):
-        if layout and row.keys() == layout.fields:
-            row, how = _convert(layout, row, f"{name}, line {number}"), layout.description
-        if rows and row.keys() != rows[0].keys():
-            raise ValueError(f"{name}, line {number} has the fields {', '.join(row)}, not {', '.join(rows[0])}")
-        rows.append(row)
+    how, faults = "rows as on the hub", Faults(name)
+    for number, row in read_json_lines(content, faults, MAX_TASK_DATA_BYTES):
+        with faults.of_line(number):
+            if layout and row.keys() == layout.fields:
+                row, how = _convert(layout, row), layout.description
+            if rows and row.keys() != rows[0].keys():
+                raise ValueError(f"has the fields {', '.join(row)}, not {', '.join(rows[0])}")
+            rows.append(row)
+    faults.check()
     return Dataset.from_list(rows), f"{name}, sha256 {hashlib.sha256(content).hexdigest()}: {how}"
 
 
@@ -92,11 +98,11 @@ class Layout(NamedTuple):
     description: str
 
 
-def _convert(layout: Layout, row: dict[str, Any], place: str) -> dict[str, Any]:
+def _convert(layout: Layout, row: dict[str, Any]) -> dict[str, Any]:
     try:
         return layout.to_hub(row)
     except (AssertionError, AttributeError, IndexError, TypeError, ValueError) as error:
-        raise ValueError(f"{place} does not fit: {layout.description}") from error
+        raise ValueError(f"does not fit: {layout.description}") from error
 
 
 def _lambada(row: dict[str, Any]) -> dict[str, Any]:
