@@ -1,5 +1,6 @@
 """Sharing plans: which layers of a decoder reuse the attention weights of an earlier layer."""
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,21 @@ _IN_WORDS = re.compile(r"\((?:paper notation|paper): ([^)]*)\)")
 _DENSE_IN_WORDS = re.compile(r"every one of the \d+ layers computes its own attention weights \(the dense model\)\.?")
 Group = tuple[int, ...]
 """A leader and its followers, ascending: (2, 4, 6) says that layers 4 and 6 reuse the weights of layer 2."""
+
+
+def read_head_map(text: str) -> HeadMap:
+    """The head map in a JSON text such as `{"18": [0, 1, 2]}`. Raises ValueError for anything else, and for a layer that
+    stands twice.
+    """
+    try:
+        rows: list[tuple[str, list[int]]] = json.loads(text, object_pairs_hook=list)
+        found = {int(layer): tuple(heads) for layer, heads in rows}
+    except (TypeError, RecursionError) as error:
+        raise ValueError("it is no object of lists") from error
+    if len(found) < len(rows):
+        raise ValueError("a layer stands twice")
+    return found
+
 
 _SPAN = re.compile(r"(-?\d+)\s*([-~])\s*(-?\d+)")
 _LISTED = (re.compile(r"-?\d+(?:\s*-\s*-?\d+){2,}"), re.compile(r"-?\d+(?:\s*[_>]\s*-?\d+)+"))
