@@ -1,7 +1,7 @@
 """Tiny random models that read images or sound too, by their type; their decoder is of a family that shares."""
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMultimodalLM, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from core import SharingPlan
@@ -39,6 +39,7 @@ _TEXT: dict[str, dict] = {
     "qwen2_vl": _ROPE,
     "qwen3_vl": _ROPE,
     "smolvlm": {"model_type": "llama"},
+    "voxtral": {"model_type": "llama"},
 }  # fmt: skip
 _REST: dict[str, dict] = {
     "cohere2_vision": {"vision_config": _SIGLIP},
@@ -53,6 +54,13 @@ _REST: dict[str, dict] = {
     "qwen2_vl": {"vision_config": _QWEN_VISION, "image_token_id": 90, "video_token_id": 91},
     "qwen3_vl": {"vision_config": {**_QWEN_VISION, "out_hidden_size": 48, "deepstack_visual_indexes": [0], "num_position_embeddings": 4}, "image_token_id": 90, "video_token_id": 91},
     "smolvlm": {"vision_config": _VISION, "image_token_id": 90},
+    "voxtral": {
+        "audio_config": {
+            "hidden_size": 16, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2,
+            "num_mel_bins": 8, "max_source_positions": 16,
+        },
+        "audio_token_id": 90,
+    },
 }  # fmt: skip
 KINDS = sorted(_TEXT)
 
@@ -66,7 +74,7 @@ def config_of(kind: str, **text_fields):
 def make_multimodal(kind: str, implementation: str = "sdpa", **text_fields) -> PreTrainedModel:
     """A tiny random model of this type, in eval mode."""
     torch.manual_seed(0)
-    auto = AutoModelForCausalLM if kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES else AutoModelForImageTextToText
+    auto = AutoModelForCausalLM if kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES else AutoModelForMultimodalLM
     model = auto.from_config(config_of(kind, **text_fields), attn_implementation=implementation).eval()
     with torch.no_grad():
         for parameter in model.parameters():
