@@ -1,6 +1,5 @@
 """The models in memory: loaded once, used by all visitors, the least recently used one dropped first."""
 
-import json
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from contextlib import suppress
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from app import settings, text
 from app.compute import compute
 from core.evaluation.resolve import BUNDLED_TWINS
-from core.plan import SharingPlan
+from core.plan import SharingPlan, read_head_map
 from core.records.provenance import model_name, model_place
 from core.records.scores import Record
 from core.records.searches import SearchRecord
@@ -126,8 +125,8 @@ class LoadedModel:
         from core.sharing.view import check_head_map
 
         try:
-            found = {int(layer): tuple(row) for layer, row in json.loads(heads).items()}
-        except (ValueError, AttributeError, TypeError) as error:
+            found = read_head_map(heads)
+        except ValueError as error:
             raise ValueError(text.BAD_HEADS) from error
         check_head_map(found, plan, self.model.config.num_attention_heads)
         return found
@@ -140,9 +139,8 @@ class LoadedModel:
         from core import share_attention
 
         head_map = self.head_map(plan, heads)
-        return self.tuned or self._views.get(
-            (plan, heads), lambda: _warmed(share_attention(self.model, plan, head_map))
-        )
+        key = plan, tuple(sorted(head_map.items()))
+        return self.tuned or self._views.get(key, lambda: _warmed(share_attention(self.model, plan, head_map)))
 
 
 _models = LRUCache(settings.MODELS_IN_MEMORY)

@@ -227,7 +227,8 @@ HEADS_ON = "Head-mapped: the heads of followers read chosen leader heads."
 GUIDE_HEADING = "Is similarity a guide?"
 GUIDE_LEAD = (
     "Each point is a pair of layers: how similar their attention is, and what it costs when the later layer alone "
-    "reuses the earlier one's weights. Were similarity a guide, the points would fall from left to right."
+    "reuses the earlier one's weights. Were similarity a guide, the points would fall from left to right. Similarity is "
+    "taken from the first eight pieces of the text."
 )
 
 SAVINGS_LEAD = (
@@ -488,8 +489,8 @@ EVALUATE_NOT_STORED = "The scores could not be stored ({reason}): make room, the
 BENCHMARK_BUTTON = "Add a benchmark of your own"
 BENCHMARK_HELP_TITLE = "What a benchmark of your own looks like"
 BENCHMARK_HELP = (
-    "A text file with one JSON object per line, all of the same kind. Every line is checked; a fault is named with its "
-    'line.<pre>{"prompt": "The sky is", "choices": ["blue", "loud"], "answer": "blue"}</pre>The likeliest choice is the '
+    "A text file with one JSON object per line, all of the same kind. Every line is checked, and every fault is named "
+    'with its line.<pre>{"prompt": "The sky is", "choices": ["blue", "loud"], "answer": "blue"}</pre>The likeliest choice is the '
     'answer.<pre>{"prompt": "2 + 2 =", "answer": "4"}</pre>The model goes on after the prompt, and has to write exactly '
     'the answer.<pre>{"text": "It was a dark and stormy night."}</pre>How surprising is the text, in bits per byte?'
 )

@@ -1,5 +1,6 @@
 """Sharing plans: which layers of a decoder reuse the attention weights of an earlier layer."""
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,22 @@ _AS_TYPED = str.maketrans({
 
 _IN_WORDS = re.compile(r"\((?:paper notation|paper): ([^)]*)\)")
 _DENSE_IN_WORDS = re.compile(r"every one of the \d+ layers computes its own attention weights \(the dense model\)\.?")
+
+
+def read_head_map(text: str) -> HeadMap:
+    """The head map in a JSON text such as `{"18": [0, 1, 2]}`. Raises ValueError for anything else, and for a layer that
+    stands twice.
+    """
+    try:
+        rows: list[tuple[str, list[int]]] = json.loads(text, object_pairs_hook=list)
+        found = {int(layer): tuple(heads) for layer, heads in rows}
+    except (TypeError, RecursionError) as error:
+        raise ValueError("it is no object of lists") from error
+    if len(found) < len(rows):
+        raise ValueError("a layer stands twice")
+    return found
+
+
 _SPAN = re.compile(r"(-?\d+)\s*([-~])\s*(-?\d+)")
 
 

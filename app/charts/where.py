@@ -1,5 +1,7 @@
 """Charts of damage: every span, single followers, what a budget buys, stored searches, and pairs of layers."""
 
+from itertools import cycle
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -141,7 +143,7 @@ def search_curves(points: pd.DataFrame) -> go.Figure:
     found = list(points[points.role == "found"].groupby("name"))
     lines = [
         _front_line(rows, _search_name(rows), SHARED, symbol, dash)
-        for (_, rows), symbol, dash in zip(found, _SYMBOLS, DASHES, strict=False)
+        for (_, rows), symbol, dash in zip(found, cycle(_SYMBOLS), cycle(DASHES), strict=False)  # as many as searches
     ]
     spans = points[points.role == "contiguous"]
     spans = spans[spans.name == spans.name.mode()[0]] if len(spans) else spans

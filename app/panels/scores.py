@@ -198,13 +198,16 @@ def _note_on_twin(chosen: pd.DataFrame, view: View) -> str:
 
 
 def _selected_row(chosen: pd.DataFrame, view: View, selected: Selected | None) -> dict | None:
-    """The selected row; else the one of the page's model and plan; else the first shared one."""
+    """The selected row; else the one of the page's model, plan and head map; else the first shared one."""
     path, metric = selected or ("", "")
-    identity = get_model(view["model"]).identity
+    model = get_model(view["model"])
+    heads = model.head_map(model.plan(view["plan"]), view.get("heads", ""))
+    mapped_alike = chosen.path.map(lambda path: store().records[path][1].head_map == heads).astype(bool)
+    of_plan = (chosen.plan == view["plan"]) & mapped_alike
     for rows in (
         chosen[(chosen.path == path) & (chosen.metric == metric)],
-        chosen[(chosen.plan == view["plan"]) & (chosen.model == identity.name)],
-        chosen[(chosen.plan == view["plan"]) & (chosen.model == identity.twin)],
+        chosen[of_plan & (chosen.model == model.identity.name)],
+        chosen[of_plan & (chosen.model == model.identity.twin)],
         chosen[chosen.followers > 0],
     ):
         if len(rows):

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import json
 import sys
 from argparse import ArgumentParser, Namespace
 from collections import Counter
@@ -22,6 +21,7 @@ from core.evaluation.processes import accelerator, is_main, lacks_mpi
 from core.evaluation.progress import EvaluationProgress, OnProgress
 from core.models import load_model, weights_sha256
 from core.places import RESULTS
+from core.plan import HeadMap, read_head_map
 from core.pretrained import known
 from core.records.files import safe_name
 from core.records.provenance import different_versions, model_name, model_place
@@ -132,12 +132,12 @@ def _evaluate_model(
     return list(evaluate(model, tokenizer, args.plan, tasks, **about, **settings))
 
 
-def _head_map(path: Path | None) -> dict[int, list[int]] | None:
+def _head_map(path: Path | None) -> HeadMap | None:
     if path is None:
         return None
     try:
-        return {int(layer): list(heads) for layer, heads in json.loads(path.read_text(encoding="utf-8")).items()}
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+        return read_head_map(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise ValueError(f'{path} is no head map, which looks like {{"18": [0, 1, 2]}}: {error}.') from error
 
 

@@ -15,7 +15,7 @@ from lm_eval.api.task import ConfigurableTask, TaskConfig
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
-from core.evaluation.json_lines import MAX_TASK_DATA_BYTES, read_json_lines
+from core.evaluation.json_lines import MAX_TASK_DATA_BYTES, Faults, read_json_lines
 from core.tasks import TASKS
 
 _UNSAID_CONTEXT_TOKENS = 2048  # what lm-eval takes where neither configuration nor tokenizer says how many
@@ -102,7 +102,15 @@ def local_documents(folder: Path, config: TaskConfig) -> tuple[dict[str, Dataset
     stems = [config.task] + ([f"{data_set}/{subset}", data_set] if subset else [])
     suffixes = (".jsonl", ".txt") if data_set in PAGES else (".jsonl",)
     paths = [folder / f"{stem}{split}{suffix}" for stem in stems for split in ("", f".{scored}") for suffix in suffixes]
-    path = next(filter(Path.is_file, paths), None)
+    found = list(filter(Path.is_file, paths))
+    path = found[0] if found else None
+    of_all = {f"{data_set}{split}.jsonl" for split in ("", f".{scored}")} if subset else set()
+    alike = [
+        file for file in found if (file.name in of_all) == (found[0].name in of_all)
+    ]  # one subject's goes before all
+    if len({file.read_bytes() for file in alike}) > 1:
+        names = " and ".join(file.relative_to(folder).as_posix() for file in alike)
+        raise ValueError(f"{config.task} may be in {names}, which differ: keep one of them")
     if path is None:
         wanted = " or ".join(f"{stem}{suffix}" for suffix in suffixes for stem in stems)
         raise ValueError(f"{config.task} needs {wanted} in the folder of task data")
@@ -138,13 +146,15 @@ def _rows_of(path: Path, name: str, data_set: str, _changed: int) -> tuple[list[
         return [{"page": page} for page in _pages(content, name)], sha256, "plain text, one page below each title"
     layout = LAYOUTS.get(data_set)
     rows: list[dict[str, Any]] = []
-    how = "rows as on the hub"
-    for number, row in read_json_lines(content, name, MAX_TASK_DATA_BYTES):
-        if layout and row.keys() == layout.fields:
-            row, how = _convert(layout, row, f"{name}, line {number}"), layout.description
-        if rows and row.keys() != rows[0].keys():
-            raise ValueError(f"{name}, line {number} has the fields {', '.join(row)}, not {', '.join(rows[0])}")
-        rows.append(row)
+    how, faults = "rows as on the hub", Faults(name)
+    for number, row in read_json_lines(content, faults, MAX_TASK_DATA_BYTES):
+        with faults.of_line(number):
+            if layout and row.keys() == layout.fields:
+                row, how = _convert(layout, row), layout.description
+            if rows and row.keys() != rows[0].keys():
+                raise ValueError(f"has the fields {', '.join(row)}, not {', '.join(rows[0])}")
+            rows.append(row)
+    faults.check()
     return rows, sha256, how
 
 
@@ -173,11 +183,11 @@ class Layout(NamedTuple):
     description: str
 
 
-def _convert(layout: Layout, row: dict[str, Any], place: str) -> dict[str, Any]:
+def _convert(layout: Layout, row: dict[str, Any]) -> dict[str, Any]:
     try:
         return layout.to_hub(row)
     except (AssertionError, AttributeError, IndexError, TypeError, ValueError) as error:
-        raise ValueError(f"{place} does not fit: {layout.description}") from error
+        raise ValueError(f"does not fit: {layout.description}") from error
 
 
 def _lambada(row: dict[str, Any]) -> dict[str, Any]:

@@ -160,3 +160,62 @@ def known(view, tmp_path, monkeypatch):
     found = searches.known(view["model"])
     assert found.num_layers == LAYERS
     return found
+
+
+def test_a_layer_that_stands_twice_in_a_head_map_is_refused(view, tmp_path, capsys):
+    """{"3": …, "3": …}: the first row is dropped without a word."""
+    twice = '{"3": [0, 1, 2, 3], "3": [3, 2, 1, 0]}'
+    with pytest.raises(ValueError, match="is not one"):
+        registry.get_model(view["model"]).shared(registry.get_model(view["model"]).plan("2-4"), twice)
+    (tmp_path / "heads.json").write_text(twice)
+    heads = ["--head-map", str(tmp_path / "heads.json"), "--results", str(tmp_path / "results")]
+    assert main(["evaluate", "--model", view["model"], "--plan", "2-4", "--tasks", "demo_copy", *heads]) == 2
+    assert "a layer stands twice" in capsys.readouterr().err
+
+
+def test_the_score_of_the_page_is_that_of_its_head_map(view, tmp_path, monkeypatch):
+    """Direct and head-mapped scores of one plan are told apart by the plan's name only."""
+    from app.panels import scores
+
+    monkeypatch.setattr(settings, "RESULTS", tmp_path)
+    heads = {layer: (3, 2, 1, 0) for layer in (3, 4)}
+    direct = score_record("2-4", "copy", "acc", 0.4)
+    mapped = direct.model_copy(update={"kind": "head-mapped", "head_map": heads})
+    for record in (direct, mapped):
+        save_record(tmp_path, record)
+    frame = measured.store().frame
+    for heads_of_page, record in (("", direct), (json.dumps(heads), mapped)):
+        found = scores._selected_row(frame, {**view, "heads": heads_of_page}, None)
+        assert found["path"] == record.path.as_posix()
+
+
+def test_documents_in_two_files_are_refused(tmp_path):
+    """Task data under two names: the second is dropped without a word."""
+    from lm_eval.api.task import TaskConfig
+
+    from core.evaluation.task_data import local_documents
+
+    for name in ("piqa.jsonl", "piqa.test.jsonl"):
+        (tmp_path / name).write_text(json.dumps({"goal": name}))
+    with pytest.raises(ValueError, match="keep one of them"):
+        local_documents(tmp_path, TaskConfig(task="piqa", dataset_path="piqa", test_split="test"))
+
+
+def test_all_stored_searches_are_drawn():
+    """Curves of more searches than there are symbols: the fifth and further ones are dropped without a word."""
+    import pandas as pd
+
+    rows = [
+        {
+            "role": "found",
+            "name": f"search+{number}",
+            "plan": "2-3",
+            "followers": 1,
+            "saved_percent": 5.0,
+            "damage": 0.1,
+        }
+        | {"stderr": 0.01, "head_map": {}}
+        for number in range(7)
+    ]
+    drawn = json.loads(where_charts.search_curves(pd.DataFrame(rows)).to_json())["data"]
+    assert len(drawn) == 7
