@@ -203,10 +203,11 @@ def _selected_row(chosen: pd.DataFrame, view: View, selected: Selected | None) -
     model = get_model(view["model"])
     heads = model.head_map(model.plan(view["plan"]), view.get("heads", ""))
     mapped_alike = chosen.path.map(lambda path: store().records[path][1].head_map == heads).astype(bool)
+    of_plan = (chosen.plan == view["plan"]) & mapped_alike
     for rows in (
         chosen[(chosen.path == path) & (chosen.metric == metric)],
-        chosen[(chosen.plan == view["plan"]) & (chosen.model == model.identity.name) & mapped_alike],
-        chosen[(chosen.plan == view["plan"]) & (chosen.model == model.identity.twin) & mapped_alike],
+        chosen[of_plan & (chosen.model == model.identity.name)],
+        chosen[of_plan & (chosen.model == model.identity.twin)],
         chosen[chosen.followers > 0],
     ):
         if len(rows):

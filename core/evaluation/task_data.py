@@ -104,8 +104,12 @@ def local_documents(folder: Path, config: TaskConfig) -> tuple[dict[str, Dataset
     paths = [folder / f"{stem}{split}{suffix}" for stem in stems for split in ("", f".{scored}") for suffix in suffixes]
     found = list(filter(Path.is_file, paths))
     path = found[0] if found else None
-    if len({file.read_bytes() for file in found}) > 1:
-        names = " and ".join(file.relative_to(folder).as_posix() for file in found)
+    of_all = {f"{data_set}{split}.jsonl" for split in ("", f".{scored}")} if subset else set()
+    alike = [
+        file for file in found if (file.name in of_all) == (found[0].name in of_all)
+    ]  # one subject's goes before all
+    if len({file.read_bytes() for file in alike}) > 1:
+        names = " and ".join(file.relative_to(folder).as_posix() for file in alike)
         raise ValueError(f"{config.task} may be in {names}, which differ: keep one of them")
     if path is None:
         wanted = " or ".join(f"{stem}{suffix}" for suffix in suffixes for stem in stems)
