@@ -37,7 +37,10 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         "--shape", metavar="NAME", help="for timing: random weights of a well-known size, such as llama-3-8b, and "
         "random tokens",
     )  # fmt: skip
-    parser.add_argument("--text", type=Path, metavar="FILE", help="text file (default: bundled passages)")
+    parser.add_argument(
+        "--text", type=Path, metavar="FILE",
+        help="text file; empty lines separate documents, and none is in both texts (default: bundled passages)",
+    )  # fmt: skip
     parser.add_argument("--tokens", type=int, default=CALIBRATION_TOKENS, help="to choose on (default: %(default)s)")
     parser.add_argument(
         "--held-out-tokens", type=int, default=HELD_OUT_TOKENS, help="to judge on (default: %(default)s)"
