@@ -74,7 +74,7 @@ def _make_meters(model: LoadedModel, own_text: str, tokens: int) -> "tuple[Damag
     longest = context_tokens(model.model) or settings.CALIBRATION_CHUNK_TOKENS
     chunk = min(settings.CALIBRATION_CHUNK_TOKENS, tokens // 4, longest)
     sizes = {"tokens": tokens, "held_out_tokens": tokens, "chunk_tokens": chunk}
-    documents = documents_of(own_text) if own_text else documents_for(model.name)
+    documents = documents_of(own_text) if own_text else documents_for(model.identity.name)
     texts = calibration_texts(model.tokenizer, documents, **sizes)
     chosen_on, judged_on = (
         DamageMeter(model.model, one, batch_tokens=settings.CALIBRATION_BATCH_TOKENS) for one in texts

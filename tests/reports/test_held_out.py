@@ -102,7 +102,8 @@ def test_the_record_and_the_command_say_how_one_document_was_parted(tiny, tmp_pa
     assert main(["search", "--followers", "1", *sizes, *where]) == 0
     assert HALVES in capsys.readouterr().err
     [(record, _)], _ = load_searches(tmp_path)
-    assert record.settings["parted"] == HALVES and HALVES in searches.about_record(record)
+    assert record.settings["parted"] == HALVES
+    assert HALVES in searches.about_record(record, get_model(tiny).identity)
 
 
 def test_the_page_and_the_endpoint_say_how_one_document_was_parted(tiny):
