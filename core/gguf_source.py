@@ -5,9 +5,10 @@ one, and what the loaded model and tokenizer lack of the original ones.
 """
 
 import functools
+import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -114,13 +115,22 @@ def quantization_of(model: torch.nn.Module) -> str | None:
     return getattr(getattr(model, "config", None), "dequantized_from", None)
 
 
+def _path_named(name: str) -> Path:
+    """The path that somebody typed; that of nothing where there can be none by that name."""
+    with suppress(OSError, RuntimeError, ValueError):
+        path = Path(name).expanduser()
+        path.exists()  # too long a name, or an unknown user's home, shows here
+        return path
+    return Path(os.devnull) / "none"
+
+
 def gguf_file(name: str, fetch: Callable[[str, str], str]) -> GgufFile | None:
     """The file that a user's text means: a path, a folder that holds one, or `hub-id:file.gguf`; None for other models.
 
     fetch: gets a hub id and a file there, and gives the path of the local copy.
     Raises ValueError for a file that is missing or broken, and for a folder with several; what `fetch` raises.
     """
-    path, on_hub = Path(name).expanduser(), _ON_HUB.fullmatch(name)
+    path, on_hub = _path_named(name), _ON_HUB.fullmatch(name)
     if path.is_dir():
         found = None if (path / "config.json").is_file() else _only_file(path)
     elif path.is_file():

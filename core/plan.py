@@ -19,6 +19,7 @@ _AS_TYPED = str.maketrans({
 """Signs that word processors, keyboards of other languages and this project's own sentences put in place of - ~ and ,"""
 
 _IN_WORDS = re.compile(r"\((?:paper notation|paper): ([^)]*)\)")
+_NOTHING_ON_PAPER = re.compile(r"the paper has no notation for ([^)]*)\)|; none for ([^)]*)\)")
 _DENSE_IN_WORDS = re.compile(r"every one of the \d+ layers computes its own attention weights \(the dense model\)\.?")
 Group = tuple[int, ...]
 """A leader and its followers, ascending: (2, 4, 6) says that layers 4 and 6 reuse the weights of layer 2."""
@@ -190,8 +191,11 @@ def _parts(text: str) -> list[str]:
     text = text.translate(_AS_TYPED).strip().strip("`'\"")
     if text.lower() in ("", "dense") or _DENSE_IN_WORDS.fullmatch(text.lower()):
         return []
+    listed = ",".join(names for found in _NOTHING_ON_PAPER.findall(text) for names in found if names)
     if described := _IN_WORDS.search(text):
-        text = described[1].strip()
+        text = ",".join(filter(None, (described[1].partition("; none for")[0].strip(", "), listed)))
+    elif listed:
+        text = listed
     joined = re.sub(r"(?<=[\d])\s*([-~_>])\s*(?=-?\d)", r"\1", text)
     between_spans = r"(?<=\d)\s+(?=(?:SA\s*)?\d+[-~_>])"
     return [part.strip() for part in re.sub(between_spans, ",", joined, flags=re.IGNORECASE).split(",")]

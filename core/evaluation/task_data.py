@@ -15,6 +15,7 @@ from lm_eval.api.task import ConfigurableTask, TaskConfig
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
+from core.configs import context_tokens
 from core.evaluation.json_lines import MAX_TASK_DATA_BYTES, Faults, read_json_lines
 from core.tasks import TASKS
 
@@ -31,10 +32,8 @@ class Reader(NamedTuple):
     @classmethod
     def of(cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> "Reader":
         """A model in memory, with as much context as lm-eval gives it. Windows of its layers do not shorten it."""
-        config = model.config.get_text_config()
-        known = [getattr(config, name, None) for name in ("max_position_embeddings", "n_positions", "n_ctx")]
         said = tokenizer.model_max_length if tokenizer.model_max_length < VERY_LARGE_INTEGER else None
-        return cls(tokenizer, next(filter(None, [*known, said]), _UNSAID_CONTEXT_TOKENS))
+        return cls(tokenizer, context_tokens(model) or said or _UNSAID_CONTEXT_TOKENS)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+from transformers import LlamaConfig
 
 from app import measured, searches, settings
 from app.panels import scores, speed
@@ -19,7 +20,7 @@ SAYS_SO = "Measured on the Q4_1 file of the same model"
 @pytest.fixture
 def original(monkeypatch) -> LoadedModel:
     """The original weights of a model of which only the quantized file was measured."""
-    model = SimpleNamespace(config=SimpleNamespace(num_hidden_layers=6))
+    model = SimpleNamespace(config=LlamaConfig(num_hidden_layers=6))
     identity = ModelIdentity("some-lab/tiny", model)
     monkeypatch.setitem(vars(identity), "weights_sha256", "original")
     loaded = LoadedModel("some-lab/tiny", identity, model, None, identity)

@@ -17,6 +17,7 @@ from core.sharing.families import decoder_of
 from tests.support.families import close, padding, tokens
 from tests.support.multimodal import KINDS, config_of, make_multimodal, widest_plan
 from tests.support.oracle import shared_by_oracle
+from tests.support.tokenizers import letters_tokenizer
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -195,5 +196,5 @@ def _vocabulary() -> int:
 
 def _saved(model, folder) -> str:
     model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(BUNDLED["demo"]).save_pretrained(folder)
+    letters_tokenizer(model.get_input_embeddings().num_embeddings).save_pretrained(folder)
     return str(folder)

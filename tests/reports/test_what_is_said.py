@@ -81,7 +81,10 @@ def test_broken_timings_are_named_like_broken_scores(tmp_path, monkeypatch):
     monkeypatch.setattr(settings, "RESULTS", tmp_path)
     (tmp_path / "tiny/timings").mkdir(parents=True)
     (tmp_path / "tiny/timings/broken.json").write_text("{")
-    assert "tiny/timings/broken.json is not a timing" in scores.choices()[-1]
+    assert (
+        "tiny/timings/broken.json is not a timing"
+        in scores.choices({"model": "demo", "plan": "17-22", "heads": ""})[-1]
+    )
 
 
 def test_evaluate_and_compare_name_other_versions(tiny, tmp_path, capsys, monkeypatch):

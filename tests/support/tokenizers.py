@@ -17,6 +17,16 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=bytes_only, eos_token="<end>", bos_token="<end>")
 
 
+def letters_tokenizer(size: int = 97) -> PreTrainedTokenizerFast:
+    """One token per common byte, `size` in all, for the smallest models."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())[: size - 2]
+    vocabulary = {"<end>": 0, "<unk>": 1} | {letter: number + 2 for number, letter in enumerate(alphabet)}
+    letters = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>"))
+    letters.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    letters.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=letters, eos_token="<end>", unk_token="<unk>")
+
+
 def small_tokenizer() -> PreTrainedTokenizerFast:
     """512 tokens of pieces of words, learnt from the demo's prose, and a beginning token before every text."""
     pieces = Tokenizer(models.BPE(unk_token="<unk>"))

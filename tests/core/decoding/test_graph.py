@@ -177,7 +177,8 @@ def test_a_ring_smaller_than_its_window_and_mixed_layers_fill_up():
 
 @pytest.mark.parametrize("family", ["gpt2", "opt", "biogpt", "gptj", "codegen", "gpt_neo"])
 def test_learned_positions_run_out_with_a_sentence(family):
-    view, ids = share_attention(fastest(family), "1-2"), torch.randint(97, (1, 66))
+    model, ids = fastest(family), torch.randint(97, (1, 66))
+    view = share_attention(model, plans(model)[0])
     decoder = Decoder(view)
     decoder.prefill(ids[:, :63])
     decoder.step(ids[:, 63])

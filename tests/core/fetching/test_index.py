@@ -74,7 +74,7 @@ def test_a_password_of_the_index_is_used_for_its_files_and_no_others():
 
 def test_the_catalogue_is_whole():
     for model in CATALOGUE.values():
-        assert model.shape in known_shapes() and measured._shape(model.name) == known_shapes()[model.shape]
+        assert model.shape in known_shapes() and measured.shape_of_record(model.name) == known_shapes()[model.shape]
         assert model.licence == "Apache-2.0" and len(model.sha256) == 64 and model.file.endswith(".gguf")
         assert model.hub_id.rpartition("/")[2] == model.name
         assert all(len(wheel.sha256) == 64 and wheel.size for wheel in model.wheels)

@@ -8,6 +8,7 @@ import torch
 from core import share_attention
 from core.damage.similarity import attention_weights
 from core.plan import SharingPlan
+from core.sharing.families import same_kind
 from tests.support.families import make
 from tests.support.oracle import shared_by_oracle
 
@@ -31,10 +32,16 @@ EAGER = ("gemma2", "bloom", "gptj", "gpt_neo", "mpt", "codegen", "falcon (alibi)
 HEADS = {2: (3, 0, 0, 1)}
 
 
+def pair(model) -> tuple[SharingPlan, dict[int, tuple[int, ...]]]:
+    """Layer 1 leads the next layer of its own kind, whose heads are mapped."""
+    follower = next(layer for layer in range(2, 6) if same_kind(model, 1, layer))
+    return SharingPlan.of_groups([(1, follower)], 6), {follower: HEADS[2]}
+
+
 @torch.no_grad()
 def of_oracle(family: str):
     model = make(family, "eager")
-    with shared_by_oracle(model, SharingPlan.parse("1-2", 6), HEADS) as shared:
+    with shared_by_oracle(model, *pair(model)) as shared:
         return shared(IDS, attention_mask=MASK, output_attentions=True, output_hidden_states=True, use_cache=False)
 
 
@@ -46,7 +53,9 @@ def best(family: str):
 @pytest.mark.parametrize("family", FUSED + EAGER)
 @torch.no_grad()
 def test_all_layers_as_the_oracle_has_them(family, execution):
-    view = share_attention(best(family), "1-2", head_map=HEADS, execution=execution)
+    model = best(family)
+    plan, heads = pair(model)
+    view = share_attention(model, plan, head_map=heads, execution=execution)
     out = view(IDS, attention_mask=MASK, output_attentions=True, output_hidden_states=True)
     expected = of_oracle(family)
     assert len(out.attentions) == 6 and len(out.hidden_states) == 7
@@ -101,6 +110,12 @@ def test_flex_attention():
     assert [weights is not None for weights in found] == [True] * 6
     for layer in range(6):
         torch.testing.assert_close(found[layer], expected[layer], atol=2e-5, rtol=1e-4)
+
+
+def pair(model) -> tuple[SharingPlan, dict[int, tuple[int, ...]]]:
+    """Layer 1 leads the next layer of its own kind, whose heads are mapped."""
+    follower = next(layer for layer in range(2, 6) if same_kind(model, 1, layer))
+    return SharingPlan.of_groups([(1, follower)], 6), {follower: HEADS[2]}
 
 
 @torch.no_grad()
