@@ -19,7 +19,7 @@ _AS_TYPED = str.maketrans({
 """Signs that word processors, keyboards of other languages and this project's own sentences put in place of - ~ and ,"""
 
 _IN_WORDS = re.compile(r"\((?:paper notation|paper): ([^)]*)\)")
-_NOTHING_ON_PAPER = re.compile(r"the paper has no notation for ([^)]*)\)|; none for ([^)]*)\)")
+_NOTHING_ON_PAPER = re.compile(r"the paper has no notation for ([^)]*)\)|[;,] none for ([^)]*)\)")
 _DENSE_IN_WORDS = re.compile(r"every one of the \d+ layers computes its own attention weights \(the dense model\)\.?")
 Group = tuple[int, ...]
 """A leader and its followers, ascending: (2, 4, 6) says that layers 4 and 6 reuse the weights of layer 2."""
@@ -193,7 +193,7 @@ def _parts(text: str) -> list[str]:
         return []
     listed = ",".join(names for found in _NOTHING_ON_PAPER.findall(text) for names in found if names)
     if described := _IN_WORDS.search(text):
-        text = ",".join(filter(None, (described[1].partition("; none for")[0].strip(", "), listed)))
+        text = ",".join(filter(None, (re.split("[;,] none for", described[1])[0].strip(", "), listed)))
     elif listed:
         text = listed
     joined = re.sub(r"(?<=[\d])\s*([-~_>])\s*(?=-?\d)", r"\1", text)

@@ -27,7 +27,7 @@ def mean_similarity(model: PreTrainedModel, text: Text, method: str, chunks: int
 
 def check_enough_pairs(model: PreTrainedModel) -> None:
     """Raises ValueError where `rank_correlation` would have too little to go by, before anything is measured."""
-    _check_followers(len({span.spans[0][1] for span in contiguous_spans(model)}))
+    _check_followers(len({span.followers[-1] for span in contiguous_spans(model)}))
 
 
 def _check_followers(count: int) -> None:

@@ -16,7 +16,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.models.llama import modeling_llama
 from transformers.pytorch_utils import Conv1D
 
-from core.configs import text_config
+from core.configs import context_tokens, text_config
 from core.plan import SharingPlan, same_kind_hint
 
 AttentionModule: TypeAlias = Any
@@ -86,7 +86,7 @@ def decoder_of(model: PreTrainedModel) -> PreTrainedModel:
 
 def learned_positions(model: PreTrainedModel) -> int | None:
     """How many positions a decoder has in a table (GPT-2, OPT, GPT-J); None where they are computed and never run out."""
-    decoder, last = decoder_of(model), getattr(decoder_of(model).config, "max_position_embeddings", None)
+    decoder, last = decoder_of(model), context_tokens(model)
     tables = [getattr(decoder, name, None) for name in ("wpe", "embed_positions", "position_embeddings")]
     tables += [table for module in decoder.modules() if torch.is_tensor(table := vars(module).get("embed_positions"))]
     tables += [buffer for name, buffer in decoder.named_buffers() if name.endswith(".embed_positions")]

@@ -1,17 +1,15 @@
 """Records of the quantized file are shown for the original weights, and the page says so."""
 
-from types import SimpleNamespace
-
 import pytest
-from transformers import LlamaConfig
 
-from app import measured, searches, settings
+from app import measured, searches, services, settings
 from app.panels import scores, speed
 from app.registry import LoadedModel, ModelIdentity
 from app.services import shape_of
 from core.records.scores import save_record
 from core.records.searches import PlanDamage, SearchRecord, save_search
 from core.records.timings import load_timings
+from tests.support.models import tiny_model
 from tests.support.page import score_record
 
 SAYS_SO = "Measured on the Q4_1 file of the same model"
@@ -20,11 +18,11 @@ SAYS_SO = "Measured on the Q4_1 file of the same model"
 @pytest.fixture
 def original(monkeypatch) -> LoadedModel:
     """The original weights of a model of which only the quantized file was measured."""
-    model = SimpleNamespace(config=LlamaConfig(num_hidden_layers=6))
+    model = tiny_model()
     identity = ModelIdentity("some-lab/tiny", model)
     monkeypatch.setitem(vars(identity), "weights_sha256", "original")
     loaded = LoadedModel("some-lab/tiny", identity, model, None, identity)
-    for module in (searches, scores, speed):
+    for module in (searches, scores, services, speed):
         monkeypatch.setattr(module, "get_model", lambda _: loaded)
     return loaded
 

@@ -8,7 +8,7 @@ import torch
 from core import share_attention
 from core.damage.similarity import attention_weights
 from core.plan import SharingPlan
-from core.sharing.families import same_kind
+from core.sharing.families import layer_kinds
 from tests.support.families import make
 from tests.support.oracle import shared_by_oracle
 
@@ -32,16 +32,17 @@ EAGER = ("gemma2", "bloom", "gptj", "gpt_neo", "mpt", "codegen", "falcon (alibi)
 HEADS = {2: (3, 0, 0, 1)}
 
 
-def pair(model) -> tuple[SharingPlan, dict[int, tuple[int, ...]]]:
+def pair_of(model) -> tuple[SharingPlan, dict[int, tuple[int, ...]]]:
     """Layer 1 leads the next layer of its own kind, whose heads are mapped."""
-    follower = next(layer for layer in range(2, 6) if same_kind(model, 1, layer))
+    kinds = layer_kinds(model)
+    follower = next(layer for layer in range(2, 6) if kinds[layer] == kinds[1])
     return SharingPlan.of_groups([(1, follower)], 6), {follower: HEADS[2]}
 
 
 @torch.no_grad()
 def of_oracle(family: str):
     model = make(family, "eager")
-    with shared_by_oracle(model, *pair(model)) as shared:
+    with shared_by_oracle(model, *pair_of(model)) as shared:
         return shared(IDS, attention_mask=MASK, output_attentions=True, output_hidden_states=True, use_cache=False)
 
 
@@ -54,7 +55,7 @@ def best(family: str):
 @torch.no_grad()
 def test_all_layers_as_the_oracle_has_them(family, execution):
     model = best(family)
-    plan, heads = pair(model)
+    plan, heads = pair_of(model)
     view = share_attention(model, plan, head_map=heads, execution=execution)
     out = view(IDS, attention_mask=MASK, output_attentions=True, output_hidden_states=True)
     expected = of_oracle(family)
@@ -112,9 +113,10 @@ def test_flex_attention():
         torch.testing.assert_close(found[layer], expected[layer], atol=2e-5, rtol=1e-4)
 
 
-def pair(model) -> tuple[SharingPlan, dict[int, tuple[int, ...]]]:
+def pair_of(model) -> tuple[SharingPlan, dict[int, tuple[int, ...]]]:
     """Layer 1 leads the next layer of its own kind, whose heads are mapped."""
-    follower = next(layer for layer in range(2, 6) if same_kind(model, 1, layer))
+    kinds = layer_kinds(model)
+    follower = next(layer for layer in range(2, 6) if kinds[layer] == kinds[1])
     return SharingPlan.of_groups([(1, follower)], 6), {follower: HEADS[2]}
 
 
