@@ -47,7 +47,8 @@ def serve(port: int, results: Path) -> subprocess.Popen:
 
 def wait_for(url: str, server: subprocess.Popen) -> str:
     """The address, when the server answers there."""
-    for _ in range(240):
+    deadline = time.monotonic() + 240  # a busy machine may take minutes to import torch
+    while time.monotonic() < deadline:
         assert server.poll() is None, "the server ended"
         try:
             urllib.request.urlopen(url, timeout=1).close()
