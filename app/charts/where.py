@@ -9,6 +9,12 @@ import plotly.graph_objects as go
 from app.charts.style import COLORBAR, DASHES, DENSE, SCALE, SHARED, SHARED_TINT, figure, message, short
 from core.plan import SharingPlan, group_in_words, group_text
 
+_DAMAGE_OVER_SAVING = {
+    "xaxis": {"title": {"text": "KV cache saved, predicted (%)"}, "rangemode": "tozero"},
+    "yaxis": {"title": {"text": "damage (nats/token), measured"}, "rangemode": "tozero", "nticks": 7},
+}
+"""Axes of every chart that sets what plans cost against what they save."""
+
 
 def sweep_heatmap(sweep: pd.DataFrame, num_layers: int, plan: SharingPlan) -> go.Figure:
     """Triangle of damages: a column per leader, a row per number of followers; the spans of `plan` are outlined.
@@ -108,8 +114,7 @@ def front(plans: pd.DataFrame, chosen: str = "") -> go.Figure:
         traces,
         f"Damage against cache saved, {len(plans)} plans.",
         margin={"t": 48},
-        xaxis={"title": {"text": "KV cache saved, predicted (%)"}, "rangemode": "tozero"},
-        yaxis={"title": {"text": "damage (nats/token), measured"}, "rangemode": "tozero", "nticks": 7},
+        **_DAMAGE_OVER_SAVING,
     )
 
 
@@ -157,8 +162,7 @@ def search_curves(points: pd.DataFrame) -> go.Figure:
         lines,
         f"Damage against cache saved in {len(found)} searches.",
         margin={"t": 64},
-        xaxis={"title": {"text": "KV cache saved, predicted (%)"}, "rangemode": "tozero"},
-        yaxis={"title": {"text": "damage (nats/token), measured"}, "rangemode": "tozero", "nticks": 7},
+        **_DAMAGE_OVER_SAVING,
     )
 
 

@@ -33,7 +33,7 @@ from core.cost.shapes import Experts, ModelShape, known_config, known_shapes
 EXECUTIONS, decode_bytes_read = FLOP_EXECUTIONS, decode_bytes_moved  # their first names, which programs may still use
 
 __all__ = [
-    "BYTES_PER_VALUE", "DEVICES", "EXECUTIONS", "FLOP_EXECUTIONS", "MEMORY_SHARE", "QUANTITIES", 
+    "BYTES_PER_VALUE", "DEVICES", "EXECUTIONS", "FLOP_EXECUTIONS", "MEMORY_SHARE", "QUANTITIES",
     "SOFTMAX_FLOPS_PER_WEIGHT",
     "DecodeBytes", "DecodePrediction", "Device", "Experts", "FlopCount", "ModelShape", "ParameterCount", "Part",
     "StoredBytes",
