@@ -7,7 +7,7 @@ from core.damage.head_maps import CANDIDATES, HEAD_MAP_METHODS, PASSES, HeadMapp
 from core.damage.meter import DamageMeter
 from core.plan import HeadMap, SharingPlan
 from core.records.searches import PlanDamage
-from core.sharing.families import num_layers_of
+from core.sharing.families import check_kinds, num_layers_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +28,8 @@ def run(args: argparse.Namespace) -> int:
     """Measure the head map of every method for every plan, on both texts; one record and one table each. 0 when done."""
     session = Session(args)
     plans = [SharingPlan.parse(text, num_layers_of(session.model)) for text in args.plan]
+    for plan in plans:
+        check_kinds(session.model, plan)
     mapper = HeadMapper(session.model, session.texts[0], "damage", args.keep_groups)
     for plan in plans:
         meters = session.meters()

@@ -35,6 +35,8 @@ def run(args: argparse.Namespace) -> int:
     """Sweep, store the record, print the best spans; 1 when results that must agree to the bit do not."""
     constraints = Constraints(longest_span=args.longest_span)
     session = Session(args)
+    if not contiguous_spans(session.model, constraints):
+        raise ValueError("No span fits the model and the constraints: there is nothing to measure.")
     check = None
     if checked := args.check_naive or args.naive_sample is not None:
         session.journal.forget()

@@ -22,6 +22,7 @@ from core.plan import HeadMap, SharingPlan
 from core.records.searches import PlanDamage
 from core.sharing.families import (
     attention_modules,
+    check_kinds,
     heads_per_group_of,
     num_heads_of,
     num_layers_of,
@@ -172,10 +173,15 @@ class HeadMapper:
         return {} if method == "identity" else self.of_method(plan, method)
 
     def of_method(self, plan: SharingPlan, method: str) -> HeadMap:
-        """The head map that another method than this one's own would choose; the identity is written out."""
+        """The head map that another method than this one's own would choose; the identity is written out.
+
+        Raises ValueError for a plan that shares between layers of different kinds.
+        """
         if method == "identity":
             return {layer: tuple(range(self.num_heads)) for layer in plan.followers}
         likeness = self.output if method == "output" else self.attention
+        if any((plan.leader_of(layer), layer) not in likeness for layer in plan.followers):
+            check_kinds(self.model, plan)
         pairs = {layer: likeness[plan.leader_of(layer), layer] for layer in plan.followers}
         return {layer: assign(scores, method == "one_to_one", self.group_size) for layer, scores in pairs.items()}
 

@@ -7,10 +7,11 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from core import share_attention
+from core.__main__ import main
 from core.cost import ModelShape, parameter_count
 from core.damage.candidates import contiguous_spans
 from core.models import BUNDLED, load_model
-from tests.support.families import SIZES, close, fastest, padding, slow, tokens
+from tests.support.families import SIZES, close, fastest, make, padding, slow, tokens
 from tests.support.oracle import shared_by_oracle
 
 DEFAULT_LAYOUTS = {  # family → a plan in it
@@ -56,6 +57,25 @@ def test_savings_refuse_it_in_the_same_words():
     assert parameter_count(shape, "2-4-6").q_proj == parameter_count(shape, "").q_proj * 6 / 8
 
 
+def test_commands_refuse_a_plan_across_kinds_in_one_sentence(tmp_path, capsys):
+    """head-maps on Gemma 2 with the plan 2-3: KeyError: (2, 3)."""
+    model = make("gemma2", "eager", vocab_size=len(AutoTokenizer.from_pretrained(BUNDLED["demo"])))
+    asked = ["--model", _saved(model, tmp_path / "model"), "--results", str(tmp_path), "--journal", str(tmp_path / "j")]
+    short = ["--tokens", "64", "--held-out-tokens", "64", "--chunk-tokens", "32"]
+    assert main(["head-maps", "--plan", "2-3", *asked, *short]) == 2
+    assert capsys.readouterr().err.endswith("share between layers of the same kind only, for example 2_4.\n")
+    two = make("gemma2", "eager", vocab_size=model.config.vocab_size, num_hidden_layers=2)
+    asked[1] = _saved(two, tmp_path / "two")
+    assert main(["sweep", *asked, *short]) == 2
+    assert "No span fits the model" in capsys.readouterr().err
+
+
+def _saved(model, folder) -> str:
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(BUNDLED["demo"]).save_pretrained(folder)
+    return str(folder)
+
+
 @pytest.mark.parametrize("pattern", ["LLLG", "LG"])
 def test_a_pattern_of_windows_that_is_spelled(pattern, tmp_path):
     """EXAONE 4: TypeError, unsupported operand type(s) for %: 'int' and 'str' (sliding_window_pattern "LLLG")."""
@@ -72,10 +92,7 @@ def test_a_pattern_of_windows_that_is_spelled(pattern, tmp_path):
 
 def _save_exaone(folder, fields, pattern) -> None:
     """A folder whose config.json spells the pattern and does not list the layers, as EXAONE's first ones did."""
-    tokenizer = AutoTokenizer.from_pretrained(BUNDLED["demo"])
-    config = AutoConfig.for_model("exaone4", **fields | {"vocab_size": len(tokenizer)})
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    _saved(AutoModelForCausalLM.from_config(AutoConfig.for_model("exaone4", **fields | {"vocab_size": 4096})), folder)
     path = folder / "config.json"
     written = json.loads(path.read_text())
     del written["layer_types"]
