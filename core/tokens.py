@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 def prompt_ids(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
     """A text that is to be continued: begun as the tokenizer begins texts, once, and never ended by it."""
     begin = beginning_id(tokenizer)
-    written = begin is not None and text.startswith(str(tokenizer.decode([begin])))
+    begin_text = "" if begin is None else str(tokenizer.decode([begin]))
+    written = bool(begin_text) and text.startswith(begin_text)
     before, after = _around(tokenizer, text)
     ids = _encoded(tokenizer, text, special=not written)
     ids = ids if written else ids[: len(ids) - len(after)]

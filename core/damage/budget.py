@@ -1,5 +1,6 @@
 """What a plan saves, how much of it is asked for, and which plan of a front that buys."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -46,6 +47,8 @@ class Budget:
         given = [value for value in vars(self).values() if value is not None]
         if len(given) != 1:
             raise ValueError("Give one budget: a number of followers, a cache saving, a damage or a drop of a score.")
+        if math.isnan(given[0]):
+            raise ValueError("The budget is no number: give one, such as --damage 0.1.")
         if given[0] <= 0 and self.score_drop is None:
             raise ValueError(f"The budget is {given[0]}: it must be more than 0.")
         if self.cache_saving is not None and self.cache_saving >= 0.5:

@@ -107,7 +107,7 @@ def admit_untied(model: PreTrainedModel) -> None:
     """
     output, embedding = model.get_output_embeddings(), model.get_input_embeddings()
     weights = [getattr(module, "weight", None) for module in (output, embedding)]
-    if None in weights or weights[0] is weights[1]:
+    if any(weight is None for weight in weights) or weights[0] is weights[1]:
         return
     for config in (model.config, model.config.get_text_config(decoder=True)):
         if getattr(config, "tie_word_embeddings", False):

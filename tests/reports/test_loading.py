@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
-from core import load_model
+from core import load_model, share_attention
 from core.__main__ import main
 from tests.support.models import tiny_model
 from tests.support.tokenizers import byte_tokenizer
@@ -116,6 +116,26 @@ def test_weights_that_are_no_numbers(tmp_path, value):
     """NaN in one tensor: every score is 0.0 or NaN."""
     saved(tmp_path, lambda tensors: tensors | {"model.norm.weight": torch.full((40,), value)})
     assert "model.norm.weight holds NaN or infinity in float32" in sentence(tmp_path)
+
+
+def test_weights_that_a_dtype_cannot_hold(tmp_path):
+    """`--dtype float16` of weights beyond 65,504: infinite, and every score is 0.0."""
+    saved(tmp_path, lambda tensors: tensors | {"model.norm.weight": torch.full((40,), 1e6)})
+    load_model(tmp_path, device="cpu")
+    with pytest.raises(ValueError, match="holds NaN or infinity in float16; .* wider range such as float32"):
+        load_model(tmp_path, dtype="float16", device="cpu")
+
+
+@torch.no_grad()
+def test_queries_that_followers_do_without_may_be_there(tmp_path):
+    """A dense folder whose config.json was given a plan is that view; one that lacks a leader's queries is refused."""
+    model = saved(tmp_path, sharing_plan="1-3")
+    view = load_model(tmp_path, device="cpu")[0]
+    assert torch.equal(view(IDS).logits, share_attention(model, "1-3")(IDS).logits)
+    saved(tmp_path, without("layers.2.self_attn.q_proj"), sharing_plan="1-3")
+    assert torch.equal(load_model(tmp_path, device="cpu")[0](IDS).logits, view(IDS).logits)
+    saved(tmp_path, without("layers.1.self_attn.q_proj"), sharing_plan="1-3")
+    assert "lack 1 tensor (model.layers.1.self_attn.q_proj.weight)" in sentence(tmp_path)
 
 
 def test_an_output_layer_of_its_own_stays_its_own(tmp_path):
