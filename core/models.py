@@ -32,7 +32,7 @@ from transformers.utils import logging
 from core.cost import known_config
 from core.places import MODELS
 from core.plan import SharingPlan
-from core.sharing.families import attention_modules
+from core.sharing.families import attention_modules, check_windows
 from core.sharing.storage import stored_tensors
 from core.sharing.view import as_ordinary, shared_class
 
@@ -196,6 +196,7 @@ def _class_of(source: str, config: PreTrainedConfig) -> type[PreTrainedModel]:
     with torch.device("meta"):  # the architecture alone, before any weights are fetched
         skeleton = AutoModelForCausalLM.from_config(config)
         plan = SharingPlan.parse(getattr(config, "sharing_plan", ""), len(attention_modules(skeleton)))
+        check_windows(skeleton)
         if not plan.spans:
             return type(skeleton)
         head_map = getattr(config, "sharing_head_map", None) or {}

@@ -18,7 +18,7 @@ from core.damage.similarity import attention_weights, weights_and_inputs
 from core.damage.texts import Text
 from core.plan import HeadMap, SharingPlan
 from core.records.searches import PlanDamage
-from core.sharing.families import attention_modules, decoder_of, output_of, same_kind, values_of
+from core.sharing.families import attention_modules, decoder_of, heads_per_group, output_of, same_kind, values_of
 from core.sharing.view import plan_of, share_attention
 
 HEAD_MAP_METHODS: dict[str, str] = {
@@ -147,7 +147,7 @@ class HeadMapper:
             raise ValueError(f"There is no head mapping {method!r}: choose one of {', '.join(HEAD_MAP_METHODS)}.")
         self.model, self.text, self.method = model, text, method
         self.num_heads = decoder_of(model).config.num_attention_heads
-        self.group_size = self.num_heads // model.config.num_key_value_heads if keep_groups else 1
+        self.group_size = heads_per_group(model) if keep_groups else 1
 
     @cached_property
     def attention(self) -> Likeness:

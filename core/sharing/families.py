@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeGuard
 import torch
 from torch import nn
 from torch.nn.functional import dropout
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
 from transformers.models.llama import modeling_llama
 from transformers.pytorch_utils import Conv1D
 
@@ -75,6 +75,27 @@ _VALUES_OF_CLASS = {"GPTBigCodeAttention": _last_of_each_group, "CodeGenAttentio
 def decoder_of(model: PreTrainedModel) -> PreTrainedModel:
     """The module that runs the decoder layers (`LlamaModel` in a `LlamaForCausalLM`)."""
     return model.get_decoder()
+
+
+def check_windows(model: PreTrainedModel) -> None:
+    """Raise ValueError for sliding windows below 2 tokens, which transformers' own cache gets wrong, shared or dense.
+
+    Such a layer should cache nothing (window - 1 tokens); `keys[:, :, -window + 1:]` keeps everything instead.
+    """
+    for layer in DynamicCache(config=decoder_of(model).config).layers:
+        window = getattr(layer, "sliding_window", None)
+        if window is not None and window < 2:
+            raise ValueError(
+                f"This model's sliding window of {window} is not supported: transformers caches every token where it "
+                "should keep none, so that generated text would be wrong; a window has to hold at least 2 tokens."
+            )
+
+
+def heads_per_group(model: PreTrainedModel) -> int:
+    """How many query heads read one key-value head, as the layers hold it: many configurations do not say."""
+    module = attention_modules(model)[0]
+    groups = getattr(module, "num_key_value_groups", None)
+    return groups or decoder_of(model).config.num_attention_heads // _kv_heads(module)
 
 
 def learned_positions(model: PreTrainedModel) -> int | None:
