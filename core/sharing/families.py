@@ -287,7 +287,7 @@ def _head_dim(module: AttentionModule) -> int:
 
 
 def _kv_heads(module: AttentionModule) -> int:
-    names = ("num_key_value_heads", "num_kv_heads", "kv_heads", "num_heads", "n_heads")
+    names = ("num_key_value_heads", "num_kv_heads", "kv_heads", "num_heads", "n_heads", "num_attention_heads")
     heads = next((getattr(module, name) for name in names if hasattr(module, name)), None)
     return heads or module.config.num_attention_heads
 
