@@ -41,7 +41,7 @@ from core.places import MODELS, folder_named
 from core.plan import SharingPlan
 from core.pretrained import place_of
 from core.sharing.checkpoints import UNWRAPPING, admit_untied, check_complete, check_unwrapping, is_wrapped
-from core.sharing.families import attention_modules
+from core.sharing.families import attention_modules, check_windows
 from core.sharing.storage import stored_tensors
 from core.sharing.view import as_ordinary, shared_class
 from core.tokens import check_tokenizer, embedding_rows
@@ -279,6 +279,7 @@ def _class_of(source: str, config: PreTrainedConfig) -> type[PreTrainedModel]:
     with torch.device("meta"):  # the architecture alone, before any weights are fetched
         skeleton = _explained(source, "the architecture of ", auto_class.from_config, config)
         plan = SharingPlan.parse(getattr(config, "sharing_plan", ""), len(attention_modules(skeleton)))
+        check_windows(skeleton)
         if not plan.followers:
             return type(skeleton)
         head_map = getattr(config, "sharing_head_map", None) or {}

@@ -27,8 +27,10 @@ def cache_saving(model: PreTrainedModel, plan: SharingPlan) -> float:
         shape = ModelShape.from_config(model.config)
     except ValueError:
         return len(plan.followers) / (2 * plan.num_layers)
-    dense = SharingPlan((), plan.num_layers)
-    return 1 - kv_cache_bytes(shape, plan, 1, CONTEXT_TOKENS) / kv_cache_bytes(shape, dense, 1, CONTEXT_TOKENS)
+    dense_bytes, shared_bytes = (
+        kv_cache_bytes(shape, each, 1, CONTEXT_TOKENS) for each in (SharingPlan((), plan.num_layers), plan)
+    )
+    return 1 - shared_bytes / dense_bytes if dense_bytes else 0.0
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from core.records.searches import PlanDamage
 from core.sharing.families import (
     attention_modules,
     check_kinds,
-    heads_per_group_of,
+    heads_per_group,
     num_heads_of,
     num_layers_of,
     output_of,
@@ -152,7 +152,7 @@ class HeadMapper:
             raise ValueError(f"There is no head mapping {method!r}: choose one of {', '.join(HEAD_MAP_METHODS)}.")
         self.model, self.text, self.method = model, text, method
         self.num_heads = num_heads_of(model)
-        self.group_size = heads_per_group_of(model) if keep_groups else 1
+        self.group_size = heads_per_group(model) if keep_groups else 1
 
     @cached_property
     def attention(self) -> Likeness:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeGuard
 import torch
 from torch import nn
 from torch.nn.functional import dropout
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
 from transformers.models.llama import modeling_llama
 from transformers.pytorch_utils import Conv1D
 
@@ -37,8 +37,6 @@ SUPPORTED = f"{len(CHECKED)} families are, such as llama, qwen3, gemma2, phi3, g
 
 _LAYERS = ("layers", "h", "blocks")  # in the decoder
 _ATTENTION = ("self_attn", "attention", "attn", "self_attention")  # in a layer
-
-_KV_HEADS = ("num_key_value_heads", "num_kv_heads", "kv_heads")  # in a layer's attention or the configuration
 
 OUTPUTS = ("o_proj", "out_proj", "dense", "c_proj")
 """Names of the output projection."""
@@ -82,6 +80,20 @@ def decoder_of(model: PreTrainedModel) -> PreTrainedModel:
     decoder = model.get_decoder()
     found = any(hasattr(decoder, name) for name in _LAYERS)
     return decoder if found else getattr(decoder, "model", decoder)  # Llama 4 does not find its own
+
+
+def check_windows(model: PreTrainedModel) -> None:
+    """Raise ValueError for sliding windows below 2 tokens, which transformers' own cache gets wrong, shared or dense.
+
+    Such a layer should cache nothing (window - 1 tokens); `keys[:, :, -window + 1:]` keeps everything instead.
+    """
+    for layer in DynamicCache(config=decoder_of(model).config).layers:
+        window = getattr(layer, "sliding_window", None)
+        if window is not None and window < 2:
+            raise ValueError(
+                f"This model's sliding window of {window} is not supported: transformers caches every token where it "
+                "should keep none, so that generated text would be wrong; a window has to hold at least 2 tokens."
+            )
 
 
 def learned_positions(model: PreTrainedModel) -> int | None:
@@ -135,11 +147,11 @@ def num_heads_of(model: PreTrainedModel) -> int:
     return text_config(model).num_attention_heads
 
 
-def heads_per_group_of(model: PreTrainedModel) -> int:
-    """Query heads that read the same keys: 1 where each head has its own."""
-    places = (attention_modules(model)[0], text_config(model))
-    said = (getattr(place, name, None) for place in places for name in _KV_HEADS)
-    return num_heads_of(model) // (next(filter(None, said), None) or num_heads_of(model))
+def heads_per_group(model: PreTrainedModel) -> int:
+    """How many query heads read one key-value head, as the layers hold it: many configurations do not say."""
+    module = attention_modules(model)[0]
+    groups = getattr(module, "num_key_value_groups", None)
+    return groups or num_heads_of(model) // _kv_heads(module)
 
 
 def vocab_size_of(model: PreTrainedModel) -> int:
@@ -328,7 +340,7 @@ def _head_dim(module: AttentionModule) -> int:
 
 
 def _kv_heads(module: AttentionModule) -> int:
-    names = (*_KV_HEADS, "num_heads", "n_heads")
+    names = ("num_key_value_heads", "num_kv_heads", "kv_heads", "num_heads", "n_heads", "num_attention_heads")
     heads = next((getattr(module, name) for name in names if hasattr(module, name)), None)
     return heads or text_config(module).num_attention_heads
 

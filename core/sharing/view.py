@@ -21,6 +21,7 @@ from core.sharing.families import (
     AttentionModule,
     attention_modules,
     check_kinds,
+    check_windows,
     decoder_of,
     keep_values_alone,
     num_heads_of,
@@ -134,6 +135,7 @@ def _check(model: PreTrainedModel, plan: SharingPlan, head_map: HeadMap, executi
             f"This model already shares attention with plan {plan_of(model)}: its followers have no query and key "
             "projections any more. Apply the plan to the dense model."
         )
+    check_windows(model)
     num_layers = len(attention_modules(model))
     if plan.num_layers != num_layers:
         raise ValueError(f"The plan is for a model of {plan.num_layers} layers; this model has {num_layers}.")
