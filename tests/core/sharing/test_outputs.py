@@ -113,13 +113,6 @@ def test_flex_attention():
         torch.testing.assert_close(found[layer], expected[layer], atol=2e-5, rtol=1e-4)
 
 
-def pair_of(model) -> tuple[SharingPlan, dict[int, tuple[int, ...]]]:
-    """Layer 1 leads the next layer of its own kind, whose heads are mapped."""
-    kinds = layer_kinds(model)
-    follower = next(layer for layer in range(2, 6) if kinds[layer] == kinds[1])
-    return SharingPlan.of_groups([(1, follower)], 6), {follower: HEADS[2]}
-
-
 @torch.no_grad()
 def of_oracle_without_heads():
     return share_attention(make("llama", "eager"), "1-2")(IDS, output_attentions=True).attentions
