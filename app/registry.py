@@ -105,7 +105,7 @@ class ModelIdentity:
 
     def was_timed(self, record: TimingRecord) -> bool:
         """Whether a timing is of this very model, or of random weights in its place, which take as long."""
-        same = record.model == self.name and record.num_layers == self._model.config.num_hidden_layers
+        same = record.model == self.name and record.num_layers == text_config(self._model).num_hidden_layers
         return same and record.weights in ("random", self.weights_sha256)
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 from app import plans, settings, text
 from app.compute import compute, on_gpu, taking_turns
 from app.registry import LRUCache, View, get_model
+from core.configs import context_tokens
 from core.cost import ModelShape, bytes_of, known_shapes, savings_frame
 from core.plan import SharingPlan
 from core.tokens import prompt_ids
@@ -118,7 +119,7 @@ def token_ids(model_name: str, source: str, limit: int) -> FirstTokens:
     ids = prompt_ids(model.tokenizer, source or "")
     if len(ids) < 2 or not source.strip():
         raise ValueError("There is no text to look at: type a few words or sentences.")
-    context = getattr(model.model.config, "max_position_embeddings", None) or limit
+    context = context_tokens(model.model) or limit
     return FirstTokens(tuple(ids[: min(limit, context)]), len(ids))
 
 

@@ -20,7 +20,7 @@ def text_config(source: "PreTrainedModel | PreTrainedConfig") -> Any:
 def context_tokens(source: "PreTrainedModel | PreTrainedConfig") -> int | None:
     """The longest context in tokens that the decoder was made for; None where its configuration does not say."""
     config = text_config(source)
-    names = ("max_position_embeddings", "max_seq_len")  # the second is MPT's; transformers maps others on the first
+    names = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len")  # the last is MPT's
     return next((value for name in names if (value := getattr(config, name, None))), None)
 
 

@@ -11,19 +11,35 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
+class Prompts:
+    """Texts that are to be continued as token ids: text → ids. What the tokenizer does with every text is seen once."""
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase"):
+        self._tokenizer, begin = tokenizer, beginning_id(tokenizer)
+        self._begin_text = "" if begin is None else str(tokenizer.decode([begin]))
+        self._around = _around(tokenizer, "a")
+        self._beginnings = [] if begin is None else [[begin]]
+
+    def __call__(self, text: str) -> list[int]:
+        """The text, begun as the tokenizer begins texts, once, and never ended by it."""
+        written = bool(self._begin_text) and text.startswith(self._begin_text)
+        before, after = self._around or _around(self._tokenizer, text) or self._end_alone(text)
+        ids = _encoded(self._tokenizer, text, special=not written)
+        ids = ids if written else ids[: len(ids) - len(after)]
+        for beginning in [*self._beginnings, before]:
+            while beginning and ids[: 2 * len(beginning)] == [*beginning, *beginning]:
+                ids = ids[len(beginning) :]
+        return ids
+
+    def _end_alone(self, text: str) -> tuple[list[int], list[int]]:
+        """For a tokenizer that knows neither a letter nor the text."""
+        last = _encoded(self._tokenizer, text, special=True)[-1:]
+        return [], [i for i in last if i == self._tokenizer.eos_token_id != self._tokenizer.bos_token_id]
+
+
 def prompt_ids(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
     """A text that is to be continued: begun as the tokenizer begins texts, once, and never ended by it."""
-    begin = beginning_id(tokenizer)
-    begin_text = "" if begin is None else str(tokenizer.decode([begin]))
-    written = bool(begin_text) and text.startswith(begin_text)
-    before, after = _around(tokenizer, text)
-    ids = _encoded(tokenizer, text, special=not written)
-    ids = ids if written else ids[: len(ids) - len(after)]
-    beginnings = [one for one in ([] if begin is None else [begin], before) if one]
-    for beginning in beginnings:
-        while ids[: 2 * len(beginning)] == [*beginning, *beginning]:
-            ids = ids[len(beginning) :]
-    return ids
+    return Prompts(tokenizer)(text)
 
 
 def body_ids(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
@@ -82,11 +98,10 @@ def _encoded(tokenizer: "PreTrainedTokenizerBase", text: str, special: bool) -> 
     return [int(i) for i in tokenizer.encode(text, add_special_tokens=special)]
 
 
-def _around(tokenizer: "PreTrainedTokenizerBase", text: str) -> tuple[list[int], list[int]]:
-    """What a tokenizer puts before and after every text, seen at a letter, or where it knows none at the text itself."""
-    for seen in ("a", text):
-        bare, whole = (_encoded(tokenizer, seen, special) for special in (False, True))
-        for start in range(len(whole) - len(bare) + 1):
-            if bare and whole[start : start + len(bare)] == bare:
-                return whole[:start], whole[start + len(bare) :]
-    return [], [i for i in whole[-1:] if i == tokenizer.eos_token_id != tokenizer.bos_token_id]
+def _around(tokenizer: "PreTrainedTokenizerBase", text: str) -> tuple[list[int], list[int]] | None:
+    """What a tokenizer puts before and after every text, seen at this one; None where it knows nothing of it."""
+    bare, whole = (_encoded(tokenizer, text, special) for special in (False, True))
+    for start in range(len(whole) - len(bare) + 1):
+        if bare and whole[start : start + len(bare)] == bare:
+            return whole[:start], whole[start + len(bare) :]
+    return None

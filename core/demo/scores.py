@@ -11,7 +11,7 @@ from scipy.stats import sem
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from core.demo.skills import SKILLS, Example, evaluation_examples
-from core.tokens import beginning_id, left_padded, prompt_ids
+from core.tokens import Prompts, beginning_id, left_padded
 
 
 @torch.inference_mode()
@@ -49,13 +49,13 @@ def exact_share(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], batch_size: int
 ) -> float:
     """Share of the examples that greedy decoding answers exactly."""
-    right = 0
+    right, ids_of = 0, Prompts(tokenizer)
     for start in range(0, len(examples), batch_size):
         batch = examples[start : start + batch_size]
-        prompts = [prompt_ids(tokenizer, example.prompt) for example in batch]
+        prompts = [ids_of(example.prompt) for example in batch]
         padding = beginning_id(tokenizer) if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         ids, mask = (torch.tensor(rows, device=model.device) for rows in left_padded(prompts, padding or 0))
-        longest = max(len(prompt_ids(tokenizer, example.answer)) for example in batch)
+        longest = max(len(ids_of(example.answer)) for example in batch)
         output = cast(Any, model).generate(
             input_ids=ids, attention_mask=mask, max_new_tokens=longest, do_sample=False, pad_token_id=padding
         )

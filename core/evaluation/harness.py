@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import lm_eval.api.task
+import lm_eval.utils
 import torch
 from lm_eval import evaluator
 from lm_eval.api.instance import Instance
@@ -16,10 +17,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from core.evaluation.catalogue import Benchmark
 from core.evaluation.options import BATCH_SIZE, Options
 from core.evaluation.processes import accelerator
-from core.tokens import beginning_id, body_ids, check_ids, embedding_rows, left_padded, prompt_ids
+from core.tokens import Prompts, beginning_id, body_ids, check_ids, embedding_rows, left_padded
 
 # lm-eval prints bars for every task; the resampling for standard errors must not fork a process that runs threads.
 lm_eval.api.task.tqdm = functools.partial(lm_eval.api.task.tqdm, disable=True)
+# It also compiles a template anew for every field of every question: minutes for the ten thousand of HellaSwag.
+lm_eval.utils.env.from_string = functools.lru_cache(maxsize=512)(lm_eval.utils.env.from_string)
 os.environ.setdefault("DISABLE_MULTIPROC", "1")
 
 
@@ -37,6 +40,7 @@ class EvaluatedModel(HFLM):
         self._rows = embedding_rows(model)
         with_padding = _with_padding(copy.deepcopy(tokenizer), self._rows)
         super().__init__(model, backend="causal", tokenizer=with_padding, batch_size=batch_size)
+        self._prompt_ids = Prompts(with_padding)
         if (processes := accelerator()) is not None:  # each process takes its share of the documents
             self.accelerator, self._rank, self._world_size = processes, processes.process_index, processes.num_processes
         if self.prefix_token_id is None:
@@ -122,7 +126,7 @@ class EvaluatedModel(HFLM):
         elif self.add_bos_token is False:  # a text that lm-eval itself begins
             ids = body_ids(self.tokenizer, string)
         else:
-            ids = prompt_ids(self.tokenizer, string)
+            ids = self._prompt_ids(string)
         check_ids(ids, self._rows)
         return ids[-left_truncate_len:] if left_truncate_len else ids
 

@@ -10,7 +10,7 @@ from core.cost import ModelShape, savings_frame
 from core.damage.head_maps import HeadMapper
 from core.models import BUNDLED
 from core.plan import SharingPlan
-from core.sharing.families import heads_per_group
+from core.sharing.families import heads_per_group, layer_kinds
 from tests.support.damage import text
 from tests.support.families import fastest, make
 
@@ -44,7 +44,10 @@ def test_groups_are_those_of_the_layers(family, size):
     """head-maps --keep-groups: the number of key-value heads is read from a field that many families do not have"""
     model = fastest(family)
     assert heads_per_group(model) == size
-    heads = HeadMapper(model, text(), "most_similar", keep_groups=True)(SharingPlan(((1, 2),), 6))[2]
+    kinds = layer_kinds(model)
+    follower = next(layer for layer in range(2, len(kinds)) if kinds[layer] == kinds[1])
+    plan = SharingPlan.of_groups([(1, follower)], len(kinds))
+    heads = HeadMapper(model, text(), "most_similar", keep_groups=True)(plan)[follower]
     assert all(len({head // size for head in heads[i : i + size]}) == 1 for i in range(0, 4, size))
 
 

@@ -241,7 +241,7 @@ def test_more_than_the_models_context_is_refused_before_anything_is_measured(mea
     ],
 )
 def test_the_context_is_what_lm_eval_takes(configuration, tokenizer_says, context):
-    config = SimpleNamespace(get_text_config=lambda: SimpleNamespace(**configuration))
+    config = SimpleNamespace(get_text_config=lambda decoder: SimpleNamespace(**configuration))
     read_by = Reader.of(SimpleNamespace(config=config), SimpleNamespace(model_max_length=tokenizer_says))
     assert read_by.context_tokens == context
 
