@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import sys
 from argparse import ArgumentParser, Namespace
 from collections import Counter
@@ -64,7 +65,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=Options.seed, help="(default: %(default)s)")
     parser.add_argument("--device", help="e.g. cpu or cuda (default: the GPU when there is one)")
     parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: as the model's files)")
-    parser.add_argument("--head-map", type=Path, metavar="FILE", help="JSON file: follower → leader head of each head")
+    parser.add_argument(
+        "--head-map",
+        metavar="FILE",
+        help="follower → leader head of each head: JSON, a file with it, or a stored record",
+    )
     parser.add_argument("--execution", choices=EXECUTIONS, default=Options.execution)
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="where records are kept")
     parser.add_argument(
@@ -135,24 +140,29 @@ def _evaluate_model(
     return list(evaluate(model, tokenizer, args.plan, tasks, **about, **settings))
 
 
-def _head_map(path: Path | None) -> HeadMap | None:
-    if path is None:
+def _head_map(given: str | None) -> HeadMap | None:
+    """The head map in a JSON text, in a file of one, or in a record of scores."""
+    if given is None:
         return None
     try:
-        return read_head_map(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f'{path} is no head map, which looks like {{"18": [0, 1, 2]}}: {error}.') from error
+        text = given if given.lstrip().startswith("{") else Path(given).expanduser().read_text(encoding="utf-8")
+        stored = json.loads(text)
+        return read_head_map(json.dumps(stored["head_map"]) if "head_map" in stored else text)
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f'{given:.80} is no head map, which looks like {{"18": [0, 1, 2]}}: {error}.') from error
 
 
 def _repeat_options(args: Namespace) -> list[str]:
-    """The options that a point's own command repeats: those that say how to measure; of a file its name alone."""
+    """The options that a point's own command repeats: those that say how to measure. A head map stands there itself,
+    so that nobody needs the file it came from."""
     conversation = ("apply_chat_template", "system", "fewshot_as_multiturn")
     names = ("num_fewshot", "limit", *conversation, "batch_size", "seed", "device", "dtype", "head_map", "execution")
     given = {
         name: getattr(args, name) for name in names if getattr(args, name) not in (None, getattr(Options, name, 0))
     }
-    shown = {name: value.name if isinstance(value, Path) else value for name, value in given.items()}
-    return [part for name, value in shown.items() for part in _as_typed(f"--{name.replace('_', '-')}", value)]
+    if heads := _head_map(args.head_map):
+        given["head_map"] = json.dumps(heads, separators=(",", ":"))
+    return [part for name, value in given.items() for part in _as_typed(f"--{name.replace('_', '-')}", value)]
 
 
 def _as_typed(option: str, value: Any) -> tuple[str, ...]:
