@@ -90,7 +90,7 @@ def follower_bars(sweep: pd.DataFrame, plan: SharingPlan) -> go.Figure:
         [bars],
         f"Damage of {len(single)} single followers, in nats per token.",
         title="One follower alone: damage (nats/token)",
-        xaxis={"title": {"text": "follower (reuses the layer of its kind before it)"}, "showgrid": False, "nticks": 14},
+        xaxis={"title": {"text": "follower (reuses the layer before it)"}, "showgrid": False, "nticks": 14},
         yaxis={"nticks": 6},
     )
 
