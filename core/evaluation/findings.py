@@ -132,13 +132,14 @@ def _free(found: Findings) -> str:
         return ""
     if plan := found.free:
         return _free_words(plan) + "."
+    own = [plan for plan in found.plans if plan.record.kind != "tuned"]
     lightest = min(
-        (plan for plan in found.plans if plan.record.kind != "tuned"),
+        (plan for plan in own if plan.asked_enough),
         key=lambda plan: (plan.count("yes"), len(plan.record.followers)),
         default=None,
     )
     if lightest is None:
-        return ""
+        return "No plan was asked of enough tasks to be called free." if own else ""
     worse = [both for both in lightest.verdicts.values() if both[1].worse == "yes"]
     start = f"No plan that was measured is free. Nearest to it is {_plan(lightest.record)}, worse on {_losses(worse)}."
     if plan := found.free_in_answers:
@@ -165,7 +166,7 @@ def _saving(found: Findings) -> str:
         return ""
     mapped = ", heads mapped" if plan.head_map else ""
     words = (
-        f"{SAVING:.0%} of the KV cache costs {_nats(plan)}: of the plans found that save as much, "
+        f"{SAVING:.0%} of the KV cache costs {_nats(plan)}{_gain(plan)}: of the plans found that save as much, "
         f"{_layers(plan.plan.name, plan.plan.paper_notation)}{mapped}, does least damage ({plan.followers} followers, "
         f"{plan.cache_saving:.1%} saved)."
     )
@@ -222,6 +223,17 @@ def _layers(name: str, paper: str) -> str:
 def _nats(plan: PlanDamage) -> str:
     judged = plan.judged
     return f"{judged.damage:.3f} ± {judged.stderr:.3f} nats per token"
+
+
+def _gain(plan: PlanDamage) -> str:
+    """What a loss that falls by sharing does not mean."""
+    judged = plan.judged
+    if judged.damage > 0:
+        return ""
+    return (
+        f" (no more than nothing: the model predicts the text no worse with it, but otherwise, by {judged.kl:.3f} nats of KL "
+        "divergence, so that this text is no measure of what is lost)"
+    )
 
 
 def _losses(verdicts: Iterable[tuple[Task, Verdict]]) -> str:

@@ -232,12 +232,18 @@ def _verdict(task: Task, verdict: Verdict, p_value: float | None) -> Verdict:
 class PlanSummary(NamedTuple):
     """One plan over all tasks that resolve; a task counts once, by its metric that speaks most against the plan.
 
-    record: one of the plan's. verdicts: task of the benchmark → verdict. free: see the module.
+    record: one of the plan's. verdicts: task of the benchmark → verdict. asked_enough: whether it was asked of as many
+    tasks as *free* takes (see the module).
     """
 
     record: Record
     verdicts: dict[str, tuple[Task, Verdict]]
-    free: bool
+    asked_enough: bool
+
+    @property
+    def free(self) -> bool:
+        """See the module."""
+        return self.asked_enough and not self.count("yes")
 
     @property
     def dense_model(self) -> str:
@@ -274,11 +280,10 @@ def summaries(tasks: Iterable[Task]) -> list[PlanSummary]:
             before = found.get(benchmark)
             if before is None or _ORDER[verdict.worse] < _ORDER[before[1].worse]:
                 found[benchmark] = (task, verdict)
-    rows = [PlanSummary(record, found, False) for record, found in plans.values()]
-    rows = [row._replace(free=_is_free(row.verdicts, asked[row.dense_model])) for row in rows]
+    rows = [PlanSummary(record, found, _enough(found, asked)) for record, found in plans.values()]
     return sorted(rows, key=lambda row: (len(row.record.followers), row.record.path))
 
 
-def _is_free(found: dict[str, tuple[Task, Verdict]], benchmarks: set[str]) -> bool:
-    enough = len(benchmarks & found.keys()) >= min(FREE_TASKS, max(1, len(benchmarks)))
-    return enough and all(verdict.worse != "yes" for _, verdict in found.values())
+def _enough(found: dict[str, tuple[Task, Verdict]], asked: dict[str, set[str]]) -> bool:
+    benchmarks = asked[next(task.dense.model for task, _ in found.values())]
+    return len(benchmarks & found.keys()) >= min(FREE_TASKS, max(1, len(benchmarks)))

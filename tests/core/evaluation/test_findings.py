@@ -69,6 +69,27 @@ def test_the_largest_free_plan_is_told(scored):
     assert best.startswith("Plans are told apart best by task_0 (exact_match)")
 
 
+def test_a_plan_that_was_asked_too_little_is_not_the_nearest(scored):
+    """It was named as *worse on* nothing."""
+    for number in range(6):
+        store(scored, "19-20", right(260), task=f"task_{number}")
+    store(scored, "18-19", right(300), task="task_0")
+    (nearest, *_) = sentences(found(scored))
+    assert "Nearest to it is plan 19-20" in nearest and "worse on task_0" in nearest
+
+
+def test_only_plans_that_were_asked_too_little(tmp_path):
+    for plan, count in (("", 300), ("13-20", 260)):
+        for number in range(6):
+            store(tmp_path, plan, right(count), task=f"task_{number}") if plan == "" or number < 2 else None
+    assert sentences(found(tmp_path))[0].startswith("No plan")
+
+
+def test_a_loss_that_falls_is_no_measure(scored, search):
+    search("search+followers=5", damages(5, -0.2, -0.1))
+    assert any("costs -0.100 ± 0.004 nats per token (no more than nothing" in one for one in sentences(found(scored)))
+
+
 def test_without_a_free_plan_the_nearest_is_told(scored):
     for number in (0, 1):
         store(scored, "19-20", right(260), task=f"task_{number}")
