@@ -41,7 +41,7 @@ def take(page: Page, address: str) -> None:
     page.goto(address, wait_until="domcontentloaded")
     wait_until_idle(page)
     page.locator("#scores-task input").click()
-    page.get_by_role("option", name="demo_prose").click()
+    page.get_by_role("option", name="demo_prose").first.click()
     page.wait_for_selector("#scores-tradeoff :text('demo_prose')")
     page.mouse.move(0, 0)
     page.add_style_tag(content="* { scroll-behavior: auto !important; caret-color: transparent !important }")
