@@ -2,15 +2,23 @@
 # make test   the same set-up plus the test tools, then all tests (a process per core), the types and the linter
 # make properties    thousands of random plans, shapes, paddings and caches against the oracle (about ten minutes)
 # make bench   time of one decode step on a CPU, shared ÷ dense
+# make findings   write again what the README says of the records, and what their answers say, after records changed
 # make screenshots   take the pictures of the README again (needs Chromium)
 # make clean  remove .venv
+#
+# make run MODEL=SmolLM2-135M-Instruct    the same with a real model, which is fetched first (98 MB)
 #
 # Variables, for example `make run PYTHON=python3.12 APP_ARGS="--port 8000"`:
 PYTHON ?= python3
 VENV ?= .venv
 APP_ARGS ?= --open
+# A model to start with: one that can be fetched, a bundled name, a hub id, a folder, a GGUF file.
+MODEL =
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+# Whose records are summed up by `make findings`, and which of them the README tells of.
+FINDINGS ?= $(notdir $(patsubst %/dense/,%,$(wildcard results/*/dense/)))
+README_MODEL ?= SmolLM2-135M-Instruct
 # More arguments for every `pip install`, for example a mirror: PIP_ARGS="--index-url https://mirror.example/simple".
 PIP_ARGS ?=
 # On Linux the plain torch package brings several GB of CUDA libraries. On a machine without an NVIDIA driver, torch
@@ -19,11 +27,12 @@ CPU_TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 PIP_INSTALL = $(VENV)/bin/python -m pip install --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 
-.PHONY: run test properties bench screenshots clean
+.PHONY: run test properties bench findings screenshots clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/run.stamp
-	$(VENV)/bin/python -m app $(APP_ARGS)
+	$(if $(MODEL),$(VENV)/bin/python -m core fetch "$(MODEL)")
+	$(VENV)/bin/python -m app $(if $(MODEL),--model "$(MODEL)") $(APP_ARGS)
 
 test: $(VENV)/test.stamp
 	$(VENV)/bin/python -m pytest -n auto $(PYTEST_ARGS)
@@ -36,6 +45,10 @@ properties: $(VENV)/test.stamp
 
 bench: $(VENV)/test.stamp
 	$(VENV)/bin/python -m tests.benchmarks.decode_step $(BENCH_ARGS)
+
+findings: $(VENV)/run.stamp
+	for model in $(FINDINGS); do $(VENV)/bin/python -m core findings --model $$model --keep || exit 1; done
+	$(if $(wildcard results/$(README_MODEL)),$(VENV)/bin/python -m core findings --model $(README_MODEL) --write README.md)
 
 screenshots: $(VENV)/test.stamp
 	$(VENV)/bin/python -m tests.screenshots

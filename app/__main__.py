@@ -6,11 +6,16 @@ import socket
 import sys
 import webbrowser
 
+from core.console import spell_what_is_missing
+
+LOCALHOST = "127.0.0.1"
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve until Ctrl-C. Exit code 2 for a port that cannot be used, with one line on stderr."""
+    spell_what_is_missing()
     options = _parser().parse_args(arguments)
-    problem = port_problem(options.host, options.port)
+    problem = port_problem(options.host, options.port) or port_problem(LOCALHOST, options.port)  # gradio asks for both
     if problem:
         print(problem, file=sys.stderr)
         return 2
@@ -24,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     warm_up()
     demo.launch(
-        server_name=options.host,
+        server_name=server_name(options.host),
         server_port=options.port,
         inbrowser=options.open and _has_browser(),
         **launch_options(),
@@ -34,9 +39,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m app", description="Shared Attention Explorer in the browser.")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (0.0.0.0: all)")
+    parser.add_argument("--host", default=LOCALHOST, help="address to listen on (0.0.0.0 or ::: all)")
     parser.add_argument("--port", type=int, default=7860, help="port to listen on")
-    parser.add_argument("--model", help="the model shown first: a bundled name, a hub id or a local folder")
+    parser.add_argument(
+        "--model", help="the model shown first: a bundled or fetched name, a hub id, a local folder or a GGUF file"
+    )
     parser.add_argument("--open", action="store_true", help="open the page in the browser, if there is one")
     return parser
 
@@ -46,13 +53,24 @@ def port_problem(host: str, port: int) -> str:
     if not 1 <= port <= 65535:
         return f"Port {port} does not exist: use a number from 1 to 65535."
     try:
-        with socket.create_server((host, port)):
+        family, _, _, _, address = socket.getaddrinfo(_bare(host) or None, port, type=socket.SOCK_STREAM)[0]
+        with socket.create_server(address, family=family):
             return ""
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the second: no name can be like this
+        reason = (getattr(error, "strerror", None) or "no host has such a name").partition(" (while")[0]
         return (
-            f"Port {port} on {host} cannot be used ({error.strerror}): stop what uses it, or choose another port with "
-            "--port."
+            f"Port {port} on {host} cannot be used ({reason}): stop what uses it, or choose another port with --port or "
+            "another address with --host."
         )
+
+
+def server_name(host: str) -> str:
+    """The address as gradio wants it: one of IPv6 (`::1`) in brackets, as in an address of a page."""
+    return f"[{_bare(host)}]" if ":" in host else host
+
+
+def _bare(host: str) -> str:
+    return host[1:-1] if host.startswith("[") and host.endswith("]") else host
 
 
 def model_problem(name: str) -> str:

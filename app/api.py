@@ -10,10 +10,11 @@ from dataclasses import asdict
 import gradio as gr
 
 from app import searches, services, settings
+from app.asked import number, whole, words
 from app.measured import store
-from app.registry import get_model
 from core.cost import fits_frame, known_shapes
 from core.plan import SharingPlan
+from core.records.provenance import model_name
 from core.records.searches import PlanDamage
 
 
@@ -36,7 +37,7 @@ def sentences_as_errors() -> Iterator[None]:
 
 
 def savings_endpoint(
-    model: str = settings.DEFAULT_MODEL,
+    model: str = "",
     plan: str = settings.DEFAULT_PLAN,
     batch_size: int = 1,
     context_tokens: int = 1024,
@@ -49,11 +50,15 @@ def savings_endpoint(
     dense and the shared model: {device, model, needed_bytes, memory_bytes, fits, largest_batch, step_ms, tokens_per_s,
     bound, usd_per_million_tokens}. What is not known, or does not fit, is null.
 
-    model: a bundled name, hub id or local folder, or a well-known shape (such as Llama-3-8B), which is not loaded.
-    plan: spans first-last, separated by commas; empty for dense.
+    model: a bundled or fetched name, hub id, local folder or GGUF file (empty: that of the page), or a well-known shape
+    (such as Llama-3-8B), which is not loaded.
+    plan: spans first-last, or groups of listed layers such as 2-4-6, separated by commas; empty for dense.
     dtype: number format of the cache, and for `fits` of the weights too: float32, bfloat16, float16 or float8.
     """
     with sentences_as_errors():
+        words(model=model, plan=plan, dtype=dtype)
+        batch_size, context_tokens = whole("batch_size", batch_size), whole("context_tokens", context_tokens)
+        prompt_tokens = whole("prompt_tokens", prompt_tokens, low=0)
         shape = services.shape_of(model if model in known_shapes() else services.LOADED, model)
         parsed = SharingPlan.parse(plan, shape.num_layers)
         frame = services.savings(shape, parsed, batch_size, context_tokens, prompt_tokens, dtype)
@@ -67,38 +72,60 @@ def savings_endpoint(
     return quantities | {"fits": rows}
 
 
-def similarity_endpoint(text: str, model: str = settings.DEFAULT_MODEL, method: str = "head_mean") -> dict:
-    """Similarity of the attention of each two layers on a text: {method, tokens, similarity [layers][layers]}."""
+def similarity_endpoint(text: str, model: str = "", method: str = "head_mean") -> dict:
+    """Similarity of the attention of each two layers: {method, tokens, text_tokens, note, similarity [layers][layers]}.
+
+    Of a text of `text_tokens` tokens the first `tokens` are looked at; `note` says so where these are not all.
+    """
     with sentences_as_errors():
+        words(text=text, model=model, method=method)
         found = services.similarity(model, text, method)
-    return {"method": method, "tokens": found.tokens, "similarity": found.matrix.tolist()}
+    note = services.said_of(found.tokens, found.text_tokens)
+    about = {"method": method, "tokens": found.tokens, "text_tokens": found.text_tokens, "note": note}
+    return about | {"similarity": found.matrix.tolist()}
 
 
 def generate_endpoint(
     prompt: str,
-    model: str = settings.DEFAULT_MODEL,
+    model: str = "",
     plan: str = settings.DEFAULT_PLAN,
     max_new_tokens: int = settings.DEFAULT_NEW_TOKENS,
     temperature: float = 0.0,
     seed: int = 0,
+    chat: bool = False,
+    system: str = "",
 ) -> Iterator[dict]:
-    """Dense and shared continuation of a prompt, streamed: {dense, shared, first_difference}, times measured here."""
+    """Dense and shared continuation of a prompt, streamed: {dense, shared, first_difference, first_token_differs}.
+
+    Times are measured here. first_token_differs: whether the two times to the first token differ by more than they vary;
+    null until they were measured often enough to tell, which for long prompts is after the last token.
+    chat: answer the prompt as a turn of a conversation, which begins with `system`, by the model's chat template.
+    """
     with sentences_as_errors():
-        for progress in services.generate(model, plan, prompt, max_new_tokens, temperature, seed):
+        words(prompt=prompt, model=model, plan=plan, system=system)
+        max_new_tokens = whole("max_new_tokens", max_new_tokens, high=settings.MAX_NEW_TOKENS)
+        temperature, seed = number("temperature", temperature), whole("seed", seed, low=0)
+        asked = (model, plan, prompt, max_new_tokens, temperature, seed)
+        for progress in services.generate(*asked, chat=chat, system=system):
             yield asdict(progress)
 
 
 def scores_endpoint(model: str = "", plan: str = "", task: str = "") -> list[dict]:
-    """Measured scores, one per record and metric; an empty argument selects all. Dense rows have the plan `dense`."""
+    """Measured scores, one per record and metric; an empty argument selects all. Dense rows have the plan `dense`.
+
+    model: as records name it, or a local folder.
+    """
+    with sentences_as_errors():
+        words(model=model, plan=plan, task=task)
     frame = store().frame
-    for column, wanted in (("model", model), ("plan", plan), ("task", task)):
+    for column, wanted in (("model", model and model_name(model)), ("plan", plan), ("task", task)):
         frame = frame[frame[column] == wanted] if wanted else frame
     rows = frame.astype(object).where(frame.notna(), None).rename(columns={"path": "file"})  # `path` would be fetched
     return [{**row, "date": row["date"].isoformat()} for row in rows.to_dict("records")]
 
 
 def suggest_endpoint(
-    model: str = settings.DEFAULT_MODEL,
+    model: str = "",
     budget: str = "cache_saving",
     value: float = 10.0,
     text: str = "",
@@ -113,18 +140,23 @@ def suggest_endpoint(
     budget: cache_saving (percent of the KV cache), damage (nats per token, not to exceed) or followers; value: of it.
     text: to choose and judge on, half each; empty for bundled passages. tokens: in each half.
     protect_first, protect_last: layers that never reuse. longest_span: in layers; 0 for any.
-    head_map: identity, most_similar, one_to_one, output or damage. Empty, without text and limits: the stored search of a
-    bundled model answers at once, else output.
+    head_map: identity, most_similar, one_to_one, output or damage. Empty, without text, limits and another number of
+    tokens than the default: the stored search of a bundled model answers at once, else output.
 
     The plan: {plan, paper_notation, followers, head_map, predicted: {cache_saved_percent}, measured: {damage, stderr,
     tokens} in nats per token on held-out text, chosen_on: the same where it was chosen, best_span: the best single span
     of as many followers, likewise, source: how it was measured}.
     """
-    limits = (protect_first, protect_last, longest_span or None)
     with sentences_as_errors():
+        words(model=model, budget=budget, text=text, head_map=head_map)
+        layers = {"protect_first": protect_first, "protect_last": protect_last, "longest_span": longest_span}
+        first, last, longest = (whole(name, count, low=0) for name, count in layers.items())
+        limits, value = (first, last, longest or None), number("value", value)
+        tokens = whole("tokens", tokens, *settings.SUGGEST_TOKENS)
         searches.check(model, budget, head_map)
-        known = searches.known(get_model(model).name)
-        if text.strip() or head_map or any(limits) or searches.answers(known, budget, value) is None:
+        known = searches.known(model)
+        asked = text.strip() or head_map or any(limits) or tokens != settings.CALIBRATION_TOKENS[0]
+        if asked or searches.answers(known, budget, value) is None:
             for step in searches.suggestions(model, text, tokens, budget, value, limits, head_map or "output"):
                 if step.done < step.total:
                     yield {"step": step.items[-1].step, "done": step.done, "total": step.total}

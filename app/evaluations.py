@@ -44,7 +44,8 @@ def steps(
     """
     loaded = get_model(model_name)
     parts = _parts(loaded, loaded.plan(plan), heads)
-    benchmarks = _benchmarks(tasks, own)  # may fetch documents: not in the thread that computes
+    # May fetch or make documents: not in the thread that computes.
+    benchmarks = _benchmarks(tasks, own, loaded)
     news: SimpleQueue[Step] = SimpleQueue()
     stop = Event()
     running = compute.submit(_measure, parts, loaded.tokenizer, benchmarks, limit, news.put, stop.is_set)
@@ -83,14 +84,16 @@ def _part(identity: ModelIdentity, model: "PreTrainedModel", plans: tuple[str, .
     return _Part(identity.name, identity.weights_sha256, model, plans, {})
 
 
-def _benchmarks(tasks: tuple[str, ...], own: Own) -> list["Benchmark"]:
+def _benchmarks(tasks: tuple[str, ...], own: Own, loaded: LoadedModel) -> list["Benchmark"]:
     from core.evaluation.catalogue import benchmark_of, load_benchmarks
     from core.evaluation.own_benchmarks import load_benchmark
+    from core.evaluation.task_data import Reader
 
     if lost := [name for name in tasks if name.startswith(_OWN) and name not in own]:
         raise ValueError(text.BENCHMARK_AGAIN.format(name=lost[0]))
     named = [name.strip() for name in tasks if name not in own]
-    found = load_benchmarks(named) if named or not tasks else []
+    reader = Reader.of(loaded.model, loaded.tokenizer)
+    found = load_benchmarks(named, reader=reader) if named or not tasks else []
     files = [own[name] for name in tasks if name in own]
     return found + [benchmark_of(load_benchmark(content, Path(file).stem)) for file, content in files]
 

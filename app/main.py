@@ -17,8 +17,8 @@ from app import frame, settings, text
 from app.api import add_endpoints
 from app.components.chart import PLOTLY_JS, PLOTLY_URL
 from app.components.view_bar import view_bar
-from app.panels import answers, curves, evaluate, generate, model, savings, scores, similarity, speed, where
-from app.registry import get_model
+from app.panels import answers, contexts, curves, evaluate, generate, model, savings, scores, similarity, speed, where
+from app.registry import load_first
 from app.theme import FONT_URLS, THEME
 
 
@@ -34,7 +34,7 @@ def build() -> gr.Blocks:
                 controls = model.build()
             with gr.Column(elem_id="main", scale=1):
                 above = ((generate,), (similarity,), (where,), (savings,), (speed,))
-                sections = (*above, (scores, answers, curves), (evaluate,))
+                sections = (*above, (scores, answers, contexts, curves), (evaluate,))
                 parts = {part: built for section in sections for part, built in _section(section)}
         gr.HTML(frame.footer(), elem_id="foot", apply_default_css=False)
         opened = model.wire(demo, bar, controls)
@@ -46,6 +46,7 @@ def build() -> gr.Blocks:
         latest = evaluate.wire(bar, parts[evaluate])
         selected = scores.wire(bar, opened, latest, parts[scores])
         answers.wire(selected, parts[answers])
+        contexts.wire(bar, opened, latest, parts[contexts])
         curves.wire(opened, parts[curves])
         add_endpoints()
     return demo
@@ -80,11 +81,11 @@ def _preloads() -> str:
 
 def warm_up() -> None:
     """Load the first model in the background, so that the first visitor does not wait for it."""
-    Thread(target=get_model, args=(settings.DEFAULT_MODEL,), daemon=True).start()
+    Thread(target=load_first, daemon=True).start()
 
 
 demo = build()
 
 if __name__ == "__main__":
-    get_model(settings.DEFAULT_MODEL)
+    load_first()
     demo.launch(**launch_options())

@@ -1,17 +1,25 @@
 """Everything that was measured, as one table, and the one selection that charts, table, file and answers show."""
 
 import json
+import time
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock, Thread
 from typing import NamedTuple
 
 import pandas as pd
 
 from app import settings, text
-from app.registry import loaded_configs
+from app.registry import dense_twins, loaded_configs
+from core import pretrained
 from core.cost import ModelShape, known_shapes, savings_frame
-from core.evaluation.answers import at_chance, chance_level
+from core.evaluation.answers import at_chance
+from core.evaluation.findings import Findings, findings_of, sentences
+from core.evaluation.losses import LossIndex, Pair, load_index, quickly
+from core.evaluation.resolve import PlanSummary, Task, pairs_of, summaries, tasks_of
 from core.records.scores import Record, load_records, to_frame
+from core.records.searches import load_searches
 from core.records.timings import TimingRecord, load_timings, timings_frame
 
 KINDS = ("direct", "head-mapped", "tuned")
@@ -22,28 +30,37 @@ Selected = tuple[str, str]
 
 
 class Store(NamedTuple):
-    """All records with the folders that they are in, by path; one sentence for each other file; and all as a table."""
+    """All scores with the folders that they are in, by path; one sentence for each file that is no record; all scores as a
+    table; and what was timed.
+
+    pairs: each record with the dense one of the same questions, by path. tasks, plans: `core.evaluation.resolve`.
+    """
 
     records: dict[str, tuple[Path, Record]]
     problems: list[str]
     frame: pd.DataFrame
     latencies: "Latencies"
+    pairs: dict[str, Pair]
+    tasks: list[Task]
+    plans: list[PlanSummary]
 
 
-Latencies = dict[str, dict[tuple[str, str], float]]
-"""Setting in words → (model, plan) → percent of a decode step's time that the plan saved, measured."""
+Latencies = dict[str, list[tuple[TimingRecord, float]]]
+"""Setting in words → timings, newest last, each with the percent of a decode step's time that its plan saved."""
 
 
 def store() -> Store:
     """The records of the project, and those that this server measured and cannot keep; read again when they change.
 
     The table is `core.records.scores.to_frame` with what each plan saves in percent (a column for each name in `text.AXES`),
-    the score of guessing `chance`, and whether the score is `at_chance`. Where the sizes of a model are not known, a
+    the score of guessing `chance`, and whether the score is `at_chance`; against the dense model `drop`, `drop_stderr`,
+    `p_value`, whether the plan is `worse`, and whether it is `free` (NaN and empty where there is no comparison). Where the sizes of a model are not known, a
     follower counts as half a layer of cache, which is exact where all layers cache equally many tokens, and FLOPs are
     NaN. `saved_percent` is the KV cache's.
     """
     folders = (settings.RESULTS, settings.SESSION_RESULTS)
-    return _read(folders, tuple(tuple(_state(folder)) for folder in folders), tuple(loaded_configs()))
+    loaded = *((name, id(config)) for name, config in loaded_configs().items()), *dense_twins().items()
+    return _read(folders, tuple(tuple(_state(folder)) for folder in folders), loaded, _learner.learnt)
 
 
 def timings() -> list[TimingRecord]:
@@ -62,56 +79,132 @@ def _state(folder: Path, pattern: str = "**/*.json") -> list[tuple]:
 
 
 @lru_cache(2)
-def _read(folders: tuple[Path, ...], state: tuple, loaded: tuple[str, ...]) -> Store:
+def _read(folders: tuple[Path, ...], state: tuple, loaded: tuple, learnt: int) -> Store:
     records: dict[str, tuple[Path, Record]] = {}
+    timed: list[TimingRecord] = []
     problems: list[str] = []
     for folder in folders:
         found, faults = load_records(folder)
         records |= {record.path.as_posix(): (folder, record) for record in found}
-        problems += faults
-    return Store(records, problems, _table(records), _latencies(folders))
+        timings_found, more_faults = load_timings(folder)
+        timed += timings_found
+        problems += faults + more_faults
+    pairs = dict(zip(records, pairs_of(records.values(), dense_twins()), strict=True))
+    index = _index(folders[0])
+    _learner.learn(index, pairs.values())
+    tasks = tasks_of(pairs.values(), index)
+    plans = summaries(tasks)
+    frame = _table(pairs, index, tasks, plans)
+    return Store(records, problems, frame, _latencies(timed), pairs, tasks, plans)
 
 
-def _latencies(folders: tuple[Path, ...]) -> Latencies:
+@lru_cache(2)
+def _index(folder: Path) -> LossIndex:
+    return load_index(folder)
+
+
+class _Learner:
+    """Reads single answers that nobody has read yet: a few at once, many in the background, with time left for others.
+
+    learnt: how often the background has finished; the tables are made again then.
+    """
+
+    def __init__(self) -> None:
+        self.learnt = 0
+        self._lock = Lock()
+
+    def learn(self, index: LossIndex, pairs: Iterable[Pair]) -> None:
+        missing = index.missing(pairs)
+        if len(missing) <= settings.ANSWERS_AT_ONCE:
+            list(index.learn(missing))
+        else:
+            Thread(target=self._learn, args=(index, missing), daemon=True).start()
+
+    def _learn(self, index: LossIndex, pairs: list[Pair]) -> None:
+        with self._lock:
+            if not index.missing(pairs):  # another one was faster
+                return
+            began = time.monotonic()
+            for _ in index.learn(pairs):
+                time.sleep(time.monotonic() - began)
+                began = time.monotonic()
+            self.learnt += 1
+
+
+_learner = _Learner()
+
+
+def _latencies(timed: list[TimingRecord]) -> Latencies:
     latencies: Latencies = {}
-    frame = timings_frame(record for folder in folders for record in load_timings(folder)[0])
-    for row in frame.to_dict("records"):
+    records = sorted(timed, key=lambda one: one.date)
+    for record, row in zip(records, timings_frame(records).to_dict("records"), strict=True):
         setting = text.LATENCY_SETTING.format(**row)
-        latencies.setdefault(setting, {})[row["model"], row["plan"]] = 100 * (1 - row["ratio"])
-    return latencies
+        latencies.setdefault(setting, []).append((record, 100 * (1 - row["ratio"])))
+    return dict(sorted(latencies.items()))
 
 
-def _table(records: dict[str, tuple[Path, Record]]) -> pd.DataFrame:
-    frame = to_frame(record for _, record in records.values())
-    saved = {path: _saved(record) for path, (_, record) in records.items()}
+def _table(pairs: dict[str, Pair], index: LossIndex, tasks: list[Task], plans: list[PlanSummary]) -> pd.DataFrame:
+    frame = to_frame(pair.shared[1] for pair in pairs.values())
+    saved = {path: _saved(pair.shared[1]) for path, pair in pairs.items()}
     frame = frame.assign(**{name: [saved[path][name] for path in frame.path] for name in text.AXES})
-    chance = [chance_level(*records[row.path], row.metric) for row in frame.itertuples()]
-    guessed = [at_chance(row.value, row.stderr, level) for row, level in zip(frame.itertuples(), chance, strict=True)]
+    known = {path: index.get(pair) or quickly(pair) for path, pair in pairs.items()}
+    chance = [known[row.path].chance.get(row.metric) for row in frame.itertuples()]
+    guessed = [
+        at_chance(row.value, row.stderr, level, row.higher_is_better)
+        for row, level in zip(frame.itertuples(), chance, strict=True)
+    ]
     return frame.assign(
+        dense_model=frame.model.map(dense_name).astype(object),
         saved_percent=frame[next(iter(text.AXES))],
         chance=pd.Series(chance, index=frame.index, dtype=float),
         at_chance=pd.Series(guessed, index=frame.index, dtype=bool),
+        **_verdicts(frame, tasks, plans),
     )
+
+
+def _verdicts(frame: pd.DataFrame, tasks: list[Task], plans: list[PlanSummary]) -> dict[str, pd.Series]:
+    """Columns `drop`, `drop_stderr`, `p_value`, `worse` and `free`, by the rows of the frame."""
+    found = {(verdict.record.path.as_posix(), task.metric): verdict for task in tasks for verdict in task.verdicts}
+    free = {plan.record.path.parent for plan in plans if plan.free}
+    rows = [found.get((row.path, row.metric)) for row in frame.itertuples()]
+    numbers = {
+        "drop": [one and one.loss.drop for one in rows],
+        "drop_stderr": [one and one.loss.stderr for one in rows],
+        "p_value": [one and (one.loss.p_value if one.p_value is None else one.p_value) for one in rows],
+    }
+    columns = {name: pd.Series(values, index=frame.index, dtype=float) for name, values in numbers.items()}
+    columns["worse"] = pd.Series([one.worse if one else "" for one in rows], index=frame.index, dtype=object)
+    columns["free"] = pd.Series([Path(path).parent in free for path in frame.path], index=frame.index, dtype=bool)
+    return columns
 
 
 def _saved(record: Record) -> dict[str, float]:
     """Percent saved by axis, at the model's full context, half of it prompt."""
-    shape = _shape(record.model)
+    shape = shape_of_record(record.model, record.num_layers)
     if shape is None:
         cache, *others = text.AXES
         return {cache: 50.0 * len(record.followers) / record.num_layers} | dict.fromkeys(others, float("nan"))
     return _predicted(shape, record.plan)
 
 
-def _shape(model: str) -> ModelShape | None:
-    """The sizes of a model that is in memory, bundled, or well-known by its name."""
+def shape_of_record(model: str, num_layers: int | None = None) -> ModelShape | None:
+    """The sizes of a record's model where it is in memory, bundled, or well-known by its name.
+
+    None for those of another model of this name, which the record's number of layers gives away where it is given.
+    """
     config, file = loaded_configs().get(model), settings.ASSETS / "models" / model / "config.json"
     if config is None and file.is_file():
         config = json.loads(file.read_text(encoding="utf-8"))
     try:
-        return known_shapes().get(model.rpartition("/")[2]) if config is None else ModelShape.from_config(config)
+        shape = known_shapes().get(_shape_name(model)) if config is None else ModelShape.from_config(config)
     except ValueError:
         return None
+    return shape if shape and num_layers in (None, shape.num_layers) else None
+
+
+def _shape_name(model: str) -> str:
+    fetchable = pretrained.known(model)
+    return fetchable.shape if fetchable else model.rpartition("/")[2]
 
 
 @lru_cache(4096)
@@ -139,12 +232,22 @@ def _saved_by(chosen: pd.DataFrame, axis: str) -> pd.Series | list[float]:
     timed = store().latencies.get(axis)
     if timed is None:
         return chosen[axis if axis in text.AXES else next(iter(text.AXES))]
-    timed_models = {model for model, _ in timed}
-    return [
-        0.0 if row.kind == "dense" and row.model in timed_models
-        else float("nan") if row.kind == "head-mapped" else timed.get((row.model, row.plan), float("nan"))
-        for row in chosen.itertuples()
-    ]  # fmt: skip
+    return [_time_saved(store().records[path][1], timed) for path in chosen.path]
+
+
+def _time_saved(score: Record, timed: list[tuple[TimingRecord, float]]) -> float:
+    """Percent of a step's time that a record's plan saves: 0 for a dense model that was timed, NaN where none was."""
+    mine = [(timing, saved) for timing, saved in timed if _times(timing, score)]
+    if score.kind == "dense" and mine:
+        return 0.0
+    found = [saved for timing, saved in mine if timing.plan == score.plan and score.kind != "head-mapped"]
+    return found[-1] if found else float("nan")
+
+
+def _times(timing: TimingRecord, score: Record) -> bool:
+    """Whether a timing is of the model that a score is of. Hashes of weights tell nothing across number formats."""
+    same = (timing.model, timing.num_layers) == (score.model, score.num_layers)
+    return same and (timing.weights in ("random", score.weights_sha256) or timing.dtype != score.dtype)
 
 
 def task_names(frame: pd.DataFrame) -> pd.Series:
@@ -153,15 +256,35 @@ def task_names(frame: pd.DataFrame) -> pd.Series:
 
 
 def dense_name(model: str) -> str:
-    """The dense model that a bundled tuned model belongs to; any other model's own name."""
-    return model.partition("-tuned-")[0]
+    """The dense model that a tuned one is compared with, of those that are bundled or were loaded here; else itself."""
+    return dense_twins().get(model, model)
+
+
+def plan_names(frame: pd.DataFrame) -> pd.Series:
+    """What tells the rows' plans apart: the plan, and whether heads are mapped or the model was tuned."""
+    return frame.plan + frame.kind.map({"head-mapped": " heads", "tuned": " tuned"}).fillna("")
 
 
 def dense_of(record: Record) -> Record | None:
     """The dense model's record of the same questions, asked in the same way; of a tuned model, its dense twin's."""
-    alike = ("task", "task_version", "data_sha256", "num_fewshot", "limit")
-    for _, other in store().records.values():
-        same = all(getattr(other, field) == getattr(record, field) for field in alike)
-        if same and other.kind == "dense" and other.model == dense_name(record.model) and record.kind != "dense":
-            return other
-    return None
+    pair = store().pairs.get(record.path.as_posix())
+    return pair.dense[1] if pair and pair.dense else None
+
+
+def models_like(model: str) -> list[str]:
+    """The models with records that are shown together with this one: itself, its dense twin and what was tuned of it."""
+    return sorted(name for name in set(store().frame.model) if dense_name(name) == dense_name(model))
+
+
+def findings(model: str) -> list[str]:
+    """What the records say about a model or its dense twin, in sentences; nothing where there are none."""
+    return sentences(_findings(dense_name(model), store(), tuple(_state(settings.RESULTS, "*/searches/*.jsonl"))))
+
+
+def _findings(model: str, known: Store, state: tuple) -> Findings:
+    return findings_of(model, known.tasks, known.plans, _searches(settings.RESULTS, state))
+
+
+@lru_cache(2)
+def _searches(folder: Path, state: tuple) -> list:
+    return load_searches(folder)[0]

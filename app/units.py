@@ -31,6 +31,13 @@ def plus_minus(stderr: float | None) -> str:
     return "" if stderr is None or math.isnan(stderr) else f" ± {stderr:.3f}"
 
 
+def p_value(value: float) -> str:
+    """How improbable chance is: `p = 0.03`, `p < 0.001`; nothing where it is not known (NaN)."""
+    if math.isnan(value):
+        return ""
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}" if value < 0.0995 else f"p = {value:.2f}"
+
+
 def seconds(value: float) -> str:
     """A short duration."""
     return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.2f} s"

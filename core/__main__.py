@@ -14,9 +14,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
+from core.console import spell_what_is_missing
+
 COMMANDS = {
     "evaluate": "core.commands.evaluate",
     "compare": "core.commands.compare",
+    "findings": "core.commands.findings",
     "measure": "core.commands.measure",
     "similarity": "core.commands.similarity",
     "sweep": "core.commands.sweep",
@@ -24,6 +27,7 @@ COMMANDS = {
     "head-maps": "core.commands.head_maps",
     "train-demo": "core.commands.train_demo",
     "demo-tasks": "core.commands.demo_tasks",
+    "fetch": "core.commands.fetch",
 }
 """Command → module with `add_arguments(parser)` and `run(args) -> int`; its docstring's first line is the help text."""
 
@@ -37,6 +41,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. Raises SystemExit(2) for arguments that argparse refuses."""
+    spell_what_is_missing()
     arguments = sys.argv[1:] if arguments is None else arguments
     args = parser_of(arguments[0] if arguments else "").parse_args(arguments)
     try:
@@ -48,6 +53,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 141
     except (ValueError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's, whose class is not imported for this alone
+            raise
+        print(
+            "error: This device's memory does not hold that: choose a smaller model, dtype or batch, fewer tokens, or "
+            "another --device.",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         print("Stopped. What was finished is kept: the same command goes on from there.", file=sys.stderr)

@@ -5,6 +5,7 @@ import re
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -13,11 +14,13 @@ from urllib.request import getproxies
 import torch
 from accelerate import dispatch_model, infer_auto_device_map
 from accelerate.utils import get_balanced_memory
+from huggingface_hub import hf_hub_download
 from huggingface_hub.constants import ENDPOINT
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForMultimodalLM,
     AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
@@ -26,23 +29,33 @@ from transformers import (
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES,
 )
 from transformers.utils import logging
+from transformers.utils.peft_utils import ADAPTER_CONFIG_NAME, find_adapter_config_file
 
+from core.configs import spelled_windows
 from core.cost import known_config
-from core.places import MODELS
+from core.gguf_source import GgufFile, dequantizing, gguf_file, loading
+from core.places import MODELS, folder_named
 from core.plan import SharingPlan
-from core.sharing.families import attention_modules
+from core.pretrained import place_of
+from core.sharing.checkpoints import UNWRAPPING, admit_untied, check_complete, check_unwrapping, is_wrapped
+from core.sharing.families import attention_modules, check_windows
+from core.sharing.storage import stored_tensors
 from core.sharing.view import as_ordinary, shared_class
+from core.tokens import check_tokenizer, embedding_rows
 
 BUNDLED: dict[str, Path] = {name: MODELS / name for name in ("demo", "demo-tuned-17-22")}
 """The models that come with the project, by name."""
 
 PRESETS: tuple[str, ...] = (
+    "HuggingFaceTB/SmolLM2-135M-Instruct",
     "HuggingFaceTB/SmolLM2-135M",
     "HuggingFaceTB/SmolLM2-1.7B",
     "Qwen/Qwen3-0.6B",
     "Qwen/Qwen2.5-0.5B",
+    "Qwen/Qwen2.5-Coder-0.5B-Instruct",
     "TinyLlama/TinyLlama-1.1B-Chat-v1.0",
     "meta-llama/Llama-3.2-1B",
     "mistralai/Mistral-7B-v0.1",
@@ -50,6 +63,7 @@ PRESETS: tuple[str, ...] = (
 """Hub models worth a try; the first ones need little memory."""
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+_HUB_ID_LETTERS = 96  # at most, by the hub's own rule
 
 
 def load_model(
@@ -59,24 +73,66 @@ def load_model(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a decoder and its tokenizer: (model in eval mode, tokenizer).
 
-    name_or_path: a bundled model's name (default: `demo`), a hub id, or a local folder. A folder saved from a view
-        (its config has `sharing_plan`) comes back as that view.
-    dtype: torch dtype or its name; default float32 on a CPU, else as the weights are stored.
+    name_or_path: a bundled model's name (default: `demo`), the name of one that was fetched (`core.pretrained`), a hub
+        id, a local folder, or a GGUF file: its path, a folder that holds nothing else, or `hub-id:file.gguf`. A folder
+        saved from a view (its config has `sharing_plan`) comes back as that view. Weights of GGUF files are dequantized.
+    dtype: torch dtype or its name; default float32 on a CPU, else as the weights are stored (quantized: bfloat16).
     device: torch device; default the first GPU when there is one, else the CPU.
 
     Raises ValueError, in one sentence, for a model that does not exist, cannot be reached, is no decoder, or is of a
     family that attention sharing does not support. Code from a model repository is never run.
     """
-    source = _source(str(name_or_path or "demo").strip())
+    name = place_of(str(name_or_path or "demo").strip())
     device = _device(device)
     dtype = _dtype(dtype, device)
+    if (file := gguf_file(name, partial(_hub_file, name))) is not None:
+        return _from_gguf(file, file.dtype if dtype == "auto" else dtype, device)
+    source = _source(name)
     fetch = {"local_files_only": not (Path(source).is_dir() or hub_is_reachable())}
-    config = _explained(source, "", AutoConfig.from_pretrained, source, **fetch)
+    _refuse_adapter(source, fetch)
+    config = _explained(source, "", _config, source, **fetch)
     model_class = _class_of(source, config)
-    tokenizer = _explained(source, "the tokenizer of ", AutoTokenizer.from_pretrained, source, **fetch)
-    with _quiet():
-        model = _explained(source, "the weights of ", model_class.from_pretrained, source, dtype=dtype, **fetch)
+    own = {"config": config} if config.model_type in _SPELLED_PATTERNS else {}
+    tokenizer = _explained(source, "the tokenizer of ", AutoTokenizer.from_pretrained, source, **fetch, **own)
+    model: Any = _weights(source, model_class, dtype, fetch | own)
+    check_tokenizer(tokenizer, embedding_rows(model))
     return as_ordinary(model.to(device).eval()), tokenizer
+
+
+def _hub_file(name: str, hub_id: str, file: str) -> str:
+    """The local copy of a file on the hub; `name` is what the user called it."""
+    return _explained(name, "", hf_hub_download, hub_id, file, local_files_only=not hub_is_reachable())
+
+
+def _from_gguf(
+    file: GgufFile, dtype: torch.dtype | str, device: torch.device
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model and the tokenizer in a GGUF file, dequantized, as an ordinary folder would give them."""
+    source, folder, what = str(file.path), file.folder, file.arguments
+    with loading(file), _quiet():
+        config = _explained(source, "", AutoConfig.from_pretrained, folder, **what)
+        model_class = _class_of(source, config)
+        tokenizer = _explained(source, "the tokenizer of ", AutoTokenizer.from_pretrained, folder, **what)
+        what |= {"config": config, "dtype": dtype} | dequantizing()
+        model = _explained(source, "the weights of ", model_class.from_pretrained, folder, **what)
+    file.finish(model, tokenizer)
+    return model.to(device).eval(), tokenizer
+
+
+def _weights(
+    source: str, model_class: type[PreTrainedModel], dtype: torch.dtype | str, fetch: dict[str, bool]
+) -> PreTrainedModel:
+    """The model with its weights, every one of them from the files. Raises ValueError where they do not fit."""
+    options = {"dtype": dtype, "output_loading_info": True, "ignore_mismatched_sizes": True} | fetch
+    load = partial(_explained, source, "the weights of ", model_class.from_pretrained, source, **options)
+    with _quiet():
+        model, report = load()
+        if is_wrapped(report):
+            check_unwrapping(model, report, source)
+            model, report = load(key_mapping=UNWRAPPING)
+    check_complete(model, report, source)
+    admit_untied(model)
+    return model
 
 
 def random_model(
@@ -121,11 +177,14 @@ def _spread(model: PreTrainedModel, devices: list[torch.device]) -> PreTrainedMo
 
 
 def weights_sha256(model: torch.nn.Module) -> str:
-    """SHA-256 over the names, shapes and bytes of a model's parameters, in the order of their names (hexadecimal)."""
+    """SHA-256 over the names, shapes and bytes of a model's weights, in the order of their names (hexadecimal).
+
+    Of quantized weights: over what they are made of, as they are run on this device.
+    """
     digest = hashlib.sha256()
-    for name, parameter in sorted(model.named_parameters()):
-        digest.update(f"{name} {parameter.dtype} {tuple(parameter.shape)}".encode())
-        digest.update(parameter.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    for name, tensor in stored_tensors(model):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -133,16 +192,16 @@ def _source(name: str) -> str:
     """The folder or hub id behind what a user typed."""
     if name in BUNDLED:
         return str(BUNDLED[name])
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
+    if folder := folder_named(name):
+        if not (folder / "config.json").is_file() and not (folder / ADAPTER_CONFIG_NAME).is_file():
             raise ValueError(
                 f"The folder {name} holds no model: it has no config.json. Give a Hugging Face model folder."
             )
         return str(folder)
-    if not _HUB_ID.fullmatch(name):
+    if not _HUB_ID.fullmatch(name) or len(name) > _HUB_ID_LETTERS:
+        shown = name if len(name) <= _HUB_ID_LETTERS else f"{name[:40]}…{name[-20:]}"
         raise ValueError(
-            f"There is no folder {name!r}, and it is no hub id such as Qwen/Qwen3-0.6B. Bundled: {', '.join(BUNDLED)}."
+            f"There is no folder {shown!r}, and it is no hub id such as Qwen/Qwen3-0.6B. Bundled: {', '.join(BUNDLED)}."
         )
     return name
 
@@ -177,6 +236,31 @@ def _dtype(dtype: torch.dtype | str | None, device: torch.device) -> torch.dtype
     return dtype or (torch.float32 if device.type == "cpu" else "auto")
 
 
+def _refuse_adapter(source: str, fetch: dict[str, bool]) -> None:
+    """Raises ValueError for an adapter: transformers would load the base model that it names, and report on neither."""
+    if _explained(source, "", find_adapter_config_file, source, **fetch):
+        raise ValueError(
+            f"{source} holds a PEFT adapter, which is no model of its own: merge it into its base model with "
+            "merge_and_unload(), save that with save_pretrained(), and give its folder."
+        )
+
+
+_SPELLED_PATTERNS = frozenset({"exaone4", "exaone_moe"})
+"""Types whose configuration may spell its kinds of layers, `LLLG`; transformers reads numbers only."""
+
+
+def _config(source: str, **fetch: Any) -> PreTrainedConfig:
+    """The configuration, with its pattern of windows read where it is spelled."""
+    fields, _ = PreTrainedConfig.get_config_dict(source, **fetch)
+    pattern = fields.get("sliding_window_pattern")
+    if fields.get("model_type") not in _SPELLED_PATTERNS or fields.get("layer_types") or not isinstance(pattern, str):
+        return AutoConfig.from_pretrained(source, **fetch)
+    slides = spelled_windows(pattern, fields.get("num_hidden_layers", 32))
+    has_window = fields.get("sliding_window", True) is not None
+    kinds = ["sliding_attention" if sliding and has_window else "full_attention" for sliding in slides]
+    return AutoConfig.for_model(**fields | {"layer_types": kinds, "name_or_path": source})
+
+
 def _class_of(source: str, config: PreTrainedConfig) -> type[PreTrainedModel]:
     """What to load: the model's class, or for a saved view one without followers' queries and keys.
 
@@ -184,15 +268,19 @@ def _class_of(source: str, config: PreTrainedConfig) -> type[PreTrainedModel]:
     """
     kind = config.model_type
     encoder = kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False)
-    if config.is_encoder_decoder or encoder or kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+    writes_text = kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or kind in MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES
+    if config.is_encoder_decoder or encoder or not writes_text:
         raise ValueError(
             f"{source} is no decoder language model (its type is {kind!r}): attention sharing needs a model that "
             "generates text token by token, such as Llama or Qwen."
         )
+    # A model that reads images or sound too is loaded whole: given text alone it is a decoder like any other.
+    auto_class = AutoModelForCausalLM if kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES else AutoModelForMultimodalLM
     with torch.device("meta"):  # the architecture alone, before any weights are fetched
-        skeleton = AutoModelForCausalLM.from_config(config)
+        skeleton = _explained(source, "the architecture of ", auto_class.from_config, config)
         plan = SharingPlan.parse(getattr(config, "sharing_plan", ""), len(attention_modules(skeleton)))
-        if not plan.spans:
+        check_windows(skeleton)
+        if not plan.followers:
             return type(skeleton)
         head_map = getattr(config, "sharing_head_map", None) or {}
         model_class = shared_class(type(skeleton), plan, {int(k): tuple(heads) for k, heads in head_map.items()})
@@ -213,9 +301,17 @@ def _sentence(source: str, part: str, error: Exception) -> str:
     while cause is not None:
         chain.append(cause)
         cause = cause.__cause__ or cause.__context__
-    first_line = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-    if Path(source).is_dir():
-        return f"Could not load {part}{source}: {first_line}"
+    first_line = (str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip(".")
+    if isinstance(error, KeyError):
+        first_line = f"an entry {first_line} is missing"
+    if "automatic conversion of the weights" in first_line or "_kernel_" in first_line:  # a quantized one to be random
+        first_line = (
+            "tensors that belong together, such as those of one expert or a quantized weight, are not all there"
+        )
+    if Path(source).exists():
+        if part != "the weights of ":
+            return f"Could not load {part}{source}: {first_line}"
+        return f"Could not load {part}{source} ({first_line}): copy or download its files again if they are damaged."
     if any(isinstance(cause, GatedRepoError) for cause in chain):
         return (
             f"{source} is gated: accept its licence on huggingface.co and log in with `hf auth login`, then try again."

@@ -19,6 +19,17 @@ def checkout_of(package: Path) -> Path | None:
     return package.parent if (package.parent / "assets" / "models" / "demo").is_dir() else None
 
 
+def folder_named(name: Path | str) -> Path | None:
+    """The folder that somebody typed, `~` resolved; None where there is none, or can be none by that name.
+
+    A home of nobody (`~nobody/x`), a name longer than the file system takes and a folder that may not be seen are none.
+    """
+    with suppress(OSError, RuntimeError, ValueError):
+        if (folder := Path(name).expanduser()).is_dir():
+            return folder
+    return None
+
+
 def _user_data() -> Path:
     from platformdirs import user_data_path  # here: a checkout does without it
 
@@ -33,6 +44,14 @@ MODELS = ASSETS / "models"
 RESULTS = _WRITTEN / "results"
 """Where records are kept unless another folder is named; to read them, ask `with_shipped`."""
 JOURNALS = _WRITTEN / "runs" / "searches"
+
+
+def cache() -> Path:
+    """Where things are kept that can be made again: the user's cache, or the folder that SHARED_ATTENTION_CACHE names."""
+    from platformdirs import user_cache_path
+
+    named = os.environ.get("SHARED_ATTENTION_CACHE")
+    return Path(named) if named else user_cache_path("shared-attention", appauthor=False)
 
 
 def with_shipped(folder: Path | str) -> Path:

@@ -1,14 +1,17 @@
 """Shared fixtures: tiny random models of every supported family, on a machine without network."""
 
 import os
+import tempfile
 from pathlib import Path
 
+_cache = tempfile.TemporaryDirectory(prefix="shared-attention-cache-")
 os.environ.update(
     HF_HUB_OFFLINE="1",
     HF_DATASETS_OFFLINE="1",
     HF_HUB_DISABLE_TELEMETRY="1",
     GRADIO_ANALYTICS_ENABLED="False",
     TOKENIZERS_PARALLELISM="false",
+    SHARED_ATTENTION_CACHE=_cache.name,  # what was fetched on this machine is not seen
 )
 
 import pytest

@@ -7,7 +7,6 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-from app import settings
 from app.main import demo, launch_options
 from app.registry import get_model
 from tests.support.browser import CHROMIUM, FLAGS, ROOT, wait_until_idle
@@ -24,7 +23,7 @@ def main() -> int:
     if not CHROMIUM:
         print("There is no chromium: install Debian's package chromium.", file=sys.stderr)
         return 2
-    get_model(settings.DEFAULT_MODEL)
+    get_model("")
     demo.launch(prevent_thread_lock=True, quiet=True, **launch_options())
     try:
         with sync_playwright() as playwright:
@@ -42,7 +41,7 @@ def take(page: Page, address: str) -> None:
     page.goto(address, wait_until="domcontentloaded")
     wait_until_idle(page)
     page.locator("#scores-task input").click()
-    page.get_by_role("option", name="demo_prose").click()
+    page.get_by_role("option", name="demo_prose").first.click()
     page.wait_for_selector("#scores-tradeoff :text('demo_prose')")
     page.mouse.move(0, 0)
     page.add_style_tag(content="* { scroll-behavior: auto !important; caret-color: transparent !important }")

@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from app import text
 from app.charts.style import DENSE, DENSE_TINT, RING, SHARED, across, figure, hover_safe, label, message, short, upright
-from app.units import plus_minus
+from app.units import p_value, plus_minus
 
 _KINDS = {
     "dense": (DENSE, "square", "dense"),
@@ -22,19 +23,25 @@ BAR_PX = 26
 def tradeoff(frame: pd.DataFrame, axis: str, selected: tuple[str, str] | None = None) -> go.Figure:
     """Score against what is saved, one point per model and plan, with the Pareto front of each dense model's plans.
 
-    frame: rows of one task and metric, with `saved` (percent, NaN: not known) and `chance`. axis: what is saved, in
-    words. The dense score is the reference line, with its standard error; the row `selected` (path, metric) gets a ring.
+    frame: rows of one task and metric, with `saved` (percent, NaN: not known), `chance` and `dense_model`. axis: what is
+    saved, in words. The dense score is the reference line, with its standard error; the row `selected` (path, metric)
+    gets a ring, rows that are `free` a star.
     """
     shown = frame[frame.saved.notna()] if len(frame) else frame
     if shown.empty:
         return message("No scores for this selection.")
     dense = shown[shown.kind == "dense"]
     kinds = [kind for kind in _KINDS if kind in set(shown.kind)]
-    fronts = [_front(rows) for _, rows in shown.groupby(shown.model.str.partition("-tuned-")[0])]
+    fronts = [_front(rows) for _, rows in shown.groupby(shown.dense_model)]
     fronts[1:] = [front.update(showlegend=False) for front in fronts[1:]]
     left = min(0.0, shown.saved.min())
     return figure(
-        [_ring(shown, selected), *fronts, *(_points(shown[shown.kind == kind], kind) for kind in kinds)],
+        [
+            _ring(shown, selected),
+            *fronts,
+            *(_points(shown[shown.kind == kind], kind) for kind in kinds),
+            *_stars(shown),
+        ],
         f"{_axis_title(frame)} against {axis.replace('<br>', ' ')}, {len(shown)} points.",
         title=_axis_title(frame),
         margin={"t": 48},
@@ -96,6 +103,7 @@ def _point_text(row: Any) -> str:
     words = (
         f"<b>{row.model}</b> · plan <b>{short(row.plan)}</b> ({row.kind})",
         f"{row.task} {row.metric}: <b>{row.value:.3f}</b>{plus_minus(row.stderr)}, n = {row.n}",
+        *([f"worse than dense: {row.worse} {p_value(row.p_value)}{', free' if row.free else ''}"] if row.worse else []),
         f"{row.followers} of {row.num_layers} layers reuse{saved}",
         *_wrapped(row.command),
     )
@@ -109,6 +117,14 @@ def _wrapped(command: str) -> list[str]:
 def _ring(frame: pd.DataFrame, selected: tuple[str, str] | None) -> go.Scatter:
     here = frame[_is(frame, selected)]
     return go.Scatter(x=here.saved, y=here.value, mode="markers", marker=RING, name="selected", hoverinfo="skip")
+
+
+def _stars(frame: pd.DataFrame) -> list[go.Scatter]:
+    """A star on every free plan; clicks and hovers go to the point below."""
+    free = frame[frame.free & (frame.kind != "dense")]
+    star = {"symbol": "star", "size": 20, "color": SHARED, "line": {"color": "#ffffff", "width": 2}}
+    trace = go.Scatter(x=free.saved, y=free.value, mode="markers", marker=star, name=text.FREE_NAME, hoverinfo="skip")
+    return [trace] if len(free) else []
 
 
 def _is(frame: pd.DataFrame, selected: tuple[str, str] | None) -> pd.Series:

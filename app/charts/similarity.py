@@ -29,7 +29,7 @@ def similarity_heatmap(similarity: np.ndarray, plan: SharingPlan) -> go.Figure:
         [heatmap],
         f"Heatmap of attention similarity between {layers} layers; the plan {plan.name} is outlined.",
         margin={"l": 66, "r": 8, "t": 56, "b": 70},
-        shapes=[shape for span in plan.spans for shape in outline(span, span)],
+        shapes=[shape for box in _boxes(plan) for shape in outline(*box)],
         xaxis={**square, "title": {"text": "layer (follower)"}, "range": [-0.5, layers - 0.5]},
         yaxis={
             **square,
@@ -39,6 +39,13 @@ def similarity_heatmap(similarity: np.ndarray, plan: SharingPlan) -> go.Figure:
             "constraintoward": "top",
         },
     )
+
+
+def _boxes(plan: SharingPlan) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """(columns, rows) of what a plan outlines: the square of each span; of a listed group the cells of leader and follower."""
+    pairs = [(leader, follower) for leader, *followers in plan.listed for follower in followers]
+    cells = [((x, x), (y, y)) for pair in pairs for x, y in (pair, pair[::-1])]
+    return [(span, span) for span in plan.spans] + cells
 
 
 def attention_map(weights: np.ndarray, tokens: list[str], title: str, top: float) -> go.Figure:

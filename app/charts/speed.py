@@ -96,8 +96,11 @@ def _ratio_words(ratio: float, tolerance: float) -> str:
 
 
 def _timing_names(rows: pd.DataFrame) -> list[str]:
-    names = zip(rows.batch_size, rows.context_tokens, rows.plan, strict=True)
-    return [f"{batch} × {tokens_short(context)}<br>{short(plan or 'dense')}" for batch, context, plan in names]
+    """One name per timing. Of several that would be called alike, the second and further ones are numbered."""
+    points = zip(rows.batch_size, rows.context_tokens, rows.plan, strict=True)
+    names = pd.Series([f"{batch} × {tokens_short(size)}<br>{short(plan or 'dense')}" for batch, size, plan in points])
+    number = names.groupby(names).cumcount() + 1
+    return [f"{name} ({count})" if count > 1 else name for name, count in zip(names, number, strict=True)]
 
 
 def prefill_bars(frame: pd.DataFrame) -> go.Figure:

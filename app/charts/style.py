@@ -112,8 +112,11 @@ def outline(columns: tuple[int, int], rows: tuple[int, int]) -> list[dict]:
 
 
 def short(plan: str, longest: int = 18) -> str:
-    """A plan in at most `longest` letters: of a long one the first spans."""
-    return plan if len(plan) <= longest else f"{plan[: plan.rfind(',', 0, longest - 2)]},…"
+    """A plan in at most `longest` letters: of a long one the first spans, or the first layers of a long group."""
+    if len(plan) <= longest:
+        return plan
+    cut = max(plan.rfind(",", 0, longest - 2), 0) or plan.rfind("-", 0, longest - 1)
+    return f"{plan[: cut + 1]}…"
 
 
 def hover_safe(text: str) -> str:

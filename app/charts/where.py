@@ -1,11 +1,13 @@
 """Charts of damage: every span, single followers, what a budget buys, stored searches, and pairs of layers."""
 
+from itertools import cycle
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
 from app.charts.style import COLORBAR, DASHES, DENSE, SCALE, SHARED, SHARED_TINT, figure, message, short
-from core.plan import SharingPlan
+from core.plan import SharingPlan, group_in_words, group_text
 
 _DAMAGE_OVER_SAVING = {
     "xaxis": {"title": {"text": "KV cache saved, predicted (%)"}, "rangemode": "tozero"},
@@ -23,18 +25,22 @@ def sweep_heatmap(sweep: pd.DataFrame, num_layers: int, plan: SharingPlan) -> go
         return message("Not measured yet")
     values = np.full((num_layers, num_layers), np.nan)
     values[sweep.followers, sweep["first"]] = sweep.damage
-    texts = np.full((num_layers, num_layers), "", dtype=object)
-    texts[sweep.followers, sweep["first"]] = [_span_text(row) for row in sweep.itertuples()]
+    texts, written = (np.full((num_layers, num_layers), "", dtype=object) for _ in range(2))
+    texts[sweep.followers, sweep["first"]] = [_span_text(row, num_layers) for row in sweep.itertuples()]
+    written[sweep.followers, sweep["first"]] = sweep.plan
     low, high = (10 ** np.floor(np.log10(_LEAST_DAMAGE)), max(1.0, float(sweep.damage.max())))
     ticks = [tick for tick in (0.001, 0.01, 0.1, 1, 10) if low <= tick <= high]
     heatmap = go.Heatmap(
         z=np.log10(np.clip(values[1:], low, None)), y=list(range(1, num_layers)), text=texts[1:],
-        customdata=[[f"{first}-{first + followers}" for first in range(num_layers)] for followers in range(1, num_layers)],
+        customdata=written[1:],
         colorscale=SCALE, zmin=np.log10(low), zmax=np.log10(high), xgap=1, ygap=1, hoverongaps=False,
         colorbar={**COLORBAR, "tickvals": np.log10(ticks), "ticktext": [f"{tick:g}" for tick in ticks]},
         hovertemplate="%{text}<extra></extra>",
     )  # fmt: skip
-    spans = [(first, last - first) for first, last in plan.spans]
+    measured = set(sweep.plan)
+    spans = [
+        (group[0], len(group) - 1) for group in plan.groups if group_text(group) in measured or group not in plan.listed
+    ]
     ticks_by_layer = {"showgrid": False, "dtick": max(1, round(num_layers / 12))}
     return figure(
         [heatmap],
@@ -49,10 +55,11 @@ def sweep_heatmap(sweep: pd.DataFrame, num_layers: int, plan: SharingPlan) -> go
 _LEAST_DAMAGE = 0.003  # smaller ones have the darkest colour: they are within the error of most measurements
 
 
-def _span_text(row) -> str:
-    followers = f"{row.first + 1}–{row.last} reuse" if row.followers > 1 else f"{row.last} reuses"
-    paper = f"SA {row.first + 1}~{row.last}"
-    return f"layer {row.first} computes; {followers} (paper: {paper})<br>damage <b>{_nats(row.damage, row.damage_stderr)}</b>"
+def _span_text(row, num_layers: int) -> str:
+    plan = SharingPlan.parse(row.plan, num_layers)
+    words = "; ".join(group_in_words(plan.groups[0]))
+    paper = "" if plan.listed else f" (paper: {plan.paper_notation})"
+    return f"{words}{paper}<br>damage <b>{_nats(row.damage, row.damage_stderr)}</b>"
 
 
 def _nats(damage: float, stderr: float) -> str:
@@ -66,7 +73,7 @@ def _cell_outline(x: float, y: float) -> list[dict]:
 
 
 def follower_bars(sweep: pd.DataFrame, plan: SharingPlan) -> go.Figure:
-    """The damage of every single follower, its leader the layer before it; followers of `plan` in full colour."""
+    """The damage of every single follower, its leader the layer of its kind before it; followers of `plan` in full colour."""
     single = sweep[sweep.followers == 1]
     if single.empty:
         return message("Not measured yet")
@@ -75,7 +82,7 @@ def follower_bars(sweep: pd.DataFrame, plan: SharingPlan) -> go.Figure:
         y=single.damage,
         error_y={"array": single.damage_stderr, "thickness": 2, "width": 3, "color": DENSE},
         marker={"color": SHARED, "opacity": [1.0 if layer in plan.followers else 0.6 for layer in single["last"]]},
-        text=[_span_text(row) for row in single.itertuples()],
+        text=[_span_text(row, row.last + 1) for row in single.itertuples()],
         textposition="none",
         hovertemplate="%{text}<extra></extra>",
     )
@@ -92,7 +99,7 @@ def front(plans: pd.DataFrame, chosen: str = "") -> go.Figure:
     """Damage against cache saved: the best plan found of each size, beside the best single span of each size.
 
     plans: one row per plan, with `role` (`found` or `contiguous`), `plan`, `saved_percent`, `damage`, `stderr` and
-    `followers`. `chosen`: the plan that gets a ring.
+    `followers`. `chosen`: the plan that gets a ring. A click tells the role and the plan of the point.
     """
     if plans.empty:
         return message("No plans yet")
@@ -126,7 +133,7 @@ def _front_line(rows: pd.DataFrame, name: str, colour: str, symbol: str, dash: s
         mode="lines+markers",
         line={"color": colour, "width": 3, "dash": dash},
         marker={"color": colour, "symbol": symbol, "size": 11},
-        customdata=rows.plan,
+        customdata=rows[["role", "plan"]],
         text=[
             f"plan <b>{short(row.plan)}</b>, {row.followers} followers<br>damage <b>{_nats(row.damage, row.stderr)}</b>"
             for row in rows.itertuples()
@@ -146,7 +153,7 @@ def search_curves(points: pd.DataFrame) -> go.Figure:
     found = list(points[points.role == "found"].groupby("name"))
     lines = [
         _front_line(rows, _search_name(rows), SHARED, symbol, dash)
-        for (_, rows), symbol, dash in zip(found, _SYMBOLS, DASHES, strict=False)
+        for (_, rows), symbol, dash in zip(found, cycle(_SYMBOLS), cycle(DASHES), strict=False)  # as many as searches
     ]
     spans = points[points.role == "contiguous"]
     spans = spans[spans.name == spans.name.mode()[0]] if len(spans) else spans

@@ -78,3 +78,11 @@ def progress_bar(share: float, words: str) -> str:
 def folded(title: str, body: str) -> str:
     """A line that opens on request; `body` is our own HTML from app.text."""
     return f'<details class="folded"><summary>{escape(title)}</summary><div>{body}</div></details>'
+
+
+def findings(model: str, sentences: list[str]) -> str:
+    """What the records of a model say, a sentence each; nothing where they say nothing."""
+    if not sentences:
+        return ""
+    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
+    return f'<div class="findings"><h3>{escape(text.FINDINGS_HEADING.format(model=model))}</h3><ul>{items}</ul></div>'

@@ -3,27 +3,44 @@
 gradio's own way to cancel fails while a step is being computed; the page then takes no click until that step has ended.
 """
 
-import time
 from collections.abc import Callable
+from threading import Lock
+from weakref import WeakSet
 
 import gradio as gr
 
 
+class _Run:
+    """What one visitor runs: asked whether it is to end."""
+
+    def __init__(self, visitor: str | None) -> None:
+        self.visitor, self.stopped = visitor, False
+
+    def __call__(self) -> bool:
+        return self.stopped
+
+
 class Stops:
-    """The Stop buttons of one panel: when each visitor has pressed one."""
+    """The Stop buttons of one panel: what runs, and whether its visitor has pressed one. What has ended is forgotten."""
 
     def __init__(self) -> None:
-        self._pressed_at: dict[str | None, float] = {}
+        self._runs: WeakSet[_Run] = WeakSet()
+        self._lock = Lock()
 
     def press(self, request: gr.Request) -> dict:
         """Whatever this visitor runs in the panel ends after the present step. Returns the button: pressed."""
-        self._pressed_at[request.session_hash] = time.monotonic()
+        with self._lock:
+            for run in self._runs:
+                run.stopped |= run.visitor == request.session_hash
         return gr.update(interactive=False)
 
     def from_now(self, request: gr.Request | None) -> Callable[[], bool]:
         """What tells a computation that starts now whether its visitor has pressed Stop since. No request: nobody."""
-        visitor, start = getattr(request, "session_hash", None), time.monotonic()
-        return lambda: self._pressed_at.get(visitor, start) > start
+        run = _Run(getattr(request, "session_hash", None))
+        with self._lock:
+            if request is not None:
+                self._runs.add(run)
+        return run
 
 
 def buttons(running: bool) -> tuple:

@@ -72,7 +72,10 @@ def add_benchmark(path: str, own: Own, tasks: list[str]) -> tuple:
         task = load_benchmark(Path(path))
     except (ValueError, OSError) as problem:
         return gr.skip(), gr.skip(), html.error(problem)
-    own = {**own, task.task_name: (Path(path).name, Path(path).read_bytes())}
+    file = Path(path).name, Path(path).read_bytes()
+    if own.get(task.task_name, file)[1] != file[1]:
+        return gr.skip(), gr.skip(), html.error(text.BENCHMARK_TWICE.format(name=task.task_name, file=file[0]))
+    own = {**own, task.task_name: file}
     chosen = [*(name for name in tasks or () if name != task.task_name), task.task_name]
     return own, gr.update(choices=[*text.TASKS, *own], value=chosen), ""
 

@@ -13,7 +13,7 @@ from app.components import html
 from app.components.events import QUIET
 from app.components.stop import Stops, buttons
 from app.panels import generate_html
-from app.registry import View
+from app.registry import View, get_model
 from core.demo.skills import SKILLS, Example, evaluation_examples
 
 _stops = Stops()
@@ -37,7 +37,8 @@ def build() -> SimpleNamespace:
     with gr.Row(elem_classes="examples"):
         gr.HTML(f"<span>{text.EXAMPLES_LABEL}</span>")
         examples = {
-            kind: gr.Button(label, size="sm", elem_id=f"example-{kind}") for kind, label in text.EXAMPLES.items()
+            kind: gr.Button(label, size="sm", elem_id=f"example-{kind}", visible=kind != "question")
+            for kind, label in text.EXAMPLES.items()
         }
         answer = gr.HTML(elem_id="answer")
     with gr.Row(elem_classes="controls"):
@@ -50,18 +51,26 @@ def build() -> SimpleNamespace:
             elem_id="temperature",
         )  # fmt: skip
         seed = gr.Number(0, label=text.SEED_LABEL, precision=0, minimum=0, elem_id="seed")
+    with gr.Row(elem_classes="controls"):
+        chat = gr.Checkbox(False, label=text.CHAT_LABEL, info=text.NO_CHAT, interactive=False, elem_id="chat")
+        system = gr.Textbox(
+            label=text.SYSTEM_LABEL, placeholder=text.SYSTEM_HINT, max_lines=3, interactive=False, elem_id="system"
+        )
     return SimpleNamespace(
         prompt=prompt, go=go, stop=stop, error=error, examples=examples, answer=answer,
         settings=[tokens, temperature, seed], shown=[*panes, verdict, error, go, stop],
+        conversation=[chat, system], model=gr.State(""),
     )  # fmt: skip
 
 
 def wire(bar: gr.HTML, opened: gr.events.Dependency, panel: SimpleNamespace) -> None:
     """Generate on the button, on an example and when the page has opened; Stop ends the computation."""
     heavy = {**QUIET, "concurrency_limit": 2, "concurrency_id": "generate"}
-    inputs = [bar, panel.prompt, *panel.settings]
+    inputs = [bar, panel.prompt, *panel.settings, *panel.conversation]
+    suited = [*panel.conversation, panel.prompt, panel.settings[1], panel.examples["question"], panel.model]
+    suit = {"fn": suit_model, "inputs": [bar, panel.prompt, panel.model], "outputs": suited}
     runs = [gr.on([panel.go.click, panel.prompt.submit], run, inputs, panel.shown, **heavy)]
-    runs.append(opened.then(run, inputs, panel.shown, **heavy))
+    runs.append(opened.then(**suit, queue=False, **QUIET).then(run, inputs, panel.shown, **heavy))
     for kind, button in panel.examples.items():
         picked = button.click(
             lambda kind=kind: pick(kind), None, [panel.prompt, panel.answer, panel.settings[1]], **QUIET
@@ -71,11 +80,19 @@ def wire(bar: gr.HTML, opened: gr.events.Dependency, panel: SimpleNamespace) -> 
         one.then(lambda: buttons(running=False), None, panel.shown[-2:], queue=False, **QUIET)
     panel.stop.click(_stops.press, None, panel.shown[-1], queue=False, **QUIET)
     panel.prompt.input(lambda: "", None, panel.answer, queue=False, **QUIET)
+    bar.change(**suit, queue=False, **QUIET)
     bar.change(outdated, [bar, panel.shown[1]], panel.shown[2], queue=False, **QUIET)
 
 
 def run(
-    view: View, prompt: str, max_new_tokens: int, temperature: float, seed: int, request: gr.Request | None = None
+    view: View,
+    prompt: str,
+    max_new_tokens: int,
+    temperature: float,
+    seed: int,
+    request: gr.Request | None = None,
+    chat: bool = False,
+    system: str = "",
 ) -> Iterator[tuple]:
     """Both texts as they grow: HTML of the two panes and the verdict, an error sentence, the two buttons.
 
@@ -87,15 +104,37 @@ def run(
     error = ""
     try:
         asked = (view["model"], view["plan"], prompt, int(max_new_tokens), temperature, int(seed or 0))
-        with closing(services.generate(*asked, view.get("heads", ""))) as steps:
+        with closing(services.generate(*asked, view.get("heads", ""), chat, system)) as steps:
             for progress in steps:
-                sides = generate_html.pair(prompt, progress, view)
+                sides = generate_html.pair(f"{prompt}\n\n" if chat else prompt, progress, view)
                 yield (*sides, "", gr.skip(), gr.skip())
                 if stopped():
                     break
     except ValueError as problem:
         error = html.error(problem)
     yield (*sides, error, gr.skip(), gr.skip())
+
+
+def suit_model(view: View, prompt: str, suited_to: str) -> tuple:
+    """Chat and its system text, prompt, temperature and the button for questions, as they suit the page's model.
+
+    Nothing changes while the model stays `suited_to`; a prompt of the visitor's own stays always.
+    """
+    if not view or view["model"] == suited_to:
+        return (gr.skip(),) * 6
+    from core.decoding.chat import has_template
+
+    chat = has_template(get_model(view["model"]).tokenizer)
+    own = prompt not in (*text.PROMPTS, *text.QUESTIONS)
+    first, temperature = (text.QUESTIONS[0], 0.0) if chat else (text.PROMPTS[0], settings.PROSE_TEMPERATURE)
+    return (
+        gr.update(value=chat, interactive=chat, info=text.CHAT_INFO if chat else text.NO_CHAT),
+        gr.update(interactive=chat),
+        gr.skip() if own else first,
+        gr.skip() if own else temperature,
+        gr.update(visible=chat),
+        view["model"],
+    )
 
 
 def outdated(view: View, shared_pane: str) -> str:
@@ -113,6 +152,8 @@ def examples_of(skill: str) -> list[Example]:
 
 def pick(kind: str) -> tuple[str, str, float]:
     """A prompt of this kind, the right answer where there is one, and the temperature that suits it."""
+    if kind == "question":
+        return random.choice(text.QUESTIONS), "", 0.0
     if kind not in SKILLS:
         return random.choice(text.PROMPTS), "", settings.PROSE_TEMPERATURE
     prompt, answer = random.choice(examples_of(kind))

@@ -60,6 +60,12 @@ def _marked(prompt: str, continuation: str, difference: int | None) -> str:
 
 
 def _difference(progress: "PairProgress") -> str:
+    """Where the two texts part, and whether the times to their first tokens tell the two models apart."""
+    alike = text.NO_FIRST_TOKEN_DIFFERENCE if progress.first_token_differs is False else ""
+    return f"{_parting(progress)} {alike}".strip()
+
+
+def _parting(progress: "PairProgress") -> str:
     if progress.first_difference is not None:
         same = progress.dense.text[: progress.first_difference]
         count = len(same.split())

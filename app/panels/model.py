@@ -8,8 +8,9 @@ import gradio as gr
 from app import plans, settings, text
 from app.components import html
 from app.components.events import LIVE, QUIET
-from app.panels import model_html
+from app.panels import model_html, offer
 from app.registry import LoadedModel, View, get_model
+from core import pretrained
 from core.plan import SharingPlan
 
 _UNCHANGED = gr.skip()
@@ -17,14 +18,13 @@ _UNCHANGED = gr.skip()
 
 def build() -> SimpleNamespace:
     """The controls; `restore` fills them."""
-    from core.models import BUNDLED, PRESETS
-
     gr.HTML(f'<h2 id="plan">{text.MODEL_HEADING}</h2>')
     name = gr.Dropdown(
-        [*BUNDLED, *PRESETS], label=text.MODEL_LABEL, info=text.MODEL_INFO, allow_custom_value=True,
+        choices(), label=text.MODEL_LABEL, info=text.MODEL_INFO, allow_custom_value=True,
         elem_id="model-name",
     )  # fmt: skip
     load = gr.Button(text.LOAD_BUTTON, size="sm", elem_id="model-load")
+    offered = offer.build()
     model_error = gr.HTML(elem_id="model-error")
     preset = gr.Dropdown([], label=text.PRESET_LABEL, elem_id="plan-preset")
     leader = gr.Slider(0, 22, step=1, label=text.LEADER_LABEL, elem_id="plan-leader", buttons=[])
@@ -33,7 +33,7 @@ def build() -> SimpleNamespace:
     plan_error = gr.HTML(elem_id="plan-error")
     summary = gr.HTML(elem_id="plan-summary")
     return SimpleNamespace(
-        name=name, load=load, preset=preset, leader=leader, last=last, plan=plan,
+        name=name, load=load, offer=offered, preset=preset, leader=leader, last=last, plan=plan,
         shown=[model_error, plan_error, summary, preset, leader, last, plan],
     )  # fmt: skip
 
@@ -48,7 +48,27 @@ def wire(demo: gr.Blocks, bar: gr.HTML, panel: SimpleNamespace) -> gr.events.Dep
     panel.last.input(move_last, [panel.leader, panel.last, bar], outputs, **LIVE)
     panel.plan.input(apply_while_typing, [panel.plan, bar], outputs, **LIVE)
     gr.on([panel.plan.submit, panel.plan.blur], apply_text, [panel.plan, bar], outputs, **LIVE)
+    fetched = offer.wire(demo, panel.offer)
+    fetched.then(show_fetched, bar, [panel.offer.column, panel.name, *outputs], **loading)
+    demo.load(lambda: gr.update(choices=choices()), None, panel.name, queue=False, **QUIET)
     return demo.load(restore, None, [*outputs, panel.name], **QUIET)
+
+
+def choices() -> list[str]:
+    """The models to pick from: bundled and fetched ones, and some of the hub."""
+    from core.models import BUNDLED, PRESETS
+
+    return [*pretrained.fetched(), *BUNDLED, *PRESETS]
+
+
+def show_fetched(view: View) -> tuple:
+    """The offered model becomes the page's, with its plan, if it was fetched: the offer is gone then."""
+    if offer.is_open():
+        return (_UNCHANGED,) * 10
+    name = settings.OFFERED_MODEL
+    plan = settings.default_plan(name)
+    shown = switch_model(name, {**view, "plan": plan})
+    return gr.update(visible=False), gr.update(choices=choices(), value=name), *shown
 
 
 def restore(request: gr.Request) -> tuple:
@@ -57,8 +77,8 @@ def restore(request: gr.Request) -> tuple:
     try:
         model, problem = get_model(asked_model), ""
     except ValueError as error:
-        model, problem = get_model(settings.DEFAULT_MODEL), str(error)
-    first_plan = str(plans.default_plan(model.num_layers, settings.DEFAULT_PLAN))
+        model, problem = get_model(settings.DEMO), str(error)
+    first_plan = str(plans.default_plan(model.num_layers, settings.default_plan(model.name), model.kinds))
     asked_heads = request.query_params.get("heads", "")
     shown = show(model, first_plan if asked_plan is None else asked_plan, first_plan, asked_heads)
     shown["model_error"] = html.error(problem)
@@ -72,18 +92,18 @@ def switch_model(name: str, view: View) -> tuple:
     except ValueError as error:
         return (_UNCHANGED, html.error(error), *[_UNCHANGED] * 6)
     dense = SharingPlan.parse("", model.num_layers)
-    plan = dense if view["plan"] == dense.name else plans.default_plan(model.num_layers, view["plan"])
+    plan = dense if view["plan"] == dense.name else plans.default_plan(model.num_layers, view["plan"], model.kinds)
     return tuple(show(model, str(plan)).values())
 
 
 def move_leader(leader: int, last: int, view: View) -> tuple:
     """The leader's slider moved: it pushes the last follower before it."""
-    return apply_except("leader", f"{leader}-{max(last, leader + 1)}", view)
+    return apply_except("leader", plans.moved_leader(leader, last, get_model(view["model"]).kinds), view)
 
 
 def move_last(leader: int, last: int, view: View) -> tuple:
     """The last follower's slider moved: it pushes the leader before it."""
-    return apply_except("last", f"{min(leader, last - 1)}-{last}", view)
+    return apply_except("last", plans.moved_last(leader, last, get_model(view["model"]).kinds), view)
 
 
 def apply_while_typing(plan_text: str, view: View) -> tuple:
@@ -136,10 +156,11 @@ def show(model: LoadedModel, plan_text: str, fallback: str = "", heads: str = ""
 
 
 def control_updates(model: LoadedModel, plan: SharingPlan) -> dict:
-    """Preset and both sliders in agreement with the plan. The sliders show its first span."""
-    choices = list(plans.presets(model.num_layers, settings.DEFAULT_PLAN if model.name == "demo" else "").items())
+    """Preset and both sliders in agreement with the plan. The sliders show its first span or group."""
+    own = settings.DEFAULT_PLAN if model.place == "demo" else ""
+    choices = list(plans.presets(model.num_layers, own, model.kinds).items())
     editable, top = not model.fixed_plan, model.num_layers - 1
-    first, last = ({"value": layer} for layer in plan.spans[0]) if plan.spans else ({}, {})
+    first, last = ({"value": plan.groups[0][end]} for end in (0, -1)) if plan.groups else ({}, {})
     chosen = plan.name if plan.name in dict(choices).values() else None
     return {
         "preset": gr.update(choices=choices, value=chosen, interactive=editable),

@@ -16,14 +16,16 @@ from app.components import html
 from app.components.chart import chart, figure_json
 from app.components.events import LATEST
 from app.components.table import clickable_table
-from app.measured import KINDS, Selected, select, store, task_names
-from app.panels.scores_html import measurement, score_table
+from app.measured import KINDS, Selected, dense_name, findings, models_like, plan_names, select, store, task_names
+from app.panels.scores_html import folded_tasks, measurement, score_table
 from app.registry import View, get_model
+from core.evaluation.resolve import FREE_TASKS, Task
 
 
 def build() -> SimpleNamespace:
     """Filters, the two charts, the measurement behind a point, and the table."""
     gr.HTML(html.section("scores", text.SECTIONS["scores"], text.SCORES_LEAD))
+    findings = gr.HTML(elem_id="scores-findings")
     with gr.Row(elem_classes="controls"):
         models = gr.Dropdown([], multiselect=True, label=text.SCORES_MODEL_LABEL, elem_id="scores-models")
         task = gr.Dropdown([], label=text.SCORES_TASK_LABEL, elem_id="scores-task")
@@ -32,6 +34,7 @@ def build() -> SimpleNamespace:
             list(text.AXES), value=next(iter(text.AXES)), label=text.SCORES_AXIS_LABEL, elem_id="scores-axis"
         )
         kinds = gr.CheckboxGroup(list(KINDS), value=list(KINDS), label=text.SCORES_KINDS_LABEL, elem_id="scores-kinds")
+    folded = clickable_table("scores-folded")
     about = gr.HTML(html.note(" "), elem_id="scores-about")
     problems = gr.HTML(elem_id="scores-problems")
     tradeoff = chart(460, "scores-tradeoff", titled=True)
@@ -39,63 +42,106 @@ def build() -> SimpleNamespace:
     bars = chart(460, "scores-bars", titled=True)
     table = clickable_table("scores-table")
     export = gr.DownloadButton(text.EXPORT_BUTTON, size="sm", elem_id="scores-export")
-    selected = gr.State(None)
+    selected, model = gr.State(None), gr.State("")
     return SimpleNamespace(
-        filters=[models, task, kinds, axis], problems=problems, clickable=[tradeoff, bars, table],
-        selected=selected, shown=[about, tradeoff, bars, table, export, details, selected],
+        filters=[models, task, kinds, axis], problems=problems, folded=folded, findings=findings, model=model,
+        clickable=[tradeoff, bars, table], selected=selected,
+        shown=[about, tradeoff, bars, table, export, details, selected],
     )  # fmt: skip
 
 
 def wire(bar: gr.HTML, opened: gr.events.Dependency, latest: gr.State, panel: SimpleNamespace) -> gr.State:
-    """Fill the filters when the page opens; draw on every change of a filter, of the plan and of the records.
+    """Fill the filters when the page opens and for each other model; draw on every change of filter, plan and records.
 
     Returns the component that holds the selected point.
     """
     inputs = [bar, *panel.filters, panel.selected]
-    chosen = [*panel.filters, panel.problems]
-    opened.then(choices, None, chosen, **LATEST).then(draw, inputs, panel.shown, **LATEST)
-    gr.on([control.input for control in panel.filters], draw, inputs, panel.shown, **LATEST)
-    bar.change(lambda view, *filters: draw(view, *filters, None), inputs[:-1], panel.shown, **LATEST)
-    latest.change(follow, [latest, *panel.filters[:1]], [*chosen, panel.selected], **LATEST).then(
-        draw, inputs, panel.shown, **LATEST
+    models, task, *others = panel.filters
+    chosen = [*panel.filters, panel.folded, panel.problems]
+    about_model = [*chosen, panel.findings, panel.model]
+    drawn = {"fn": draw, "inputs": inputs, "outputs": panel.shown, **LATEST}
+    opened.then(choices, bar, about_model, **LATEST).then(**drawn)
+    models.input(tasks_of_models, models, [task, panel.folded], **LATEST).then(**drawn)
+    gr.on([control.input for control in (task, *others)], **drawn)
+    panel.folded.point(choose_folded, models, task, **LATEST).then(**drawn)
+    bar.change(follow_view, [bar, panel.model], about_model, **LATEST).then(
+        lambda view, *filters: draw(view, *filters, None), inputs[:-1], panel.shown, **LATEST
     )
+    latest.change(follow, [latest, models], [*chosen, panel.selected], **LATEST).then(**drawn)
     for component in panel.clickable:
         component.point(draw_clicked, inputs[:-1], panel.shown, **LATEST)
     return panel.selected
 
 
-def choices() -> tuple:
-    """What can be selected, and a note about files that are not records.
+def choices(view: View) -> tuple:
+    """What can be selected, a note about files that are not records, and what the records of the page's model say.
 
-    Chosen first is the task that tells most plans apart, of those that the page explains where there are any.
+    Chosen first are the page's model, where it has scores, and its task that tells plans apart best.
     """
-    _, problems, frame, _ = store()
-    different_scores = frame.value.round(2).groupby(task_names(frame)).nunique()
-    tasks = list(different_scores.index)
-    explained = [name for name in tasks if name.partition(" · ")[0] in text.TASKS]
-    first = different_scores[explained or tasks].idxmax() if tasks else None
+    known, name = store(), get_model(view["model"]).identity.name
+    models = models_like(name)
+    task, folded = tasks_of_models(models)
     return (
-        gr.update(choices=sorted(set(frame.model)), value=[]),
-        gr.update(choices=tasks, value=first),
+        gr.update(choices=sorted(set(known.frame.model)), value=models),
+        task,
         list(KINDS),
-        gr.update(choices=[*text.AXES, *store().latencies], value=next(iter(text.AXES))),
-        html.problems(problems),
+        gr.update(choices=[*text.AXES, *known.latencies], value=next(iter(text.AXES))),
+        folded,
+        html.problems(known.problems),
+        html.findings(dense_name(name), findings(name)),
+        name,
     )
+
+
+def follow_view(view: View, shown: str) -> tuple:
+    """`choices` when the page's model is another one than that shown; else everything stays."""
+    return (gr.skip(),) * 8 if get_model(view["model"]).identity.name == shown else choices(view)
+
+
+def tasks_of_models(models: list[str]) -> tuple[dict, str]:
+    """The choice of a task, those first that tell these models' plans apart best, and the others folded, with reasons."""
+    best, reasons = resolving(models)
+    first = next(iter([*best, *reasons]), None)
+    return gr.update(choices=list(best) or list(reasons), value=first), folded_tasks(reasons, len(best) + len(reasons))
+
+
+def resolving(models: list[str]) -> tuple[dict[str, Task], dict[str, str]]:
+    """The scores that tell plans of these models apart (none: of all), best first, and why the others cannot."""
+    known = store()
+    frame = known.frame[known.frame.model.isin(models)] if models else known.frame
+    wanted = set(map(dense_name, models or frame.model))
+    tasks = [task for task in known.tasks if task.dense.model in wanted]
+    best: dict[str, Task] = {}
+    for task in sorted((task for task in tasks if task.resolves), key=lambda task: -task.resolution):
+        best.setdefault(task.name, task)
+    names = [task.name for task in sorted(tasks, key=lambda task: -task.resolution)]
+    why = {task.name: task.reason for task in tasks}
+    others = dict.fromkeys([*names, *sorted(set(task_names(frame)))])
+    return best, {name: why.get(name, text.ONLY_DENSE) for name in others if name not in best}
+
+
+def choose_folded(models: list[str], event: gr.EventData) -> dict:
+    """A folded score was clicked: choose it."""
+    best, _ = resolving(models)
+    return gr.update(choices=[*best, event.id], value=event.id)
 
 
 def follow(latest: Selected | None, models: list[str]) -> tuple:
     """A record was measured on the page: choose its task, show its model, and select it."""
-    _, problems, frame, _ = store()
-    rows = frame[frame.path == latest[0]] if latest else frame[:0]
+    known = store()
+    rows = known.frame[known.frame.path == latest[0]] if latest else known.frame[:0]
     if latest is None or rows.empty:
-        return *[gr.skip()] * 5, gr.skip()
+        return *[gr.skip()] * 6, gr.skip()
     models = [*models, rows.model.iloc[0]] if models and rows.model.iloc[0] not in models else models
+    name = task_names(rows).iloc[0]
+    best, reasons = resolving(models)
     return (
-        gr.update(choices=sorted(set(frame.model)), value=models),
-        gr.update(choices=sorted(set(task_names(frame))), value=task_names(rows).iloc[0]),
+        gr.update(choices=sorted(set(known.frame.model)), value=models),
+        gr.update(choices=list(dict.fromkeys([*best, name])), value=name),
         gr.skip(),
         gr.skip(),
-        html.problems(problems),
+        folded_tasks(reasons, len(best) + len(reasons)),
+        html.problems(known.problems),
         tuple(latest),
     )
 
@@ -107,9 +153,8 @@ def draw(
     chosen = select(store().frame, models, task, kinds, axis)
     row = _selected_row(chosen, view, selected)
     selected = None if row is None else (row["path"], row["metric"])
-    verdict = guessing(chosen)
     return (
-        html.note((text.TASKS | text.BENCHMARKS).get((task or "").partition(" · ")[0], " ")) + html.warning(verdict),
+        about(chosen, task) + html.note(_note_on_twin(chosen, view)),
         figure_json(_tradeoff(chosen, axis, selected)),
         figure_json(charts.score_bars(chosen, selected)),
         score_table(chosen, selected),
@@ -119,18 +164,50 @@ def draw(
     )
 
 
+def about(chosen: pd.DataFrame, task: str | None) -> str:
+    """What the task asks, what guessing would give, and which plans are free."""
+    name = (task or "").partition(" · ")[0]
+    asked = (text.TASKS | text.BENCHMARKS).get(name) or next(
+        (words for start, words in text.BENCHMARKS.items() if name.startswith(start)), " "
+    )
+    return html.note(asked) + html.warning(guessing(chosen)) + html.note(free_words(chosen))
+
+
+def free_words(chosen: pd.DataFrame) -> str:
+    """Which of these plans are free, and what the column *worse than dense* means; nothing without a comparison."""
+    compared = chosen[chosen.worse != ""]
+    if compared.empty:
+        return ""
+    plans = ", ".join(dict.fromkeys(plan_names(compared[compared.free])))
+    free = text.FREE_PLANS.format(plans=plans, tasks=FREE_TASKS) if plans else text.NO_FREE
+    return f"{free} {text.WORSE_ABOUT}"
+
+
 def draw_clicked(view: View, models: list[str], task: str, kinds: list[str], axis: str, event: gr.EventData) -> tuple:
     """`draw` with the clicked point, bar or row selected."""
     return draw(view, models, task, kinds, axis, tuple(event.id))
 
 
+def _note_on_twin(chosen: pd.DataFrame, view: View) -> str:
+    """What has to be said where the page's model has no scores of its own here, but its twin has."""
+    identity = get_model(view["model"]).identity
+    twins = chosen[chosen.model == identity.twin]
+    if len(twins) == 0 or (chosen.model == identity.name).any():
+        return ""
+    return identity.note_on(store().records[twins.path.iloc[0]][1])
+
+
 def _selected_row(chosen: pd.DataFrame, view: View, selected: Selected | None) -> dict | None:
-    """The selected row; else the one of the page's model and plan; else the first shared one."""
+    """The selected row; else the one of the page's model, plan and head map; else the first shared one."""
     path, metric = selected or ("", "")
-    model = get_model(view["model"]).identity.name
+    model = get_model(view["model"])
+    heads = model.head_map(model.plan(view["plan"]), view.get("heads", ""))
+    mapped_alike = chosen.path.map(lambda path: store().records[path][1].head_map == heads).astype(bool)
+    of_plan = (chosen.plan == view["plan"]) & mapped_alike
     for rows in (
         chosen[(chosen.path == path) & (chosen.metric == metric)],
-        chosen[(chosen.plan == view["plan"]) & (chosen.model == model)],
+        chosen[of_plan & (chosen.model == model.identity.name)],
+        chosen[of_plan & (chosen.model == model.identity.twin)],
         chosen[chosen.followers > 0],
     ):
         if len(rows):

@@ -28,10 +28,34 @@ def _score_row(row: Any, chosen: bool) -> str:
 
 def _score_cells(row: Any) -> str:
     value, saved = f"{row.value:.3f}{units.plus_minus(row.stderr)}", f"{row.saved_percent:.1f}%"
-    values = (row.kind, row.task, row.metric, value, row.n, saved, row.machine)
+    values = (row.kind, row.task, row.metric, value, worse_words(row), row.n, saved, row.machine)
     spans = ",<wbr>".join(f"<span>{escape(span)}</span>" for span in row.plan.split(","))  # lines break between spans
     cells = [escape(row.model), spans, *(escape(str(value)) for value in values)]
     return "".join(f"<td>{cell}</td>" for cell in cells)
+
+
+def worse_words(row: Any) -> str:
+    """Whether a plan is worse than dense, with the p-value; a dash for dense models and without a comparison."""
+    if not row.worse:
+        return "–"
+    p_value = units.p_value(row.p_value)
+    return f"{row.worse} ({p_value})" if p_value else row.worse
+
+
+def folded_tasks(reasons: dict[str, str], count: int) -> str:
+    """The scores that cannot tell plans apart, each with the reason, folded; rows can be chosen. count: of all scores."""
+    if not reasons:
+        return ""
+    head = "".join(f"<th scope='col'>{title}</th>" for title in text.FOLDED_COLUMNS)
+    rows = "".join(
+        f'<tr tabindex="0" data-id="{escape(json.dumps(name))}"><td>{escape(name)}</td><td>{escape(reason)}</td></tr>'
+        for name, reason in reasons.items()
+    )
+    summary = escape(text.FOLDED_TASKS.format(count=len(reasons), all=count))
+    return (
+        f'<details class="folded"><summary>{summary}</summary><div class="table" tabindex="0"><table><thead><tr>{head}'
+        f"</tr></thead><tbody>{rows}</tbody></table></div></details>"
+    )
 
 
 def measurement(row: dict) -> str:
@@ -39,7 +63,7 @@ def measurement(row: dict) -> str:
     value = f"{row['value']:.3f}{units.plus_minus(row['stderr'])}"
     facts = (
         f"{row['model']} · {row['plan']} ({row['kind']}) · {row['task']} {row['metric']} = {value}, n = {row['n']}, "
-        f"{row['num_fewshot']}-shot, {row['dtype']}, {row['machine']}, {row['date']:%Y-%m-%d}, {row['duration_s']:.0f} s"
+        f"{row['num_fewshot']}-shot, {row['dtype']}{row['quantization'] and ' from ' + row['quantization']}, {row['machine']}, {row['date']:%Y-%m-%d}, {row['duration_s']:.0f} s"
     )
     return (
         f'<div class="measurement"><h3>{escape(text.SCORES_COMMAND_LABEL)}</h3>{html.badge("measured_there")}'

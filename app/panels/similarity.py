@@ -79,20 +79,22 @@ def draw(view: View, source: str, method: str) -> tuple:
     except ValueError as problem:
         return gr.skip(), gr.skip(), html.error(problem)
     figure = charts.similarity_heatmap(found.matrix, model.plan(view["plan"]))
-    return figure_json(figure), html.note(SIMILARITY_METHODS[method]), ""
+    about = f"{SIMILARITY_METHODS[method]} {services.said_of(found.tokens, found.text_tokens)}".strip()
+    return figure_json(figure), html.note(about), ""
 
 
 def choose_pair(view: View, head: str | int) -> tuple:
-    """The first span's leader and follower, from all layers of the model."""
+    """The first leader of the plan and its first follower, from all layers of the model."""
     model = get_model(view["model"])
     plan = model.plan(view["plan"])
-    leader, last = plan.spans[0] if plan.spans else (model.num_layers // 2 - 1, model.num_layers // 2)
+    middle = model.num_layers // 2
+    leader, follower, *_ = plan.groups[0] if plan.groups else (middle - 1, middle)
     layers = [(f"layer {layer}", layer) for layer in range(model.num_layers)]
-    heads = [_MEAN, *((f"head {index}", index) for index in range(model.model.config.num_attention_heads))]
-    known = head == _MEAN or head < model.model.config.num_attention_heads
+    heads = [_MEAN, *((f"head {index}", index) for index in range(model.num_heads))]
+    known = head == _MEAN or head < model.num_heads
     return (
         gr.update(choices=layers, value=leader),
-        gr.update(choices=layers, value=min(leader + 1, last)),
+        gr.update(choices=layers, value=follower),
         gr.update(choices=heads, value=head if known else _MEAN),
     )
 
@@ -106,13 +108,14 @@ def draw_maps(view: View, source: str, leader: int, follower: int, head: str | i
     """A sentence about the pair, the leader's map and the follower's own map, both of the dense model."""
     model = get_model(view["model"])
     try:
-        ids = services.token_ids(model.name, source, settings.MAX_MAP_TOKENS)
+        ids, total = services.token_ids(model.name, source, settings.MAX_MAP_TOKENS)
     except ValueError:
         return gr.skip(), gr.skip(), gr.skip()  # the sentence stands beside the text
     pair = [_one_head(services.layer_weights(model.name, ids, layer), head) for layer in (leader, follower)]
     tokens = [model.tokenizer.decode([token]) for token in ids]
     top = float(max(np.quantile(one[1:, 1:], 0.995) for one in pair))
     heading = _about_maps(leader, follower, head, model.plan(view["plan"]))
+    heading += html.note(services.said_of(len(ids), total))
     titles = text.MAP_LEFT_TITLE.format(leader), text.MAP_RIGHT_TITLE.format(follower)
     maps = [charts.attention_map(one, tokens, title, top) for one, title in zip(pair, titles, strict=True)]
     return heading, *map(figure_json, maps)

@@ -30,6 +30,7 @@ from core.cost import (
     stored_bytes,
 )
 from core.plan import SharingPlan
+from core.records.timings import TimingRecord
 from core.timing.predicted import compare_timings, with_measured_bandwidth
 
 TOLERANCE = 0.15
@@ -131,14 +132,28 @@ def draw(
         plan = SharingPlan.parse(plan_text, shape.num_layers)
         machines = {name: one.times(int(devices)) for name, one in _machines(bandwidth).items()}
         asked = Question(shape, plan, machines[device], int(devices), int(batch), int(context), dtype)
-        model = get_model(view["model"]).identity.name if choice == LOADED else choice
-        measured = compare_timings(shape, [record for record in timings() if record.model == model])
+        kept, note = _timings_of(view, choice, shape)
+        measured = compare_timings(shape, kept)
         here = (measured.device == device) & (measured.devices == asked.devices) & (measured.dtype == dtype)
         table = [one for one in machines.values() if one.memory_bytes]
         fits = fits_frame(shape, plan, asked.batch, asked.context, dtype, table)
-        return "", cards(asked), *figures(asked, measured[here], places_of(measured)), fits_table(fits)
+        latency, memory, words, *bars = figures(asked, measured[here], places_of(measured))
+        return "", cards(asked), latency, memory, words + html.note(note), *bars, fits_table(fits)
     except ValueError as problem:
         return _nothing(problem)
+
+
+def _timings_of(view: View, choice: str, shape: ModelShape) -> tuple[list[TimingRecord], str]:
+    """The timings of the page's model or else of its twin, or of a well-known shape, and what has to be said of these."""
+    alike = [record for record in timings() if record.num_layers == shape.num_layers]
+    if choice != LOADED:
+        return [record for record in alike if record.model == choice], ""
+    identity = get_model(view["model"]).identity
+    if kept := [record for record in alike if identity.was_timed(record)]:
+        return kept, ""
+    if kept := [record for record in alike if record.model == identity.twin != identity.name]:
+        return kept, identity.note_on(kept[0])
+    return [], ""
 
 
 def _nothing(problem: ValueError) -> tuple:

@@ -4,7 +4,7 @@ from argparse import ArgumentParser, Namespace
 
 import pandas as pd
 
-from core.evaluation.compare import Difference, compare, load_evaluation
+from core.evaluation.compare import Difference, compare, load_evaluation, other_conditions
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -22,8 +22,11 @@ def run(args: Namespace) -> int:
     """Print the differences; 1 when the gate fails."""
     if args.significance is not None and not 0 < args.significance < 1:
         raise ValueError(f"The significance is {args.significance}: give a number between 0 and 1.")
-    differences = compare(load_evaluation(args.dense), load_evaluation(args.shared))
+    both = load_evaluation(args.dense), load_evaluation(args.shared)
+    differences = compare(*both)
     print(pd.DataFrame(differences).to_string(index=False, float_format="{:.4f}".format, na_rep="unknown"))
+    for sentence in other_conditions(*both):
+        print(f"Note: {sentence}")
     failed = [difference for difference in differences if _fails(difference, args.max_drop, args.significance)]
     for difference in failed:
         print(f"Gate failed: {difference.task} {difference.metric} is worse by {difference.drop:.4f}.")

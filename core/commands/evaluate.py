@@ -5,6 +5,7 @@ import io
 import json
 import sys
 from argparse import ArgumentParser, Namespace
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,10 @@ from core.evaluation.processes import accelerator, is_main, lacks_mpi
 from core.evaluation.progress import EvaluationProgress, OnProgress
 from core.models import load_model, weights_sha256
 from core.places import RESULTS
-from core.records.provenance import model_name
+from core.plan import HeadMap, read_head_map
+from core.pretrained import known
+from core.records.files import safe_name
+from core.records.provenance import different_versions, model_name, model_place
 from core.records.scores import Record, to_frame
 from core.sharing import EXECUTIONS
 
@@ -32,7 +36,10 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--model", action="append", help="bundled name, hub id or folder; repeatable (default: the bundled demo model)"
     )
     parser.add_argument(
-        "--plan", action="append", default=[], help="sharing plan, e.g. 17-22,5-6, or dense; repeatable"
+        "--plan",
+        action="append",
+        default=[],
+        help="sharing plan, e.g. 17-22,5-6 or 2-4-6 (layers one by one), or dense; repeatable",
     )
     parser.add_argument("--tasks", default="", help="tasks and groups, separated by commas, e.g. demo")
     parser.add_argument(
@@ -46,12 +53,23 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--num-fewshot", type=int, help="examples before each question (default: as the task says)")
     parser.add_argument("--limit", type=_number, help="first documents of each task only: a number, or a share below 1")
     parser.add_argument(
+        "--apply-chat-template", action="store_true", help="ask an instruct model in turns of a conversation"
+    )
+    parser.add_argument("--system", metavar="TEXT", help="what the conversation begins with (default: the template's)")
+    parser.add_argument(
+        "--fewshot-as-multiturn", action="store_true", help="examples are turns of their own in the conversation"
+    )
+    parser.add_argument(
         "--batch-size", default=Options.batch_size, help="number, or auto: what a GPU holds (default: %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=Options.seed, help="(default: %(default)s)")
     parser.add_argument("--device", help="e.g. cpu or cuda (default: the GPU when there is one)")
     parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: as the model's files)")
-    parser.add_argument("--head-map", type=Path, metavar="FILE", help="JSON file: follower → leader head of each head")
+    parser.add_argument(
+        "--head-map",
+        metavar="FILE",
+        help="follower → leader head of each head: JSON, a file with it, or a stored record",
+    )
     parser.add_argument("--execution", choices=EXECUTIONS, default=Options.execution)
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="where records are kept")
     parser.add_argument(
@@ -72,7 +90,10 @@ def _number(text: str) -> int | float:
 def run(args: Namespace) -> int:
     """Measure what is not stored yet, with one progress bar, and print the scores; 0 when all points are stored."""
     names = [name.strip() for name in args.tasks.split(",") if name.strip()] + list(SUITES.get(args.suite, ()))
-    options = Options(args.num_fewshot, args.limit, args.seed, args.execution, _batch_size(args.batch_size))
+    options = Options(
+        args.num_fewshot, args.limit, args.seed, args.execution, _batch_size(args.batch_size), args.apply_chat_template,
+        args.system, args.fewshot_as_multiturn,
+    )  # fmt: skip
     own = [load_benchmark(path) for path in args.benchmark]
     if names or not own:
         check_names(names)
@@ -80,6 +101,7 @@ def run(args: Namespace) -> int:
         print("accelerate starts one CPU process without MPI; for N: torchrun --nproc_per_node N -m …", file=sys.stderr)
     if accelerator() and args.ray is not None:
         raise ValueError("Either --ray or accelerate launch spreads the work: leave one of them out.")
+    _check_models(args.model or [None])
     records, measured = [], 0
     for model in args.model or [None]:
         with contextlib.closing(_Bar()) as bar, _silence():
@@ -88,6 +110,18 @@ def run(args: Namespace) -> int:
     if is_main():
         _report(records, measured, args.results)
     return 0
+
+
+def _check_models(models: Sequence[str | None]) -> None:
+    """Raises ValueError for two models whose records would take each other's place."""
+    places = {safe_name(model_name(model)): (model, model_place(model)) for model in reversed(models)}
+    for model in models:
+        other, place = places[safe_name(model_name(model))]
+        if place != model_place(model):
+            raise ValueError(
+                f"{other} and {model} would both be called {model_name(model)!r} in records: rename one of them, or "
+                "evaluate them one after the other, each with a --results of its own."
+            )
 
 
 def _batch_size(text: str) -> int | str:
@@ -106,23 +140,33 @@ def _evaluate_model(
     return list(evaluate(model, tokenizer, args.plan, tasks, **about, **settings))
 
 
-def _head_map(path: Path | None) -> dict[int, list[int]] | None:
-    if path is None:
+def _head_map(given: str | None) -> HeadMap | None:
+    """The head map in a JSON text, in a file of one, or in a record of scores."""
+    if given is None:
         return None
     try:
-        return {int(layer): list(heads) for layer, heads in json.loads(path.read_text(encoding="utf-8")).items()}
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise ValueError(f'{path} is no head map, which looks like {{"18": [0, 1, 2]}}: {error}.') from error
+        text = given if given.lstrip().startswith("{") else Path(given).expanduser().read_text(encoding="utf-8")
+        stored = json.loads(text)
+        return read_head_map(json.dumps(stored["head_map"]) if "head_map" in stored else text)
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f'{given:.80} is no head map, which looks like {{"18": [0, 1, 2]}}: {error}.') from error
 
 
 def _repeat_options(args: Namespace) -> list[str]:
-    """The options that a point's own command repeats: those that say how to measure; of a file its name alone."""
-    names = ("num_fewshot", "limit", "batch_size", "seed", "device", "dtype", "head_map", "execution")
+    """The options that a point's own command repeats: those that say how to measure. A head map stands there itself,
+    so that nobody needs the file it came from."""
+    conversation = ("apply_chat_template", "system", "fewshot_as_multiturn")
+    names = ("num_fewshot", "limit", *conversation, "batch_size", "seed", "device", "dtype", "head_map", "execution")
     given = {
         name: getattr(args, name) for name in names if getattr(args, name) not in (None, getattr(Options, name, 0))
     }
-    shown = {name: value.name if isinstance(value, Path) else value for name, value in given.items()}
-    return [part for name, value in shown.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    if heads := _head_map(args.head_map):
+        given["head_map"] = json.dumps(heads, separators=(",", ":"))
+    return [part for name, value in given.items() for part in _as_typed(f"--{name.replace('_', '-')}", value)]
+
+
+def _as_typed(option: str, value: Any) -> tuple[str, ...]:
+    return (option,) if value is True else (option, str(value))
 
 
 def _dispatch(model: str | None, settings: dict[str, Any], args: Namespace) -> Dispatch | None:
@@ -130,7 +174,7 @@ def _dispatch(model: str | None, settings: dict[str, Any], args: Namespace) -> D
     if args.ray is None:
         return None
     files = {load_benchmark(path).task_name: (path.name, path.read_bytes()) for path in args.benchmark}
-    place = str(Path(model).resolve()) if model and Path(model).is_dir() else model
+    place = str(model if model and known(model) else model_place(model)) if model else None
     settings = settings | {"task_data": args.task_data and args.task_data.resolve()}
 
     def dispatch(drafts: Sequence[Record]) -> Iterator[tuple[Record, bytes]]:
@@ -179,6 +223,9 @@ def _report(records: list[Record], measured: int, results: Path) -> None:
         print(f"Nothing to do: all {len(records)} points are in {results} already (--overwrite measures them again).")
     else:
         print(f"Measured {measured} of {len(records)} points, stored in {results}.")
+    for versions, count in Counter(different_versions(record.versions) for record in records).items():
+        if versions:
+            print(f"{count} of these points were stored before{versions}: --overwrite measures them again.")
     for record in records:
         if record.truncated_requests:
             print(

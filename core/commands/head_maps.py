@@ -7,11 +7,17 @@ from core.damage.head_maps import CANDIDATES, HEAD_MAP_METHODS, PASSES, HeadMapp
 from core.damage.meter import DamageMeter
 from core.plan import HeadMap, SharingPlan
 from core.records.searches import PlanDamage
+from core.sharing.families import check_kinds, num_layers_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `python -m core head-maps`."""
-    parser.add_argument("--plan", action="append", required=True, help="sharing plan, such as 17-22; may be repeated")
+    parser.add_argument(
+        "--plan",
+        action="append",
+        required=True,
+        help="sharing plan, such as 17-22 or 2-4-6 (layers one by one); may be repeated",
+    )
     parser.add_argument(
         "--keep-groups", action="store_true", help="the heads of a KV group read the heads of one leader group"
     )
@@ -21,7 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure the head map of every method for every plan, on both texts; one record and one table each. 0 when done."""
     session = Session(args)
-    plans = [SharingPlan.parse(text, session.model.config.num_hidden_layers) for text in args.plan]
+    plans = [SharingPlan.parse(text, num_layers_of(session.model)) for text in args.plan]
+    for plan in plans:
+        check_kinds(session.model, plan)
     mapper = HeadMapper(session.model, session.texts[0], "damage", args.keep_groups)
     for plan in plans:
         meters = session.meters()
@@ -43,7 +51,8 @@ def _report(
         print(f"{name:>14} " + "   ".join(f"{one.damage:.4f} ± {one.stderr:.4f}" for one in both))
     settings = {"candidates": CANDIDATES, "passes": PASSES, "keep_groups": session.args.keep_groups}
     lines = [*_lines(maps, chosen), *_lines(maps, judged)]
-    print(f"Stored in {session.save(f'head-maps+{plan}', settings, lines, session.evaluations(*meters))}.")
+    name = f"head-maps+{plan}" + "+keep-groups" * session.args.keep_groups
+    print(f"Stored in {session.save(name, settings, lines, session.evaluations(*meters))}.")
 
 
 def _lines(names: dict[str, HeadMap], measured: list[PlanDamage]) -> list[PlanDamage]:

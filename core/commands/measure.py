@@ -11,9 +11,10 @@ from core.cost import ModelShape, decode_bytes_moved
 from core.models import load_model, random_model, weights_sha256
 from core.places import RESULTS
 from core.plan import SharingPlan
-from core.records.provenance import machine, model_name
-from core.records.timings import Quartiles, TimingRecord, load_timings, save_timing
+from core.records.provenance import different_versions, machine, model_name
+from core.records.timings import Quartiles, TimedPoint, TimingRecord, load_timings, save_timing
 from core.sharing import EXECUTIONS, share_attention
+from core.sharing.families import num_layers_of
 from core.timing.bench import Bench
 from core.timing.clock import free_memory
 from core.timing.measure import WARM_UP_STEPS, Workload
@@ -26,7 +27,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--shape", metavar="NAME", help="a well-known size, such as llama-3-8b, with random weights: nothing is fetched"
     )
-    parser.add_argument("--plan", action="append", default=[], help="sharing plan, e.g. 17-22,5-6; repeatable")
+    parser.add_argument(
+        "--plan",
+        action="append",
+        default=[],
+        help="sharing plan, e.g. 17-22,5-6 or 2-4-6 (layers one by one); repeatable",
+    )
     parser.add_argument("--batch", type=int, nargs="+", default=[1], help="rows of a batch (default: 1)")
     parser.add_argument(
         "--context", type=int, nargs="+", default=[256], help="tokens of a row in the cache (default: 256)"
@@ -47,13 +53,26 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Measure every plan at every batch size and context; what does not fit is named and left out."""
+    """Measure every plan at every batch size and context; what does not fit is named and left out.
+
+    Raises ValueError where not even the model and a probe of the bandwidth fit.
+    """
     _check(args)
+    try:
+        return _run(args)
+    except torch.OutOfMemoryError as error:
+        raise ValueError(
+            "This device's memory does not hold the model and the copy by which its bandwidth is measured: choose a "
+            "smaller model or dtype, or another --device."
+        ) from error
+
+
+def _run(args: Namespace) -> int:
     name, weights, model = _model(args)
-    plans = [SharingPlan.parse(text, model.config.num_hidden_layers) for text in args.plan]
+    plans = [SharingPlan.parse(text, num_layers_of(model)) for text in args.plan]
     views = {plan: share_attention(model, plan) for plan in plans}
     bench = Bench(name, weights, model, copy_bytes_per_s(model.device), args.generate, args.compare_attention)
-    stored = set() if args.overwrite else {record.path for record in load_timings(args.results)[0]}
+    stored = {} if args.overwrite else _stored(args.results)
     bandwidth = f"{bench.copy_bytes_per_s / 1e9:,.0f} GB/s"
     print(f"{name} on {machine(model.device)}; copying memory: {bandwidth}", file=sys.stderr)
     for batch_size in args.batch:
@@ -63,14 +82,27 @@ def run(args: Namespace) -> int:
     return 0
 
 
+def _stored(results: Path) -> dict[TimedPoint, TimingRecord]:
+    """The records that are there, by what they are of; files that cannot be read are named."""
+    records, problems = load_timings(results)
+    for problem in problems:
+        print(f"Left out: {problem}", file=sys.stderr)
+    return {record.point: record for record in records}
+
+
 def _missing(
-    bench: Bench, views: dict[SharingPlan, PreTrainedModel], workload: Workload, stored: set[Path]
+    bench: Bench,
+    views: dict[SharingPlan, PreTrainedModel],
+    workload: Workload,
+    stored: dict[TimedPoint, TimingRecord],
 ) -> dict[SharingPlan, PreTrainedModel]:
-    """The views that have no record yet at this workload; the others are named."""
+    """The views that have no record yet at this workload, with all that is asked; the others are named."""
     missing = {}
     for plan, view in views.items():
-        if bench.path(plan, workload) in stored:
-            print(f"{_words(plan, workload)}: stored already (measure again with --overwrite)")
+        record = stored.get(bench.point(plan, workload))
+        if record is not None and bench.has_all(record):
+            about = f"of {record.date:%Y-%m-%d}{different_versions(record.versions)}"
+            print(f"{_words(plan, workload)}: stored already, {about} (measure again with --overwrite)")
         else:
             missing[plan] = view
     return missing

@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     choose = partial(largest_affordable, drop_of=drop_of, limit=args.score_drop) if drop_of else None
     for step in suggest(
         session.meters(), budget, constraints=constraints, method=args.method, beam=args.beam, head_map=args.head_map,
-        whole_front=args.front, choose=choose,
+        whole_front=args.front, choose=choose, accepts=partial(_is_affordable, drop_of, args.score_drop),
     ):  # fmt: skip
         if isinstance(step, SearchProgress):
             session.show(step.step, step.done, step.total)
@@ -75,8 +75,16 @@ def _score_drop(session: Session, task: str, limit: int | None) -> "ScoreDrop":
 
     if session.tokenizer is None:
         raise ValueError("Random weights have no scores: leave out --score-drop, or --shape.")
-    about = {"model_name": session.name, "weights_sha256": session.weights}
+    about = {"model_name": session.name, "weights_sha256": session.weights, "execution": session.args.execution}
     return ScoreDrop(session.model, session.tokenizer, task, limit, session.args.results, **about)
+
+
+def _is_affordable(drop_of: "ScoreDrop | None", limit: float, improved: PlanDamage) -> bool:
+    """Whether a plan keeps to the drop of a score with the head map of least damage; says so where it does not."""
+    if drop_of is None or drop_of(improved.plan, improved.head_map) <= limit:
+        return True
+    print("The head map of least damage loses more of the score than that: the plan keeps the one it was chosen with.")
+    return False
 
 
 def _finish(session: Session, found: Suggestion, drop_of: "ScoreDrop | None") -> None:
@@ -86,7 +94,7 @@ def _finish(session: Session, found: Suggestion, drop_of: "ScoreDrop | None") ->
     path = session.save(_record_name(args), settings, _points(found), evaluations)
     _print(found, path)
     if drop_of is not None:
-        lost = drop_of.measured[found.direct.plan]
+        lost = drop_of.difference(found.chosen.plan, found.chosen.head_map)
         error = float("nan") if lost.stderr is None else lost.stderr
         print(f"Score on {lost.task}: {lost.metric} drops by {lost.drop:.4f} ± {error:.4f}.")
 

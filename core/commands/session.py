@@ -1,6 +1,8 @@
 """What the commands sweep, search, head-maps and similarity have in common: arguments, texts, journal, bar, records."""
 
 import argparse
+import json
+import sys
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,17 +14,21 @@ from core.damage.meter import BATCH_TOKENS, DamageMeter
 from core.damage.texts import (
     CALIBRATION_TOKENS,
     CHUNK_TOKENS,
+    HALVES,
     HELD_OUT_TOKENS,
     Text,
     calibration_texts,
+    documents_for,
     random_texts,
     read_documents,
 )
+from core.gguf_source import quantization_of
 from core.places import JOURNALS, RESULTS
 from core.records.journal import Journal
-from core.records.provenance import model_name, provenance
+from core.records.provenance import model_name, origin, provenance
 from core.records.searches import PlanDamage, SearchRecord, TextInfo, save_search
 from core.sharing import EXECUTIONS
+from core.sharing.families import num_layers_of, vocab_size_of
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +38,10 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         "--shape", metavar="NAME", help="for timing: random weights of a well-known size, such as llama-3-8b, and "
         "random tokens",
     )  # fmt: skip
-    parser.add_argument("--text", type=Path, metavar="FILE", help="text file (default: the bundled passages)")
+    parser.add_argument(
+        "--text", type=Path, metavar="FILE",
+        help="text file; empty lines separate documents, and none is in both texts (default: bundled passages)",
+    )  # fmt: skip
     parser.add_argument("--tokens", type=int, default=CALIBRATION_TOKENS, help="to choose on (default: %(default)s)")
     parser.add_argument(
         "--held-out-tokens", type=int, default=HELD_OUT_TOKENS, help="to judge on (default: %(default)s)"
@@ -58,8 +67,16 @@ class Session:
         self.args, self.start, self.step = args, time.monotonic(), ""
         self.bar: tqdm | None = None
         self.name, self.model, self.tokenizer, self.texts = _loaded(args)
+        if self.texts[0].halves:
+            print(f"Note: {HALVES}.", file=sys.stderr)
         self.weights = weights_sha256(self.model)
-        self.journal = Journal(args.journal, self.weights, str(self.model.dtype), self.model.device.type)
+        self.journal = Journal(args.journal, *self._conditions())
+
+    def _conditions(self) -> list[str]:
+        """What else decides a loss, so that a journal never lends one to a record that says something else of it."""
+        config = self.model.config.to_diff_dict() | {"_name_or_path": None}
+        about = origin(self.model.device) | {"config": config, "attention": self.model.config._attn_implementation}
+        return [self.weights, str(self.model.dtype), json.dumps(about, sort_keys=True, default=str)]
 
     def meters(self) -> tuple[DamageMeter, DamageMeter]:
         """Meters of damage on the calibration text and on the held-out one, with nothing run yet."""
@@ -99,10 +116,11 @@ class Session:
         }
         return SearchRecord(
             name=name + (f"+seed={args.seed}" if args.seed else "") + (f"+text={args.text.stem}" if args.text else ""),
-            model=self.name, weights_sha256=self.weights, num_layers=self.model.config.num_hidden_layers,
+            model=self.name, weights_sha256=self.weights, num_layers=num_layers_of(self.model),
             dtype=str(self.model.dtype).removeprefix("torch."), execution=args.execution, texts=texts, seed=args.seed,
-            settings=settings, layer_evaluations=evaluations[0], naive_layer_evaluations=evaluations[1],
-            **provenance(self.start, self.model.device),
+            settings=settings | ({"parted": HALVES} if self.texts[0].halves else {}),
+            layer_evaluations=evaluations[0], naive_layer_evaluations=evaluations[1],
+            quantization=quantization_of(self.model), **provenance(self.start, self.model.device),
         )  # fmt: skip
 
 
@@ -124,10 +142,11 @@ def _loaded(args: argparse.Namespace) -> _Loaded:
         if args.model or args.text:
             raise ValueError("--shape stands for random weights and tokens: leave out --model and --text.")
         name, model = random_model(args.shape, args.dtype, args.device, args.seed)
-        return _Loaded(name, model, None, random_texts(model.config.vocab_size, **lengths))
+        return _Loaded(name, model, None, random_texts(vocab_size_of(model), **lengths))
     model, tokenizer = load_model(args.model, dtype=args.dtype, device=args.device)
-    texts = calibration_texts(tokenizer, args.text and read_documents(args.text), **lengths)
-    return _Loaded(model_name(args.model), model, tokenizer, texts)
+    name = model_name(args.model)
+    documents = read_documents(args.text) if args.text else documents_for(name, args.seed)
+    return _Loaded(name, model, tokenizer, calibration_texts(tokenizer, documents, **lengths))
 
 
 def _check_lengths(lengths: dict[str, int]) -> None:

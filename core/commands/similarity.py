@@ -9,7 +9,8 @@ import pandas as pd
 from core.commands.session import Session, add_common_arguments
 from core.damage.candidates import contiguous_spans
 from core.damage.guide import (
-    RankCorrelation,
+    SIMILARITY_CHUNKS,
+    check_enough_pairs,
     guide_frame,
     mean_similarity,
     pair_damages,
@@ -17,6 +18,7 @@ from core.damage.guide import (
     with_similarity,
 )
 from core.damage.similarity import SIMILARITY_METHODS
+from core.records.correlations import RankCorrelation
 from core.records.searches import PlanDamage
 
 
@@ -24,7 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `python -m core similarity`."""
     lines = "; ".join(f"{name}: {line}" for name, line in SIMILARITY_METHODS.items())
     parser.add_argument("--method", choices=SIMILARITY_METHODS, default="head_mean", help=lines)
-    parser.add_argument("--format", choices=("csv", "json"), default="csv", help="of the matrix on standard output")
+    parser.add_argument(
+        "--format",
+        choices=("csv", "json"),
+        default="csv",
+        help=f"of the matrix on standard output, which is of the first {SIMILARITY_CHUNKS} chunks of the text",
+    )
     parser.add_argument(
         "--against-damage", action="store_true", help="measure the damage of every pair of layers, and correlate"
     )
@@ -38,13 +45,16 @@ def run(args: argparse.Namespace) -> int:
         return _against_damage(session)
     matrix = mean_similarity(session.model, session.texts[0], args.method)
     if args.format == "json":
-        print(json.dumps({"model": session.name, "method": args.method, "similarity": matrix.round(6).tolist()}))
+        tokens = sum(map(len, session.texts[0].chunks[:SIMILARITY_CHUNKS]))
+        about = {"model": session.name, "method": args.method, "tokens": tokens}
+        print(json.dumps(about | {"similarity": matrix.round(6).tolist()}))
     else:
         pd.DataFrame(matrix).to_csv(sys.stdout, index_label="layer", float_format="%.6f")
     return 0
 
 
 def _against_damage(session: Session) -> int:
+    check_enough_pairs(session.model)
     text = session.texts[0]
     similarities = {method: mean_similarity(session.model, text, method) for method in SIMILARITY_METHODS}
     meter, _ = session.meters()

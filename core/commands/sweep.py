@@ -35,6 +35,8 @@ def run(args: argparse.Namespace) -> int:
     """Sweep, store the record, print the best spans; 1 when results that must agree to the bit do not."""
     constraints = Constraints(longest_span=args.longest_span)
     session = Session(args)
+    if not contiguous_spans(session.model, constraints):
+        raise ValueError("No span fits the model and the constraints: there is nothing to measure.")
     check = None
     if checked := args.check_naive or args.naive_sample is not None:
         session.journal.forget()
@@ -44,7 +46,8 @@ def run(args: argparse.Namespace) -> int:
     spans = [one for one in _watched(meter, constraints, session) if one.finished]
     settings = {"longest_span": args.longest_span, "batch_tokens": args.batch_tokens}
     settings |= {} if check is None else {**vars(check), "ratio": check.ratio}
-    path = session.save("sweep", settings, _lines(spans), session.evaluations(meter))
+    name = f"sweep+longest-span={args.longest_span}" if args.longest_span else "sweep"
+    path = session.save(name, settings, _lines(spans), session.evaluations(meter))
     _print(sweep_frame(spans), meter.runner, check, path)
     return int(check is not None and check.largest_difference > 0 and _exact(session.model))
 
@@ -62,12 +65,12 @@ def _watched(meter: DamageMeter, constraints: Constraints, session: Session) -> 
 
 
 def _lines(spans: list[PlanDamage]) -> list[PlanDamage]:
-    return [line for one in sorted(spans, key=lambda one: one.plan.spans) for line in one.lines("span")]
+    return [line for one in sorted(spans, key=lambda one: one.plan.groups) for line in one.lines("span")]
 
 
 def _print(frame: pd.DataFrame, runner: PlanRunner, check: NaiveCheck | None, path: Path) -> None:
     best = frame.loc[frame.groupby("followers")["damage"].idxmin()].head(10)
-    columns = ["followers", "first", "last", "damage", "damage_stderr", "kl"]
+    columns = ["followers", "plan", "damage", "damage_stderr", "kl"]
     print("The best span of each size (damage in nats/token, on the text it was chosen on):")
     print(best[columns].to_string(index=False, float_format="{:.4f}".format))
     done, naive = runner.layer_evaluations, runner.naive_layer_evaluations

@@ -1,7 +1,7 @@
 """What every formula asks of its inputs: a plan that fits the model, and sizes that are whole numbers."""
 
 from core.cost.shapes import ModelShape
-from core.plan import SharingPlan
+from core.plan import SharingPlan, same_kind_hint
 
 
 def checked_plan(shape: ModelShape, plan: SharingPlan | str, **sizes: int) -> SharingPlan:
@@ -19,13 +19,15 @@ def checked_plan(shape: ModelShape, plan: SharingPlan | str, **sizes: int) -> Sh
 
 
 def _check_windows(shape: ModelShape, plan: SharingPlan) -> None:
-    for layer in plan.followers:
-        window, leader_window = shape.sliding_windows[layer], shape.sliding_windows[plan.leader_of(layer)]
-        if window != leader_window:
-            raise ValueError(
-                f"Layer {layer} cannot reuse the attention weights of layer {plan.leader_of(layer)}: their sliding "
-                f"windows differ ({window} and {leader_window} tokens); share between layers of the same kind only."
-            )
+    windows = shape.sliding_windows
+    for leader, *followers in plan.groups:
+        for layer in followers:
+            if windows[layer] != windows[leader]:
+                raise ValueError(
+                    f"Layer {layer} cannot reuse the attention weights of layer {leader}: their sliding windows differ "
+                    f"({windows[layer]} and {windows[leader]} tokens); "
+                    f"{same_kind_hint(windows, leader, followers[-1])}."
+                )
 
 
 def check_sizes(least: int, **sizes: int) -> None:

@@ -88,7 +88,7 @@ class StoredBytes(Components):
     weights: int
     kv_cache: int
     attention_weights: int
-    """What a leader leaves for its followers. Spans do not overlap, so there is room for one leader's at a time."""
+    """What leaders leave for followers that are still to come: one leader's at a time, or those of interleaved groups."""
 
 
 def stored_bytes(
@@ -102,12 +102,22 @@ def stored_bytes(
     plan = checked_plan(
         shape, plan, batch_size=batch_size, context_tokens=context_tokens, bytes_per_value=bytes_per_value
     )
-    attended = (min(context_tokens, shape.sliding_windows[leader] or context_tokens) for leader in plan.leaders)
     return StoredBytes(
         weights=parameter_count(shape, plan).total * bytes_per_value,
         kv_cache=kv_cache_bytes(shape, plan, batch_size, context_tokens, bytes_per_value),
-        attention_weights=batch_size * shape.num_heads * max(attended, default=0) * bytes_per_value,
+        attention_weights=batch_size * shape.num_heads * _most_attended(shape, plan, context_tokens) * bytes_per_value,
     )
+
+
+def _most_attended(shape: ModelShape, plan: SharingPlan, context_tokens: int) -> int:
+    """Tokens that the leaders attend to, together, whose weights are needed at the same time: from a leader on to its
+    last follower. The most at any layer.
+    """
+    attended = {leader: min(context_tokens, shape.sliding_windows[leader] or context_tokens) for leader in plan.leaders}
+    needed = [
+        sum(attended[group[0]] for group in plan.groups if group[0] <= layer <= group[-1]) for layer in plan.leaders
+    ]
+    return max(needed, default=0)
 
 
 @dataclass(frozen=True)

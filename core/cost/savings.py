@@ -43,10 +43,15 @@ def savings_frame(
             for choice in (dense, plan)
         )
         rows += [
-            (quantity, unit, context, before, after, 100 * (before - after) / before, "predicted")
+            (quantity, unit, context, before, after, _percent(before - after, before), "predicted")
             for (quantity, unit), before, after in zip(_UNITS.items(), dense_values, shared_values, strict=True)
         ]
     return pd.DataFrame(rows, columns=["quantity", "unit", "context", "dense", "shared", "saved_percent", "basis"])
+
+
+def _percent(part: int, whole: int) -> float:
+    """0 of nothing: layers with a sliding window of one token have no cache."""
+    return 100 * part / whole if whole else 0.0
 
 
 def _quantities(

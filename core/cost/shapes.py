@@ -11,6 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from core.configs import spelled_windows, text_config
+
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
@@ -76,17 +78,22 @@ class ModelShape:
     def from_config(cls, config: "PreTrainedConfig | Mapping[str, Any]") -> "ModelShape":
         """Read the shape of a transformers configuration, or of the dict in its `config.json`.
 
+        Of a model that reads images or sound too, it is the shape of the decoder, which writes the text: its other
+        parts, which run once for a prompt, are not counted.
+
         Raises ValueError when the family is not known or a needed field is missing.
         """
-        given = dict(config) if isinstance(config, Mapping) else config.to_dict()
-        family = given.get("model_type")
+        given = _decoder_fields(config)
+        family = _BUILT_LIKE.get(given.get("model_type"), given.get("model_type"))
         if family not in _FAMILIES:
             raise ValueError(
                 f"Costs of the model type {family!r} are not known: choose one of {', '.join(sorted(_FAMILIES))}."
             )
         facts = _COMMON | _FAMILIES[family]
         known = {name: fact(given) if callable(fact) else fact for name, fact in facts.items()}
-        return cls(name=getattr(config, "name_or_path", "") or given.get("_name_or_path") or family, **known)
+        return cls(
+            name=getattr(config, "name_or_path", "") or given.get("_name_or_path") or given["model_type"], **known
+        )
 
     @property
     def query_size(self) -> int:
@@ -112,6 +119,33 @@ class ModelShape:
     def embedding_projection_size(self) -> int:
         """Weights that lead from token embeddings of another width into the layers, and back."""
         return 0 if self.embedding_size in (None, self.hidden_size) else 2 * self.embedding_size * self.hidden_size
+
+
+def _decoder_fields(config: "PreTrainedConfig | Mapping[str, Any]") -> dict[str, Any]:
+    """What the configuration says of the decoder."""
+    if isinstance(config, Mapping):
+        if config.get("model_type") in _FAMILIES:
+            return dict(config)
+        if (made := _made_of(config)) is None:
+            return dict(config)
+        config = made
+    decoder = text_config(config)
+    if decoder is config:
+        return config.to_dict()
+    return decoder.to_dict() | {"tie_word_embeddings": getattr(config, "tie_word_embeddings", False)}
+
+
+def _made_of(fields: Mapping[str, Any]) -> "PreTrainedConfig | None":
+    """The configuration that transformers makes of a `config.json` of several parts, which leaves out every size of its
+    parts that is their default; None where transformers does not know the type.
+    """
+    from transformers import AutoConfig
+
+    try:
+        kind = AutoConfig.for_model(str(fields.get("model_type"))).__class__
+    except ValueError:
+        return None
+    return kind.from_dict(dict(fields))
 
 
 def cached_tokens(window: int | None, num_tokens: int) -> int:
@@ -162,8 +196,18 @@ def _windows(window: int | None, full=lambda given, layer: False, used: bool = T
 
 
 def _every(period: int) -> Callable[[dict, int], bool]:
-    """Every layer whose number, counted from 1, is a multiple of `period` (or of what the configuration says)."""
-    return lambda given, layer: (layer + 1) % (given.get("sliding_window_pattern") or period) == 0
+    """Every layer whose number, counted from 1, is a multiple of `period` (or of what the configuration says).
+
+    The configuration may also spell the pattern: `LLLG` (EXAONE).
+    """
+
+    def full(given: dict, layer: int) -> bool:
+        pattern = given.get("sliding_window_pattern") or period
+        if isinstance(pattern, str):
+            return not spelled_windows(pattern, _LAYERS(given))[layer]
+        return (layer + 1) % pattern == 0
+
+    return full
 
 
 def _experts(size: str, router_bias: bool = False, shared_size: str = "", shared_gate: bool = False):
@@ -308,6 +352,10 @@ _FAMILIES: dict[str, dict[str, Any]] = {
     "starcoder2": dict.fromkeys(_BIASES, _said("use_bias", unsaid=True)) | _PLAIN_MLP | _LAYER_NORM | _TIED
     | _windows(None),
 }  # fmt: skip
+
+
+_BUILT_LIKE: dict[Any, str] = {"qwen2_5_vl_text": "qwen2", "qwen2_vl_text": "qwen2", "qwen3_vl_text": "qwen3"}
+"""Decoders of models that read images, which are built like a family of their own."""
 
 
 @cache

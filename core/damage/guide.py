@@ -1,7 +1,6 @@
 """How alike the attention of the layers is, and whether that tells where sharing is cheap."""
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,34 +12,11 @@ from core.damage.candidates import contiguous_spans
 from core.damage.meter import DamageMeter
 from core.damage.similarity import SIMILARITY_METHODS, attention_similarity
 from core.damage.texts import Text
-from core.records.searches import LayerPair, PlanDamage, SearchRecord
+from core.records.correlations import CONFIDENCE, RankCorrelation
+from core.records.searches import LayerPair, PlanDamage
 
-CONFIDENCE = 0.95
 RESAMPLES = 2000
-WEAK = 0.3  # of |ρ|: what Cohen 1988, Statistical Power Analysis, calls less than a medium effect
 SIMILARITY_CHUNKS = 8
-
-
-class RankCorrelation(NamedTuple):
-    """Spearman's ρ between similarity and damage over layer pairs, with a confidence interval (CONFIDENCE)."""
-
-    method: str
-    rho: float
-    low: float
-    high: float
-    pairs: int
-
-    def describe(self) -> str:
-        """What the number says about similarity as a guide: it would be one if high similarity meant low damage."""
-        interval = (
-            f"ρ = {self.rho:.2f}, {CONFIDENCE:.0%} interval {self.low:.2f} to {self.high:.2f}, {self.pairs} pairs"
-        )
-        weakly = "only weakly: a poor guide; " if abs(self.rho) < WEAK else ""
-        if self.high < 0:
-            return f"More similar layers do less damage when they share ({weakly}{self.method}: {interval})."
-        if self.low > 0:
-            return f"More similar layers do more damage when they share ({weakly}{self.method}: {interval})."
-        return f"Similarity does not tell where sharing is cheap ({self.method}: {interval})."
 
 
 def mean_similarity(model: PreTrainedModel, text: Text, method: str, chunks: int = SIMILARITY_CHUNKS) -> np.ndarray:
@@ -49,10 +25,20 @@ def mean_similarity(model: PreTrainedModel, text: Text, method: str, chunks: int
     return np.mean([attention_similarity(model, ids, method) for ids in rows], axis=0)
 
 
+def check_enough_pairs(model: PreTrainedModel) -> None:
+    """Raises ValueError where `rank_correlation` would have too little to go by, before anything is measured."""
+    _check_followers(len({span.followers[-1] for span in contiguous_spans(model)}))
+
+
+def _check_followers(count: int) -> None:
+    if count < 3:
+        raise ValueError(f"A rank correlation needs pairs with at least 3 followers; there are {count}.")
+
+
 def pair_damages(meter: DamageMeter) -> Iterator[PlanDamage]:
     """The damage of every pair of layers of one kind, after each batch of the text, each time on more tokens."""
-    spans = contiguous_spans(meter.runner.model)
-    yield from meter.stream((LayerPair(span.spans, meter.num_layers), {}) for span in spans)
+    spans = [span.groups[0] for span in contiguous_spans(meter.runner.model)]
+    yield from meter.stream((LayerPair.of(span[0], span[-1], meter.num_layers), {}) for span in spans)
 
 
 def with_similarity(pairs: Iterable[PlanDamage], similarities: dict[str, np.ndarray]) -> list[PlanDamage]:
@@ -72,13 +58,6 @@ def guide_frame(pairs: Iterable[PlanDamage]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["leader", "follower", "damage", "stderr", *SIMILARITY_METHODS])
 
 
-def correlations_in(record: SearchRecord) -> list[RankCorrelation]:
-    """The rank correlations of a stored measurement of all pairs."""
-    names = ("rho", "low", "high", "pairs")
-    found = {m: [float(str(record.settings[f"{m}_{name}"])) for name in names] for m in SIMILARITY_METHODS}
-    return [RankCorrelation(m, rho, low, high, int(pairs)) for m, (rho, low, high, pairs) in found.items()]
-
-
 def rank_correlation(frame: pd.DataFrame, method: str, seed: int = 0) -> RankCorrelation:
     """Spearman's rank correlation of similarity and damage over the rows of `guide_frame`.
 
@@ -87,15 +66,15 @@ def rank_correlation(frame: pd.DataFrame, method: str, seed: int = 0) -> RankCor
     ValueError for fewer than three followers.
     """
     groups = [group[[method, "damage"]].to_numpy() for _, group in frame.groupby("follower")]
-    if len(groups) < 3:
-        raise ValueError(f"A rank correlation needs pairs with at least 3 followers; there are {len(groups)}.")
+    _check_followers(len(groups))
     draws = np.random.default_rng(seed).integers(len(groups), size=(RESAMPLES, len(groups)))
     found = np.array([_spearman(np.concatenate([groups[i] for i in draw])) for draw in draws])
-    low, high = np.nanquantile(found, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    some = found[~np.isnan(found)]
+    low, high = np.quantile(some, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]) if len(some) else (np.nan, np.nan)
     return RankCorrelation(method, _spearman(np.concatenate(groups)), float(low), float(high), len(frame))
 
 
 def _spearman(columns: np.ndarray) -> float:
-    if (columns == columns[0]).all(0).any():
-        return float("nan")  # no ranks among equals
+    if np.isnan(columns).any() or (columns == columns[0]).all(0).any():
+        return float("nan")  # no ranks among equals, nor with what is not a number
     return float(spearmanr(columns[:, 0], columns[:, 1]).statistic)

@@ -6,19 +6,29 @@ head 3, although nothing ties the two together: the numbers of heads are arbitra
 
 from collections.abc import Iterable, Iterator
 from functools import cached_property
+from itertools import combinations
 
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from transformers import PreTrainedModel
 
+from core.damage.candidates import layers_by_kind
 from core.damage.meter import DamageMeter
 from core.damage.progress import SearchProgress
 from core.damage.similarity import attention_weights, weights_and_inputs
 from core.damage.texts import Text
 from core.plan import HeadMap, SharingPlan
 from core.records.searches import PlanDamage
-from core.sharing.families import attention_modules, decoder_of, output_of, same_kind, values_of
+from core.sharing.families import (
+    attention_modules,
+    check_kinds,
+    heads_per_group,
+    num_heads_of,
+    num_layers_of,
+    output_of,
+    values_of,
+)
 from core.sharing.view import plan_of, share_attention
 
 HEAD_MAP_METHODS: dict[str, str] = {
@@ -84,14 +94,9 @@ def output_likeness(model: PreTrainedModel, text: Text, pairs: Iterable[Pair], c
 
 
 def _follower_modules(model: PreTrainedModel) -> dict[int, torch.nn.Module]:
-    """{layer: its attention module as a follower} for every layer that can follow the layer before it."""
-    spans: list[tuple[int, int]] = []
-    for layer in range(1, decoder_of(model).config.num_hidden_layers):
-        if not same_kind(model, layer - 1, layer):
-            continue
-        first = spans.pop()[0] if spans and spans[-1][1] == layer - 1 else layer - 1
-        spans.append((first, layer))
-    view = share_attention(model, ",".join(f"{first}-{last}" for first, last in spans))
+    """{layer: its attention module as a follower} for every layer that can follow one before it."""
+    groups = [layers for layers in layers_by_kind(model) if len(layers) > 1]
+    view = share_attention(model, SharingPlan.of_groups(groups, num_layers_of(model)))
     modules = attention_modules(view)
     return {layer: modules[layer] for layer in plan_of(view).followers}
 
@@ -146,22 +151,21 @@ class HeadMapper:
         if method not in HEAD_MAP_METHODS:
             raise ValueError(f"There is no head mapping {method!r}: choose one of {', '.join(HEAD_MAP_METHODS)}.")
         self.model, self.text, self.method = model, text, method
-        self.num_heads = decoder_of(model).config.num_attention_heads
-        self.group_size = self.num_heads // model.config.num_key_value_heads if keep_groups else 1
+        self.num_heads = num_heads_of(model)
+        self.group_size = heads_per_group(model) if keep_groups else 1
 
     @cached_property
     def attention(self) -> Likeness:
-        """`head_similarity` of every earlier with every later layer."""
+        """`head_similarity` of every earlier with every later layer of its kind."""
         return head_similarity(self.model, self.text, self._pairs())
 
     @cached_property
     def output(self) -> Likeness:
-        """`output_likeness` of every earlier with every later layer."""
+        """`output_likeness` of every earlier with every later layer of its kind."""
         return output_likeness(self.model, self.text, self._pairs())
 
     def _pairs(self) -> list[Pair]:
-        layers = range(decoder_of(self.model).config.num_hidden_layers)
-        return [(i, j) for j in layers[1:] if same_kind(self.model, j - 1, j) for i in layers[:j]]
+        return [pair for layers in layers_by_kind(self.model) for pair in combinations(layers, 2)]
 
     def __call__(self, plan: SharingPlan) -> HeadMap:
         """The head map of a plan; {} for the identity."""
@@ -169,10 +173,15 @@ class HeadMapper:
         return {} if method == "identity" else self.of_method(plan, method)
 
     def of_method(self, plan: SharingPlan, method: str) -> HeadMap:
-        """The head map that another method than this one's own would choose; the identity is written out."""
+        """The head map that another method than this one's own would choose; the identity is written out.
+
+        Raises ValueError for a plan that shares between layers of different kinds.
+        """
         if method == "identity":
             return {layer: tuple(range(self.num_heads)) for layer in plan.followers}
         likeness = self.output if method == "output" else self.attention
+        if any((plan.leader_of(layer), layer) not in likeness for layer in plan.followers):
+            check_kinds(self.model, plan)
         pairs = {layer: likeness[plan.leader_of(layer), layer] for layer in plan.followers}
         return {layer: assign(scores, method == "one_to_one", self.group_size) for layer, scores in pairs.items()}
 

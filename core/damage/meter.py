@@ -12,6 +12,7 @@ from core.damage.texts import Text
 from core.plan import HeadMap, SharingPlan
 from core.records.journal import Journal
 from core.records.searches import PlanDamage
+from core.tokens import check_ids, embedding_rows
 
 # Larger arrays of the demo model's vocabulary would go back to the system after each use, and come anew, page by page.
 BATCH_TOKENS = 1024
@@ -32,6 +33,7 @@ class DamageMeter:
         self, model: PreTrainedModel, text: Text, *, execution: str = "auto", batch_tokens: int = BATCH_TOKENS,
         journal: Journal | None = None,
     ):  # fmt: skip
+        check_ids((text.first, *(one for chunk in text.chunks for one in chunk)), embedding_rows(model))
         self.runner, self.text = PlanRunner(model, execution), text
         self.num_layers = self.runner.num_layers
         self.dense = roles_of(SharingPlan((), self.num_layers))

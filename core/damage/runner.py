@@ -18,7 +18,7 @@ from core.damage.roles import Role, Roles, common_prefix, in_order, roles_of
 from core.damage.texts import Batch
 from core.plan import SharingPlan
 from core.sharing.call import AttentionCall
-from core.sharing.families import decoder_of, layers_of
+from core.sharing.families import decoder_of, layer_kinds, layers_of
 from core.sharing.view import share_attention
 
 
@@ -35,7 +35,7 @@ class PlanRunner:
         self.model, self.execution = model, execution
         self.frame = share_attention(model, "")
         layers = cast(nn.ModuleList, layers_of(self.frame))
-        self.num_layers = len(layers)
+        self.num_layers, self.kinds = len(layers), layer_kinds(model)
         self.modules: dict[tuple[int, Role], nn.Module] = {(i, Role()): layer for i, layer in enumerate(layers)}
         gives_tuple = _gives_tuple(self.frame)
         self._stand_ins = [_StandIn(gives_tuple) for _ in layers]
@@ -88,12 +88,27 @@ class PlanRunner:
     def _make_modules(self, roles: Roles) -> None:
         if all((layer, role) in self.modules for layer, role in enumerate(roles)):
             return
-        last = {role.leader: layer for layer, role in enumerate(roles) if role.leader is not None}
-        plan = SharingPlan(tuple(last.items()), self.num_layers)
+        plan = self._wide_plan(roles)
         heads = {layer: role.heads for layer, role in enumerate(roles) if role.heads is not None}
         layers = layers_of(share_attention(self.model, plan, heads, self.execution))
         for layer, role in enumerate(roles_of(plan, heads)):
             self.modules.setdefault((layer, role), layers[layer])
+
+    def _wide_plan(self, roles: Roles) -> SharingPlan:
+        """The plan with these roles in which layers that they leave dense follow too, up to a leader's last follower.
+
+        A view of it has modules for many other plans: those of shorter spans, and of pairs of layers.
+        """
+        last = {role.leader: layer for layer, role in enumerate(roles) if role.leader is not None}
+        group_of = {leader: [leader] for leader in last}
+        for layer, role in enumerate(roles):
+            if role.leader is not None:
+                group_of[role.leader].append(layer)
+            elif not role.leads:
+                around = (one for one in last if one < layer < last[one] and self.kinds[one] == self.kinds[layer])
+                if (leader := max(around, default=None)) is not None:
+                    group_of[leader].append(layer)
+        return SharingPlan.of_groups(group_of.values(), self.num_layers)
 
 
 class _StandIn(nn.Module):

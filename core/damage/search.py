@@ -11,7 +11,7 @@ from core.damage.budget import Budget
 from core.damage.candidates import (
     FREE,
     Constraints,
-    combine_spans,
+    combine_runs,
     contiguous_spans,
     plan_of_followers,
     possible_followers,
@@ -22,6 +22,7 @@ from core.damage.progress import SearchProgress
 from core.damage.roles import roles_of
 from core.plan import HeadMap, SharingPlan
 from core.records.searches import PlanDamage
+from core.sharing.families import layer_kinds
 
 SEARCH_METHODS: dict[str, str] = {
     "spans": "Measure every span, add up the damages of spans to foretell plans, and measure the best of each size.",
@@ -87,11 +88,11 @@ def search(
 
 def _grown_levels(ranker: "_Ranker", constraints: Constraints, beam: int) -> Iterator[SearchProgress | PlanDamage]:
     """SearchProgress, and the best plan found of 1, 2, … followers, from adding one to each of the `beam` best plans."""
-    num_layers, sets = ranker.meter.num_layers, [frozenset[int]()]
-    possible = possible_followers(ranker.meter.runner.model, constraints)
+    model, num_layers, sets = ranker.meter.runner.model, ranker.meter.num_layers, [frozenset[int]()]
+    possible, kinds = possible_followers(model, constraints), layer_kinds(model)
     while sets:
         grown = {followers | {layer} for followers in sets for layer in possible if layer not in followers}
-        plans = [plan_of_followers(followers, num_layers) for followers in grown]
+        plans = [plan_of_followers(followers, num_layers, kinds) for followers in grown]
         best = yield from ranker.ranked(list(filter(constraints.allow_spans_of, plans)))
         yield from best[:1]
         sets = [frozenset(found.plan.followers) for found in best[:beam]]
@@ -99,10 +100,10 @@ def _grown_levels(ranker: "_Ranker", constraints: Constraints, beam: int) -> Ite
 
 def _span_levels(ranker: "_Ranker", constraints: Constraints, beam: int) -> Iterator[SearchProgress | PlanDamage]:
     """SearchProgress, and the best plan found of 1, 2, … followers, among the `beam` that spans alone foretell."""
-    num_layers = ranker.meter.num_layers
-    spans = yield from ranker.ranked(contiguous_spans(ranker.meter.runner.model, constraints), "spans")
-    for sums in combine_spans({found.plan.spans[0]: found.damage for found in spans}, num_layers, beam):
-        best = yield from ranker.ranked([SharingPlan(chosen, num_layers) for _, chosen in sums])
+    model = ranker.meter.runner.model
+    spans = yield from ranker.ranked(contiguous_spans(model, constraints), "spans")
+    for plans in combine_runs({found.plan.groups[0]: found.damage for found in spans}, layer_kinds(model), beam):
+        best = yield from ranker.ranked(plans)
         yield best[0]
 
 
@@ -139,6 +140,7 @@ def suggest(
     head_map: str = "identity",
     whole_front: bool = False,
     choose: Callable[[Sequence[PlanDamage]], PlanDamage | None] | None = None,
+    accepts: Callable[[PlanDamage], bool] = lambda improved: True,
 ) -> Iterator[SearchProgress | Suggestion]:
     """SearchProgress while it searches, and at the end one Suggestion.
 
@@ -147,7 +149,8 @@ def suggest(
     `core.damage.head_maps.HEAD_MAP_METHODS`; all plans are measured with such a map, and with `damage` the chosen
     plan's map is then improved by measured damage. whole_front: compare with contiguous spans, and judge on the
     held-out text, at every size, not only at the chosen one. choose: takes the plan from the front in place of
-    `budget.choose`.
+    `budget.choose`. accepts: whether the chosen plan may have the head map that `damage` improved, which `choose` did
+    not see; else it keeps the one that it was chosen with.
 
     Raises ValueError when no plan fits budget and constraints.
     """
@@ -165,7 +168,8 @@ def suggest(
     sizes = {found.followers for found in front} if whole_front else {mapped.followers}
     plain, spans = yield from _with_front(_without_heads(meter, mapped.plan, constraints, sizes), front)
     if head_map == "damage":
-        mapped = yield from _with_front(_improved(meter, mapped.plan, mapper), front)
+        improved = yield from _with_front(_improved(meter, mapped.plan, mapper), front)
+        mapped = improved if accepts(improved) else mapped
     asked = [mapped, plain, *spans, *(front if whole_front else ())]
     chosen, direct, *others = yield from _with_front(_judged(judge, asked), front)
     runners = (meter.runner, judge.runner)
@@ -192,7 +196,7 @@ def _without_heads(
     """A plan without head map, and the best single span of each of these sizes."""
     spans = [span for span in contiguous_spans(meter.runner.model, constraints) if len(span.followers) in sizes]
     ranked = yield from _Ranker(meter, lambda plan: {}).ranked([plan, *spans], "spans")
-    best = _best_of_each_size([found for found in ranked if len(found.plan.spans) == 1])
+    best = _best_of_each_size([found for found in ranked if len(found.plan.groups) == 1])
     return next(found for found in ranked if found.plan == plan), best
 
 

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from core.sharing.call import AttentionCall
 from core.sharing.families import attention_modules, decoder_of
 from core.sharing.view import plan_of, recording_view
+from core.tokens import check_ids, embedding_rows
 
 TokenIds = torch.Tensor | np.ndarray | Sequence[int] | Sequence[Sequence[int]]
 
@@ -28,14 +29,16 @@ def attention_weights(
     """Attention weights of `layers` (default: all) as {layer: [batch, heads, tokens, tokens]}, from one forward call.
 
     input_ids: token ids [batch, tokens]. The model itself stays as it is, whatever its attention implementation. In a
-    model that shares attention, a follower's weights are its leader's. Raises ValueError for a layer that is not there.
+    model that shares attention, a follower's weights are its leader's. Raises ValueError for a layer or a token that is not there.
     """
     plan = plan_of(model)
     layers = range(plan.num_layers) if layers is None else layers
     leaders = {layer: plan.leader_of(layer) for layer in layers}
+    ids = _as_ids(input_ids)
+    check_ids((int(ids.min()), int(ids.max())) if ids.numel() else (), embedding_rows(model))
     decoder = decoder_of(_recording_view(model))
     call = AttentionCall(decoder.config._attn_implementation, "reuse")
-    decoder(input_ids=_as_ids(input_ids).to(model.device), use_cache=False, shared_attention=call)
+    decoder(input_ids=ids.to(model.device), use_cache=False, shared_attention=call)
     return {layer: call.weights[leader] for layer, leader in leaders.items()}
 
 

@@ -13,6 +13,7 @@ from core.damage.candidates import FREE, Constraints, Span, contiguous_spans
 from core.damage.meter import DamageMeter
 from core.damage.roles import label, roles_of
 from core.damage.runner import Scorer
+from core.plan import SharingPlan
 from core.records.searches import PlanDamage
 from core.sharing.view import plan_of, share_attention
 
@@ -26,18 +27,21 @@ def sweep(meter: DamageMeter, constraints: Constraints = FREE) -> Iterator[PlanD
 
 
 def sweep_frame(spans: Iterable[PlanDamage]) -> pd.DataFrame:
-    """The latest damage of each span, one row each, by first and last layer, with `followers`; for a heatmap."""
-    latest = {one.plan.spans[0]: one for one in spans}
+    """The latest damage of each span, one row each, by first and last layer, with `followers` and `plan`; for a heatmap.
+
+    `plan` is the span as a plan writes it. Where kinds of layers alternate, a span skips the layers of other kinds.
+    """
+    latest = {one.plan.groups[0]: one for one in spans}
     return pd.DataFrame([_row(latest[span]) for span in sorted(latest)], columns=_COLUMNS)
 
 
 def _row(one: PlanDamage) -> dict[str, int | float | bool | None]:
-    [(first, last)] = one.plan.spans
+    first, last = _ends(one.plan)
     same = {name: getattr(one, name) for name in ("damage", "kl", "kl_stderr", "tokens", "finished", "followers")}
-    return {"first": first, "last": last, "damage_stderr": one.stderr, **same}
+    return {"first": first, "last": last, "plan": str(one.plan), "damage_stderr": one.stderr, **same}
 
 
-_COLUMNS = ["first", "last", "damage", "damage_stderr", "kl", "kl_stderr", "tokens", "finished", "followers"]
+_COLUMNS = ["first", "last", "damage", "damage_stderr", "kl", "kl_stderr", "tokens", "finished", "followers", "plan"]
 
 
 def naive_loop(meter: DamageMeter, views: dict[Span, PreTrainedModel], batch_number: int) -> dict[str, np.ndarray]:
@@ -91,8 +95,8 @@ def check_against_naive(
     plans = contiguous_spans(model, constraints)
     if not plans:
         raise ValueError("No span fits the model and the constraints: there is nothing to compare.")
-    spread = _evenly_spread([plan.spans[0] for plan in plans], sample)
-    views = {span: share_attention(model, f"{span[0]}-{span[1]}", execution=execution) for span in spread}
+    spread = _evenly_spread(plans, sample)
+    views = {_ends(plan): share_attention(model, plan, execution=execution) for plan in spread}
     sweep_s, naive_s, difference, stream = 0.0, 0.0, 0.0, sweep(meter, constraints)
     _logits(model, meter.batches[0].inputs)  # the first call of a process pays for its start
     for number in range(len(meter.batches)):
@@ -109,7 +113,12 @@ def check_against_naive(
     return NaiveCheck(sweep_s, naive_s * scale, len(views), len(plans), difference)
 
 
-def _evenly_spread(spans: list[Span], sample: int | None) -> list[Span]:
+def _ends(plan: SharingPlan) -> Span:
+    [(first, *_, last)] = plan.groups
+    return first, last
+
+
+def _evenly_spread(spans: list[SharingPlan], sample: int | None) -> list[SharingPlan]:
     if sample is None or sample >= len(spans):
         return spans
     if sample < 1:

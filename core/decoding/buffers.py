@@ -29,6 +29,13 @@ def buffers_of(
     return buffers
 
 
+def room_of(buffers: "Sequence[Buffer]") -> int | None:
+    """How many tokens buffers hold before one that attention still asks for is written over; None: any number."""
+    return min(
+        (one.capacity for one in buffers if one.capacity < (one.sliding_window or one.capacity + 1)), default=None
+    )
+
+
 class Clock:
     """Where the next token goes, on one device: graphs read it there."""
 

@@ -6,6 +6,7 @@ import torch
 from transformers import Cache, DynamicCache, PreTrainedModel
 
 from core.sharing.cache import cache_bytes
+from core.sharing.families import decoder_of, learned_positions
 
 
 class Decoder:
@@ -15,8 +16,9 @@ class Decoder:
 
     def __init__(self, model: PreTrainedModel):
         self.model = model
-        self.attention: str = model.config._attn_implementation
+        self.attention: str = decoder_of(model).config._attn_implementation
         self.cache: Cache = DynamicCache(config=model.config)
+        self.positions = learned_positions(model)
 
     @torch.inference_mode()
     def prefill(self, input_ids: torch.Tensor, **kwargs: Any) -> torch.Tensor:
@@ -38,4 +40,14 @@ class Decoder:
         return cache_bytes(self.cache)
 
     def _forward(self, input_ids: torch.Tensor, **kwargs) -> torch.Tensor:
+        check_positions(self.model, self.cache.get_seq_length() + input_ids.shape[1], self.positions)
         return self.model(input_ids=input_ids, past_key_values=self.cache, logits_to_keep=1, **kwargs).logits[:, -1]
+
+
+def check_positions(model: PreTrainedModel, tokens: int, positions: int | None) -> None:
+    """Raise ValueError for more tokens than a model has learned positions; on a GPU the look-up would end the process."""
+    if positions is not None and tokens > positions:
+        raise ValueError(
+            f"This model of type {model.config.model_type!r} has learned {positions:,} positions and cannot read "
+            f"{tokens:,} tokens: use a shorter text, or fewer new tokens."
+        )

@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from os.path import commonprefix
 
@@ -16,7 +16,10 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from core.configs import context_tokens
+from core.decoding.chat import chat_ids
 from core.decoding.graph import start_decoding
+from core.tokens import check_ids, embedding_rows, prompt_ids
 
 
 @dataclass(frozen=True)
@@ -26,21 +29,25 @@ class Stream:
     text: str = ""
     tokens: int = 0  # generated
     prompt_tokens: int = 0
-    time_to_first_token_s: float | None = None
-    tokens_per_second: float | None = None  # 1 / median time of a step after the first token
+    time_to_first_token_s: float | None = None  # median of several readings of the prompt
+    tokens_per_second: float | None = None  # 1 / median time of a step after the first token that both models took
     cache_bytes: int = 0  # keys and values held
     finished: bool = False
 
 
 @dataclass(frozen=True)
 class PairProgress:
-    """Both continuations, and the character offset where their texts first differ (None while they agree)."""
+    """Both continuations, and the character offset where their texts first differ (None while they agree).
+
+    first_token_differs: whether the two times to the first token differ by more than they vary; None until they are known.
+    """
 
     dense: Stream
     shared: Stream
     first_difference: int | None = None
     memory_bytes: int = 0
     """Held right now: on a GPU by all tensors there, else by this process. Both models share their weights."""
+    first_token_differs: bool | None = None
 
 
 def generate_pair(
@@ -52,33 +59,86 @@ def generate_pair(
     temperature: float = 0.0,
     top_p: float = 1.0,
     seed: int = 0,
+    chat: bool = False,
+    system: str = "",
 ) -> Iterator[PairProgress]:
     """Continue `prompt` with both models; yields after every pair of steps, closing the iterator stops the work.
 
     temperature: 0 takes the likeliest token; above, tokens are drawn with `seed`, with the same random numbers for
         both models, so that equal models give equal texts. top_p: draw from the likeliest tokens that make up this
-        share of the probability.
+        share of the probability. chat: answer `prompt` as a turn of a conversation, by the tokenizer's chat template,
+        instead of continuing it; system: what the conversation begins with.
 
     The steps of the two models alternate in one thread, and who goes first alternates too, so that neither has an
-    advantage. Generation ends at an end-of-text token, after `max_new_tokens`, or when the context is full.
-    Raises ValueError, in one sentence, for an empty prompt, one that fills the context, and settings out of range.
+    advantage. The prompt is read once untimed, then timed several times in turn: before the first token is yielded where
+    that takes no longer than AT_ONCE_S, else after the last one. Generation ends at an end-of-text token, after
+    `max_new_tokens`, or when the context is full. Raises ValueError, in one sentence, for an empty prompt, one that fills
+    the context, settings out of range, and chat without a template.
     """
-    _check_settings(max_new_tokens, temperature, top_p)
-    ids = _prompt_ids(dense, tokenizer, prompt)
+    _check_settings(max_new_tokens, temperature, top_p, seed)
+    ids = _prompt_ids(dense, tokenizer, prompt, chat, system)
     limit = min(max_new_tokens, _context_tokens(dense) - ids.shape[1])
     sides = [_Side(model, tokenizer, ids, limit, temperature, top_p, seed) for model in (dense, shared)]
     return _alternate(sides)
 
 
+AT_ONCE_S, LATER_S = 1.0, 4.0
+"""How long the first token may be timed before it is shown, and after the last one."""
+FEWEST_READINGS, MOST_READINGS = 2, 8
+"""Timed readings of the prompt by each model; even, so that each model begins equally often."""
+TELLING_READINGS = 4
+"""With fewer readings chance alone would often put all times of one model below all of the other's."""
+
+
 def _alternate(sides: list["_Side"]) -> Iterator[PairProgress]:
-    order = sides
+    begin = time.perf_counter()
+    for side in sides:
+        side.step()
+    pair_s = time.perf_counter() - begin
+    at_once = pair_s * MOST_READINGS / 2 <= AT_ONCE_S
+    if at_once:
+        for _ in _timed_readings(sides, AT_ONCE_S, TELLING_READINGS):
+            pass
+    yield _progress(sides)
+    order = sides[::-1]
     while not all(side.stream.finished for side in sides):
-        for side in order:
-            if not side.stream.finished:
-                side.step()
+        running = [side for side in order if not side.stream.finished]
+        for side in running:
+            side.step(alone=len(running) < len(sides))
         order = order[::-1]
-        left, right = (side.stream for side in sides)
-        yield PairProgress(left, right, first_difference(left, right), held_bytes(sides[0].model.device))
+        yield _progress(sides)
+    if not at_once:
+        for _ in _timed_readings(sides, LATER_S, FEWEST_READINGS):
+            yield _progress(sides)
+
+
+def _timed_readings(sides: list["_Side"], seconds: float, fewest: int) -> Iterator[None]:
+    """Time the prompt's reading by both models in turn, who begins changing each time; yields after every two turns."""
+    end = time.perf_counter() + seconds
+    for done in range(0, MOST_READINGS, 2):
+        if done >= fewest and time.perf_counter() > end:
+            return
+        for side in (*sides, *sides[::-1]):
+            side.read_again()
+        yield
+
+
+def _progress(sides: list["_Side"]) -> PairProgress:
+    left, right = (side.stream for side in sides)
+    differs = times_differ(*(side.first_token_times_s for side in sides))
+    return PairProgress(left, right, first_difference(left, right), held_bytes(sides[0].model.device), differs)
+
+
+def times_differ(left: Sequence[float], right: Sequence[float]) -> bool | None:
+    """Whether two models' repeated times tell them apart: every time of one is below every time of the other.
+
+    The slowest fifth of each is left out, since whatever else a machine does makes times longer only. None for times that
+    are too few to tell.
+    """
+    if min(len(left), len(right)) < TELLING_READINGS:
+        return None
+    one, other = (sorted(times)[: len(times) - len(times) // 5] for times in (left, right))
+    return one[-1] < other[0] or other[-1] < one[0]
 
 
 def held_bytes(device: torch.device) -> int:
@@ -119,35 +179,56 @@ class _Side:
         if temperature and top_p < 1:
             self.warpers.append(TopPLogitsWarper(top_p))
         self.chosen = self.ids[:, -1]  # the newest token
-        self.step_times_s: list[float] = []
+        self.step_times_s: list[float] = []  # of the steps that both models took in turn
+        self.first_token_times_s: list[float] = []
+        self.tokens = 0
+        self.seed = seed
         self.stream = Stream(prompt_tokens=ids.shape[1])
 
     @torch.inference_mode()
-    def step(self) -> None:
-        """Generate one token and bring `stream` up to date. Only the model and the choice of the token are timed."""
+    def step(self, alone: bool = False) -> None:
+        """Generate one token and bring `stream` up to date. Only the model and the choice of the token are timed.
+
+        alone: the other model has finished. Such steps are not timed: they would be compared with steps in turn.
+        """
         begin = time.perf_counter()
-        logits = (self.decoder.step(self.chosen) if self.step_times_s else self.decoder.prefill(self.ids)).float()
-        scores = self.warpers(self.ids, logits)  # type: ignore[arg-type]  # ids are a LongTensor, which torch cannot tell
-        chosen = scores.softmax(-1).multinomial(1, generator=self.random) if self.random else scores.argmax(-1, True)
+        logits = self.decoder.step(self.chosen) if self.tokens else self.decoder.prefill(self.ids)
+        chosen = self._choose(logits, self.random)
         token = int(chosen.item())  # waits for the device
-        self.step_times_s.append(time.perf_counter() - begin)
+        if self.tokens and not alone:  # the first reading of the prompt pays for the start
+            self.step_times_s.append(time.perf_counter() - begin)
+        self.tokens += 1
         self.ids, self.chosen = torch.cat([self.ids, chosen], dim=1), chosen[:, 0]
         self._update(token)
+
+    @torch.inference_mode()
+    def read_again(self) -> None:
+        """Time the prompt's reading up to the choice of its first token, which stays as it was."""
+        prompt = self.ids[:, : self.stream.prompt_tokens]
+        random = torch.Generator(self.model.device).manual_seed(self.seed) if self.random else None
+        self.decoder.restart()
+        begin = time.perf_counter()
+        int(self._choose(self.decoder.prefill(prompt), random).item())
+        self.first_token_times_s.append(time.perf_counter() - begin)
+        self.stream = replace(self.stream, time_to_first_token_s=statistics.median(self.first_token_times_s))
+
+    def _choose(self, logits: torch.Tensor, random: torch.Generator | None) -> torch.Tensor:
+        """The next token, [1, 1], from logits [1, vocabulary]."""
+        scores = self.warpers(self.ids, logits.float())  # type: ignore[arg-type]  # ids are a LongTensor, which torch cannot tell
+        return scores.softmax(-1).multinomial(1, generator=random) if random else scores.argmax(-1, True)
 
     def _text(self) -> str:
         """All tokens so far, the prompt's included."""
         return str(self.tokenizer.decode(self.ids[0], skip_special_tokens=True))
 
     def _update(self, token: int) -> None:
-        count, later = len(self.step_times_s), self.step_times_s[1:]
-        finished = count >= self.limit or token in _end_tokens(self.model)
+        finished = self.tokens >= self.limit or token in _end_tokens(self.model)
         text = self._text()[len(self.prompt_text) :]
         self.stream = replace(
             self.stream,
             text=text if finished else text.rstrip("\ufffd"),  # the first bytes of a character that is not whole yet
-            tokens=count,
-            time_to_first_token_s=self.step_times_s[0],
-            tokens_per_second=1 / statistics.median(later) if later else None,
+            tokens=self.tokens,
+            tokens_per_second=1 / statistics.median(self.step_times_s) if self.step_times_s else None,
             cache_bytes=self.decoder.cache_bytes,
             finished=finished,
         )
@@ -159,26 +240,31 @@ def _end_tokens(model: PreTrainedModel) -> tuple[int, ...]:
 
 
 def _context_tokens(model: PreTrainedModel) -> int:
-    return getattr(model.config, "max_position_embeddings", None) or 2**31
+    return context_tokens(model) or 2**31
 
 
-def _prompt_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: str) -> torch.Tensor:
+def _prompt_ids(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: str, chat: bool, system: str
+) -> torch.Tensor:
     if not prompt or not prompt.strip():
         raise ValueError("The prompt is empty: type a few words for both models to continue.")
-    ids = tokenizer(prompt, return_tensors="pt").input_ids
+    ids = chat_ids(tokenizer, prompt, system)[0].tolist() if chat else prompt_ids(tokenizer, prompt)
+    check_ids(ids, embedding_rows(model))
     context = _context_tokens(model)
-    if ids.shape[1] >= context:
+    if len(ids) >= context:
         raise ValueError(
-            f"The prompt has {ids.shape[1]} tokens, and the context of this model holds {context}: shorten the prompt "
+            f"The prompt has {len(ids)} tokens, and the context of this model holds {context}: shorten the prompt "
             f"to at most {context - 1} tokens, so that there is room for new ones."
         )
-    return ids
+    return torch.tensor([ids])
 
 
-def _check_settings(max_new_tokens: int, temperature: float, top_p: float) -> None:
+def _check_settings(max_new_tokens: int, temperature: float, top_p: float, seed: int) -> None:
     if max_new_tokens < 1:
         raise ValueError(f"The number of new tokens is {max_new_tokens}: it must be at least 1.")
     if not 0 <= temperature <= 10:
         raise ValueError(f"The temperature is {temperature}: it must be between 0 (the likeliest token) and 10.")
     if not 0 < top_p <= 1:
         raise ValueError(f"top_p is {top_p}: it must be above 0 and at most 1.")
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"The seed is {seed}: it must be at least 0 and below 2^63.")

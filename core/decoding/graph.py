@@ -18,12 +18,18 @@ import torch
 from torch import nn
 from transformers import AttentionInterface, Cache, PreTrainedModel
 
-from core.decoding.buffers import Buffer, Clock, buffers_of
-from core.decoding.eager import Decoder
+from core.decoding.buffers import Buffer, Clock, buffers_of, room_of
+from core.decoding.eager import Decoder, check_positions
 from core.sharing.call import AttentionCall
-from core.sharing.families import AttentionModule, attention_modules, hands_keywords_on
+from core.sharing.families import (
+    AttentionModule,
+    attention_modules,
+    decoder_of,
+    hands_keywords_on,
+    learned_positions,
+)
 from core.sharing.hooks import call_of
-from core.sharing.view import twin_of
+from core.sharing.storage import twin_of
 
 _log = logging.getLogger(__name__)
 _STEP = "shared_attention_step"
@@ -33,8 +39,9 @@ def start_decoding(model: PreTrainedModel, batch_size: int, max_tokens: int, lik
     """The fastest decoder for `model`, dense or a view, on its device; the log says why steps on a GPU are not recorded.
 
     batch_size: rows, all of one length. max_tokens: room for the prompt and all new tokens of a row. like: see
-    GraphDecoder.
+    GraphDecoder. Raises ValueError for more tokens than the model has learned positions.
     """
+    check_positions(model, max_tokens, learned_positions(model))
     if model.device.type != "cuda":
         return Decoder(model)
     try:
@@ -76,6 +83,7 @@ class GraphDecoder(Decoder):
         shared_with = like.buffers if isinstance(like, GraphDecoder) else None
         self.buffers: list[Buffer] = buffers_of(model, max_tokens, self.clocks, shared_with)
         self.cache = Cache(layers=list(self.buffers))
+        self.length, self.room = 0, room_of(self.buffers)
         self.heads: dict[int, torch.Tensor] = {}  # layer → whose weights each of its query heads uses
         self.tokens = torch.zeros(batch_size, 1, dtype=torch.long, device=model.device)
         fuse = "SPACES_ZERO_GPU" not in os.environ if fuse is None else fuse  # ZeroGPU has no torch.compile
@@ -86,6 +94,9 @@ class GraphDecoder(Decoder):
 
     def prefill(self, input_ids: torch.Tensor, **kwargs: Any) -> torch.Tensor:
         """See `Decoder.prefill`; the whole prompt at once, on an empty cache."""
+        if self.length:
+            raise ValueError(f"This decoder has read {self.length:,} tokens already: restart it before another prompt.")
+        self._check(input_ids, input_ids.shape[1])
         self._set_stepping(False)
         logits = super().prefill(input_ids, **kwargs)
         self._go_to(input_ids.shape[1])
@@ -94,6 +105,7 @@ class GraphDecoder(Decoder):
     @torch.inference_mode()
     def fill(self, tokens: int) -> None:
         """Pretend that `tokens` tokens were read: random keys and values, for timing without the prefill."""
+        self._check(self.tokens, tokens)
         for buffer in self.buffers:
             buffer.keys.normal_()
             buffer.values.normal_()
@@ -106,6 +118,7 @@ class GraphDecoder(Decoder):
     @torch.inference_mode()
     def _go_to(self, tokens: int) -> None:
         self._set_stepping(True)
+        self.length = tokens
         for buffer in self.buffers:
             buffer.cumulative_length = tokens
         for clock in self.clocks.values():
@@ -113,7 +126,9 @@ class GraphDecoder(Decoder):
 
     @torch.inference_mode()
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
-        """See `Decoder.step`."""
+        """See `Decoder.step`; ValueError where the buffers are full."""
+        self._check(tokens, self.length + 1)
+        self.length += 1
         self.tokens.copy_(tokens[:, None])
         for buffer in self.buffers:
             buffer.cumulative_length += 1
@@ -121,6 +136,19 @@ class GraphDecoder(Decoder):
             return self._run()
         self.graph.replay()
         return self.logits
+
+    def _check(self, rows: torch.Tensor, tokens: int) -> None:
+        """Refuse other rows than this decoder has, and more tokens than fit: the step would write over the oldest."""
+        if len(rows) != len(self.tokens):
+            raise ValueError(
+                f"This decoder was made for {len(self.tokens)} rows and got {len(rows)}: make another one."
+            )
+        if self.room is not None and tokens > self.room:
+            raise ValueError(
+                f"This decoder has room for {self.room:,} tokens of a row, not for {tokens:,}: make it with a larger "
+                "max_tokens."
+            )
+        check_positions(self.model, tokens, self.positions)
 
     @property
     def cache_bytes(self) -> int:
@@ -244,7 +272,8 @@ AttentionInterface.register(_STEP, _attend)  # and no mask function of that name
 
 def _stepping_view(model: PreTrainedModel, fuse: bool) -> PreTrainedModel:
     view = twin_of(model)
-    view.config._attn_implementation_internal = _STEP
+    for config in (view.config, decoder_of(view).config):  # equal, unless the model reads more than text
+        config._attn_implementation_internal = _STEP
     if fuse:
         for module in attention_modules(view):
             _fuse_rotary(module)

@@ -1,5 +1,6 @@
 """What the demo models learn from: prose and exercises, as text and as tokens, made once per training run."""
 
+import hashlib
 import io
 import itertools
 import lzma
@@ -8,17 +9,42 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from core.demo.recipe import Recipe
+from core.demo.recipe import SKILL_SHARDS, Recipe
 from core.demo.skills import training_examples
 from core.records.files import write_file
 
 END_OF_TEXT = "<|endoftext|>"
 """Stands before every text, and alone on a line between the documents of the corpus."""
+SPLITS = ("train", "validation")
+
+
+class Counted(NamedTuple):
+    """What an array of tokens holds, as counted in it: a model card says nothing that was not."""
+
+    documents: int
+    tokens: int
+    sha256: str
+
+    @classmethod
+    def of(cls, tokens: np.ndarray, end: int) -> "Counted":
+        """end: the token that stands before every document."""
+        return cls(int((tokens == end).sum()), len(tokens), hashlib.sha256(tokens.tobytes()).hexdigest())
+
+    def describe(self) -> str:
+        """In words."""
+        return f"{self.documents:,} documents, {self.tokens:,} tokens (SHA-256 of the token ids {self.sha256})"
+
+
+def corpus_sha256(corpus: Path) -> dict[str, str]:
+    """SHA-256 of the files of prose, by split."""
+    files = {split: prose_file(corpus, split) for split in SPLITS}
+    return {split: hashlib.sha256(file.read_bytes()).hexdigest() for split, file in files.items()}
 
 
 def prose_file(corpus: Path, split: str) -> Path:
@@ -28,7 +54,7 @@ def prose_file(corpus: Path, split: str) -> Path:
 
 def check_corpus(corpus: Path) -> None:
     """Raises ValueError when a folder lacks one of the two files of prose."""
-    for split in ("train", "validation"):
+    for split in SPLITS:
         if not (path := prose_file(corpus, split)).is_file():
             raise ValueError(f"{path} is missing: --corpus needs prose_train.txt.xz and prose_validation.txt.xz.")
 
@@ -109,7 +135,6 @@ def _skill_texts(seed: int, count: int) -> list[str]:
 
 
 def _skill_texts_in_parallel(recipe: Recipe) -> list[str]:
-    shards = 32
-    counts = [recipe.skill_examples // shards] * shards
+    counts = [recipe.skill_examples // SKILL_SHARDS] * SKILL_SHARDS
     with ProcessPoolExecutor() as pool:
-        return list(itertools.chain.from_iterable(pool.map(_skill_texts, range(1, shards + 1), counts)))
+        return list(itertools.chain.from_iterable(pool.map(_skill_texts, range(1, SKILL_SHARDS + 1), counts)))

@@ -11,6 +11,7 @@ from scipy.stats import sem
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from core.demo.skills import SKILLS, Example, evaluation_examples
+from core.tokens import Prompts, beginning_id, left_padded
 
 
 @torch.inference_mode()
@@ -37,23 +38,27 @@ def prose_scores(
 def skill_scores(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, count: int = 500, seed: int = 1, batch_size: int = 250
 ) -> dict[str, float]:
-    """Share of held-out examples of each skill that greedy decoding answers exactly."""
-    return {
+    """Share of held-out examples of each skill that greedy decoding answers exactly, and `skill_examples`, of each."""
+    shares = {
         skill: exact_share(model, tokenizer, evaluation_examples(skill, count, seed), batch_size) for skill in SKILLS
     }
+    return shares | {"skill_examples": count}
 
 
 def exact_share(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], batch_size: int
 ) -> float:
     """Share of the examples that greedy decoding answers exactly."""
-    right = 0
+    right, ids_of = 0, Prompts(tokenizer)
     for start in range(0, len(examples), batch_size):
         batch = examples[start : start + batch_size]
-        inputs = tokenizer([example.prompt for example in batch], return_tensors="pt", padding=True).to(model.device)
-        inputs.pop("token_type_ids", None)
-        longest = max(len(tokenizer(example.answer).input_ids) for example in batch)
-        output = cast(Any, model).generate(**inputs, max_new_tokens=longest, do_sample=False)
-        texts = tokenizer.batch_decode(output[:, inputs.input_ids.shape[1] :], skip_special_tokens=True)
+        prompts = [ids_of(example.prompt) for example in batch]
+        padding = beginning_id(tokenizer) if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        ids, mask = (torch.tensor(rows, device=model.device) for rows in left_padded(prompts, padding or 0))
+        longest = max(len(ids_of(example.answer)) for example in batch)
+        output = cast(Any, model).generate(
+            input_ids=ids, attention_mask=mask, max_new_tokens=longest, do_sample=False, pad_token_id=padding
+        )
+        texts = tokenizer.batch_decode(output[:, ids.shape[1] :], skip_special_tokens=True)
         right += sum(text.startswith(example.answer) for text, example in zip(texts, batch, strict=True))
     return right / len(examples)

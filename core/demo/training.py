@@ -8,9 +8,10 @@ from its last checkpoint, with the same data order.
 import io
 import json
 import math
+import pickle
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,11 +22,12 @@ import torch.nn.functional as F
 from transformers import AutoModelForCausalLM, PreTrainedModel, set_seed
 
 from core.demo.card import model_card
-from core.demo.corpus import check_corpus, prepare_tokenizer, prepare_tokens
+from core.demo.corpus import Counted, check_corpus, corpus_sha256, prepare_tokenizer, prepare_tokens
 from core.demo.recipe import Recipe
 from core.demo.scores import prose_scores, skill_scores
 from core.plan import SharingPlan
 from core.records.files import write_file
+from core.records.provenance import machine
 from core.sharing.view import share_attention
 
 LOG_STEPS = 50
@@ -43,30 +45,42 @@ class TrainingProgress(NamedTuple):
 
 @dataclass
 class Stage:
-    """The trunk or one branch in training. step: steps behind it; seconds: what they took, its trunk's included."""
+    """The trunk or one branch in training.
+
+    step: steps behind it; seconds: what they took, its trunk's included; places: on which machines, with which torch.
+    """
 
     name: str
     model: PreTrainedModel
     optimizers: list[torch.optim.Optimizer]
     step: int = 0
     seconds: float = 0.0
+    places: list[str] = field(default_factory=list)
 
     def save(self, path: Path) -> None:
         """Write a checkpoint."""
         states = [_named_state(self.model, optimizer) for optimizer in self.optimizers]
         state = {"model": self.model.state_dict(), "optimizers": states, "step": self.step, "seconds": self.seconds}
+        state |= {"places": self.places}
         packed = io.BytesIO()
         torch.save(state, packed)
         write_file(path, packed.getvalue())
 
     def restore(self, path: Path) -> None:
-        """Go on from a checkpoint, this stage's own or its parent's."""
-        state = torch.load(path, map_location=self.model.device, weights_only=True)
-        kept = self.model.state_dict().keys()  # a branch leaves its followers' query and key weights behind
-        self.model.load_state_dict({name: tensor for name, tensor in state["model"].items() if name in kept})
+        """Go on from a checkpoint, this stage's own or its parent's. Raises ValueError for one that is not whole."""
+        try:
+            state = torch.load(path, map_location=self.model.device, weights_only=True)
+            kept = self.model.state_dict().keys()  # a branch leaves its followers' query and key weights behind
+            self.model.load_state_dict({name: tensor for name, tensor in state["model"].items() if name in kept})
+            _check_trained(self.model, self.optimizers, state)
+        except (RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(
+                f"{path} is no whole checkpoint of this recipe ({reason}): remove it, or give a new --out."
+            ) from error
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             _load_named_state(self.model, optimizer, saved)
-        self.step, self.seconds = state["step"], state["seconds"]
+        self.step, self.seconds, self.places = state["step"], state["seconds"], state.get("places", [])
 
 
 class Run:
@@ -93,7 +107,8 @@ class Run:
         self.on_progress, self.report = on_progress, report
         self.deadline = time.monotonic() + stop_after_s
         self.work = out / "work"
-        self._check_recipe()
+        self._check_same("recipe", asdict(recipe))
+        self._check_same("corpus", corpus_sha256(corpus))
 
     def train(self) -> bool:
         """Run all stages; False when the time was up first."""
@@ -109,13 +124,14 @@ class Run:
             self._export(stage, plan)
         return True
 
-    def _check_recipe(self) -> None:
-        path, recipe = self.work / "recipe.json", asdict(self.recipe)
-        if path.exists() and json.loads(path.read_text(encoding="utf-8")) != recipe:
+    def _check_same(self, what: str, now: dict[str, Any]) -> None:
+        """Raises ValueError where the folder holds a run with another recipe, or on another corpus."""
+        path = self.work / f"{what}.json"
+        if path.exists() and json.loads(path.read_text(encoding="utf-8")) != now:
             raise ValueError(
-                f"{self.out} holds a run with another recipe ({path}): give the same options or a new --out."
+                f"{self.out} holds a run with another {what} ({path}): give the same options or a new --out."
             )
-        _write_json(path, recipe)
+        _write_json(path, now)
 
     def _stage(self, name: str, parent: str | None, plan: str) -> Stage:
         """A stage as its own checkpoint, its parent's end or fresh weights leave it."""
@@ -147,6 +163,8 @@ class Run:
     def _steps(self, stage: Stage, last_step: int) -> None:
         loss_of = _loss_function(stage.model, self.device)
         begin, began_at, seconds = time.monotonic(), stage.step, stage.seconds
+        place = f"{machine(self.device)}, torch {torch.__version__}"
+        stage.places += [place] * (stage.places[-1:] != [place])
         self.on_progress(TrainingProgress(stage.name, stage.step, last_step, None))
         while stage.step < last_step and time.monotonic() < self.deadline:
             loss = self._step(stage, loss_of)
@@ -203,7 +221,9 @@ class Run:
         scores |= skill_scores(model, self.tokenizer)
         self.report(f"{stage.name}: {scores}")
         _write_json(self.work / f"{stage.name}.scores.json", scores)
-        card = model_card(stage.name, plan, self.recipe, scores, stage.seconds, self.device)
+        end = self.tokenizer.bos_token_id
+        data = {name: Counted.of(tokens.cpu().numpy(), end) for name, tokens in self.data.items()}
+        card = model_card(stage.name, plan, self.recipe, data, scores, stage.seconds, stage.places)
         write_file(folder / "README.md", card.encode())
 
 
@@ -229,6 +249,15 @@ def _scale_rates(optimizers: Sequence[torch.optim.Optimizer], factor: float) -> 
     """Set every learning rate to `factor` times its first value."""
     for group in (group for optimizer in optimizers for group in optimizer.param_groups):
         group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
+
+
+def _check_trained(model: PreTrainedModel, optimizers: Sequence[torch.optim.Optimizer], state: dict[str, Any]) -> None:
+    """Raises KeyError when a parameter that has been trained lacks its optimizer's state, which would start anew."""
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+        trained = {names[parameter] for group in optimizer.param_groups for parameter in group["params"]}
+        if state["step"] and (lacking := sorted(trained - saved.keys())):
+            raise KeyError(f"the optimizer knows nothing of {lacking[0]}")
 
 
 def _named_state(model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> dict[str, Any]:

@@ -3,18 +3,25 @@
 Answers are stored beside each record; what was asked is stored once for all plans, in `results/documents`.
 """
 
-import functools
-import gzip
-import json
 import math
+import zlib
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from core.records.scores import Record, load_samples, read_samples
+from core.records.scores import Record, load_samples, unpack_lines
 
-CHANCE = {"blimp": 0.5, "piqa": 0.5, "winogrande": 0.5, "arc_easy": 0.25, "arc_challenge": 0.25, "lambada": 0.0}
-"""Score of guessing, by the start of a task's name, for records whose answers were not stored."""
+CHANCE = {
+    "blimp": 0.5, "piqa": 0.5, "winogrande": 0.5, "arc_": 0.25, "hellaswag": 0.25, "mmlu": 0.25, "openbookqa": 0.25,
+    "lambada": 0.0, "boolq": 0.5, "mrpc": 0.5, "qnli": 0.5, "qqp": 0.5, "rte": 0.5, "sst2": 0.5,
+    "long_count_choice": 1 / 6, "long_values_choice": 0.25, "long_track_choice": 0.25, "long_needle": 0.125,
+}  # fmt: skip
+"""Share of right choices of guessing, by the start of a task's name, for records whose answers were not stored."""
+
+LABELLED = ("boolq", "cola", "mrpc", "qnli", "qqp", "rte", "sst2", "wnli")
+"""Tasks with the same two labels for every document: there guessing is to say the better label always."""
 
 
 class Answer(NamedTuple):
@@ -42,13 +49,21 @@ class AnswerPair(NamedTuple):
 
 
 def load_documents(directory: Path | str, record: Record) -> dict[tuple[str, int], dict]:
-    """(task, number) → what was asked: `prompt`, `choices` and the `right` answer; empty where it was not stored."""
+    """(task, number) → what was asked: `prompt`, `choices` and the `right` answer; empty where it was not stored.
+
+    A file that is damaged, or that this project did not write, is none; the next evaluation writes it again.
+    """
     try:
-        packed = (Path(directory) / record.documents_path).read_bytes()
-        rows = [json.loads(line) for line in gzip.decompress(packed).decode().splitlines()]
-        return {(row["task"], row["doc_id"]): row for row in rows}
-    except (OSError, EOFError, ValueError, KeyError, TypeError):  # missing, or not what this project writes
+        rows = unpack_lines((Path(directory) / record.documents_path).read_bytes())
+    except (OSError, EOFError, ValueError, zlib.error):  # missing, or not what this project writes
         return {}
+    return {(row["task"], row["doc_id"]): row for row in rows} if all(map(_is_document, rows)) else {}
+
+
+def _is_document(row: Any) -> bool:
+    kinds = {"task": str, "doc_id": int, "prompt": str, "choices": list, "right": str}
+    typed = isinstance(row, dict) and all(isinstance(row.get(name), kind) for name, kind in kinds.items())
+    return typed and all(isinstance(choice, str) for choice in row["choices"])
 
 
 def pair_answers(dense: tuple[Path, Record], shared: tuple[Path, Record], metric: str) -> list[AnswerPair]:
@@ -105,28 +120,41 @@ def _likelihoods(answer: list) -> list[float] | None:
 
 
 def chance_level(directory: Path | str, record: Record, metric: str) -> float | None:
-    """The score of guessing blindly: the mean of 1 / choices over all questions; None where guessing means nothing.
+    """The score of guessing blindly; None where guessing means nothing, as for perplexities. Reads the stored answers."""
+    return chance_of(record.task, metric, load_samples(directory, record) or ())
 
-    Counted in the stored answers, else known by the task's name. Perplexities and the like have no such level.
+
+def chance_of(task: str, metric: str, samples: Sequence[dict]) -> float | None:
+    """The score of guessing blindly, counted in the answers, else known by the task's name.
+
+    Shares of right choices: the mean of 1 / choices; with the same labels for all documents, what the better label
+    gives, F1 too. Answers that the model writes itself, and correlations, are worth nothing by guessing: 0. `answer_bits`:
+    the logarithm of the number of choices. None for perplexities and the like.
     """
-    if metric.partition(",")[0] not in ("acc", "acc_norm", "acc_bytes"):
+    plain = metric.partition(",")[0]
+    if plain in ("exact_match", "recall", "mcc"):
+        return 0.0
+    if plain == "f1" and task.startswith(LABELLED):
+        return _always_yes(samples)
+    if plain not in ("acc", "acc_norm", "acc_bytes", "answer_bits"):
         return None
-    known = next((level for start, level in CHANCE.items() if record.task.startswith(start)), None)
-    counted = _counted_chance(Path(directory), record.samples_path, record.samples_sha256)
-    return known if counted is None else counted
+    known = next((level for start, level in CHANCE.items() if task.startswith(start)), None)
+    choices = [len(found) for sample in samples if (found := _likelihoods(sample["answer"]))]
+    if plain == "answer_bits":
+        return fmean(map(math.log2, choices)) if choices else known and -math.log2(known)
+    if choices and task.startswith(LABELLED):
+        return max(Counter(str(sample["target"]) for sample in samples).values()) / len(samples)
+    # a word of its own choice is never guessed
+    return fmean(0.0 if count == 1 else 1 / count for count in choices) if choices else known
 
 
-@functools.lru_cache(4096)
-def _counted_chance(directory: Path, path: Path, sha256: str | None) -> float | None:
-    levels = [
-        0.0 if len(likelihoods) == 1 else 1 / len(likelihoods)  # a word of its own choice is never guessed
-        for sample in read_samples(directory / path, sha256) or ()
-        if (likelihoods := _likelihoods(sample["answer"]))
-    ]
-    return fmean(levels) if levels else None
+def _always_yes(samples: Sequence[dict]) -> float | None:
+    """F1 of the label 1 for every document."""
+    right = [float(sample["scores"]["f1"][0]) for sample in samples if isinstance(sample["scores"].get("f1"), list)]
+    return 2 * fmean(right) / (1 + fmean(right)) if right else None
 
 
-def at_chance(value: float, stderr: float | None, chance: float | None) -> bool:
-    """Whether a score is not above guessing by more than two standard errors."""
+def at_chance(value: float, stderr: float | None, chance: float | None, higher_is_better: bool = True) -> bool:
+    """Whether a score is not better than guessing by more than two standard errors."""
     margin = 0.0 if stderr is None or math.isnan(stderr) else 2 * stderr
-    return chance is not None and value - chance <= margin
+    return chance is not None and (value - chance) * (1 if higher_is_better else -1) <= margin

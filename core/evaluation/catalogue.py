@@ -17,8 +17,9 @@ from lm_eval.api.group import Group
 from lm_eval.api.task import Task
 from lm_eval.tasks import TaskManager
 
-from core.evaluation.task_data import documents_from
+from core.evaluation.task_data import Reader, documents_from
 from core.models import hub_is_reachable
+from core.places import folder_named
 from core.tasks import TASKS
 
 logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it prints notices for every task
@@ -62,21 +63,24 @@ def benchmark_of(task: Task, *more: str) -> Benchmark:
     return Benchmark(task.task_name, {task.task_name: task}, {}, (*named, *more))
 
 
-def load_benchmarks(names: Sequence[str], task_data: Path | str | None = None) -> list[Benchmark]:
+def load_benchmarks(
+    names: Sequence[str], task_data: Path | str | None = None, reader: Reader | None = None
+) -> list[Benchmark]:
     """The benchmarks behind names of tasks, groups and tags of lm-eval and of the project, each once.
 
     A group without a score of its own, and a tag, stand for their members.
     task_data: a folder of local files that take the place of what lm-eval would download; see `core.evaluation.task_data.local_documents`.
+    reader: whom generated documents are cut to length for; tasks that have such documents need it.
 
     Raises ValueError for a name that does not exist, and for documents that cannot be loaded.
     """
     folder = None if task_data is None else Path(task_data)
-    if folder is not None and not folder.is_dir():
+    if folder is not None and not folder_named(folder):
         raise ValueError(f"There is no folder {task_data}: --task-data needs one with files such as arc_easy.jsonl.")
     managers = check_names(names)
     found: dict[str, Benchmark] = {}
     for name in dict.fromkeys(names):
-        with documents_from(folder):
+        with documents_from(folder, reader):
             loaded = _load(managers[name], name, local=folder is not None)
         for benchmark in _split(loaded["tasks"], loaded.get("groups", {}), () if folder is None else _LOCAL):
             found.setdefault(benchmark.name, benchmark)
@@ -140,7 +144,7 @@ def check_names(names: Sequence[str]) -> dict[str, TaskManager]:
     """
     own = _manager().all_tasks
     if not names:
-        raise ValueError(f"No task was named: choose from {', '.join(own)}, or any of lm-eval.")
+        raise ValueError(f"No task was named: choose from {_available()}, or any of lm-eval.")
     return {name: _manager_of(name, own) for name in names}
 
 
@@ -161,7 +165,13 @@ def _manager_of(name: str, own: list[str]) -> TaskManager:
 
 def _no_task(name: str, near: list[str]) -> str:
     guess = f"Did you mean {' or '.join(near)}? " if near else ""
-    return f"There is no task {name!r}. {guess}Available: {', '.join(_manager().all_tasks)}, and those of lm-eval."
+    return f"There is no task {name!r}. {guess}Available: {_available()}, and those of lm-eval."
+
+
+def _available() -> str:
+    """The project's own names; of the tasks that exist in several lengths, the groups and an example."""
+    names = [name for name in _manager().all_tasks if not name.rpartition("_")[2].isdecimal()]
+    return f"{', '.join(names)}, long_needle_512 and the like"
 
 
 @functools.cache

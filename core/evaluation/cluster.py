@@ -7,6 +7,7 @@ arrive, so a run that stops goes on where it was, as on one machine. A job whose
 
 import functools
 import os
+import re
 import socket
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -117,9 +118,8 @@ def _connect(address: str | None) -> ModuleType:
 
 def _knock(address: str | None) -> None:
     """Raises OSError when nobody listens at HOST:PORT, which Ray itself would try for minutes."""
-    host, _, port = (address or "").rpartition("://")[2].rpartition(":")
-    if host and port.isdecimal():
-        socket.create_connection((host, int(port)), timeout=5).close()
+    if match := re.fullmatch(r"(?:.*://)?(?:\[(.+)\]|([^:]+)):(\d+)", address or ""):  # IPv6 in brackets
+        socket.create_connection((match[1] or match[2], int(match[3])), timeout=5).close()
 
 
 def _name(job: Job) -> str:

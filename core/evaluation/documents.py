@@ -29,6 +29,11 @@ def set_up(task: Task, options: Options) -> None:
     task.set_fewshot_seed(seed=options.seed)
 
 
+def _documents(task: Task) -> Any:
+    """All documents, asked or not. `eval_docs` prepares them anew at every look, `task_docs` are the prepared ones."""
+    return task.eval_docs if getattr(task, "task_docs", None) is None else task.task_docs
+
+
 def data_sha256(benchmark: Benchmark) -> str:
     """SHA-256 of all documents, asked or not; of a group, that of its tasks' hashes."""
     digests = {name: _task_sha256(task) for name, task in benchmark.tasks.items()}
@@ -39,7 +44,7 @@ def data_sha256(benchmark: Benchmark) -> str:
 
 def _task_sha256(task: Task) -> str:
     digest = hashlib.sha256()
-    for document in task.eval_docs:
+    for document in _documents(task):
         digest.update(json.dumps(document, sort_keys=True, ensure_ascii=False, default=str).encode() + b"\n")
     return digest.hexdigest()
 
@@ -50,7 +55,7 @@ def num_asked(benchmark: Benchmark, options: Options) -> int:
 
 
 def _num_asked(task: Task, options: Options) -> int:
-    size, limit = len(task.eval_docs), options.limit
+    size, limit = len(_documents(task)), options.limit
     if limit is None:
         return size
     return math.ceil(size * limit) if limit < 1 else min(size, int(limit))
@@ -66,16 +71,20 @@ def check_shares(benchmark: Benchmark, options: Options, processes: int) -> None
 def asked(benchmark: Benchmark, options: Options) -> Iterator[dict[str, Any]]:
     """What is asked in words: `task`, `doc_id`, `prompt`, `choices` and the `right` answer of each document."""
     for name, task in sorted(benchmark.tasks.items()):
+        documents = _documents(task)
         for number in range(_num_asked(task, options)):
             with contextlib.suppress(Exception):  # code of any task; without its question an answer has its number only
-                yield {"task": name, "doc_id": number} | _in_words(task, task.eval_docs[number])
+                yield {"task": name, "doc_id": number} | _in_words(task, documents[number])
 
 
 def _in_words(task: Task, document: dict) -> dict[str, Any]:
-    """What a task asks of a document, without few-shot examples: prompt, choices and right answer."""
+    """What a task asks of a document, without few-shot examples: prompt, choices and right answer.
+
+    A document that is long and generated brings an abridged prompt: the whole one is made again from its seed.
+    """
     if task.OUTPUT_TYPE == "loglikelihood_rolling":
         return {"prompt": str(task.doc_to_target(document)), "choices": [], "right": ""}
-    prompt, target = task.doc_to_text(document), task.doc_to_target(document)
+    prompt, target = document.get("abridged") or task.doc_to_text(document), task.doc_to_target(document)
     if task.OUTPUT_TYPE != "multiple_choice":
         return {"prompt": str(prompt), "choices": [], "right": str(target)}
     choices = [str(choice) for choice in task.doc_to_choice(document)]

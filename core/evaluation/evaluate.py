@@ -12,18 +12,21 @@ from pathlib import Path
 from lm_eval.api.task import Task
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from core.evaluation.answers import load_documents
 from core.evaluation.catalogue import Benchmark, benchmark_of, load_benchmarks
-from core.evaluation.documents import asked, check_shares, num_asked, set_up
+from core.evaluation.documents import asked, check_shares, data_sha256, num_asked, set_up
 from core.evaluation.harness import EvaluatedModel, run_benchmark
 from core.evaluation.measurements import Measurement, measurements
 from core.evaluation.options import Options
 from core.evaluation.outcome import answers_of, scores_of
 from core.evaluation.processes import from_main, is_main
 from core.evaluation.progress import OnProgress, ShouldStop, Teller
+from core.evaluation.task_data import Reader
 from core.places import RESULTS
 from core.plan import HeadMapLike, SharingPlan
 from core.records.files import write_file
 from core.records.scores import Record, load_record, pack_lines, save_packed, save_record
+from core.tokens import check_tokenizer, embedding_rows
 
 Dispatch = Callable[[Sequence[Record]], Iterator[tuple[Record, bytes]]]
 """Drafts of records that are to be measured → the records, in any order, with their packed samples."""
@@ -65,7 +68,10 @@ def evaluate(
     Processes that `accelerate launch` started share the documents of every point, and all get the same records.
     """
     options, results = options or Options(), Path(results)
-    benchmarks = _benchmarks(tasks, task_data)
+    if options.apply_chat_template and not getattr(tokenizer, "chat_template", None):
+        raise ValueError(f"The tokenizer of {model_name} has no chat template: leave --apply-chat-template out.")
+    check_tokenizer(tokenizer, embedding_rows(model))
+    benchmarks = _benchmarks(tasks, task_data, Reader.of(model, tokenizer))
     for task in (task for benchmark in benchmarks for task in benchmark.tasks.values()):
         set_up(task, options)
     about = {"model": model_name, "weights_sha256": weights_sha256}
@@ -84,11 +90,26 @@ def evaluate(
         yield record or _measure(each, tokenizer, options, results, tell)
 
 
-def _benchmarks(tasks: Sequence[str | Task | Benchmark], task_data: Path | str | None) -> list[Benchmark]:
+def _benchmarks(
+    tasks: Sequence[str | Task | Benchmark], task_data: Path | str | None, reader: Reader
+) -> list[Benchmark]:
     names = [task for task in tasks if isinstance(task, str)]
     own = [benchmark_of(task) if isinstance(task, Task) else task for task in tasks if not isinstance(task, str)]
-    named = load_benchmarks(names, task_data) if names or not own else []
-    return list({benchmark.name: benchmark for benchmark in [*named, *own]}.values())
+    named = load_benchmarks(names, task_data, reader) if names or not own else []
+    return _each_once([*named, *own])
+
+
+def _each_once(benchmarks: Sequence[Benchmark]) -> list[Benchmark]:
+    """The benchmarks without repetitions. Raises ValueError for two of one name that ask different things."""
+    found: dict[str, Benchmark] = {}
+    for benchmark in benchmarks:
+        other = found.setdefault(benchmark.name, benchmark)
+        if other is not benchmark and data_sha256(other) != data_sha256(benchmark):
+            raise ValueError(
+                f"Two benchmarks with different documents are called {benchmark.name!r}, and records would mix them up: "
+                "rename one of the files."
+            )
+    return list(found.values())
 
 
 def _gather(
@@ -157,7 +178,6 @@ def _measure(
 
 
 def _keep_documents(results: Path, measurement: Measurement, options: Options) -> None:
-    """Store what is asked, once for all plans, for those who read single answers."""
-    path = results / measurement.draft.documents_path
-    if not path.exists() and (rows := list(asked(measurement.benchmark, options))):
-        write_file(path, pack_lines(rows))
+    """Store what is asked, once for all plans, for those who read single answers; again where the file is damaged."""
+    if not load_documents(results, measurement.draft) and (rows := list(asked(measurement.benchmark, options))):
+        write_file(results / measurement.draft.documents_path, pack_lines(rows))

@@ -9,9 +9,11 @@ from transformers import PreTrainedModel
 from core.evaluation.catalogue import Benchmark
 from core.evaluation.documents import data_sha256
 from core.evaluation.options import Options
+from core.gguf_source import quantization_of
 from core.plan import HeadMapLike, SharingPlan
 from core.records.provenance import git_commit, machine, versions
 from core.records.scores import Record
+from core.sharing.families import num_layers_of
 from core.sharing.view import plan_of, share_attention
 
 
@@ -50,7 +52,7 @@ def _views(
     model: PreTrainedModel, plans: Sequence[SharingPlan | str], head_map: HeadMapLike, execution: str
 ) -> list[tuple[PreTrainedModel, dict[str, Any]]]:
     """A view of the model for each plan, and what the records say about the plan."""
-    num_layers, own = model.config.num_hidden_layers, plan_of(model)
+    num_layers, own = num_layers_of(model), plan_of(model)
     parsed = [SharingPlan.parse(plan, num_layers) if isinstance(plan, str) else plan for plan in plans] or [own]
     return [_view(model, plan, own, head_map, execution) for plan in dict.fromkeys(parsed)]
 
@@ -58,15 +60,16 @@ def _views(
 def _view(
     model: PreTrainedModel, plan: SharingPlan, own: SharingPlan, head_map: HeadMapLike, execution: str
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
-    tuned = bool(own.spans) and plan == own
+    tuned = bool(own.followers) and plan == own
     view = model if tuned else share_attention(model, plan, head_map or None, execution)
-    kind = "tuned" if tuned else "head-mapped" if head_map else "direct" if plan.spans else "dense"
+    kind = "tuned" if tuned else "head-mapped" if head_map else "direct" if plan.followers else "dense"
     about = {"plan": str(plan), "followers": plan.followers, "kind": kind, "execution": execution}
     return view, about | {"head_map": {layer: tuple(heads) for layer, heads in head_map.items()}}
 
 
 def _about_model(model: PreTrainedModel) -> dict[str, Any]:
-    return {"num_layers": model.config.num_hidden_layers, "dtype": str(model.dtype).removeprefix("torch.")}
+    about = {"num_layers": num_layers_of(model), "dtype": str(model.dtype).removeprefix("torch.")}
+    return about | {"quantization": quantization_of(model)}
 
 
 def _about_run(model: PreTrainedModel, options: Options) -> dict[str, Any]:

@@ -1,5 +1,6 @@
-"""How a benchmark is asked: few-shot examples, limit, seed, execution and size of a batch."""
+"""How a benchmark is asked: few-shot examples, limit, seed, chat template, execution and size of a batch."""
 
+import re
 from dataclasses import dataclass
 
 BATCH_SIZE = 64
@@ -14,18 +15,35 @@ class Options:
     seed: int = 1234  # lm-eval's own default for few-shot examples
     execution: str = "auto"
     batch_size: int | str = BATCH_SIZE  # or `auto`, or `auto:N`
+    apply_chat_template: bool = False  # ask in turns of a conversation, by the tokenizer's template
+    system: str | None = None  # what the conversation begins with; None: what the template says
+    fewshot_as_multiturn: bool = False  # each example is a turn of its own, else all of them are in the question's
 
     def __post_init__(self) -> None:
         if self.limit is not None and not (0 < self.limit < 1 or (self.limit >= 1 and self.limit == int(self.limit))):
             raise ValueError(f"The limit is {self.limit}: give a whole number of samples, or a share between 0 and 1.")
         if self.num_fewshot is not None and self.num_fewshot < 0:
             raise ValueError(f"{self.num_fewshot} few-shot examples are not possible: give 0 or more.")
-        size = str(self.batch_size)
-        if not (size.isdecimal() and int(size) or size.partition(":")[0] == "auto"):
-            raise ValueError(f"The batch size is {size!r}: give a whole number from 1 on, or auto.")
+        if not re.fullmatch(r"(auto:)?0*[1-9][0-9]*|auto", size := str(self.batch_size)):
+            raise ValueError(
+                f"The batch size is {size!r}: give a whole number from 1 on, auto, or auto:N to find it N times in a run."
+            )
+
+        if not self.apply_chat_template and (self.system is not None or self.fewshot_as_multiturn):
+            raise ValueError("A system text and examples as turns need a conversation: add --apply-chat-template.")
 
     @property
     def changed(self) -> dict[str, int | float | str]:
         """The options that differ from the default and can change a score."""
-        names = ("num_fewshot", "limit", "seed", "execution")
-        return {name: getattr(self, name) for name in names if getattr(self, name) != getattr(Options, name)}
+        names = ("num_fewshot", "limit", "seed", "execution", "apply_chat_template", "system", "fewshot_as_multiturn")
+        given = {name: getattr(self, name) for name in names if getattr(self, name) != getattr(Options, name)}
+        return {name: "yes" if value is True else value for name, value in given.items()}
+
+    @property
+    def of_conversation(self) -> dict[str, bool | str | None]:
+        """What lm-eval is told of the chat template, in its words."""
+        return {
+            "apply_chat_template": self.apply_chat_template,
+            "system_instruction": self.system,
+            "fewshot_as_multiturn": self.fewshot_as_multiturn,
+        }

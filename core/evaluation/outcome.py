@@ -40,7 +40,14 @@ def answers_of(found: dict[str, Any]) -> list[dict[str, Any]]:
     for task, samples in sorted(by_task.items()):
         for sample in sorted(samples, key=lambda sample: (sample["doc_id"], sample["filter"])):
             about = {"task": task} if len(by_task) > 1 else {}
-            about |= {name: sample[name] for name in ("doc_id", "filter", "target")}
+            about |= {"doc_id": sample["doc_id"], "filter": sample["filter"], "target": _told(sample)}
             scores = {metric: sample[metric] for metric in sample["metrics"]}
             kept.append(about | {"answer": sample["filtered_resps"], "scores": scores})
     return kept
+
+
+def _told(sample: dict[str, Any]) -> Any:
+    """The target of an answer, but of a text that is scored whole its beginning alone: the text is the document itself,
+    and every record would hold all of it once more."""
+    target, is_text = sample["target"], all(isinstance(entry, float) for entry in sample["filtered_resps"])
+    return f"{target[:200]} …" if is_text and isinstance(target, str) and len(target) > 200 else target

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from datasets import Dataset
 from lm_eval.api.task import ConfigurableTask, Task
 
-from core.evaluation.json_lines import read_json_lines, shorten
+from core.evaluation.json_lines import Faults, read_json_lines, shorten
 from core.tasks.documents import score_passage
 
 MAX_BYTES = 32 * 2**20
@@ -48,8 +48,8 @@ def load_benchmark(path_or_text: Path | str | bytes, name: str | None = None) ->
     name: what to call it; default the file's name without its ending, or `benchmark` for content. Other characters than
         letters, digits, `.` and `-` become `_`.
 
-    Raises ValueError, in one sentence with the line number, for content that is no benchmark; OSError for a file that
-    cannot be read.
+    Raises ValueError, in one sentence that names every faulty line, for content that is no benchmark; OSError for a file
+    that cannot be read.
     """
     file = path_or_text.name if isinstance(path_or_text, Path) else f"{name or 'benchmark'}.jsonl"
     content = _content(path_or_text)
@@ -104,22 +104,20 @@ def _rows(content: str | bytes, file: str) -> tuple[_Kind, list[dict]]:
     rows: list[dict] = []
     seen: dict[str, int] = {}
     kind: _Kind | None = None
-    stop = None
-    for number, line in read_json_lines(content, file, MAX_BYTES, MAX_LINE_CHARACTERS):
-        place = f"{file}, line {number}"
-        try:
-            kind = _kind_of(line, kind)
-            row = kind.check(line)
-            if rows and row.get("stop") != stop:
+    faults = Faults(file)
+    for number, line in read_json_lines(content, faults, MAX_BYTES, MAX_LINE_CHARACTERS):
+        with faults.of_line(number):
+            of_line = _kind_of(line, kind)
+            row = of_line.check(line)
+            if rows and row.get("stop") != rows[0].get("stop"):
                 raise ValueError("has another stop than the first line: all lines of a file share one")
-        except ValueError as fault:
-            raise ValueError(f"{place} {fault}.") from None
-        stop = row.get("stop")
-        if (first := seen.setdefault(json.dumps(row, sort_keys=True), number)) != number:
-            raise ValueError(f"{place} repeats line {first}: remove one of them.")
-        rows.append(row)
+            if (first := seen.setdefault(json.dumps(row, sort_keys=True), number)) != number:
+                raise ValueError(f"repeats line {first}: remove one of them")
+            kind = of_line
+            rows.append(row)
         if len(rows) > MAX_ROWS:
             raise ValueError(f"{file} has more than {MAX_ROWS:,} lines: split it.")
+    faults.check()
     assert kind, "read_json_lines refuses a file without lines"
     return kind, rows
 

@@ -2,7 +2,7 @@
 
 How files are named, written and read (`files`), where a measurement comes from (`provenance`), and the three kinds of
 records: scores (`scores`), timings (`timings`), sweeps and searches (`searches`), with the journals that these go on
-from (`journal`). Imports `core.plan` and `core.places` alone.
+from (`journal`) and what similarity foretells (`correlations`). Imports `core.plan` and `core.places` alone.
 """
 
 from core.records.journal import Journal

@@ -14,7 +14,8 @@ import numpy as np
 
 
 class Journal:
-    """Sums of losses that were measured, in one JSON Lines file for each `identity` (a model's weights, a precision).
+    """Sums of losses that were measured, in one JSON Lines file for each `identity`: all that decides them but the text
+    and the plan, so that a record never takes over what was measured by another version, or on another machine.
 
     A line that a crash cut short is ignored. Each plan on each batch is written once, so two runs of the same search
     may follow each other, but not write at the same time.

@@ -160,12 +160,19 @@ def read_samples(path: Path, sha256: str | None) -> list[dict[str, Any]] | None:
         return None
     if hashlib.sha256(packed).hexdigest() != sha256:
         return None
-    return [json.loads(line) for line in gzip.decompress(packed).decode().splitlines()]
+    return unpack_lines(packed)
+
+
+def unpack_lines(packed: bytes) -> list[dict[str, Any]]:
+    """The rows of `pack_lines`. Lines end with \\n alone: a text may hold what else Python takes for the end of one."""
+    lines = gzip.decompress(packed).decode().rstrip("\n").split("\n")
+    rows: list[dict[str, Any]] = json.loads(f"[{','.join(filter(None, lines))}]")  # in one go: half the time
+    return rows
 
 
 COLUMNS = (
     "model", "plan", "kind", "followers", "num_layers", "task", "metric", "value", "stderr", "n", "higher_is_better",
-    "num_fewshot", "limit", "settings", "execution", "dtype", "machine", "date", "duration_s", "command", "path",
+    "num_fewshot", "limit", "settings", "execution", "dtype", "quantization", "machine", "date", "duration_s", "command", "path",
 )  # fmt: skip
 
 
@@ -173,8 +180,8 @@ def to_frame(records: Iterable[Record]) -> pd.DataFrame:
     """One row per record and metric, with the columns `COLUMNS`; no records give no rows.
 
     `plan` is `dense` for the dense model; `followers` is the number of followers; `stderr` is NaN where there is none;
-    `settings` is empty for a measurement with all defaults (compare rows of equal settings only); `path` is relative to
-    the folder of results.
+    `settings` is empty for a measurement with all defaults (compare rows of equal settings only); `quantization` is
+    empty for weights as they were trained; `path` is relative to the folder of results.
     """
     return pd.DataFrame([row for record in records for row in _rows(record)], columns=list(COLUMNS))
 
@@ -183,7 +190,7 @@ def _rows(record: Record) -> list[dict[str, Any]]:
     same = ("model", "kind", "num_layers", "task", "num_fewshot", "limit", "settings", "execution", "dtype")
     point = {name: getattr(record, name) for name in (*same, "date", "duration_s", "command")}
     point |= {"plan": record.plan_name, "followers": len(record.followers), "n": record.num_samples}
-    point |= {"machine": str(record.machine), "path": record.path.as_posix()}
+    point |= {"quantization": record.quantization or "", "machine": str(record.machine), "path": record.path.as_posix()}
     return [
         point | {"metric": name, "value": metric.value, "higher_is_better": metric.higher_is_better}
         | {"stderr": float("nan") if metric.stderr is None else metric.stderr}

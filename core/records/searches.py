@@ -4,6 +4,7 @@ The first line of a record says what was measured and how (`SearchRecord`), each
 measured damage on one text (`PlanDamage`).
 """
 
+import json
 import re
 from collections.abc import Iterable
 from functools import cached_property
@@ -14,8 +15,8 @@ import pandas as pd
 from pydantic import BeforeValidator, Field, InstanceOf, PlainSerializer, ValidationInfo, model_validator
 
 from core.places import with_shipped
-from core.plan import HeadMap, SharingPlan
-from core.records.files import Strict, load_all, load_file, safe_name, write_file
+from core.plan import Group, HeadMap, SharingPlan
+from core.records.files import Strict, load_all, load_file, safe_name, short_hash, write_file
 from core.records.provenance import Provenance
 
 FORMAT_VERSION: Literal[1] = 1
@@ -35,7 +36,7 @@ class TextInfo(Strict):
 class LayerPair(SharingPlan):
     """Layer `follower` alone reuses the weights of layer `leader`, written `3>7`; all layers between them compute.
 
-    It is only measured, for what two layers have in common: no model runs with it.
+    It is only measured, for what two layers have in common, and saves nothing; as a plan it is written `3_7`.
     """
 
     @classmethod
@@ -56,14 +57,9 @@ class LayerPair(SharingPlan):
         return f"{leader}>{follower}"
 
     @cached_property
-    def followers(self) -> tuple[int, ...]:
-        """The one layer that reuses."""
-        return (self.spans[0][1],)
-
-    def leader_of(self, layer: int) -> int:
-        """The layer whose attention weights `layer` uses."""
-        leader, follower = self.spans[0]
-        return leader if layer == follower else layer
+    def groups(self) -> tuple[Group, ...]:
+        """The pair; the layers between the two take no part."""
+        return self.spans
 
     @property
     def paper_notation(self) -> str:
@@ -160,6 +156,11 @@ class SearchRecord(Provenance):
         return self.name.partition("+")[0]
 
     @property
+    def conditions(self) -> dict[str, Any]:
+        """What must be equal in two records of one name for the newer one to take the older one's place."""
+        return self.model_dump(mode="json", include={"model", "weights_sha256", "dtype", "execution", "texts", "seed"})
+
+    @property
     def path(self) -> Path:
         """Where the record belongs, relative to the folder of all results."""
         return Path(safe_name(self.model)) / "searches" / f"{safe_name(self.name)}.jsonl"
@@ -178,11 +179,27 @@ class StoredSearch(NamedTuple):
 
 
 def save_search(directory: Path, record: SearchRecord, points: Iterable[PlanDamage]) -> Path:
-    """Write a record and its plans below `directory`, whole or not at all; the path of the file."""
-    path = directory / record.path
+    """Write a record and its plans below `directory`, whole or not at all; the path of the file.
+
+    An older record of the same name gives way when it was made under the same conditions; else, and to a file that
+    cannot be read, the name gets a hash of the conditions added.
+    """
+    for more in ("", f"+of={short_hash(json.dumps(record.conditions, sort_keys=True))}"):
+        named = record.model_copy(update={"name": record.name.removesuffix(more) + more})
+        path = directory / named.path
+        if not path.exists() or _conditions_in(directory, path) == record.conditions:
+            break
+    record = named
     lines = [record.model_dump_json(), *(point.model_dump_json(exclude_none=True) for point in points)]
     write_file(path, "".join(f"{line}\n" for line in lines).encode())
     return path
+
+
+def _conditions_in(directory: Path, path: Path) -> dict[str, Any] | None:
+    try:
+        return load_file(directory, path, _parse, "a record of a search").record.conditions
+    except ValueError:
+        return None
 
 
 def load_searches(directory: Path | str) -> tuple[list[StoredSearch], list[str]]:

@@ -6,7 +6,7 @@ is left to `core.cost` and `core.cost.devices`, so that predicted and measured n
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 from pydantic import Field
@@ -43,6 +43,33 @@ class Timed(Strict):
     peak_memory_bytes: int | None = None
 
 
+class TimedPoint(NamedTuple):
+    """What was timed, under which conditions: two timings are of the same point when all of it is equal.
+
+    weights: SHA-256, or `random`. device: as `device_name` says it. prefill: whether prompts were read, or the cache was
+    filled at random. execution: of the prefill.
+    """
+
+    model: str
+    weights: str
+    num_layers: int
+    plan: str
+    batch_size: int
+    context_tokens: int
+    dtype: str
+    device: str
+    execution: str
+    new_tokens: int
+    prefill: bool
+
+    @property
+    def variant(self) -> str:
+        """What the name of a file leaves out, for the second of two points that would have the same name."""
+        parts = {"execution": self.execution, "new": self.new_tokens, "prefill": "yes" if self.prefill else "no"}
+        parts |= {"layers": self.num_layers, "weights": self.weights[:12]}
+        return "+".join(f"{name}={value}" for name, value in parts.items())
+
+
 class TimingRecord(Provenance):
     """Dense and shared model timed in turn, in one run on one machine."""
 
@@ -64,11 +91,23 @@ class TimingRecord(Provenance):
     # one dense layer's attention in a step, by each kernel that was tried (median)
     attention_us: dict[str, float] = Field(default_factory=dict)
     copy_bytes_per_s: float | None = None  # measured device-to-device copy in the same run, bytes read and written
+    variant: str = ""  # part of the file name where another point had the plain name first
+
+    @property
+    def point(self) -> TimedPoint:
+        """What was timed, under which conditions."""
+        return TimedPoint(
+            self.model, self.weights, self.num_layers, self.plan, self.batch_size, self.context_tokens, self.dtype,
+            self.device, self.execution, self.new_tokens, self.dense.prefill_s is not None,
+        )  # fmt: skip
 
     @property
     def path(self) -> Path:
         """Where the record belongs, relative to the folder of all results."""
-        return timing_path(self.model, self.plan, self.batch_size, self.context_tokens, self.dtype, self.device)
+        settings = {"batch": self.batch_size, "context": self.context_tokens, "dtype": self.dtype, "on": self.device}
+        name = (self.plan or "dense") + "".join(f"+{key}={value}" for key, value in settings.items())
+        name += f"+{self.variant}" if self.variant else ""
+        return Path(safe_name(self.model)) / FOLDER / f"{safe_name(name)}.json"
 
     @property
     def device(self) -> str:
@@ -82,27 +121,35 @@ def device_name(machine: Machine, devices: int) -> str:
     return name if devices == 1 else f"{devices} {name}"
 
 
-def timing_path(model: str, plan: str, batch_size: int, context_tokens: int, dtype: str, device: str) -> Path:
-    """Where the record of a point belongs, relative to the folder of all results; `device` as `device_name` says it."""
-    settings = {"batch": batch_size, "context": context_tokens, "dtype": dtype, "on": device}
-    name = (plan or "dense") + "".join(f"+{key}={value}" for key, value in settings.items())
-    return Path(safe_name(model)) / FOLDER / f"{safe_name(name)}.json"
-
-
 def save_timing(directory: Path, record: TimingRecord) -> Path:
-    """Write a record below `directory`, in place of an older one of the same point; the path. Raises OSError."""
-    path = directory / record.path
+    """Write a record below `directory`, in place of an older one of the same point; the path. Raises OSError.
+
+    Where the plain name is taken by another point, or by a file that cannot be read, the name says what differs.
+    """
+    for variant in ("", record.point.variant):
+        record = record.model_copy(update={"variant": variant})
+        path = directory / record.path
+        if not path.exists() or _point_in(directory, path) == record.point:
+            break
     write_record(path, record)
     return path
+
+
+def _point_in(directory: Path, path: Path) -> TimedPoint | None:
+    try:
+        return _load(directory, path).point
+    except ValueError:
+        return None
+
+
+def _load(directory: Path, path: Path) -> TimingRecord:
+    return load_file(directory, path, TimingRecord.model_validate_json, "a timing")
 
 
 def load_timings(directory: Path | str) -> tuple[list[TimingRecord], list[str]]:
     """All timings below `directory`, and one sentence for each broken or foreign file, which is left out."""
     directory = with_shipped(directory)
-    return load_all(
-        directory.glob(f"*/{FOLDER}/*.json"),
-        lambda path: load_file(directory, path, TimingRecord.model_validate_json, "a timing"),
-    )
+    return load_all(directory.glob(f"*/{FOLDER}/*.json"), lambda path: _load(directory, path))
 
 
 def timings_frame(records: Iterable[TimingRecord]) -> pd.DataFrame:

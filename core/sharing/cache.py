@@ -83,10 +83,11 @@ class QuantizedValuesOnly(ValuesOnly):
 
 @cache
 def _values_only_class(stock: type) -> type:
+    members = {"__module__": __name__, "__reduce__": lambda layer: (_empty_values_only, (stock,), layer.__dict__)}
     if stock in _STOCK_LAYERS:
-        return type(f"ValuesOnly{stock.__name__}", (ValuesOnly, stock), {})
+        return type(f"ValuesOnly{stock.__name__}", (ValuesOnly, stock), members)
     if issubclass(stock, _QUANTIZED_LAYERS):
-        return type(f"ValuesOnly{stock.__name__}", (QuantizedValuesOnly, stock), {})
+        return type(f"ValuesOnly{stock.__name__}", (QuantizedValuesOnly, stock), members)
     allowed = ", ".join(layer.__name__ for layer in (*_STOCK_LAYERS, _QUANTIZED_LAYERS))
     raise ValueError(
         f"Attention sharing does not support cache layers of type {stock.__name__} (supported: {allowed}). "
@@ -94,8 +95,14 @@ def _values_only_class(stock: type) -> type:
     )
 
 
+def _empty_values_only(stock: type) -> CacheLayerMixin:
+    """A layer without content, which pickle and deepcopy fill: its class is made here and has no name to find it by."""
+    layer: CacheLayerMixin = object.__new__(_values_only_class(stock))
+    return layer
+
+
 def _values_only(layer: CacheLayerMixin) -> CacheLayerMixin:
-    twin: CacheLayerMixin = object.__new__(_values_only_class(type(layer)))
+    twin = _empty_values_only(type(layer))
     twin.__dict__ = layer.__dict__
     return twin
 

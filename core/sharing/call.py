@@ -27,15 +27,32 @@ def check_execution(execution: str) -> None:
 
 
 class AttentionCall:
-    """What leaders leave for followers during one forward call of one view."""
+    """What leaders leave for followers during one forward call of one view.
 
-    def __init__(self, implementation: str, execution: str):
-        self.implementation, self.execution = implementation, execution
+    shows_weights: every layer, and not leaders alone, computes its attention weights and returns them.
+    """
+
+    def __init__(self, implementation: str, execution: str, shows_weights: bool = False):
+        self.implementation, self.execution, self.shows_weights = implementation, execution, shows_weights
         self.grad_enabled = torch.is_grad_enabled()
-        # (mask, lengths and device that it was made for; the mask added to the scores)
-        self.additive_mask: tuple[Any, tuple, torch.Tensor | None] | None = None
+        # lengths, window and device → (the mask that came, the mask added to the scores)
+        self.additive_masks: dict[tuple, tuple[Any, torch.Tensor | None]] = {}
         self.weights: dict[int, torch.Tensor] = {}  # reuse: [batch, heads, queries, keys]
         self.inputs: dict[int, tuple] = {}  # recompute: (query, key, mask, keyword arguments of the attention function)
+
+    def attend(
+        self,
+        module: AttentionModule,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        mask: Any,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The attention of a layer that nobody follows, as the model would compute it; shapes as for `lead`."""
+        if self.shows_weights:
+            return self.lead(module, query, key, value, mask, **kwargs)
+        return self._fused(module, query, key, value, mask, kwargs)
 
     def lead(
         self,
@@ -91,12 +108,12 @@ class AttentionCall:
     def _mask(
         self, mask: Any, query: torch.Tensor, key: torch.Tensor, sliding_window: int | None
     ) -> torch.Tensor | None:
-        """`_additive_mask`, made once for consecutive leaders with the same mask and lengths."""
+        """`_additive_mask`, made once for leaders of one kind: those with the same mask, window and lengths."""
         made_for = (query.shape[2], key.shape[2], sliding_window, query.device)
-        if self.additive_mask is None or self.additive_mask[0] is not mask or self.additive_mask[1] != made_for:
+        if made_for not in self.additive_masks or self.additive_masks[made_for][0] is not mask:
             made = _additive_mask(mask, query, key, self.implementation, sliding_window)
-            self.additive_mask = (mask, made_for, made)
-        return self.additive_mask[2]
+            self.additive_masks[made_for] = (mask, made)
+        return self.additive_masks[made_for][1]
 
     def _fused(
         self,
@@ -113,7 +130,7 @@ class AttentionCall:
         return function(module, query, key, value, mask, **kwargs)
 
     def _reuses(self, module: AttentionModule, query: torch.Tensor, key: torch.Tensor, dropout: float) -> bool:
-        if self.implementation == "eager" and hasattr(module, "sinks"):
+        if self.shows_weights or (self.implementation == "eager" and hasattr(module, "sinks")):
             return True  # eager attention would add each follower's own sinks
         if self.execution != "auto":
             return self.execution == "reuse"

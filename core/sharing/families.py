@@ -7,14 +7,17 @@ import inspect
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeGuard
 
 import torch
 from torch import nn
 from torch.nn.functional import dropout
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
 from transformers.models.llama import modeling_llama
 from transformers.pytorch_utils import Conv1D
+
+from core.configs import context_tokens, text_config
+from core.plan import SharingPlan, same_kind_hint
 
 AttentionModule: TypeAlias = Any
 """The attention module of a layer. Its attributes differ from family to family, so that no type can name them."""
@@ -74,7 +77,32 @@ _VALUES_OF_CLASS = {"GPTBigCodeAttention": _last_of_each_group, "CodeGenAttentio
 
 def decoder_of(model: PreTrainedModel) -> PreTrainedModel:
     """The module that runs the decoder layers (`LlamaModel` in a `LlamaForCausalLM`)."""
-    return model.get_decoder()
+    decoder = model.get_decoder()
+    found = any(hasattr(decoder, name) for name in _LAYERS)
+    return decoder if found else getattr(decoder, "model", decoder)  # Llama 4 does not find its own
+
+
+def check_windows(model: PreTrainedModel) -> None:
+    """Raise ValueError for sliding windows below 2 tokens, which transformers' own cache gets wrong, shared or dense.
+
+    Such a layer should cache nothing (window - 1 tokens); `keys[:, :, -window + 1:]` keeps everything instead.
+    """
+    for layer in DynamicCache(config=decoder_of(model).config).layers:
+        window = getattr(layer, "sliding_window", None)
+        if window is not None and window < 2:
+            raise ValueError(
+                f"This model's sliding window of {window} is not supported: transformers caches every token where it "
+                "should keep none, so that generated text would be wrong; a window has to hold at least 2 tokens."
+            )
+
+
+def learned_positions(model: PreTrainedModel) -> int | None:
+    """How many positions a decoder has in a table (GPT-2, OPT, GPT-J); None where they are computed and never run out."""
+    decoder, last = decoder_of(model), context_tokens(model)
+    tables = [getattr(decoder, name, None) for name in ("wpe", "embed_positions", "position_embeddings")]
+    tables += [table for module in decoder.modules() if torch.is_tensor(table := vars(module).get("embed_positions"))]
+    tables += [buffer for name, buffer in decoder.named_buffers() if name.endswith(".embed_positions")]
+    return last if any(isinstance(table, nn.Embedding | torch.Tensor) for table in tables) else None
 
 
 def layers_of(model: PreTrainedModel) -> Sequence[nn.Module]:
@@ -87,11 +115,48 @@ def attention_modules(model: PreTrainedModel) -> list[AttentionModule]:
     """The attention module of each decoder layer, in order. Raises ValueError, with the reason, when it cannot share."""
     modules = [_attention_of(layer) for layer in layers_of(model)]
     reason = next(filter(None, map(_obstacle, modules)), "") if modules else "its decoder layers were not found"
-    if model.config.is_encoder_decoder or getattr(model.config, "add_cross_attention", False):
+    if model.config.is_encoder_decoder or getattr(text_config(model), "add_cross_attention", False):
         reason = "it also attends to another sequence"
+    if is_wrapped(model) and (needed := _needed_beside_text(model)):
+        reason = f"it cannot read text alone: it needs {needed} too"
     if reason:
         raise ValueError(f"Models of type {model.config.model_type!r} are not supported yet: {reason}. {SUPPORTED}")
     return modules
+
+
+def is_wrapped(model: PreTrainedModel) -> bool:
+    """Whether the decoder is one part of a model that reads images or sound too."""
+    return text_config(model) is not model.config
+
+
+def _needed_beside_text(model: PreTrainedModel) -> str:
+    """What a model's forward cannot do without, such as pixel values."""
+    parameters = list(inspect.signature(type(model).forward).parameters.values())[1:]
+    plain = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    needed = [one for one in parameters if one.kind in plain and one.default is inspect.Parameter.empty]
+    return ", ".join(one.name for one in needed if one.name != "input_ids")
+
+
+def num_layers_of(model: PreTrainedModel) -> int:
+    """Decoder layers."""
+    return text_config(model).num_hidden_layers
+
+
+def num_heads_of(model: PreTrainedModel) -> int:
+    """Query heads of a decoder layer."""
+    return text_config(model).num_attention_heads
+
+
+def heads_per_group(model: PreTrainedModel) -> int:
+    """How many query heads read one key-value head, as the layers hold it: many configurations do not say."""
+    module = attention_modules(model)[0]
+    groups = getattr(module, "num_key_value_groups", None)
+    return groups or num_heads_of(model) // _kv_heads(module)
+
+
+def vocab_size_of(model: PreTrainedModel) -> int:
+    """Tokens that the decoder can read."""
+    return text_config(model).vocab_size
 
 
 def _attention_of(layer: nn.Module) -> AttentionModule | None:
@@ -106,8 +171,9 @@ def has_attention_function(module: AttentionModule) -> bool:
 
 def hands_keywords_on(model: PreTrainedModel) -> bool:
     """Whether keyword arguments of a forward call are known to reach the attention functions of all layers."""
-    kind = decoder_of(model).config.model_type
-    return kind in CHECKED - KEEPS_KEYWORDS and has_attention_function(attention_modules(model)[0])
+    return text_config(model).model_type in CHECKED - KEEPS_KEYWORDS and has_attention_function(
+        attention_modules(model)[0]
+    )
 
 
 def static_cache_is_wrong(config: PreTrainedConfig) -> bool:
@@ -193,31 +259,48 @@ def keep_values_alone(module: AttentionModule) -> None:
         setattr(module, name, _keep_part(getattr(module, name), partial(pick, module)))
 
 
-def check_same_kind(model: PreTrainedModel, leader: int, follower: int) -> None:
-    """Raise ValueError when layer `follower` cannot use the attention weights of layer `leader`, with the reason."""
-    modules, config = attention_modules(model), decoder_of(model).config
-    kinds = getattr(config, "layer_types", None) or getattr(config, "attention_layers", None)  # GPT-Neo's name
-    if kinds is not None and kinds[leader] != kinds[follower]:
-        raise ValueError(
-            f"Layer {follower} cannot reuse the attention weights of layer {leader}: layer {leader} is "
-            f"{kinds[leader]!r}, layer {follower} is {kinds[follower]!r}. Share between layers of the same kind."
-        )
-    shapes = [_shapes(modules[layer]) for layer in (leader, follower)]
-    if shapes[0] != shapes[1]:
-        name = next(name for name in shapes[0] | shapes[1] if shapes[0].get(name) != shapes[1].get(name))
-        raise ValueError(
-            f"Layer {follower} cannot reuse the attention weights of layer {leader}: their attention differs "
-            f"({name}: {shapes[0].get(name)} and {shapes[1].get(name)}). Share between layers with equal heads."
-        )
+def check_kinds(model: PreTrainedModel, plan: SharingPlan) -> None:
+    """Raise ValueError when a follower cannot use its leader's attention weights, with the reason and what can be."""
+    if not plan.followers:
+        return
+    kinds = _kinds(model)
+    for leader, *followers in plan.groups:
+        for follower in followers:
+            if kinds[follower] != kinds[leader]:
+                raise ValueError(
+                    f"Layer {follower} cannot reuse the attention weights of layer {leader}: "
+                    f"{_difference(leader, kinds[leader], follower, kinds[follower])}; "
+                    f"{same_kind_hint(kinds, leader, followers[-1])}."
+                )
 
 
-def same_kind(model: PreTrainedModel, leader: int, follower: int) -> bool:
-    """Whether layer `follower` can use the attention weights of layer `leader`."""
-    try:
-        check_same_kind(model, leader, follower)
-    except ValueError:
-        return False
-    return True
+def layer_kinds(model: PreTrainedModel) -> list[int]:
+    """The kind of each layer, as the number of the first layer of that kind.
+
+    Layers of one kind see the same tokens (all, or those of an equal window) with heads of equal number and size: they
+    can use each other's attention weights.
+    """
+    kinds = _kinds(model)
+    return [kinds.index(kind) for kind in kinds]
+
+
+_Kind = dict[str, Any]
+
+
+def _kinds(model: PreTrainedModel) -> list[_Kind]:
+    config = text_config(model)
+    types = getattr(config, "layer_types", None) or getattr(config, "attention_layers", None)  # GPT-Neo's name
+    return [
+        {"": types[layer] if types else "", "sliding_window": getattr(module, "sliding_window", None)} | _shapes(module)
+        for layer, module in enumerate(attention_modules(model))
+    ]
+
+
+def _difference(leader: int, first: _Kind, follower: int, second: _Kind) -> str:
+    if first[""] != second[""]:
+        return f"layer {leader} is {first['']!r}, layer {follower} is {second['']!r}"
+    name = next(name for name in first | second if first.get(name) != second.get(name))
+    return f"their attention differs ({name}: {first.get(name)} and {second.get(name)})"
 
 
 def _shapes(module: AttentionModule) -> dict[str, tuple[int, ...]]:
@@ -257,9 +340,9 @@ def _head_dim(module: AttentionModule) -> int:
 
 
 def _kv_heads(module: AttentionModule) -> int:
-    names = ("num_key_value_heads", "num_kv_heads", "kv_heads", "num_heads", "n_heads")
+    names = ("num_key_value_heads", "num_kv_heads", "kv_heads", "num_heads", "n_heads", "num_attention_heads")
     heads = next((getattr(module, name) for name in names if hasattr(module, name)), None)
-    return heads or module.config.num_attention_heads
+    return heads or text_config(module).num_attention_heads
 
 
 class _LinearOfParts(nn.Linear):
@@ -281,11 +364,8 @@ class _LinearOfParts(nn.Linear):
 
 def _keep_part(projection: nn.Module, pick: Callable) -> nn.Module:
     """Reduce a fused projection to the outputs that `pick` takes, in place where its kind can stay."""
-    parameters = list(projection.parameters())
-    if not isinstance(projection, nn.Linear | Conv1D) or any(type(p) is not nn.Parameter for p in parameters):
-        return _picking(projection, pick)  # quantized, or with adapters
-    if hasattr(projection, "_hf_hook"):
-        return _picking(projection, pick)  # accelerate brings in its weights for each call
+    if not _is_weight_and_bias(projection):
+        return _picking(projection, pick)
     weight, bias = projection.weight, projection.bias
     conv = isinstance(projection, Conv1D)  # weight [hidden, outputs]
     part = _on_same_storage(weight, pick(weight.T).T if conv else pick(weight))
@@ -297,16 +377,34 @@ def _keep_part(projection: nn.Module, pick: Callable) -> nn.Module:
     return projection
 
 
+_MODELS = "transformers.models."  # a family's own linear layer, such as Falcon's; those of quantization are elsewhere
+
+
+def _is_weight_and_bias(projection: nn.Module) -> TypeGuard[nn.Linear | Conv1D]:
+    """Whether a projection's outputs are weight · inputs + bias and nothing else: it is not quantized or normed, has no
+    adapters, and neither hooks nor accelerate, which brings in weights for each call, have a part in it."""
+    kind = type(projection)
+    known = kind in (nn.Linear, Conv1D) or (issubclass(kind, nn.Linear) and kind.__module__.startswith(_MODELS))
+    changed = projection._forward_hooks or projection._forward_pre_hooks or "forward" in vars(projection)
+    parameters = dict(projection.named_parameters())
+    return (
+        known
+        and not changed
+        and parameters.keys() <= {"weight", "bias"}
+        and all(type(p) is nn.Parameter for p in parameters.values())
+    )
+
+
 def _on_same_storage(parameter: torch.Tensor, part: torch.Tensor) -> nn.Parameter:
     return nn.Parameter(part.detach(), requires_grad=parameter.requires_grad)
 
 
 def _picking(projection: nn.Module, pick: Callable) -> nn.Module:
     """The whole projection, of whose outputs the values are taken: right for any kind of weights, and saves nothing."""
-
-    def hook(_module, _args, outputs):
-        picked = pick(outputs.movedim(-1, 0))
-        return (picked if picked.ndim == outputs.ndim else picked.flatten(0, 1)).movedim(0, -1)
-
-    projection.register_forward_hook(hook)
+    projection.register_forward_hook(partial(_picked, pick))
     return projection
+
+
+def _picked(pick: Callable, _module: nn.Module, _args: tuple, outputs: torch.Tensor) -> torch.Tensor:
+    picked = pick(outputs.movedim(-1, 0))
+    return (picked if picked.ndim == outputs.ndim else picked.flatten(0, 1)).movedim(0, -1)

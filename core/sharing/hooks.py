@@ -7,7 +7,6 @@ layer classes of our own carry it past the layers' forward.
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from functools import cache, partial
-from types import MethodType
 from typing import Any, NoReturn
 
 import torch
@@ -16,18 +15,19 @@ from transformers import DynamicCache, PreTrainedModel
 
 from core.sharing.cache import keep_values_only
 from core.sharing.call import AttentionCall, check_execution
-from core.sharing.families import decoder_of, hands_keywords_on, layers_of, static_cache_is_wrong
+from core.sharing.families import decoder_of, hands_keywords_on, is_wrapped, layers_of, static_cache_is_wrong
 
 
 def install(view: PreTrainedModel, followers: tuple[int, ...], execution: str) -> None:
     """Have each forward call of the view's decoder begin with an AttentionCall and a cache without followers' keys."""
     decoder, by_keyword = decoder_of(view), hands_keywords_on(view)
     decoder.register_forward_pre_hook(_BeginCall(followers, execution, by_keyword), with_kwargs=True)
-    if not by_keyword:
+    if not by_keyword or is_wrapped(view):
         view.register_forward_pre_hook(_ask, with_kwargs=True)
         decoder.register_forward_hook(_end_call, always_call=True)
-    compiled_call = MethodType(partial(_compiled_call, followers), view)
-    vars(view).update(get_compiled_call=compiled_call, init_continuous_batching=_refuse_continuous_batching)
+    vars(view).update(
+        get_compiled_call=partial(_compiled_call, followers, view), init_continuous_batching=_refuse_continuous_batching
+    )
 
 
 def carry(view: PreTrainedModel, layers: Sequence[int]) -> None:
@@ -35,9 +35,10 @@ def carry(view: PreTrainedModel, layers: Sequence[int]) -> None:
     if hands_keywords_on(view):
         return
     for layer in map(layers_of(view).__getitem__, layers):
-        layer_class: type = type(layer)
-        layer.__class__ = _carrier(layer_class)
-        set_forward(layer, type(layer).forward)
+        if not isinstance(layer, _Carrier):
+            layer_class: type = type(layer)
+            layer.__class__ = _carrier(layer_class)
+            set_forward(layer, _carry)
 
 
 def call_of(shared_attention: AttentionCall | None) -> AttentionCall:
@@ -49,7 +50,8 @@ def call_of(shared_attention: AttentionCall | None) -> AttentionCall:
 
 def set_forward(module: nn.Module, function: Callable) -> None:
     """Give one module another forward, within the hook of accelerate where it has one."""
-    setattr(module, "_old_forward" if hasattr(module, "_old_forward") else "forward", MethodType(function, module))
+    # A partial and no bound method: pickle would look up a method of this name in the module's own class.
+    setattr(module, "_old_forward" if hasattr(module, "_old_forward") else "forward", partial(function, module))
 
 
 class _OfThisCall:
@@ -84,7 +86,9 @@ class _BeginCall:
         kwargs = (_asked.get() or {}) | kwargs
         execution = kwargs.pop("execution", None) or self.execution
         check_execution(execution)
-        call = kwargs.pop("shared_attention", None) or AttentionCall(decoder.config._attn_implementation, execution)
+        call = kwargs.pop("shared_attention", None) or AttentionCall(
+            decoder.config._attn_implementation, execution, _shows_weights(decoder, kwargs)
+        )
         if self.by_keyword:
             kwargs["shared_attention"] = call
         else:
@@ -109,6 +113,12 @@ class _BeginCall:
         if decoder.training and getattr(decoder, "gradient_checkpointing", False):
             return False  # layers would run, and append to it, twice
         return decoder.config.use_cache if use_cache is None else use_cache
+
+
+def _shows_weights(decoder: PreTrainedModel, kwargs: dict) -> bool:
+    """Whether a call of the decoder asks for attention weights; transformers would return those that there happen to be."""
+    asked = kwargs.get("output_attentions")
+    return bool(getattr(decoder.config, "output_attentions", False) if asked is None else asked)
 
 
 def _ask(_view, args, kwargs):
@@ -140,10 +150,23 @@ class _Carrier(nn.Module):
         finally:
             _running_call.set(before)
 
+    def __reduce__(self) -> tuple:
+        return _empty_carrier, (type(self).__mro__[2],), self.__dict__
+
+
+def _carry(layer: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    return type(layer).forward(layer, *args, **kwargs)
+
 
 @cache
 def _carrier(layer_class: type) -> type:
     return type(layer_class.__name__, (_Carrier, layer_class), {"__module__": layer_class.__module__})
+
+
+def _empty_carrier(layer_class: type) -> nn.Module:
+    """What pickle and deepcopy fill again: the class is made while the program runs, so that it has no name to find."""
+    carrier: type[nn.Module] = _carrier(layer_class)
+    return carrier.__new__(carrier)
 
 
 def _compiled_call(followers: tuple[int, ...], view: PreTrainedModel, compile_config) -> Callable:

@@ -23,9 +23,15 @@ _LEADER = "shared_attention_leader"
 
 def make_leader(module: AttentionModule, layer: int) -> None:
     """Have layer `layer` leave its attention weights, or what they are made of, in the AttentionCall."""
-    module.layer_idx, module.weighs_plainly = layer, weighs_plainly(module)
+    watch(module, layer)
+    module.leads = True
+
+
+def watch(module: AttentionModule, layer: int) -> None:
+    """Have layer `layer` attend through the AttentionCall, which may ask for its weights though nobody follows it."""
+    module.layer_idx, module.weighs_plainly, module.leads = layer, weighs_plainly(module), False
     if not has_attention_function(module):
-        set_forward(module, _leader_forward)
+        set_forward(module, _own_forward)
         return
     # Only this module's attention function changes; masks are still made for the implementation of the model's config.
     module.config = copy.copy(module.config)
@@ -46,16 +52,24 @@ def make_follower(module: AttentionModule, layer: int, leader: int, head_map: Se
 
 
 def _lead(module, query, key, value, attention_mask, shared_attention=None, **kwargs):
-    return call_of(shared_attention).lead(module, query, key, value, attention_mask, **kwargs)
+    call = call_of(shared_attention)
+    attend = call.lead if module.leads else call.attend
+    return attend(module, query, key, value, attention_mask, **kwargs)
 
 
 AttentionInterface.register(_LEADER, _lead)
 
 
-def _leader_forward(module, *args, **kwargs):
+def _own_forward(module, *args, **kwargs):
     """A layer that computes attention in its own forward: it returns the weights, unless it leaves them to sdpa."""
     call = call_of(None)
+    if not module.leads and not call.shows_weights:
+        return type(module).forward(module, *args, **kwargs)
     call.check_gradients()
+    if (
+        call.implementation == "sdpa"
+    ):  # asked for weights, Falcon would add the mask of sdpa, which is boolean, to scores
+        kwargs["output_attentions"] = False
     with _Sdpa(module, call):
         output, weights = type(module).forward(module, *args, **kwargs)
     if weights is not None:

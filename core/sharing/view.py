@@ -6,13 +6,11 @@ A view is a new model object of the same class on the same parameter storage. Ea
 `AttentionCall` through the layers as a keyword argument, so nothing outlives a call or reaches another thread.
 """
 
-import copy
 from collections.abc import Mapping, Sequence
 from operator import index
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
 from transformers import PreTrainedModel
 
 from core.plan import HeadMap, SharingPlan
@@ -22,14 +20,19 @@ from core.sharing.families import (
     SUPPORTED,
     AttentionModule,
     attention_modules,
-    check_same_kind,
+    check_kinds,
+    check_windows,
     decoder_of,
     keep_values_alone,
+    num_heads_of,
+    num_layers_of,
     output_of,
     values_of,
+    vocab_size_of,
 )
 from core.sharing.hooks import carry, install
-from core.sharing.layers import make_follower, make_leader
+from core.sharing.layers import make_follower, make_leader, watch
+from core.sharing.storage import twin_of
 
 Model = TypeVar("Model", bound=PreTrainedModel)
 
@@ -60,7 +63,7 @@ def share_attention(
     plan = SharingPlan.parse(plan, len(modules)) if isinstance(plan, str) else plan
     heads = _as_integers(head_map or {})
     _check(model, plan, heads, execution)
-    if plan.spans and model.config.model_type not in CHECKED:
+    if plan.followers and model.config.model_type not in CHECKED:
         _check_values(model)
     view = twin_of(model)
     _share(view, plan, heads, execution)
@@ -92,19 +95,21 @@ def as_ordinary(model: Model) -> Model:
 def _share(view: PreTrainedModel, plan: SharingPlan, head_map: HeadMap, execution: str) -> None:
     vars(view).update(sharing_plan=plan, sharing_head_map=head_map)
     view.config.sharing_plan, view.config.sharing_head_map = str(plan), {str(k): list(v) for k, v in head_map.items()}
-    if plan.spans:
-        modules = attention_modules(view)
-        for leader in plan.leaders:
-            make_leader(modules[leader], leader)
-        for follower in plan.followers:
-            make_follower(modules[follower], follower, plan.leader_of(follower), head_map.get(follower))
+    if plan.followers:
+        for layer, module in enumerate(attention_modules(view)):
+            if layer in plan.followers:
+                make_follower(module, layer, plan.leader_of(layer), head_map.get(layer))
+            elif layer in plan.leaders:
+                make_leader(module, layer)
+            else:
+                watch(module, layer)
         install(view, plan.followers, execution)
-        carry(view, (*plan.leaders, *plan.followers))
+        carry(view, range(plan.num_layers))
 
 
 def plan_of(model: PreTrainedModel) -> SharingPlan:
     """The sharing plan a model runs with: a view's plan, or the dense plan."""
-    return getattr(model, "sharing_plan", None) or SharingPlan((), decoder_of(model).config.num_hidden_layers)
+    return getattr(model, "sharing_plan", None) or SharingPlan((), num_layers_of(model))
 
 
 def recording_view(model: Model) -> Model:
@@ -117,53 +122,25 @@ def recording_view(model: Model) -> Model:
     dense = [layer for layer in range(len(modules)) if layer not in plan.followers and layer not in plan.leaders]
     for layer in dense:
         make_leader(modules[layer], layer)
-    if not plan.spans:
+    if not plan.followers:
         install(view, (), "reuse")
     carry(view, dense)
     return view
 
 
-def twin_of(model: Model) -> Model:
-    """A copy of the module tree on the same parameter and buffer storage; config and generation config are copied."""
-    memo: dict[int, Any] = {id(parameter): _same_storage(parameter) for parameter in model.parameters()}
-    memo |= {id(buffer): buffer for buffer in model.buffers()}
-    memo |= {id(weights): weights for weights in _offloaded_weights(model)}
-    compiled = model.__dict__.get("_compiled_call")  # generate() keeps the compiled forward of the original here
-    if compiled is not None:
-        memo[id(compiled)] = None
-    view = copy.deepcopy(model, memo)
-    view.__dict__.pop("_compiled_call", None)
-    return view
-
-
-def _offloaded_weights(model: PreTrainedModel) -> list:
-    """The maps from which accelerate's hooks bring in the weights of modules that are kept on the CPU or the disk."""
-    of_modules = [getattr(module, "_hf_hook", None) for module in model.modules()]
-    hooks: list[Any] = [one for hook in of_modules for one in getattr(hook, "hooks", (hook,))]
-    return [hook.weights_map for hook in hooks if getattr(hook, "weights_map", None) is not None]
-
-
-def _same_storage(parameter: nn.Parameter) -> nn.Parameter:
-    if type(parameter) is not nn.Parameter:  # quantized weights carry their state in the parameter object
-        return parameter
-    twin = nn.Parameter(parameter.detach(), requires_grad=parameter.requires_grad)
-    twin.__dict__.update(parameter.__dict__)
-    return twin
-
-
 def _check(model: PreTrainedModel, plan: SharingPlan, head_map: HeadMap, execution: str) -> None:
     check_execution(execution)
-    if plan_of(model).spans:
+    if plan_of(model).followers:
         raise ValueError(
             f"This model already shares attention with plan {plan_of(model)}: its followers have no query and key "
             "projections any more. Apply the plan to the dense model."
         )
+    check_windows(model)
     num_layers = len(attention_modules(model))
     if plan.num_layers != num_layers:
         raise ValueError(f"The plan is for a model of {plan.num_layers} layers; this model has {num_layers}.")
-    for follower in plan.followers:
-        check_same_kind(model, plan.leader_of(follower), follower)
-    check_head_map(head_map, plan, decoder_of(model).config.num_attention_heads)
+    check_kinds(model, plan)
+    check_head_map(head_map, plan, num_heads_of(model))
 
 
 @torch.inference_mode()
@@ -176,7 +153,7 @@ def _check_values(model: PreTrainedModel) -> None:
     for module in attention_modules(view):
         module.register_forward_hook(lambda *call: seen.append(call), with_kwargs=True)
     call = AttentionCall(decoder_of(view).config._attn_implementation, "reuse")
-    tokens = torch.arange(4, device=model.device)[None] % decoder_of(model).config.vocab_size
+    tokens = torch.arange(4, device=model.device)[None] % vocab_size_of(model)
     try:
         decoder_of(view)(input_ids=tokens, use_cache=False, shared_attention=call)
         equal = len(call.weights) == len(seen) and all(_equal_again(call, *one) for one in seen)

@@ -3,15 +3,15 @@
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel
 
 from core.cost import ModelShape
+from core.gguf_source import quantization_of
 from core.plan import SharingPlan
 from core.records.provenance import machine, provenance
-from core.records.timings import TimingRecord, device_name, timing_path
+from core.records.timings import TimedPoint, TimingRecord, device_name
 from core.timing.clock import gpus_of
 from core.timing.measure import Workload, peak_memory_bytes, start_baseline, time_pair
 from core.timing.probes import time_attention, time_generate
@@ -32,10 +32,17 @@ class Bench:
     generate: bool = False
     attention: bool = False
 
-    def path(self, plan: SharingPlan, workload: Workload) -> Path:
-        """Where the record of a plan at a workload belongs, relative to the folder of all results."""
+    def point(self, plan: SharingPlan, workload: Workload) -> TimedPoint:
+        """What the record of a plan at a workload is of."""
         device = device_name(machine(self.model.device), self._devices)
-        return timing_path(self.name, str(plan), workload.batch_size, workload.context_tokens, self._dtype, device)
+        return TimedPoint(
+            self.name, self.weights, plan.num_layers, str(plan), workload.batch_size, workload.context_tokens,
+            self._dtype, device, workload.execution, workload.new_tokens, workload.prefill,
+        )  # fmt: skip
+
+    def has_all(self, record: TimingRecord) -> bool:
+        """Whether a record of the same point holds all that is timed here."""
+        return bool((record.generate or not self.generate) and (record.attention_us or not self.attention))
 
     def measure(self, views: Mapping[SharingPlan, PreTrainedModel], workload: Workload) -> Iterator[TimingRecord]:
         """A record of each view at one workload, all beside one dense baseline, as soon as it is measured.
@@ -63,7 +70,8 @@ class Bench:
             model=self.name, weights=self.weights, num_layers=plan.num_layers, plan=str(plan),
             followers=len(plan.followers), execution=workload.execution, dtype=self._dtype,
             batch_size=workload.batch_size, context_tokens=workload.context_tokens, new_tokens=workload.new_tokens,
-            devices=self._devices, copy_bytes_per_s=self.copy_bytes_per_s, **measured,
+            devices=self._devices, copy_bytes_per_s=self.copy_bytes_per_s, quantization=quantization_of(self.model),
+            **measured,
         )  # fmt: skip
 
     @property

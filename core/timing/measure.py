@@ -13,11 +13,13 @@ from transformers import PreTrainedModel
 from core.decoding.eager import Decoder
 from core.decoding.graph import GraphDecoder, start_decoding
 from core.records.timings import Quartiles, Timed
+from core.sharing.families import vocab_size_of
+from core.sharing.storage import stored_tensors
 from core.sharing.view import plan_of
 from core.timing.clock import free_memory, gpus_of, quartiles, stopwatch, wait
 
 WARM_UP_STEPS = 3
-PREFILL_REPEATS = 3
+PREFILL_REPEATS = 4  # even, so that each model begins equally often
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ def prompt_of(model: PreTrainedModel, workload: Workload) -> torch.Tensor:
     """Random token ids [batch, context tokens] for this model, the same ones every time."""
     random = torch.Generator().manual_seed(0)
     size = (workload.batch_size, workload.context_tokens)
-    return torch.randint(model.config.vocab_size, size, generator=random).to(model.device)
+    return torch.randint(vocab_size_of(model), size, generator=random).to(model.device)
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def _begin(decoder: Decoder, workload: Workload) -> None:
 
 
 def _execution(model: PreTrainedModel, workload: Workload) -> dict[str, str]:
-    return {"execution": workload.execution} if plan_of(model).spans else {}
+    return {"execution": workload.execution} if plan_of(model).followers else {}
 
 
 def _time_prefills(decoders: list[Decoder], workload: Workload) -> list[Quartiles]:
@@ -121,7 +123,7 @@ def _time_steps(decoders: list[Decoder], workload: Workload) -> list[Quartiles]:
 
 
 def _weight_bytes(model: PreTrainedModel) -> int:
-    return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    return sum(tensor.nbytes for _, tensor in stored_tensors(model))
 
 
 def peak_memory_bytes(model: PreTrainedModel, workload: Workload) -> int | None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ from transformers import PreTrainedModel, StoppingCriteria
 
 from core.cost import ModelShape
 from core.records.timings import Timed
+from core.sharing.families import decoder_of
 from core.timing.clock import quartiles, wait
 from core.timing.measure import WARM_UP_STEPS, Workload, prompt_of
 
@@ -32,7 +34,9 @@ def time_generate(model: PreTrainedModel, workload: Workload) -> Timed:
     steps = np.diff(clock.times_s)[WARM_UP_STEPS - 1 :]
     model.__dict__.pop("_compiled_call", None)
     return Timed(
-        path="generate, static cache", attention=model.config._attn_implementation, step_s=quartiles(steps.tolist())
+        path="generate, static cache",
+        attention=decoder_of(model).config._attn_implementation,
+        step_s=quartiles(steps.tolist()),
     )
 
 
@@ -90,9 +94,22 @@ def _device_us(function: Callable[[], torch.Tensor], repeats: int = 20) -> float
     return float(np.median([begin.elapsed_time(end) for begin, end in events]) * 1e3)
 
 
+_PROBE_BYTES = {"cuda": (2**30, 2**29, 2**28), "cpu": (2**28,)}  # each much larger than the caches
+
+
 def copy_bytes_per_s(device: torch.device) -> float:
-    """Memory bandwidth: bytes read plus bytes written per second by a copy much larger than the caches (median of 9)."""
-    size = 2**30 if device.type == "cuda" else 2**28
+    """Memory bandwidth: bytes read plus bytes written per second by a copy much larger than the caches (median of 9).
+
+    Where a model leaves little room, the copy is smaller. Raises torch.OutOfMemoryError where none fits.
+    """
+    *larger, smallest = _PROBE_BYTES.get(device.type, _PROBE_BYTES["cpu"])
+    for size in larger:
+        with suppress(torch.OutOfMemoryError):
+            return _copied_per_s(device, size)
+    return _copied_per_s(device, smallest)
+
+
+def _copied_per_s(device: torch.device, size: int) -> float:
     source = torch.ones(size, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     times_s: list[float] = []

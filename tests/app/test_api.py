@@ -7,6 +7,7 @@ import pytest
 
 from app import api
 from core.cost import DEVICES, fits_frame, known_shapes, kv_cache_bytes
+from tests.support.gguf_files import write_gguf
 from tests.support.page import PROMPT
 
 
@@ -40,6 +41,17 @@ def test_endpoints_answer_bad_input_with_the_sentence(folder):
 def test_generate_endpoint_streams_plain_data(folder):
     last = list(api.generate_endpoint(PROMPT, folder, "2-4", 4))[-1]
     assert last["dense"]["tokens"] == last["shared"]["tokens"] == 4 and json.dumps(last)
+
+
+def test_generate_endpoint_speaks_to_instruct_models(folder, tmp_path):
+    write_gguf(tmp_path / "tiny.gguf")
+    plain, chat = (
+        list(api.generate_endpoint("Hi", str(tmp_path), "2-4", 2, chat=chat, system="Be brief." if chat else ""))[-1]
+        for chat in (False, True)
+    )
+    assert chat["dense"]["prompt_tokens"] > plain["dense"]["prompt_tokens"] + 10
+    with pytest.raises(gr.Error, match="has no chat template"):
+        list(api.generate_endpoint("Hi", folder, "2-4", 2, chat=True))
 
 
 def test_scores_endpoint_selects(results):

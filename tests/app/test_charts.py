@@ -22,6 +22,19 @@ def test_similarity_heatmap_shows_the_values_and_outlines_every_span():
     }  # fmt: skip
 
 
+def test_similarity_heatmap_outlines_the_cells_of_a_group():
+    figure = similarity.similarity_heatmap(np.eye(8), SharingPlan.parse("2-4-6", 8))
+    cells = {(shape.x0 + 0.5, shape.y0 + 0.5) for shape in figure.layout.shapes}
+    assert cells == {(2, 4), (4, 2), (2, 6), (6, 2)}
+    assert all(shape.x1 - shape.x0 == shape.y1 - shape.y0 == 1 for shape in figure.layout.shapes)
+
+
+def test_long_plans_are_cut_between_spans_or_layers():
+    assert style.short("3-4,14-15,16-17,19-20") == "3-4,14-15,16-17,…"
+    assert style.short("0-2-4-6-8-10-12-14-16") == "0-2-4-6-8-10-12-…"
+    assert style.short("0-2-4-6-8-10-12-14,1_3") == "0-2-4-6-8-10-12-…"
+
+
 def test_attention_map_hides_the_future_and_shows_tokens_as_they_are():
     figure = similarity.attention_map(np.full((3, 3), 0.5), ["<b>", "a&b", "\n"], "Layer 1", top=1.0)
     assert np.isnan(figure.data[0].z[0][1]) and figure.data[0].z[2][0] == 0.5

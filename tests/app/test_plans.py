@@ -33,3 +33,46 @@ def test_default_plan_takes_the_preferred_one_where_it_fits():
     assert str(plans.default_plan(24, "17-22")) == "17-22"
     assert plans.default_plan(5, "17-22").spans
     assert plans.default_plan(5, "").spans
+
+
+KINDS = st.lists(st.integers(0, 2), min_size=2, max_size=40)
+
+
+@given(KINDS)
+def test_every_ready_made_plan_shares_within_kinds(kinds):
+    texts = [*plans.presets(len(kinds), kinds=kinds).values(), str(plans.default_plan(len(kinds), "2-6", kinds))]
+    for plan in (SharingPlan.parse(text, len(kinds)) for text in texts):
+        assert all(kinds[plan.leader_of(layer)] == kinds[layer] for layer in plan.followers)
+    pairs = SharingPlan.parse(texts[-2], len(kinds))
+    assert len(set(kinds)) == len(kinds) or len(pairs.followers) == sum(kinds.count(kind) // 2 for kind in set(kinds))
+
+
+def test_ready_made_plans_of_a_model_whose_kinds_alternate():
+    kinds = [0, 1] * 16
+    assert plans.presets(32, kinds=kinds) == {
+        "dense · no sharing": "dense",
+        "15_17 · one follower": "15_17",
+        "20-22-24-26 · four layers, 75% less attention work": "20-22-24-26",
+        "22-24-26,23_25 · SA 23~26 of the paper": "22-24-26,23_25",
+        "26-28-30,27_29 · SA 27~30 of the paper": "26-28-30,27_29",
+        "22-24-26-28-30,23-25-27-29 · SA 23~30 of the paper": "22-24-26-28-30,23-25-27-29",
+        "pairs · every second layer reuses": ",".join(f"{i}_{i + 2},{i + 1}_{i + 3}" for i in range(0, 32, 4)),
+    }
+
+
+@given(KINDS, st.data())
+def test_sliders_choose_layers_of_one_kind(kinds, data):
+    leader, last = (data.draw(st.integers(low, len(kinds) - 2 + low)) for low in (0, 1))
+    for moved in (plans.moved_leader(leader, last, kinds), plans.moved_last(leader, last, kinds)):
+        plan = SharingPlan.parse(moved, len(kinds))
+        [(first, *followers)] = plan.groups
+        same = [kinds[layer] == kinds[first] for layer in followers]
+        assert all(same) or (len(set(kinds)) > 1 and kinds[first] not in kinds[first + 1 :])
+
+
+def test_a_plan_of_groups_is_carried_to_another_depth():
+    plan = SharingPlan.parse("2-4-6,3-5-7,8-9", 12)
+    assert plans.scaled_plan(plan, 12) == plan
+    assert str(plans.scaled_plan(plan, 24)) == "4-8-12,6-10-14,16-18"
+    assert plans.scaled_plan(plan, 2).followers == (1,)
+    assert plans.scaled_plan(SharingPlan.parse("10_12", 26), 4).followers

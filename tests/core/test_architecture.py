@@ -15,8 +15,8 @@ from tests.support.imports import climbs, cycle, graph_of, importers, package_of
 
 ROOT = Path(core.__file__).parents[1]
 FLOORS = {
-    "core.plan": 1, "core.places": 1, "core.tasks": 1,
-    "core.cost": 2, "core.records": 2, "core.sharing": 2,
+    "core.plan": 1, "core.configs": 1, "core.places": 1, "core.pretrained": 1, "core.tasks": 1, "core.tokens": 1, "core.console": 1,
+    "core.cost": 2, "core.records": 2, "core.sharing": 2, "core.fetching": 2, "core.gguf_source": 2,
     "core.models": 3, "core.decoding": 3, "core.demo": 3,
     "core.damage": 4, "core.timing": 4, "core.evaluation": 4,
     "core.commands": 5,
@@ -27,7 +27,15 @@ FLOORS = {
 ENTRANCES = frozenset({"core", "core.__main__"})
 """They name modules of every floor, and import them when asked to."""
 
-WITHOUT_TORCH = ("core.plan", "core.cost", "core.records")
+WITHOUT_TORCH = (
+    "core.plan",
+    "core.configs",
+    "core.cost",
+    "core.records",
+    "core.pretrained",
+    "core.fetching",
+    "core.tokens",
+)
 HEAVY = ("torch", "transformers", "lm_eval", "pandas", "gradio", "plotly", "datasets")
 SOURCES = sources(ROOT, "core", "app")
 GRAPH = graph_of(SOURCES, {f"core.{name}": f"core.{home}" for name, home in core._HOME.items()})

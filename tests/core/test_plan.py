@@ -4,16 +4,32 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.plan import SharingPlan
+from core.plan import SharingPlan, same_kind_hint
 
 
 @st.composite
-def plans(draw) -> SharingPlan:
-    """Any valid plan: a role for each layer, read as spans."""
+def spans(draw) -> SharingPlan:
+    """Any plan of spans alone: a role for each layer, read as spans."""
     follows = [False, *draw(st.lists(st.booleans(), max_size=30))]
     ends = [i for i, _ in enumerate(follows) if follows[i] and (i + 1 == len(follows) or not follows[i + 1])]
     firsts = [i - 1 for i, _ in enumerate(follows) if follows[i] and not follows[i - 1]]
     return SharingPlan(tuple(zip(firsts, ends, strict=True)), len(follows))
+
+
+@st.composite
+def groups(draw) -> SharingPlan:
+    """Any plan at all: each layer computes, or reuses any layer before it that computes."""
+    leaders = [0]
+    for layer in range(1, draw(st.integers(1, 20))):
+        computing = [one for one, leader in enumerate(leaders) if one == leader]
+        leaders.append(draw(st.sampled_from([layer, *computing])))
+    members = [[layer for layer, leader in enumerate(leaders) if leader == one] for one in sorted(set(leaders))]
+    return SharingPlan.of_groups([group for group in members if len(group) > 1], len(leaders))
+
+
+def plans() -> st.SearchStrategy[SharingPlan]:
+    """Any valid plan."""
+    return st.one_of(spans(), groups())
 
 
 @given(plans())
@@ -26,12 +42,18 @@ def test_text_and_paper_notation_read_back_as_the_same_plan(plan):
 @given(plans())
 def test_every_layer_has_one_role(plan):
     for layer in range(plan.num_layers):
-        span = [(first, last) for first, last in plan.spans if first <= layer <= last]
-        assert len(span) <= 1
-        leader = span[0][0] if span else layer
+        group = [group for group in plan.groups if layer in group]
+        assert len(group) <= 1
+        leader = group[0][0] if group else layer
         assert plan.leader_of(layer) == leader
         assert (layer in plan.followers) == (layer != leader)
-        assert (layer in plan.leaders) == (bool(span) and layer == leader)
+        assert (layer in plan.leaders) == (bool(group) and layer == leader)
+
+
+@given(spans())
+def test_spans_are_groups_without_gaps(plan):
+    assert plan.listed == () and plan.groups == tuple(tuple(range(a, b + 1)) for a, b in plan.spans)
+    assert SharingPlan.of_groups(plan.groups, plan.num_layers) == plan
 
 
 @pytest.mark.parametrize(
@@ -43,6 +65,7 @@ def test_every_layer_has_one_role(plan):
         ("SA 23~26, sa 3~3", ((2, 3), (22, 26))),
         ("0-31", ((0, 31),)),
         ("3-4,5-6", ((3, 4), (5, 6))),
+        ("3-4-5-6,7_8", ((3, 6), (7, 8))),
         ("", ()),
         ("Dense", ()),
         (None, ()),
@@ -50,6 +73,27 @@ def test_every_layer_has_one_role(plan):
 )
 def test_notation(text, spans):
     assert SharingPlan.parse(text, 32).spans == spans
+
+
+@pytest.mark.parametrize(
+    "text, written, leaders",
+    [
+        ("2-4-6", "2-4-6", {4: 2, 6: 2}),
+        (" 2 - 4 - 6 ", "2-4-6", {4: 2, 6: 2}),
+        ("2_4", "2_4", {4: 2}),
+        ("2>4", "2_4", {4: 2}),
+        ("2_4_6", "2-4-6", {4: 2, 6: 2}),
+        ("3-5-7,2-4-6", "2-4-6,3-5-7", {4: 2, 6: 2, 5: 3, 7: 3}),
+        ("2_9,4-6", "2_9,4-6", {9: 2, 5: 4, 6: 4}),
+        ("2-3-4-6", "2-3-4-6", {3: 2, 4: 2, 6: 2}),
+        ("2-5-9,SA 7~8", "2-5-9,6-8", {5: 2, 9: 2, 7: 6, 8: 6}),
+    ],
+)
+def test_groups_name_their_members(text, written, leaders):
+    plan = SharingPlan.parse(text, 24)
+    assert str(plan) == written and plan.followers == tuple(sorted(leaders))
+    assert {layer: plan.leader_of(layer) for layer in plan.followers} == leaders
+    assert all(plan.leader_of(layer) == layer for layer in range(24) if layer not in leaders)
 
 
 def test_plans_are_values():
@@ -66,7 +110,9 @@ def test_plans_are_values():
         ("abc", "'abc' is not a span: write first-last"),
         ("5", "'5' is not a span"),
         ("3-5,", "'' is not a span"),
-        ("3-5;7-9", "'3-5;7-9' is not a span"),
+        ("3-5;;7-9", "'' is not a span"),
+        ("5 6", "'5 6' is not a span"),
+        ("3–", "'3-' is not a span"),
         ("3.5-6", "'3.5-6' is not a span"),
         ("20-24", "Span 20-24 is out of range"),
         ("-1-3", "Span -1-3 is out of range"),
@@ -78,6 +124,14 @@ def test_plans_are_values():
         ("2-9,4-5", "Spans 2-9 and 4-5 overlap"),
         ("0~3", "'0~3' makes layer 0 a follower"),
         ("26~23", "'26~23' is reversed: write 23~26"),
+        ("6-4-2", "Group 6-4-2 is out of order: the leader comes first, so write 2-4-6"),
+        ("4_2", "Group 4_2 is out of order: the leader comes first, so write 2_4"),
+        ("2-2-4", "Group 2-2-4 needs a leader and at least one follower, each layer once"),
+        ("2-4-24", "Group 2-4-24 is out of range"),
+        ("2-4-6,4-5", "Groups 2-4-6 and 4-5 overlap: each layer can be in one group only"),
+        ("2-6,4_8", "Groups 2-6 and 4_8 overlap"),
+        ("2>4-6", "'2>4-6' is not a span: write first-last"),
+        ("SA 2-4-6", "'SA 2-4-6' mixes two notations: write 2-4-6"),
         ("SA 20-22", "'SA 20-22' mixes two notations: write 20-22 if layer 20 is the leader, or SA 20~22"),
     ],
 )
@@ -102,3 +156,20 @@ def test_describe_says_both_notations():
     )
     assert "1 of 24 layers reuses" in SharingPlan.parse("5-6", 24).describe()
     assert "dense" in SharingPlan.parse("", 24).describe()
+
+
+def test_describe_says_what_the_paper_cannot_write():
+    assert SharingPlan.parse("2-4-6,3-5-7", 24).describe() == (
+        "Layer 2 computes, 4 and 6 reuse; layer 3 computes, 5 and 7 reuse. 4 of 24 layers reuse attention weights "
+        "(the paper has no notation for 2-4-6, 3-5-7)."
+    )
+    sentence = SharingPlan.parse("17-22,5_7,8-10-11-12-15", 24).describe()
+    assert "layer 5 computes, 7 reuses".capitalize() in sentence and "10–12 and 15 reuse" in sentence
+    assert sentence.endswith("(paper notation: SA 18~22; none for 5_7, 8-10-11-12-15).")
+
+
+def test_hints_name_the_layers_of_the_leaders_kind():
+    kinds = "sfsfsfsg"
+    assert same_kind_hint(kinds, 2, 6) == "share between layers of the same kind only, for example 2-4-6"
+    assert same_kind_hint(kinds, 3, 4).endswith("for example 3_5")
+    assert same_kind_hint(kinds, 7, 7) == "no later layer is of the same kind as layer 7, so leave it dense"

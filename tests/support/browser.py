@@ -41,7 +41,8 @@ def free_port() -> int:
 
 def serve(port: int, results: Path) -> subprocess.Popen:
     """The command that users type, with this folder of results; it answers after a while."""
-    environment = os.environ | {"SHARED_ATTENTION_RESULTS": str(results)}
+    nowhere = {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_EXTRA_INDEX_URL": ""}
+    environment = os.environ | nowhere | {"SHARED_ATTENTION_RESULTS": str(results)}
     return subprocess.Popen([sys.executable, "-m", "app", "--port", str(port)], cwd=ROOT, env=environment)
 
 

@@ -4,6 +4,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from core import SharingPlan
+from core.damage.candidates import layers_by_kind
+from core.sharing.families import layer_kinds
 
 SIZES = {
     "num_hidden_layers": 6, "hidden_size": 48, "intermediate_size": 56, "num_attention_heads": 4,
@@ -11,27 +13,27 @@ SIZES = {
     "initializer_range": 0.2, "pad_token_id": None, "bos_token_id": None, "eos_token_id": None,
 }  # fmt: skip
 WINDOW = {"sliding_window": 6}
-MIXED = {**WINDOW, "layer_types": ["sliding_attention"] * 3 + ["full_attention"] * 3}
+ALTERNATING = {**WINDOW, "num_hidden_layers": 8}  # the family's own pattern of kinds, which comes at least twice
 EXPERTS = {"num_local_experts": 4, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
 FIELDS = {
     "bloom": {"n_head": 4},
     "codegen": {"n_inner": 56, "rotary_dim": 4},
-    "cohere2": MIXED,
-    "exaone4": MIXED,
-    "gemma2": {**MIXED, "query_pre_attn_scalar": 12, "attn_logit_softcapping": 2.0},
-    "gemma3_text": {**MIXED, "query_pre_attn_scalar": 12},
+    "cohere2": ALTERNATING,
+    "exaone4": ALTERNATING,
+    "gemma2": {**ALTERNATING, "query_pre_attn_scalar": 12, "attn_logit_softcapping": 2.0},
+    "gemma3_text": {**ALTERNATING, "query_pre_attn_scalar": 12, "num_hidden_layers": 12},
     "gpt_bigcode": {"n_inner": 56, "n_positions": 64},
-    "gpt_neo": {"window_size": 6, "attention_types": [[["local"], 3], [["global"], 3]]},
-    "gpt_oss": {**MIXED, **EXPERTS},
+    "gpt_neo": {"window_size": 6, "num_hidden_layers": 8, "attention_types": [[["global", "local"], 4]]},
+    "gpt_oss": {**ALTERNATING, **EXPERTS},
     "gptj": {"n_inner": 56, "rotary_dim": 4},
     "granite": {"attention_multiplier": 0.2},
     "granitemoe": {**EXPERTS, "attention_multiplier": 0.2},
-    "ministral": MIXED,
+    "ministral": WINDOW,
     "mistral": WINDOW,
     "mpt": {"max_seq_len": 64, "attn_config": {"clip_qkv": 1.5}},
     "mixtral": {**EXPERTS, **WINDOW},
     "olmo": {"clip_qkv": 0.5},
-    "olmo3": MIXED,
+    "olmo3": ALTERNATING,
     "olmoe": EXPERTS,
     "opt": {"ffn_dim": 56, "word_embed_proj_dim": 48},
     "phi3": WINDOW,
@@ -49,6 +51,7 @@ VARIANTS = {
     "gpt_bigcode (one head each)": ("gpt_bigcode", {**FIELDS["gpt_bigcode"], "multi_query": False}),
     "gpt_neo": ("gpt_neo", FIELDS["gpt_neo"]),
     "mpt": ("mpt", FIELDS["mpt"]),
+    "qwen2 (late windows)": ("qwen2", {**WINDOW, "use_sliding_window": True, "max_window_layers": 3}),
 }
 """Other forms of a family's attention, and families that are not in CHECKED: name → (model type, fields)."""
 
@@ -83,10 +86,15 @@ def slow(family: str, **fields) -> PreTrainedModel:
 
 
 def plans(model: PreTrainedModel) -> list[SharingPlan]:
-    """Plans with spans within layers of one kind, in a model of 6 layers."""
-    kinds = getattr(model.config, "layer_types", None) or getattr(model.config, "attention_layers", None) or [""]
-    mixed = len(set(kinds)) > 1
-    return [SharingPlan.parse(text, 6) for text in ("0-2" if mixed else "1-3", "1-2,3-5", "4-5")]
+    """Plans within layers of one kind: spans and groups with gaps; where kinds alternate, groups that interleave."""
+    num_layers, kinds = len(layer_kinds(model)), layers_by_kind(model)
+    if len(kinds) == 1 and num_layers < 6:
+        return [SharingPlan.parse(f"0-{num_layers - 1}", num_layers)]
+    if len(kinds) == 1:
+        return [SharingPlan.parse(text, num_layers) for text in ("1-3", "1-2,3-5", "4-5", "0-2-4,3_5")]
+    several = [layers for layers in kinds if len(layers) > 1]
+    ways = ([several[0][:3]], several, [layers[-2:] for layers in several])
+    return [SharingPlan.of_groups(groups, num_layers) for groups in ways]
 
 
 def tokens(rows: int = 2, length: int = 11, seed: int = 1) -> torch.Tensor:

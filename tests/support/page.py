@@ -52,7 +52,13 @@ def pair_progress(dense: str, shared: str, difference: int | None, finished: boo
         )
         for words in (dense, shared)
     ]  # fmt: skip
-    return SimpleNamespace(dense=streams[0], shared=streams[1], first_difference=difference, memory_bytes=1_234_000_000)
+    return SimpleNamespace(
+        dense=streams[0],
+        shared=streams[1],
+        first_difference=difference,
+        memory_bytes=1_234_000_000,
+        first_token_differs=None,
+    )
 
 
 def score_record(plan: str, task: str, metric: str, value: float) -> Record:

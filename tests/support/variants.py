@@ -1,11 +1,10 @@
 """Tiny random decoders of every family whose costs are known, and of every way its configuration can have it built."""
 
-from itertools import groupby
-
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from core.cost.shapes import ModelShape
+from core.plan import SharingPlan
 from core.sharing.families import CHECKED
 from tests.support.families import FIELDS
 
@@ -75,9 +74,9 @@ def variant_model(variant: str, **fields):
 
 
 def variant_plans(variant: str) -> list[str]:
-    """The dense plan and two others: as many followers as can be, and one follower alone."""
+    """The dense plan and others: as many followers as can be, one alone, and groups that interleave."""
     windows = ModelShape.from_config(variant_config(variant)).sliding_windows
-    runs = [[layer for layer, _ in run] for _, run in groupby(enumerate(windows), key=lambda pair: pair[1])]
-    spans = [(run[0], run[-1]) for run in runs if len(run) > 1]
-    many = ",".join(f"{first}-{last}" for first, last in spans)
-    return ["", many, f"{spans[-1][1] - 1}-{spans[-1][1]}"] if spans else [""]
+    alike = [[layer for layer, one in enumerate(windows) if one == window] for window in dict.fromkeys(windows)]
+    groups = [layers for layers in alike if len(layers) > 1]
+    ways = (groups, [groups[-1][-2:]], [[layers[0], layers[-1]] for layers in groups])
+    return [str(SharingPlan.of_groups(chosen, len(windows))) for chosen in ([], *ways)]

@@ -27,7 +27,7 @@ def models(name: str) -> tuple[PreTrainedModel, PreTrainedModel, SharingPlan, He
     family, fields = FAMILIES[name]
     model = fastest(family, **fields)
     plan = plans(model)[-1] if len(plans(model)) == 1 else plans(model)[1]
-    head_map = {last: (2, 0, 3, 0) for _, last in plan.spans}
+    head_map = {group[-1]: (2, 0, 3, 0) for group in plan.groups}
     return model, share_attention(model, plan, head_map), plan, head_map
 
 

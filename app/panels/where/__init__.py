@@ -11,17 +11,20 @@ import gradio as gr
 from app import searches, text
 from app.components import html
 from app.components.stop import buttons
+from app.measured import dense_name, findings
 from app.panels import model as model_panel
 from app.panels.where import guide, suggestion, triangle
 from app.panels.where.running import stops
+from app.registry import View, get_model
 from app.searches import Known
 
 
 def build() -> SimpleNamespace:
     """The triangle with its text, the bars, the budget with its answer, and the scatter."""
     gr.HTML(html.section("where", text.SECTIONS["where"], text.WHERE_LEAD))
+    said = gr.HTML(elem_id="where-findings")
     parts = {"triangle": triangle.build(), "suggestion": suggestion.build(), "guide": guide.build()}
-    return SimpleNamespace(state=gr.State(None), **parts)
+    return SimpleNamespace(state=gr.State(None), said=said, **parts)
 
 
 def wire(bar: gr.HTML, controls: SimpleNamespace, panel: SimpleNamespace) -> None:
@@ -36,6 +39,7 @@ def wire(bar: gr.HTML, controls: SimpleNamespace, panel: SimpleNamespace) -> Non
         show, [bar, panel.state, *budget, pairs.method],
         [panel.state, plans.value, *spans_drawn, *plans.answered, *pairs.drawn], **drawing,
     )  # fmt: skip
+    bar.change(say, bar, panel.said, **drawing)
     for part, function, inputs, outputs in (
         (spans, triangle.measure, source, spans_drawn),
         (plans, suggestion.measure, [*source, *budget, *plans.constraints], plans.answered),
@@ -58,9 +62,15 @@ def wire(bar: gr.HTML, controls: SimpleNamespace, panel: SimpleNamespace) -> Non
     plans.front.point(suggestion.apply_point, [panel.state, bar], model_outputs, queue=False, **quiet)
 
 
+def say(view: View) -> str:
+    """What the records of the page's model say, in sentences."""
+    name = get_model(view["model"]).identity.name
+    return html.findings(dense_name(name), findings(name))
+
+
 def show(view: dict, known: Known | None, kind: str, value: float, method: str) -> tuple:
     """Everything that is known about the page's model, drawn for the page's plan."""
-    if changed := known is None or known.model != view["model"]:
+    if changed := known is None or known.model != get_model(view["model"]).place:
         known = searches.known(view["model"])
     slider = suggestion.slider_of(kind, known) if changed else gr.skip()
     value = slider["value"] if changed else value

@@ -75,15 +75,16 @@ def front_frame(known: Known | None) -> pd.DataFrame:
         {"role": role, "plan": found.plan.name, "followers": found.followers}
         | {"saved_percent": 100 * found.cache_saving, "damage": found.judged.damage, "stderr": found.judged.stderr}
         for role in ("found", "contiguous")
-        for found in (() if known is None else known.front if role == "found" else known.contiguous)
+        for found in (() if known is None else known.in_role(role))
     ]
     return pd.DataFrame(rows, columns=["role", "plan", "followers", "saved_percent", "damage", "stderr"])
 
 
 def apply_point(event: gr.EventData, known: Known, view: dict) -> tuple:
-    """The plan of a clicked point becomes the plan of the page, with its head map."""
-    heads = next((found.head_map for found in known.front if found.plan.name == event.id), {})
-    return model_panel.apply_plan(event.id, heads, view)
+    """The plan of a clicked point becomes the plan of the page, with the head map of this very point."""
+    role, plan = event.id
+    found = next(one for one in known.in_role(role) if one.plan.name == plan)
+    return model_panel.apply_plan(plan, found.head_map, view)
 
 
 def measure(

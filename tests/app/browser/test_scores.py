@@ -20,6 +20,9 @@ def test_scores_tell_how_they_were_measured_and_can_be_taken_away(open_page):
 
 def test_a_click_on_a_bar_selects_it_everywhere(open_page):
     page = open_page()
+    page.locator("#scores-task input").click()
+    page.get_by_role("option", name="demo_prose").first.click()  # there the bar of every plan is long enough to click on
+    page.wait_for_selector("#scores-tradeoff :text('demo_prose')")
     ring = "JSON.stringify(document.querySelector('#scores-tradeoff .chart').data.find(t => t.name === 'selected').x)"
     before = page.evaluate(ring)
     page.locator("#scores-bars .bars .point").last.scroll_into_view_if_needed()
@@ -32,3 +35,13 @@ def test_a_click_on_a_bar_selects_it_everywhere(open_page):
     page.locator("#scores-table tr[data-id]").first.focus()
     page.keyboard.press("Enter")
     page.wait_for_function(f"document.querySelector('{chosen}').innerText.includes('dense')")
+
+
+def test_a_score_that_cannot_tell_is_folded_and_can_be_opened(open_page):
+    page = open_page()
+    wait_for_words(page, "#scores-findings", "In plain words")
+    assert not page.is_visible("#scores-folded tr[data-id]")
+    page.click("#scores-folded summary")
+    page.locator("#scores-folded tr[data-id]", has_text="winogrande").click()
+    wait_for_words(page, "#scores-about", "no better than guessing")
+    assert "winogrande" in page.input_value("#scores-task input")

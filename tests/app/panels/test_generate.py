@@ -10,6 +10,7 @@ import core.decoding.generation
 from app import text
 from app.panels import generate
 from app.panels import generate_html as html
+from tests.support.gguf_files import write_gguf
 from tests.support.page import PROMPT, UNCHANGED, VIEW, Words, pair_progress
 
 
@@ -90,3 +91,36 @@ def test_examples_come_from_the_skills_with_their_answer(kind):
     prompt, answer, temperature = generate.pick(kind)
     assert temperature == 0
     assert any(prompt == example.prompt and example.answer.strip() in answer for example in generate.examples_of(kind))
+
+
+# Chat
+
+
+@pytest.fixture
+def instruct(tmp_path) -> dict[str, str]:
+    """A tiny model that is spoken to by a template."""
+    write_gguf(tmp_path / "tiny.gguf")
+    return {"model": str(tmp_path / "tiny.gguf"), "plan": "2-4"}
+
+
+def test_chat_is_on_where_the_tokenizer_has_a_template(view, instruct):
+    chat, system, prompt, temperature, question, model = generate.suit_model(instruct, text.PROMPTS[2], "demo")
+    assert chat["value"] and chat["interactive"] and chat["info"] == text.CHAT_INFO and system["interactive"]
+    assert prompt == text.QUESTIONS[0] and temperature == 0 and question["visible"] and model == instruct["model"]
+    chat, system, prompt, *_ = generate.suit_model(view, text.QUESTIONS[1], instruct["model"])
+    assert not chat["value"] and not chat["interactive"] and chat["info"] == text.NO_CHAT and not system["interactive"]
+    assert prompt == text.PROMPTS[0]
+
+
+def test_a_visitors_own_prompt_and_choice_stay(instruct):
+    assert generate.suit_model(instruct, "My own", "demo")[2:4] == (UNCHANGED,) * 2
+    assert generate.suit_model({**instruct, "plan": "1-2"}, "Hi", instruct["model"]) == (UNCHANGED,) * 6
+
+
+def test_the_answer_stands_below_the_question(instruct):
+    *_, last, _ = list(generate.run(instruct, "Hi", 3, 0.0, 0, None, True, "Be brief."))
+    assert "Hi\n\n</span>" in last[0] and not last[3]
+
+
+def test_chat_without_a_template_is_explained(view):
+    assert "has no chat template" in list(generate.run(view, "Hi", 3, 0.0, 0, None, True))[-1][3]

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from app import measured, registry, settings, text
+from app import measured, registry, settings
 from app.charts.style import DENSE, SHARED
 from app.panels import scores
 from app.panels.scores_html import score_table
@@ -78,7 +78,7 @@ def test_scores_stand_against_measured_time_where_a_plan_was_timed(results, view
     save_timing(results, timing)
     (setting,) = measured.store().latencies
     assert setting == "decode step on some <cpu>, batch 2, 64 tokens, float32"
-    assert setting in scores.choices()[3]["choices"]
+    assert setting in scores.choices(view)[3]["choices"]
     figure = scores.draw(view, *FILTERS[:3], setting, None)[1]
     points = sorted(
         (x, y) for trace in clickable(figure) for x, y in zip(array(trace["x"]), array(trace["y"]), strict=True)
@@ -93,24 +93,24 @@ def test_long_plans_take_several_lines_of_the_table_between_spans(results):
     assert "<td><span>1-2</span>,<wbr><span>3-5</span></td>" in table and "<td><span>dense</span></td>" in table
 
 
-def test_scores_begin_with_a_task_that_the_page_explains(results, view):
-    assert scores.choices()[1]["value"] == "copy · exact_match"  # of two that it does not, the one with more scores
-    for plan, value in (("", 1.0), ("2-3", 0.5)):
-        save_record(results, score_record(plan, "demo_copy", "exact_match", value))
+def test_scores_begin_with_the_task_that_tells_plans_apart_best(results, view):
+    for plan, value in (("", 0.9), ("2-3", 0.89), ("1-5", 0.88)):
         save_record(results, score_record(plan, "blimp", "acc", value))
-    assert scores.choices()[1]["value"] == "demo_copy · exact_match"
-    about = scores.draw(view, [], "blimp · acc", list(measured.KINDS), "KV cache", None)[0]
-    assert text.BENCHMARKS["blimp"] in about
+    models, task, _, _, folded, *_ = scores.choices(view)
+    assert models["value"] == ["tiny"]
+    assert task["choices"] == ["copy · exact_match"] and task["value"] == "copy · exact_match"
+    assert "No plan is worse than the dense model" in folded and "<details" in folded
+    assert folded.count("<tr tabindex") == 2  # blimp: too little is lost; prose: fewer bits are better
 
 
-def test_broken_record_files_are_named(results):
-    *_, note = scores.choices()
+def test_broken_record_files_are_named(results, view):
+    note = scores.choices(view)[5]
     assert "broken.json" in note and ": 1" in note
 
 
 def test_no_records_at_all_still_draw(tmp_path, monkeypatch, view):
     monkeypatch.setattr(settings, "RESULTS", tmp_path)
-    scores.choices()
+    scores.choices(view)
     assert "No scores" in scores.draw(view, [], None, list(measured.KINDS), "KV cache", None)[1]
 
 

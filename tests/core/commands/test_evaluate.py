@@ -42,6 +42,18 @@ def test_the_recorded_command_reproduces_the_record(command, tmp_path):
     assert code == 0 and "Nothing to do" in out
 
 
+def test_a_record_with_a_head_map_needs_no_other_file(command, tmp_path):
+    """The stored command named a file that nobody but its writer had."""
+    (tmp_path / "map.json").write_text('{"3": [0, 0, 1, 1], "4": [3, 2, 1, 0]}')
+    options = "evaluate --plan 2-4 --tasks demo_copy --limit 2 --head-map"
+    assert command(f"{options} {tmp_path / 'map.json'}")[0] == 0
+    ((record,), _) = load_records(tmp_path)
+    (tmp_path / "map.json").unlink()
+    assert "Nothing to do" in command(record.command.removeprefix("python -m core "))[1]
+    assert "Nothing to do" in command(f"{options} {tmp_path / record.path}")[1]
+    assert record.head_map == {3: (0, 0, 1, 1), 4: (3, 2, 1, 0)}
+
+
 def test_a_benchmark_of_ones_own_is_measured_and_reproduced(command, tmp_path):
     file = tmp_path / "colours.jsonl"
     file.write_text('{"prompt": "Snow is", "choices": ["white", "black"], "answer": "white"}')

@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import DynamicCache
 
-from core.cost import ModelShape, decode_bytes_moved, known_shapes, kv_cache_bytes, parameter_count
+from core.cost import ModelShape, decode_bytes_moved, known_shapes, kv_cache_bytes, parameter_count, stored_bytes
 from core.sharing import share_attention
 from core.sharing.call import AttentionCall
 from tests.support.variants import VARIANTS, variant_model, variant_plans
@@ -126,3 +126,14 @@ def test_sharing_between_different_windows_is_refused(tiny_config):
     shape = ModelShape.from_config(tiny_config("qwen2-mixed"))
     with pytest.raises(ValueError, match="Layer 3 cannot reuse .* layer 2: .* windows differ .6 and None"):
         parameter_count(shape, "2-4")
+
+
+def test_interleaved_groups_keep_the_weights_of_several_leaders(tiny_config):
+    """Counted from the calls: what each leader leaves, from its own layer to its last follower."""
+    shape = ModelShape.from_config(tiny_config("qwen2-mixed", layer_types=["full_attention", "sliding_attention"] * 3))
+    held = {
+        plan: stored_bytes(shape, plan, 2, 11, 4).attention_weights for plan in ("0_2", "1_3", "0_2,1_3", "0_4,1_3")
+    }
+    per_token = 2 * 4 * 4  # rows, heads, bytes
+    assert held == {"0_2": 11 * per_token, "1_3": 6 * per_token, "0_2,1_3": 17 * per_token, "0_4,1_3": 17 * per_token}
+    assert stored_bytes(shape, "0_2,3_5", 2, 11, 4).attention_weights == 11 * per_token

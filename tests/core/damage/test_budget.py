@@ -63,3 +63,14 @@ def test_a_score_budget_buys_the_largest_plan_that_keeps_to_it():
         asked.clear()
         found = largest_affordable(front, drop_of, limit)
         assert (found and found.followers) == size and len(asked) <= 3
+
+
+def test_a_tenth_of_the_cache_is_enough_for_a_tenth():
+    found = made_up(1).model_copy(update={"cache_saving": 1 - 54 / 60})
+    assert found.cache_saving < 0.1 and Budget(cache_saving=0.1).enough(found)
+
+
+@pytest.mark.parametrize("budget", ["damage", "score_drop", "cache_saving"])
+def test_a_budget_that_is_no_number(budget):
+    with pytest.raises(ValueError, match="no number"):
+        Budget(**{budget: float("nan")})

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from core.damage.guide import RankCorrelation, guide_frame, pair_damages, rank_correlation, with_similarity
+from core.damage.guide import guide_frame, pair_damages, rank_correlation, with_similarity
 from core.damage.meter import DamageMeter
+from core.plan import SharingPlan
+from core.records.correlations import RankCorrelation
 from tests.support.damage import LAYERS, text
 
 
@@ -30,3 +32,11 @@ def test_rank_correlation_is_spearmans_and_its_interval_holds_it(tiny_model):
 
 def _layers(pair) -> tuple[int, int]:
     return pair.plan.spans[0]
+
+
+def test_where_kinds_alternate_pairs_are_of_one_kind(alternating):
+    pairs = list(pair_damages(DamageMeter(alternating, text())))
+    assert {str(pair.plan) for pair in pairs} == {"0>2", "0>4", "2>4", "1>3", "1>5", "3>5"}
+    plans = [SharingPlan.parse(str(pair.plan), LAYERS) for pair in pairs]  # as a plan, a pair is a group of two
+    measured = DamageMeter(alternating, text()).measure((plan, {}) for plan in plans)
+    assert [one.damage for one in measured] == [pair.damage for pair in pairs]

@@ -4,14 +4,17 @@ import numpy as np
 import pytest
 import torch
 
+from core.damage.candidates import layers_by_kind
 from core.damage.head_maps import output_likeness
 from core.damage.roles import roles_of
 from core.damage.runner import PlanRunner
 from core.plan import SharingPlan
 from core.records.searches import LayerPair
+from core.sharing.families import num_layers_of
 from core.sharing.view import share_attention
 from tests.support.damage import LAYERS, plan, text
 from tests.support.families import fastest
+from tests.support.families import plans as family_plans
 
 PLANS = ("", "0-1", "0-5", "1-2", "1-3,4-5", "1-4", "2-3", "2-5", "4-5")
 
@@ -37,13 +40,15 @@ OTHERS = ("bloom", "codegen", "falcon", "gemma2", "gpt2", "gpt_neox", "gpt_oss",
 @pytest.mark.parametrize("family", OTHERS)  # what layers take and give differs in these
 def test_logits_and_head_maps_of_other_families(family):
     model, ids = fastest(family), torch.arange(2 * 14).view(2, 14) % 97
-    plans = {roles_of(plan(written)): written for written in ("", "0-1", "0-2", "1-2,4-5")}
+    wanted = [SharingPlan((), num_layers_of(model)), *family_plans(model)]
+    plans = {roles_of(one): one for one in wanted}
     for roles, logits in PlanRunner(model).logits(ids, plans):
         view = share_attention(model, plans[roles])
         with torch.inference_mode():
             assert torch.equal(logits, view(input_ids=ids, use_cache=False).logits), plans[roles]
-    likeness = output_likeness(model, text(chunks=3, length=12, shrink=1), [(1, 2), (2, 2)])
-    own, others = np.abs(np.diag(likeness[2, 2])), np.abs(likeness[1, 2])
+    leader, follower = layers_by_kind(model)[-1][:2]
+    likeness = output_likeness(model, text(chunks=3, length=12, shrink=1), [(leader, follower), (follower, follower)])
+    own, others = np.abs(np.diag(likeness[follower, follower])), np.abs(likeness[leader, follower])
     assert own.max() <= 1e-5 * others.max()  # a head's own weights: no change
 
 

@@ -9,6 +9,7 @@ from core.damage.meter import DamageMeter
 from core.damage.progress import SearchProgress
 from core.damage.search import SEARCH_METHODS, Suggestion, search, suggest
 from core.records.journal import Journal
+from core.sharing.families import layer_kinds
 from tests.support.damage import ALL_FOLLOWERS, LAYERS, all_damages, meters, text
 
 
@@ -100,3 +101,20 @@ def test_a_stopped_search_goes_on_and_finds_the_same(tiny_model, tmp_path):
     assert resumed.layer_evaluations < fresh.layer_evaluations
     other = DamageMeter(model, text(), journal=Journal(tmp_path, "other weights"))
     assert not any(other.known)
+
+
+@pytest.mark.parametrize("method", SEARCH_METHODS)
+def test_where_kinds_alternate_the_best_plan_of_each_size_is_found(alternating, method):
+    kinds = layer_kinds(alternating)
+    plans = [plan_of_followers(chosen, LAYERS, kinds) for chosen in ALL_FOLLOWERS if 1 not in chosen]
+    found = DamageMeter(alternating, text()).measure((plan, {}) for plan in plans)
+    damages = {one.plan: one.damage for one in found}
+    for best in last_front(DamageMeter(alternating, text()), Budget(followers=4), method=method, beam=100):
+        assert best.plan == min((p for p in damages if len(p.followers) == best.followers), key=damages.get)
+
+
+def test_where_kinds_alternate_heads_are_mapped_and_a_group_is_compared(alternating):
+    *_, suggestion = suggest(meters(alternating), Budget(followers=3), head_map="damage", whole_front=True)
+    assert [one.followers for one in suggestion.front] == [1, 2, 3]
+    assert set(suggestion.chosen.head_map) == set(suggestion.chosen.plan.followers)
+    assert [str(one.plan) in ("0-2-4", "1-3-5") for one in suggestion.contiguous if one.followers == 2] == [True]

@@ -50,3 +50,12 @@ def test_a_sample_of_the_naive_loop_is_spread_and_scaled(tiny_model, monkeypatch
     assert (check.sweep_s, check.naive_s, check.naive_spans, check.spans) == (1, 16 / 4, 3, 15)
     with pytest.raises(ValueError, match="1 or more"):
         check_against_naive(DamageMeter(tiny_model(), text()), sample=0)
+
+
+def test_where_kinds_alternate_spans_are_runs_of_one_kind(alternating):
+    meter = DamageMeter(alternating, text())
+    frame = sweep_frame(sweep(meter))
+    assert frame.plan.tolist() == ["0_2", "0-2-4", "1_3", "1-3-5", "2_4", "3_5"]
+    assert frame[["first", "last", "followers"]].to_numpy().tolist()[1] == [0, 4, 2]
+    assert meter.runner.layer_evaluations < meter.runner.naive_layer_evaluations
+    assert check_against_naive(DamageMeter(alternating, text())).largest_difference == 0

@@ -7,6 +7,7 @@ from core.damage.texts import (
     HELD_OUT_TOKENS,
     bundled_documents,
     calibration_texts,
+    documents_for,
     documents_of,
     read_documents,
 )
@@ -47,3 +48,10 @@ def test_a_short_text_is_shared_in_proportion(tokenizer, tmp_path):
     file.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match="UTF-8"):
         read_documents(file)
+
+
+def test_a_model_reads_what_it_knows():
+    articles = documents_for("SmolLM2-135M-Instruct")
+    assert documents_for("demo", seed=3) == bundled_documents(3) and articles != documents_for("demo")
+    assert len(articles) == len(set(articles)) == 250 and all(100 <= len(one.split()) <= 180 for one in articles)
+    assert len({" ".join(one.split()[:4]) for one in articles}) == 250  # each of another subject

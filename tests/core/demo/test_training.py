@@ -87,6 +87,35 @@ def test_the_learning_rate_rises_holds_and_falls():
     assert recipe.rate(80) == 0.5 and recipe.rate(100) == 0
 
 
+@pytest.mark.parametrize(
+    "part",
+    [lambda state: state["model"].pop("model.norm.weight"), lambda state: state["optimizers"][0].popitem()],
+    ids=["weights", "optimizer"],
+)
+def test_a_checkpoint_that_lacks_something_is_refused(corpus, tmp_path, capsys, monkeypatch, part):
+    steps = Run._steps
+    monkeypatch.setattr(Run, "_steps", lambda self, stage, last: steps(self, stage, min(last, 2)))
+    assert train(corpus, tmp_path) == 1
+    state = torch.load(tmp_path / "work" / "trunk.pt")
+    part(state)
+    torch.save(state, tmp_path / "work" / "trunk.pt")
+    assert train(corpus, tmp_path) == 2
+    assert "trunk.pt is no whole checkpoint of this recipe" in capsys.readouterr().err
+    (tmp_path / "work" / "trunk.pt").write_bytes(b"PK")
+    assert train(corpus, tmp_path) == 2
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["--steps 0", "--batch-rows -1", "--decay-share 1.5", "--trunk-share nan", "--warmup-steps -1", "--vocabulary 200",
+     "--vocabulary 40000", "--kv-heads 3", "--width 30", "--skill-examples 3"],
+)  # fmt: skip
+def test_figures_that_make_no_training_are_one_line(corpus, tmp_path, capsys, option):
+    assert train(corpus, tmp_path, *option.split()) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and option.split()[0] in err
+
+
 def test_exact_answers_are_counted():
     model, tokenizer = load_model("demo", device="cpu")
     examples = evaluation_examples("recall", 4, seed=9)

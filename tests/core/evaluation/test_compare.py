@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import sem
 
 from core.__main__ import main
-from core.evaluation.compare import compare, load_evaluation, mcnemar
+from core.evaluation.compare import compare, load_evaluation
 from core.records.scores import Record, save_record
 
 
@@ -29,12 +29,6 @@ def store(results, plan, correct, *, metric="exact_match", higher_is_better=True
     }  # fmt: skip
     save_record(results, Record(**values | changes), scores if samples else None)
     return results / "demo" / (plan or "dense")
-
-
-def test_mcnemar_against_the_textbook():
-    assert mcnemar(0, 0) == 1.0 and mcnemar(4, 4) == 1.0
-    assert mcnemar(1, 9) == mcnemar(9, 1) == pytest.approx(2 * (1 + 10) / 1024)
-    assert mcnemar(0, 6) == pytest.approx(2 / 64)
 
 
 def test_pairs_make_the_error_of_a_difference_smaller(tmp_path):

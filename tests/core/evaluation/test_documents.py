@@ -6,6 +6,7 @@ import pytest
 
 from core.evaluation.answers import load_documents, pair_answers
 from core.evaluation.catalogue import load_benchmarks
+from core.evaluation.documents import asked, data_sha256, num_asked
 from core.evaluation.options import Options
 
 
@@ -55,3 +56,14 @@ def test_questions_with_choices_are_kept_in_words(sentence_pairs, tmp_path, meas
     assert (first[0]["choices"], first[0]["right"]) == (sentences, sentences[1])
     assert (first[1]["prompt"], first[1]["right"]) == ("They drank", " tea")
     assert first[2]["choices"] == ["causative sleeps a lot.", "Cats."] and first[2]["right"] == first[2]["choices"][0]
+
+
+def test_documents_are_prepared_once_not_for_each_of_them(monkeypatch):
+    """lm-eval prepares all documents at every look at `eval_docs`: a look per question took hours for HellaSwag."""
+    (benchmark,) = load_benchmarks(["demo_arithmetic"])
+    (task,) = benchmark.tasks.values()
+    looks, every = [], type(task).eval_docs.fget
+    monkeypatch.setattr(type(task), "eval_docs", property(lambda task: looks.append(1) or every(task)))
+    options = Options(limit=20)
+    assert len(list(asked(benchmark, options))) == num_asked(benchmark, options) == 20 and data_sha256(benchmark)
+    assert len(looks) <= 1

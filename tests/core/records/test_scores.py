@@ -17,11 +17,14 @@ from core.records.scores import (
     load_record,
     load_records,
     load_samples,
+    pack_lines,
     save_record,
     to_frame,
+    unpack_lines,
 )
 
-GOLDEN = (Path(__file__).parents[2] / "golden_records" / "v1.json").read_text(encoding="utf-8")
+GOLDEN_FOLDER = Path(__file__).parents[2] / "golden_records"
+GOLDEN = (GOLDEN_FOLDER / "v1.json").read_text(encoding="utf-8")
 
 
 def make(**changes) -> Record:
@@ -49,6 +52,22 @@ def test_format_1_keeps_loading():
     )
     later_fields = {"parts": {}, "truncated_requests": None}
     assert json.loads(record.model_dump_json()) == json.loads(GOLDEN) | later_fields
+
+
+def test_format_1_with_quantization_and_chat_keeps_loading():
+    golden = json.loads((GOLDEN_FOLDER / "v1-gguf-chat.json").read_text(encoding="utf-8"))
+    record = Record.model_validate(golden)
+    assert record.quantization == "GGUF Q4_1" and to_frame([record]).quantization.tolist() == ["GGUF Q4_1"]
+    assert record.settings == "apply_chat_template=yes, fewshot_as_multiturn=yes, system=Answer briefly."
+    assert record.path.name.startswith(
+        "arc_easy+apply_chat_template=yes+fewshot_as_multiturn=yes+system=Answer_briefly"
+    )
+    assert json.loads(record.model_dump_json()) == golden | {"parts": {}, "truncated_requests": None}
+
+
+def test_weights_as_they_were_trained_leave_no_word_in_the_file():
+    assert make().quantization is None and "quantization" not in make().model_dump()
+    assert to_frame([make()]).quantization.tolist() == [""]
 
 
 def test_what_is_saved_is_loaded(tmp_path):
@@ -161,3 +180,8 @@ def test_safe_names_are_safe_and_distinct(one, other):
 def test_records_that_contradict_themselves_are_refused(changes):
     with pytest.raises(ValueError):
         make(**changes)
+
+
+def test_lines_of_answers_may_hold_any_sign(tmp_path):
+    rows = [{"doc_id": 0, "answer": ["a\u2028b\x85c\r\n\x0cd"]}, {"doc_id": 1, "answer": ["{}\n[]"]}]
+    assert unpack_lines(pack_lines(rows)) == rows and unpack_lines(pack_lines([])) == []

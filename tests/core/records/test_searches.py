@@ -59,20 +59,26 @@ def test_all_that_was_measured_is_stored_and_read_back(stored):
     folder, record, _ = stored
     judged = measured(SharingPlan.parse("3-5", 24), "held-out", head_map={4: [1, 0], 5: (0, 0)})
     found = measured(SharingPlan.parse("3-5", 24), head_map={4: [1, 0], 5: (0, 0)}, held_out=judged)
-    lines = [*found.lines("found"), *measured(LayerPair.of(3, 7, 24)).lines("pair", similarity={"head_mean": 0.25})]
+    grouped = measured(SharingPlan.parse("2_4,5-7-9", 24), head_map={4: [1, 0]}).lines("found")
+    lines = [
+        *found.lines("found"),
+        *grouped,
+        *measured(LayerPair.of(3, 7, 24)).lines("pair", similarity={"head_mean": 0.25}),
+    ]
     path = save_search(folder, record, lines)
     written = [json.loads(line) for line in path.read_text().splitlines()[1:]]
     assert [(line["role"], line["plan"], line["split"], line["followers"]) for line in written] == [
-        ("found", "3-5", "calibration", 2), ("found", "3-5", "held-out", 2), ("pair", "3>7", "calibration", 1),
+        ("found", "3-5", "calibration", 2), ("found", "3-5", "held-out", 2),
+        ("found", "2_4,5-7-9", "calibration", 3), ("pair", "3>7", "calibration", 1),
     ]  # fmt: skip
     golden = json.loads(GOLDEN.splitlines()[1])
     assert all(list(line) == [*list(golden)[:8], "kl_stderr", *list(golden)[8:]] for line in written)
     assert all(line["kl_stderr"] == 0.2 for line in written) and "NaN" not in path.read_text()
     [(_, again)], problems = load_searches(folder)
-    assert again == lines and not problems and isinstance(again[2].plan, LayerPair)
-    assert plans_of(again, "found") == (found.model_copy(update={"role": "found", "held_out": again[1]}),)
+    assert again == lines and not problems and isinstance(again[3].plan, LayerPair)
+    assert plans_of(again, "found")[0] == found.model_copy(update={"role": "found", "held_out": again[1]})
     frame = searches_frame([(record, again)])
-    assert frame.plan.tolist() == ["3-5", "3-5", "3>7"] and frame.kl_stderr.tolist() == [0.2] * 3
+    assert frame.plan.tolist() == ["3-5", "3-5", "2_4,5-7-9", "3>7"] and frame.kl_stderr.tolist() == [0.2] * 4
 
 
 @pytest.mark.parametrize(

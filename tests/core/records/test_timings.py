@@ -48,6 +48,26 @@ def test_timings_of_the_first_format_still_load(tmp_path):
     assert load_timings(tmp_path) == ([golden], [])
 
 
+def test_a_second_point_of_one_name_says_in_its_name_what_differs(record, tmp_path):
+    other = record.model_copy(update={"execution": "reuse"})
+    plain, varied = save_timing(tmp_path, record), save_timing(tmp_path, other)
+    assert plain != varied and '"variant"' not in plain.read_text()
+    assert save_timing(tmp_path, record) == plain and save_timing(tmp_path, other) == varied
+    assert sorted(found.execution for found in load_timings(tmp_path)[0]) == ["auto", "reuse"]
+    plain.write_text("{")  # what cannot be read is not written over
+    assert save_timing(tmp_path, record) not in (plain, varied) and plain.read_text() == "{"
+
+
+def test_timings_with_a_variant_load(tmp_path):
+    golden = (Path(__file__).parents[2] / "golden_records/timing-v1-variant.json").read_bytes()
+    record = TimingRecord.model_validate_json(golden)
+    assert record.variant == record.point.variant
+    path = tmp_path / record.path
+    path.parent.mkdir(parents=True)
+    path.write_bytes(golden)
+    assert load_timings(tmp_path) == ([record], [])
+
+
 def test_a_timing_that_was_renamed_is_named_and_left_out(record, tmp_path):
     path = save_timing(tmp_path, record)
     path.rename(path.with_name("renamed.json"))

@@ -83,7 +83,7 @@ def test_beams_in_a_static_cache(name):
 def test_assisted_decoding(name, helper):
     """Drafts from the prompt, from the dense model and from another view: `crop` takes back what was wrong in them."""
     model, _, plan, _ = models(name)
-    ids, spans = tokens(1).repeat(1, 2), SharingPlan(plan.spans[:1], plan.num_layers)
+    ids, spans = tokens(1).repeat(1, 2), SharingPlan.of_groups(plan.groups[:1], plan.num_layers)
     assistants = {"dense": model, "view": share_attention(model, spans)}
     options = {"assistant_model": assistants[helper]} if helper in assistants else {"prompt_lookup_num_tokens": 3}
     check(name, ids, torch.ones_like(ids), GREEDY, **options)

@@ -7,7 +7,7 @@ from accelerate import cpu_offload, disk_offload, dispatch_model
 from core import share_attention
 from tests.support.families import fastest
 
-PLAN = "1-2,3-5"
+PLAN = "0_2,1-3-5"  # within layers of one kind, also where kinds alternate
 HEAD_MAP = {2: (3, 0, 0, 1), 5: (1, 1, 2, 3)}
 FAMILIES = (
     "llama",
@@ -51,9 +51,10 @@ def spread(model, *places: str, folder=None, first: str = "cpu"):
     """`model` with its layers on `places`, in equal parts; the rest on `first`."""
     decoder = next(name for name, module in model.named_modules() if hasattr(module, "layers") or hasattr(module, "h"))
     layers = "layers" if hasattr(model.get_submodule(decoder), "layers") else "h"
+    count = len(model.get_submodule(f"{decoder}.{layers}"))
     device_map = {name: first for name, _ in model.named_children() if name != decoder}
     device_map |= {f"{decoder}.{name}": first for name, _ in model.get_decoder().named_children() if name != layers}
-    device_map |= {f"{decoder}.{layers}.{index}": places[index * len(places) // 6] for index in range(6)}
+    device_map |= {f"{decoder}.{layers}.{index}": places[index * len(places) // count] for index in range(count)}
     return dispatch_model(model, device_map, main_device=first, offload_dir=folder)
 
 

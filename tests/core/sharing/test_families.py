@@ -50,7 +50,7 @@ def bfloat16(family: str) -> None:
 
 def generation(family: str, **way) -> None:
     model = fastest(family)
-    view = share_attention(model, plans(model)[0])
+    view = share_attention(model, plans(model)[1])
     cached = {"attention_mask": padding(), "max_new_tokens": 6, "pad_token_id": 0, "do_sample": False} | way
     uncached = {
         name: value for name, value in cached.items() if name not in ("cache_implementation", "disable_compile")
@@ -66,7 +66,7 @@ def generation(family: str, **way) -> None:
 @torch.no_grad()
 def values_only(family: str) -> None:
     model = fastest(family)
-    plan = plans(model)[0]
+    plan = plans(model)[1]
     dense = model(tokens(), use_cache=True).past_key_values
     shared = share_attention(model, plan)(tokens(), use_cache=True).past_key_values
     saved = sum(cache_bytes_of(dense.layers[layer].keys) for layer in plan.followers)
@@ -79,7 +79,7 @@ def cache_bytes_of(tensor) -> int:
 
 def gradients(family: str) -> None:
     model, eager = fastest(family), slow(family)
-    plan = plans(model)[0]
+    plan = plans(model)[1]
     with shared_by_oracle(eager, plan):
         eager(tokens(), labels=tokens(), use_cache=False).loss.backward()
     expected = {name: parameter.grad for name, parameter in eager.named_parameters()}

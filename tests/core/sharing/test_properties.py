@@ -60,16 +60,16 @@ def configs(draw) -> dict:
 
 @st.composite
 def plans(draw, config: dict) -> SharingPlan:
-    """Spans of layers of the same kind, at least one of them where two neighbours are of the same kind."""
+    """Each layer computes, or reuses any layer of its kind before it that computes."""
     layers = config["num_hidden_layers"]
     kinds = config.get("layer_types", [FULL] * layers)
-    spans, first = [], 0
-    for layer in range(1, layers + 1):
-        ends = layer == layers or kinds[layer] != kinds[first] or draw(st.integers(0, 2)) == 0
-        if ends and layer - 1 > first:
-            spans.append((first, layer - 1))
-        first = layer if ends else first
-    return SharingPlan(tuple(spans), layers)
+    groups: list[list[int]] = []
+    for layer in range(layers):
+        joined = draw(st.sampled_from([None, *(group for group in groups if kinds[group[0]] == kinds[layer])]))
+        groups += [[layer]] if joined is None else []
+        if joined is not None:
+            joined.append(layer)
+    return SharingPlan.of_groups([group for group in groups if len(group) > 1], layers)
 
 
 @st.composite

@@ -1,0 +1,47 @@
+"""Whether similarity foretells damage: the rank correlations that records of pairs of layers keep, in words."""
+
+import math
+from typing import NamedTuple
+
+from core.records.searches import SearchRecord
+
+CONFIDENCE = 0.95
+WEAK = 0.3  # of |ρ|: what Cohen 1988, Statistical Power Analysis, calls less than a medium effect
+
+
+class RankCorrelation(NamedTuple):
+    """Spearman's ρ between similarity and damage over layer pairs, with a confidence interval (CONFIDENCE)."""
+
+    method: str
+    rho: float
+    low: float
+    high: float
+    pairs: int
+
+    def describe(self) -> str:
+        """What the number says about similarity as a guide: it would be one if high similarity meant low damage.
+
+        Where there is no number, it says nothing of the kind.
+        """
+        if not all(map(math.isfinite, (self.rho, self.low, self.high))):
+            return (
+                f"Whether similarity tells where sharing is cheap cannot be said: all {self.pairs} pairs are equally similar "
+                f"or do equally much damage, or some of it is not a number ({self.method})."
+            )
+        interval = (
+            f"ρ = {self.rho:.2f}, {CONFIDENCE:.0%} interval {self.low:.2f} to {self.high:.2f}, {self.pairs} pairs"
+        )
+        weakly = "only weakly: a poor guide; " if abs(self.rho) < WEAK else ""
+        if self.high < 0:
+            return f"More similar layers do less damage when they share ({weakly}{self.method}: {interval})."
+        if self.low > 0:
+            return f"More similar layers do more damage when they share ({weakly}{self.method}: {interval})."
+        return f"Similarity does not tell where sharing is cheap ({self.method}: {interval})."
+
+
+def correlations_in(record: SearchRecord) -> list[RankCorrelation]:
+    """The rank correlations of a stored measurement of all pairs."""
+    methods = [key.removesuffix("_rho") for key in record.settings if key.endswith("_rho")]
+    names = ("rho", "low", "high", "pairs")
+    found = {m: [float(str(record.settings[f"{m}_{name}"])) for name in names] for m in methods}
+    return [RankCorrelation(m, rho, low, high, int(pairs)) for m, (rho, low, high, pairs) in found.items()]

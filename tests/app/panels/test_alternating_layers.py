@@ -1,0 +1,77 @@
+"""A model whose kinds of layers alternate, on every part of the page that names layers."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+from transformers import AutoTokenizer
+
+from app import searches, services
+from app.panels import model, similarity
+from app.panels.where import suggestion, triangle
+from app.registry import get_model
+from core.models import BUNDLED
+from tests.support.families import make
+
+
+@pytest.fixture(scope="module")
+def name(tmp_path_factory) -> str:
+    """A folder with a tiny Gemma 2: layers 0, 2, 4, 6 see a window, the others everything."""
+    folder = tmp_path_factory.mktemp("gemma2")
+    tokenizer = AutoTokenizer.from_pretrained(BUNDLED["demo"])
+    make("gemma2", "eager", vocab_size=len(tokenizer)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def view(name) -> dict:
+    """The page's view of the model."""
+    return {"model": name, "plan": "2-4-6"}
+
+
+def test_the_first_plan_shares_within_kinds(name):
+    outputs = model.restore(SimpleNamespace(query_params={"model": name}))
+    assert outputs[0]["plan"] == "5_7" and not outputs[2]
+    assert model.restore(SimpleNamespace(query_params={"model": name, "plan": "1-3-5"}))[0]["plan"] == "1-3-5"
+
+
+def test_sliders_strip_and_sentence_show_groups(view):
+    shown = dict(zip(("view", "_", "plan_error", "summary"), model.apply_text("1-3-5,2-4-6", view)[:4], strict=True))
+    assert shown["view"]["plan"] == "1-3-5,2-4-6" and not shown["plan_error"]
+    assert shown["summary"].count('class="leader" title') == 2 and shown["summary"].count('class="shared" title') == 4
+    assert "layer 5 reuses the attention weights of layer 1" in shown["summary"]
+    assert "Layer 1 computes, 3 and 5 reuse; layer 2 computes, 4 and 6 reuse" in shown["summary"]
+    moved = model.move_leader(1, 6, view)
+    assert moved[0]["plan"] == "1-3-5" and moved[6]["value"] == 5
+    assert model.move_last(2, 7, view)[0]["plan"] == "2-4-6"
+    assert model.move_last(6, 7, view)[0]["plan"] == "5_7"
+
+
+def test_a_plan_across_kinds_is_refused_where_it_is_typed(view):
+    outputs = model.apply_text("2-6", view)
+    assert outputs[0] == view and "for example 2-4-6." in outputs[2]
+
+
+def test_where_to_share_measures_and_applies_groups(view):
+    known = searches.known(view["model"])
+    *_, drawn, _ = triangle.measure(view, known, "", 1024)
+    assert len(drawn[0].sweep) == 12 and set(drawn[0].sweep.plan) >= {"0_2", "0-2-4-6", "3-5-7"}
+    heatmap = json.loads(drawn[1])
+    assert heatmap["data"][0]["customdata"][1][2] == "2-4-6"
+    assert "layer 2 computes; 4 and 6 reuse<br>" in heatmap["data"][0]["text"][1][2]
+    assert len(heatmap["layout"]["shapes"]) == 2  # the page's plan, outlined
+    assert triangle.apply_cell(SimpleNamespace(x=2, y=2), view)[0]["plan"] == "2-4-6"
+    *_, drawn, _ = suggestion.measure(view, drawn[0], "", 1024, "followers", 3, 0, 0, 0, "output")
+    assert [len(found.plan.followers) for found in drawn[0].front] == [1, 2, 3]
+
+
+def test_generate_and_similarity_take_groups(view):
+    *_, last = services.generate(view["model"], "1-3-5,2-4-6", "The sea", 3, 0.0, 0)
+    assert last.shared.finished and last.shared.tokens == 3
+    assert last.shared.cache_bytes < last.dense.cache_bytes
+    leader, follower, _ = similarity.choose_pair(view, "mean of all heads")
+    assert (leader["value"], follower["value"]) == (2, 4)
+    shape = services.shape_of(services.LOADED, view["model"])
+    assert services.plan_for(view, shape) == "2-4-6"
+    assert services.savings(shape, get_model(view["model"]).plan("2-4-6"), 1, 64, 8, "bfloat16").saved_percent.max() > 0
