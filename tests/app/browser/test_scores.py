@@ -21,7 +21,7 @@ def test_scores_tell_how_they_were_measured_and_can_be_taken_away(open_page):
 def test_a_click_on_a_bar_selects_it_everywhere(open_page):
     page = open_page()
     page.locator("#scores-task input").click()
-    page.get_by_role("option", name="demo_prose").first.click()  # there the bar of every plan is long enough to click on
+    page.get_by_role("option", name="demo_prose").first.click()  # where every bar is long enough to click on
     page.wait_for_selector("#scores-tradeoff :text('demo_prose')")
     ring = "JSON.stringify(document.querySelector('#scores-tradeoff .chart').data.find(t => t.name === 'selected').x)"
     before = page.evaluate(ring)
