@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -180,6 +180,19 @@ def same_kind_hint(kinds: Sequence[object], leader: int, last: int) -> str:
     if len(group) > 1:
         return f"share between layers of the same kind only, for example {group_text(group)}"
     return f"no later layer is of the same kind as layer {leader}, so leave it dense"
+
+
+def check_same_kind(
+    groups: Sequence[Sequence[int]], kinds: Sequence[object], differ: Callable[[int, int], str]
+) -> None:
+    """Raise ValueError for a follower of another kind than its leader. differ: (leader, follower) → how they do, in words."""
+    for leader, *followers in groups:
+        for follower in followers:
+            if kinds[follower] != kinds[leader]:
+                raise ValueError(
+                    f"Layer {follower} cannot reuse the attention weights of layer {leader}: {differ(leader, follower)}; "
+                    f"{same_kind_hint(kinds, leader, followers[-1])}."
+                )
 
 
 def _layers(num_layers: int) -> str:

@@ -1,7 +1,7 @@
 """What every formula asks of its inputs: a plan that fits the model, and sizes that are whole numbers."""
 
 from core.cost.shapes import ModelShape
-from core.plan import SharingPlan, same_kind_hint
+from core.plan import SharingPlan, check_same_kind
 
 
 def checked_plan(shape: ModelShape, plan: SharingPlan | str, **sizes: int) -> SharingPlan:
@@ -13,21 +13,14 @@ def checked_plan(shape: ModelShape, plan: SharingPlan | str, **sizes: int) -> Sh
             f"The plan is for {plan.num_layers} layers but {shape.name} has {shape.num_layers}: parse it again for "
             f"{shape.num_layers} layers."
         )
-    if len(set(shape.sliding_windows)) > 1:
-        _check_windows(shape, plan)
-    return plan
-
-
-def _check_windows(shape: ModelShape, plan: SharingPlan) -> None:
     windows = shape.sliding_windows
-    for leader, *followers in plan.groups:
-        for layer in followers:
-            if windows[layer] != windows[leader]:
-                raise ValueError(
-                    f"Layer {layer} cannot reuse the attention weights of layer {leader}: their sliding windows differ "
-                    f"({windows[layer]} and {windows[leader]} tokens); "
-                    f"{same_kind_hint(windows, leader, followers[-1])}."
-                )
+    if len(set(windows)) > 1:
+        check_same_kind(
+            plan.groups,
+            windows,
+            lambda leader, follower: f"their sliding windows differ ({windows[follower]} and {windows[leader]} tokens)",
+        )
+    return plan
 
 
 def check_sizes(least: int, **sizes: int) -> None:

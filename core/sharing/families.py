@@ -17,7 +17,7 @@ from transformers.models.llama import modeling_llama
 from transformers.pytorch_utils import Conv1D
 
 from core.configs import context_tokens, text_config
-from core.plan import SharingPlan, same_kind_hint
+from core.plan import SharingPlan, check_same_kind
 
 AttentionModule: TypeAlias = Any
 """The attention module of a layer. Its attributes differ from family to family, so that no type can name them."""
@@ -264,14 +264,11 @@ def check_kinds(model: PreTrainedModel, plan: SharingPlan) -> None:
     if not plan.followers:
         return
     kinds = _kinds(model)
-    for leader, *followers in plan.groups:
-        for follower in followers:
-            if kinds[follower] != kinds[leader]:
-                raise ValueError(
-                    f"Layer {follower} cannot reuse the attention weights of layer {leader}: "
-                    f"{_difference(leader, kinds[leader], follower, kinds[follower])}; "
-                    f"{same_kind_hint(kinds, leader, followers[-1])}."
-                )
+    check_same_kind(
+        plan.groups,
+        kinds,
+        lambda leader, follower: _difference(leader, kinds[leader], follower, kinds[follower]),
+    )
 
 
 def layer_kinds(model: PreTrainedModel) -> list[int]:
