@@ -47,7 +47,7 @@ def build() -> gr.Blocks:
         selected = scores.wire(bar, opened, latest, parts[scores])
         answers.wire(selected, parts[answers])
         contexts.wire(bar, opened, latest, parts[contexts])
-        curves.wire(opened, parts[curves])
+        curves.wire(bar, opened, parts[curves])
         add_endpoints()
     return demo
 

@@ -12,8 +12,10 @@ from app.registry import get_model
 from tests.support.browser import CHROMIUM, FLAGS, ROOT, wait_until_idle
 
 SCREENSHOTS = ROOT / "assets" / "screenshots"
-SECTIONS = {name: name for name in ("similarity", "where", "speed", "scores")} | {"page": "top"}
-"""File name → id of the heading that stands at the top of the picture."""
+SECTIONS = {
+    "similarity": "similarity", "where": "where-heatmap", "speed": "speed", "scores": "scores-tradeoff", "page": "top",
+}  # fmt: skip
+"""File name → id of the part that stands at the top of the picture."""
 WINDOW = {"width": 1360, "height": 860}
 PATIENCE_MS = 60_000
 

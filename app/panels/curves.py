@@ -9,6 +9,7 @@ from app import settings, text
 from app.charts.where import search_curves
 from app.components import html
 from app.components.chart import chart, figure_json
+from app.registry import View, get_model
 from core.records.searches import load_searches, searches_frame
 
 
@@ -22,10 +23,10 @@ def build() -> SimpleNamespace:
     return SimpleNamespace(model=model, chart=curves, problems=problems)
 
 
-def wire(opened: gr.events.Dependency, panel: SimpleNamespace) -> None:
+def wire(bar: gr.HTML, opened: gr.events.Dependency, panel: SimpleNamespace) -> None:
     """Fill the choice when the page opens; draw the chosen model's curves."""
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
-    opened.then(choices, None, [panel.model, panel.problems], **quiet).then(draw, panel.model, panel.chart, **quiet)
+    opened.then(choices, bar, [panel.model, panel.problems], **quiet).then(draw, panel.model, panel.chart, **quiet)
     panel.model.input(draw, panel.model, panel.chart, **quiet)
 
 
@@ -40,11 +41,13 @@ def curves_frame() -> tuple[pd.DataFrame, list[str]]:
     return kept.assign(saved_percent=100 * kept.cache_saving).sort_values(["path", "role", "followers"]), problems
 
 
-def choices() -> tuple:
-    """Models that have stored searches, and the note."""
+def choices(view: View) -> tuple:
+    """Models that have stored searches, the page's model chosen where it is one of them, and the note."""
     frame, problems = curves_frame()
     models = sorted(set(frame.model))
-    return gr.update(choices=models, value=models[0] if models else None), html.problems(problems)
+    name = get_model(view["model"]).identity.name
+    chosen = name if name in models else next(iter(models), None)
+    return gr.update(choices=models, value=chosen), html.problems(problems)
 
 
 def draw(model: str | None) -> str:

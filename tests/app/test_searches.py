@@ -42,7 +42,7 @@ def test_stored_records_are_shown_at_once(folder, tmp_path, monkeypatch):
     frame, problems = curves.curves_frame()
     assert frame.role.value_counts().to_dict() == {"found": 2, "contiguous": 3} and not problems
     assert frame[frame.role == "found"].damage.tolist() == [found.held_out.damage for found in known.front]
-    lines = json.loads(curves.draw(curves.choices()[0]["value"]))["data"]
+    lines = json.loads(curves.draw(curves.choices({"model": folder, "plan": "dense"})[0]["value"]))["data"]
     assert [line["name"] for line in lines] == ["any mix of spans", "best single span"]
     assert len(lines[1]["text"]) == 2  # the search of a single plan, whose file comes first, has one single span
     monkeypatch.setitem(vars(get_model(folder).identity), "weights_sha256", "other weights")
