@@ -490,6 +490,7 @@ EVALUATE_TASKS_INFO = "Or type any task of lm-evaluation-harness, such as piqa: 
 EVALUATE_LIMIT_LABEL = "Questions of each task, at most"
 EVALUATE_LIMIT_INFO = "More questions: smaller error bars, longer wait"
 EVALUATE_BUTTON = "Evaluate"
+EVALUATE_COMMAND = "The same in a terminal"
 EVALUATE_IDLE = "Fifty questions take seconds with a bundled model."
 EVALUATE_STARTS = "Reading the questions …"
 EVALUATE_WAITS = "Another evaluation is running on this server: this one starts when it is done."
