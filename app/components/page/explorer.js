@@ -131,7 +131,6 @@ window.explorer = (() => {
     },
   };
 
-  document.addEventListener('focusout', event => { if (event.target.closest?.('#plan-text')) typing = false; });
   window.addEventListener('popstate', () => {
     const wanted = address().searchParams, view = {...state.view};
     for (const name of ['model', 'plan', 'heads']) if (wanted.has(name)) view[name] = wanted.get(name); else delete view[name];
