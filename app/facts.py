@@ -113,11 +113,12 @@ def setting_in_words(costs: CostsByLayer, device: Device) -> str:
 
 
 def _single_damage(model: LoadedModel, kept: list[StoredSearch]) -> tuple[dict[int, list[float | None]], str]:
-    """The damage of each follower alone under the nearest layer of its kind, from the record that knows most of them."""
+    """The damage of each follower alone under the nearest layer of its kind, from the record that knows most of them; of
+    equals a sweep."""
     before = {layer: _leader_before(model.kinds, layer) for layer in range(model.num_layers)}
     best: dict[int, list[float | None]] = {}
     about = ""
-    for record, points in kept:
+    for record, points in sorted(kept, key=lambda one: one.record.kind == "sweep"):
         found = {
             one.plan.followers[0]: _nats(one.damage, one.stderr)
             for one in points

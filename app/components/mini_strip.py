@@ -16,7 +16,9 @@ def mini_strip(plan: SharingPlan) -> str:
     """
     roles = [_role(plan, layer) for layer in range(plan.num_layers)]
     runs = [(role, [layer for layer, _ in run]) for role, run in groupby(enumerate(roles), key=lambda pair: pair[1])]
-    paths = "".join(f'<path class="{role}" d="{"".join(map(_tile, layers))}"/>' for role, layers in runs)
+    paths = "".join(
+        f'<path class="{role}" d="{"".join(_tile(layer, role) for layer in layers)}"/>' for role, layers in runs
+    )
     words = escape(plan.describe())
     return (
         f'<svg class="mini-strip" role="img" aria-label="{words}" viewBox="0 0 {plan.num_layers * _STEP} {_HEIGHT}" '
@@ -30,6 +32,7 @@ def _role(plan: SharingPlan, layer: int) -> str:
     return "leader" if layer in plan.leaders else "dense"
 
 
-def _tile(layer: int) -> str:
-    """Dense layers are low, so that roles are told apart without colours too; the style sheet does the rest."""
-    return f"M{layer * _STEP} 0h{_TILE}v{_HEIGHT}h-{_TILE}z"
+def _tile(layer: int, role: str) -> str:
+    """Layers that share stand out in height too, not in colour alone."""
+    top = _HEIGHT // 2 if role == "dense" else 0
+    return f"M{layer * _STEP} {top}h{_TILE}V{_HEIGHT}h-{_TILE}z"

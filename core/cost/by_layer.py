@@ -82,9 +82,7 @@ class CostsByLayer:
         return decode_prediction(device, *parts, self.batch_size, dtype)
 
 
-def costs_by_layer(
-    shape: ModelShape, batch_size: int, context_tokens: int, dtype: str = "bfloat16"
-) -> CostsByLayer:
+def costs_by_layer(shape: ModelShape, batch_size: int, context_tokens: int, dtype: str = "bfloat16") -> CostsByLayer:
     """What each layer costs in each role, at `context_tokens` tokens of context, the new one included.
 
     The cache is that after all of the context. Weights and cache are of format `dtype`. Raises ValueError for sizes below
@@ -92,7 +90,9 @@ def costs_by_layer(
     """
     check_sizes(1, batch_size=batch_size, context_tokens=context_tokens)
     size = bytes_of(dtype)
-    kinds = {window: _layer_costs(shape, window, batch_size, context_tokens, size) for window in set(shape.sliding_windows)}
+    kinds = {
+        window: _layer_costs(shape, window, batch_size, context_tokens, size) for window in set(shape.sliding_windows)
+    }
     layers = tuple(kinds[window] for window in shape.sliding_windows)
     rest = _dense(shape, batch_size, context_tokens, size) - LayerCost.sum(layer.computes for layer in layers)
     return CostsByLayer(shape, batch_size, context_tokens, layers, rest)
@@ -119,9 +119,7 @@ def _projections(shape: ModelShape, computes: bool) -> int:
     return asked + rows * shape.kv_size + (shape.query_size + shape.output_bias) * shape.hidden_size
 
 
-def _layer_costs(
-    shape: ModelShape, window: int | None, batch_size: int, context_tokens: int, size: int
-) -> LayerCosts:
+def _layer_costs(shape: ModelShape, window: int | None, batch_size: int, context_tokens: int, size: int) -> LayerCosts:
     """A layer with this sliding window. What it shares with all others in the same role is left to `rest`."""
     attended = min(context_tokens, window or context_tokens)
     weights_seen = batch_size * shape.num_heads * (cached_tokens(window, context_tokens - 1) + 1)

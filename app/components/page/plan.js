@@ -99,14 +99,22 @@ function movedEnd(group, from, to, kinds) {
 /** The plan after a drag from layer `from` to layer `to`.
  *
  * From an end of a group that end moves; from any other layer what lies between becomes a span (of each kind one). Layers
- * that other groups had there leave these; followers that lose their leader go on under the first of them. All else stays. */
+ * that other groups had there leave these. All other followers stay with their leader; where it has become a follower
+ * itself, they go on under the first of them. */
 function withSpan(groups, from, to, kinds) {
   if (from === to) return groups;
   const held = groups.find(group => group[0] === from || group[group.length - 1] === from);
   const made = held ? [movedEnd(held, from, to, kinds)] : groupsWithin(Math.min(from, to), Math.max(from, to), kinds);
   const taken = new Set(made.flat());
-  const others = groups.filter(group => group !== held).map(group => group.filter(layer => !taken.has(layer)));
-  return sorted([...made, ...others].filter(group => group.length > 1));
+  const others = [];
+  for (const [leader, ...followers] of groups.filter(group => group !== held)) {
+    const left = followers.filter(layer => !taken.has(layer));
+    const leads = made.find(group => group[0] === leader);
+    if (leads) leads.push(...left);
+    else others.push(taken.has(leader) ? left : [leader, ...left]);
+  }
+  const ascending = group => [...group].sort((one, other) => one - other);
+  return sorted([...made.map(ascending), ...others].filter(group => group.length > 1));
 }
 
 /** The plan without what layer `layer` is: a follower computes again, a leader's whole group is gone. */

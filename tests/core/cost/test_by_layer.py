@@ -76,7 +76,11 @@ def test_a_layer_of_llama_3_8b_by_hand():
     [layer] = set(costs.layers)
     assert layer.window is None and layer.cache_bytes_per_token == 2 * 8 * 128 * 2
     held = 16 * 8192 * 8 * 128 * 2
-    assert (layer.computes.cache_bytes, layer.leads.cache_bytes, layer.follows.cache_bytes) == (2 * held, 2 * held, held)
+    assert (layer.computes.cache_bytes, layer.leads.cache_bytes, layer.follows.cache_bytes) == (
+        2 * held,
+        2 * held,
+        held,
+    )
     left_behind = 16 * 32 * 8192 * 2
     assert layer.leads.attention_bytes - layer.computes.attention_bytes == left_behind
     assert layer.follows.attention_bytes == 16 * 8193 * 8 * 128 * 2 + left_behind
