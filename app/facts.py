@@ -28,11 +28,12 @@ def facts(model_name: str) -> dict[str, Any]:
     """The facts on a model, ready for JSON. Raises ValueError where the model cannot be loaded.
 
     layers, kinds: layers of one kind may share. fixed, plan: a tuned model's plan, which no gesture changes.
-    costs: see `_costs`; None where the model's costs are not known. damage: follower → (damage, standard error) of it alone
-    reusing the nearest layer before it, in nats, from `damage_about`. sweep: leader → damage and error of spans by their
-    number of followers, flat. measured: `plan|key of the head map` → [damage, task]: damage is (nats, standard error or
-    None, 1 for held-out text), task is (number in `tasks`, change, standard error); each None where it was not measured.
-    tasks: label, unit, name and digits of a score. note: what has to be said where records are of the model's twin.
+    costs: see `_costs`; None where the model's costs are not known. pending: whether what was measured is still to come.
+    damage: follower → (damage, standard error) of it alone reusing the nearest layer before it, in nats, from
+    `damage_about`. sweep: leader → damage and error of spans by their number of followers, flat. measured: `plan|key of
+    the head map` → [damage, task]: damage is (nats, standard error or None, 1 for held-out text), task is (number in
+    `tasks`, change, standard error); each None where it was not measured. tasks: label, unit, name and digits of a score.
+    note: what has to be said where records are of the model's twin.
     """
     model = get_model(model_name)
     kept = [] if model.fixed_plan else searches.records_of(model)
@@ -41,13 +42,20 @@ def facts(model_name: str) -> dict[str, Any]:
     found: dict[str, list[Any]] = {key: [nats, None] for key, nats in _held_out(kept).items()}
     for key, (number, verdict) in scores.items():
         found.setdefault(key, [None, None])[1] = [number, *_change(tasks[number], verdict)]
-    whole = {
-        "model": model.name, "layers": model.num_layers, "kinds": model.kinds, "fixed": bool(model.fixed_plan),
-        "plan": model.fixed_plan.name if model.fixed_plan else "", "costs": _costs(model), "damage": damage,
-        "damage_about": about, "sweep": _sweep(kept), "measured": found, "tasks": [_task(task) for task in tasks],
-        "note": _note(model.identity, scores),
+    measured_facts = {
+        "damage": damage, "damage_about": about, "sweep": _sweep(kept), "measured": found,
+        "tasks": [_task(task) for task in tasks], "note": _note(model.identity, scores), "pending": False,
     }  # fmt: skip
-    return _cut(whole)
+    return _cut(sizes(model) | measured_facts)
+
+
+def sizes(model: LoadedModel) -> dict[str, Any]:
+    """The facts that need no records, which take a while to read at first: enough to draw and to predict."""
+    return {
+        "model": model.name, "layers": model.num_layers, "kinds": model.kinds, "fixed": bool(model.fixed_plan),
+        "plan": model.fixed_plan.name if model.fixed_plan else "", "costs": _costs(model), "damage": {},
+        "damage_about": "", "sweep": {}, "measured": {}, "tasks": [], "note": "", "pending": True,
+    }  # fmt: skip
 
 
 def heads_key(head_map: HeadMapLike) -> str:
@@ -112,15 +120,15 @@ def setting_in_words(costs: CostsByLayer, device: Device) -> str:
 # Measured: damage
 
 
-def _single_damage(model: LoadedModel, kept: list[StoredSearch]) -> tuple[dict[int, list[float | None]], str]:
+def _single_damage(model: LoadedModel, kept: list[StoredSearch]) -> tuple[dict[str, list[float | None]], str]:
     """The damage of each follower alone under the nearest layer of its kind, from the record that knows most of them; of
     equals a sweep."""
     before = {layer: _leader_before(model.kinds, layer) for layer in range(model.num_layers)}
-    best: dict[int, list[float | None]] = {}
+    best: dict[str, list[float | None]] = {}
     about = ""
     for record, points in sorted(kept, key=lambda one: one.record.kind == "sweep"):
         found = {
-            one.plan.followers[0]: _nats(one.damage, one.stderr)
+            str(one.plan.followers[0]): _nats(one.damage, one.stderr)
             for one in points
             if one.followers == 1
             and one.split == "calibration"
@@ -136,12 +144,12 @@ def _leader_before(kinds: list[int], layer: int) -> int | None:
     return next((one for one in reversed(range(layer)) if kinds[one] == kinds[layer]), None)
 
 
-def _sweep(kept: list[StoredSearch]) -> dict[int, list[float | None]]:
+def _sweep(kept: list[StoredSearch]) -> dict[str, list[float | None]]:
     """Leader → damage and standard error of its spans with 1, 2, … followers, flat; of the last sweep."""
     points = next((points for record, points in reversed(kept) if record.kind == "sweep"), [])
-    rows: dict[int, list[float | None]] = {}
+    rows: dict[str, list[float | None]] = {}
     for one in points:
-        row = rows.setdefault(one.plan.leaders[0], [])
+        row = rows.setdefault(str(one.plan.leaders[0]), [])
         row.extend([None] * (2 * one.followers - len(row)))
         row[2 * one.followers - 2 : 2 * one.followers] = _nats(one.damage, one.stderr)
     return rows

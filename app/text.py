@@ -113,6 +113,8 @@ HEADLINE = {
     "task_title": "Measured change against the dense model: {name}, in {unit}, ± one standard error. Leads to Scores.",
     "no_task": "scores: not measured",
     "no_task_title": "Nobody has asked this plan the questions of a task. Evaluate can.",
+    "pending_damage": "damage: …",
+    "pending_task": "scores: …",
     "dense_damage": "±0 nats",
     "dense_task": "the dense model",
     "dense_title": "The dense model is what every plan is compared with.",

@@ -7,8 +7,8 @@ import gradio as gr
 
 from app import plans, settings, text
 from app.components import html
-from app.components.events import LIVE, QUIET
-from app.facts import facts
+from app.components.events import LATEST, LIVE, QUIET
+from app.facts import facts, sizes
 from app.panels import offer
 from app.registry import LoadedModel, View, get_model
 from core import pretrained
@@ -41,6 +41,7 @@ def wire(demo: gr.Blocks, bar: gr.HTML, panel: SimpleNamespace) -> None:
     gr.on([panel.load.click, panel.name.select], switch_model, [panel.name, bar], outputs, **loading)
     panel.preset.input(apply_text, [panel.preset, bar], outputs, **LIVE)
     bar.sync(sync, bar, outputs, **LIVE)
+    panel.strip.learn(learn, bar, panel.strip, **LATEST)
     bar.open(open_view, bar, [*outputs, panel.name], **loading)
     panel.plan.input(apply_while_typing, [panel.plan, bar], outputs, **LIVE)
     gr.on([panel.plan.submit, panel.plan.blur], apply_text, [panel.plan, bar], outputs, **LIVE)
@@ -49,7 +50,7 @@ def wire(demo: gr.Blocks, bar: gr.HTML, panel: SimpleNamespace) -> None:
 
 
 def learn(view: View) -> dict:
-    """The facts on the page's model again: another score of it was measured."""
+    """The facts on the page's model: it is another one, or another score of it was measured."""
     return facts(view["model"])
 
 
@@ -166,7 +167,7 @@ def show(model: LoadedModel, plan_text: str, fallback: str = "", heads: str = ""
         "view": {"model": model.name, "plan": plan.name, **({"heads": heads} if heads else {})},
         "model_error": "",
         "plan_error": html.error(problem),
-        "facts": _UNCHANGED if model.name == known else facts(model.name),
+        "facts": _UNCHANGED if model.name == known else sizes(model),
         **control_updates(model, plan),
         "plan": gr.update(value=plan_text if problem else plan.name, interactive=not model.fixed_plan),
     }

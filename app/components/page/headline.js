@@ -42,13 +42,15 @@ function draw(plan, heads) {
     const [nats, stderr, held_out] = damage;
     const said = fill(words.damage, {change: changeText(nats, stderr, Math.abs(nats) < 0.01 ? 4 : 3)});
     show('damage', said, true, 'where', held_out ? words.held_out : words.calibration);
-  } else show('damage', words.no_damage, false, 'where', facts.fixed ? words.no_damage_tuned : words.no_damage_title);
+  } else if (facts.pending) show('damage', words.pending_damage, false, 'where', '');
+  else show('damage', words.no_damage, false, 'where', facts.fixed ? words.no_damage_tuned : words.no_damage_title);
   if (task) {
     const [number, change, stderr] = task, {label, unit, name, digits} = facts.tasks[number];
     const said = fill(words.task, {label, change: changeText(change, stderr, digits)});
     const title = [fill(words.task_title, {name, unit}), facts.note].filter(Boolean).join(' ');
     show('task', said, true, 'scores', title, {'scores-task': name});
-  } else show('task', words.no_task, false, 'evaluate', words.no_task_title);
+  } else if (facts.pending) show('task', words.pending_task, false, 'scores', '');
+  else show('task', words.no_task, false, 'evaluate', words.no_task_title);
 }
 
 const isCurrent = () => facts && explorer.view.model === facts.model;

@@ -296,7 +296,11 @@ function follow() {
   const said = sentence.textContent;
   if (status.dataset.said !== said) { status.dataset.said = said; status.textContent = said; }
 }
-const take = () => { if (props.value && props.value.model) explorer.tell('facts', props.value); };
+function take() {
+  if (!props.value || !props.value.model) return;
+  explorer.tell('facts', props.value);
+  if (props.value.pending) trigger('learn');  // what was measured comes later, so that nobody waits for it
+}
 explorer.subscribe('facts', found => {
   [facts, start, reach, drag] = [found, null, null, null];
   if (isCurrent()) { build(); shade(); follow(); }
