@@ -7,6 +7,7 @@ what was timed lives in `core.records` and `core.timing`.
 
 from core.cost.devices import DEVICES, Device
 from core.cost.flops import FLOP_EXECUTIONS, SOFTMAX_FLOPS_PER_WEIGHT, FlopCount, forward_flops, generation_flops
+from core.cost.layers import LayerCost, layer_costs
 from core.cost.memory import (
     BYTES_PER_VALUE,
     DecodeBytes,
@@ -35,9 +36,9 @@ EXECUTIONS, decode_bytes_read = FLOP_EXECUTIONS, decode_bytes_moved  # their fir
 __all__ = [
     "BYTES_PER_VALUE", "DEVICES", "EXECUTIONS", "FLOP_EXECUTIONS", "MEMORY_SHARE", "QUANTITIES",
     "SOFTMAX_FLOPS_PER_WEIGHT",
-    "DecodeBytes", "DecodePrediction", "Device", "Experts", "FlopCount", "ModelShape", "ParameterCount", "Part",
+    "DecodeBytes", "DecodePrediction", "Device", "Experts", "FlopCount", "LayerCost", "ModelShape", "ParameterCount", "Part",
     "StoredBytes",
     "bytes_of", "decode_bytes_moved", "decode_bytes_read", "fits_frame", "forward_flops", "generation_flops", "known_config",
-    "known_shapes", "kv_cache_bytes", "largest_batch", "parameter_count", "predict_decode", "savings_frame", "stored_bytes",
+    "known_shapes", "kv_cache_bytes", "largest_batch", "layer_costs", "parameter_count", "predict_decode", "savings_frame", "stored_bytes",
     "usd_per_million_tokens",
 ]  # fmt: skip
