@@ -539,6 +539,7 @@ HOW_ROLES_EACH = {
 }  # fmt: skip
 HOW_LAYER, HOW_LAYERS = "Layer {layers}", "Layers {layers}"
 HOW_NONE = "not needed"
+HOW_TIMES = "{times} times one after another:"
 HOW_WINDOW = "looks back {window} tokens"
 HOW_CELLS = {
     "scores": "softmax(QKᵀ/√d)",
@@ -558,18 +559,20 @@ HOW_PAIR_LEAD = (
     "and values and makes its attention weights. The follower makes values only and multiplies them with the leader's weights."
 )
 HOW_DRAWING = {
-    "leader": "Layer {layer}, a leader", "follower": "Layer {layer}, a follower", "dense": "Layer {layer}, like all others",
     "input": "x, the new token: {hidden}", "none": "none", "gate": "MLP: gate, up, down", "plain": "MLP: up, down",
-    "experts": "MLP: {chosen} of {count} experts", "router": "router {hidden}×{count}, experts each {matrices}×{size}",
-    "scores": "softmax(qKᵀ/√{head_dim})", "scores_gone": "not computed", "weights": "attention weights {shape}",
-    "weights_from": "weights of layer {leader}", "values": "weights × V: {shape}", "residual": "+ x",
-    "out": "+ → to the next layer", "k_cache": "K cache", "v_cache": "V cache", "reused": "{shape}",
+    "router": "router {shape}", "expert": "each expert {shape}",
+    "scores": "softmax(qKᵀ/√{head_dim})", "scores_gone": "not computed", "weights": "attention weights",
+    "weights_from": "weights of layer {leader}", "mapped": ", heads mapped", "values": "weights × V: {shape}",
+    "residual": "+ x", "out": "+ → to the next layer", "k_cache": "K cache", "v_cache": "V cache",
 }  # fmt: skip
-HOW_SYMBOLS = "T = {tokens} tokens so far{window}. Not drawn, but counted in the bytes: {extras}."
-HOW_SYMBOLS_WINDOW = ", of which these layers look back W = {window}"
+HOW_CAPTION = {
+    "leader": "Layer {layer}, a leader", "follower": "Layer {layer}, a follower", "dense": "Layer {layer}, a layer like all",
+}  # fmt: skip
+HOW_SYMBOLS = "T = {tokens} tokens so far, the new one included{window}. Sizes are those of one text."
+HOW_SYMBOLS_WINDOW = "; this layer looks back W = {window} of them"
+HOW_NOT_DRAWN = " Not drawn, but counted in the bytes: {extras}."
 HOW_EXTRAS = {
     "norms": "norms", "qk_norms": "norms on queries and keys", "biases": "biases", "sinks": "a sink for each head",
-    "positions": "what marks positions (no weights)",
 }  # fmt: skip
 HOW_ALT = {
     "dense": (
@@ -588,14 +591,15 @@ HOW_ALT = {
         "cached values; the result goes through W_O and the MLP to the next layer."
     ),
 }
-HOW_ARROW_ALT = "The attention weights of layer {leader} go to layer {follower}."
+HOW_HANDED = "attention weights of layer {leader}"
 HOW_HEADS_HEADING = "Which leader head each head reads"
 HOW_HEADS_LEAD = (
     "The plan is head-mapped: a head of a follower need not read the leader head of its own number. Lines go from the "
     "leader's heads on top to the follower's heads below."
 )
 HOW_HEADS_ROW = "Layer {follower} reads layer {leader}"
-HOW_HEADS_PAIR = "{follower} reads {leader}"
+HOW_HEADS_PAIR = "head {follower} reads leader head {leader}"
+HOW_HEADS_WORDS = "In words"
 HOW_HEADS_ALT = "Heads of follower {follower} and the heads of leader {leader} that they read: {pairs}."
 HOW_FORMULAS_HEADING = "Formulas"
 HOW_FORMULAS = {

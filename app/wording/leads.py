@@ -123,10 +123,10 @@ LEADS: dict[str, Wording] = {
     ),
     text.EVALUATE_LEAD: Wording(
         newcomer="Measure it yourself: the program without sharing (<b class='dense'>dense</b>) and with the choice of this page "
-        "answer the same questions, here and now. The result appears in <b>Scores</b>, above, at once; what was "
+        "answer the same questions, here and now. The result appears in <b>Scores</b> at once; what was "
         "measured before is not measured again.",
         researcher="Runs lm-evaluation-harness here, on the <b class='dense'>dense</b> model and on the plan of this page, "
-        "with the same documents. Records appear in <b>Scores</b>, above, at once; what is stored for these weights, plan and "
+        "with the same documents. Records appear in <b>Scores</b> at once; what is stored for these weights, plan and "
         "task version is not run again.",
     ),
 }
