@@ -69,7 +69,9 @@ class _Drawing:
             ("Q", shape.query_size, flops.q_proj), ("K", shape.kv_size, flops.k_proj), ("V", shape.kv_size, flops.v_proj),
         ):  # fmt: skip
             if self.follows and letter != "V":
-                self._box("gone", self.column[letter], _MATRICES, _COLUMN, _matrix(letter), text.HOW_DRAWING["none"], "")
+                self._box(
+                    "gone", self.column[letter], _MATRICES, _COLUMN, _matrix(letter), text.HOW_DRAWING["none"], ""
+                )
                 continue
             lines = _matrix(letter), size(shape.hidden_size, width), _flops(count)
             self._down(self._middle(letter), _INPUT + _height(1), _MATRICES)
@@ -92,7 +94,14 @@ class _Drawing:
             self._box("cache", self.column[letter], _CACHE, _COLUMN, name, f"{self.tokens}×{held}", per_token)
         weights = size(shape.num_heads), self.tokens
         if self.follows:
-            self._box("gone", self.pair_x, _SCORES, _PAIR, words["scores"].format(head_dim=shape.head_dim), words["scores_gone"])
+            self._box(
+                "gone",
+                self.pair_x,
+                _SCORES,
+                _PAIR,
+                words["scores"].format(head_dim=shape.head_dim),
+                words["scores_gone"],
+            )
             taken = "×".join(weights) + (words["mapped"] if self.layer in self.step.head_map else "")
             self._box("weights", self.pair_x, _WEIGHTS, _PAIR, words["weights_from"].format(leader=self.leader), taken)
         else:
@@ -143,7 +152,9 @@ class _Drawing:
             f'<text x="{x + width / 2:g}" y="{y + 20 + index * _LINE:g}"{_BOLD if index == 0 else ""}>{line}</text>'
             for index, line in enumerate(lines)
         )
-        self.parts.append(f'<g class="{kind}"><rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height}" rx="8"/>{words}</g>')
+        self.parts.append(
+            f'<g class="{kind}"><rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height}" rx="8"/>{words}</g>'
+        )
 
     def _down(self, x: float, top: float, bottom: float) -> None:
         self.parts.append(

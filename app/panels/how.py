@@ -21,7 +21,9 @@ def build() -> SimpleNamespace:
     gr.HTML(html.section("how", text.VIEWS["how"], text.HOW_LEAD))
     gr.HTML(frame.hero(), elem_id="top", apply_default_css=False)
     with gr.Row(elem_classes="controls"):
-        context = gr.Slider(_LEAST, _MOST, _USUAL, step=1, label=text.HOW_CONTEXT_LABEL, elem_id="how-context", buttons=[])
+        context = gr.Slider(
+            _LEAST, _MOST, _USUAL, step=1, label=text.HOW_CONTEXT_LABEL, elem_id="how-context", buttons=[]
+        )
         dtype = gr.Radio(list(BYTES_PER_VALUE), value="bfloat16", label=text.HOW_DTYPE_LABEL, elem_id="how-dtype")
     error = gr.HTML(elem_id="how-error")
     drawing = gr.HTML(elem_id="how-drawing", apply_default_css=False)

@@ -77,9 +77,7 @@ def _cost(alone: ModelShape, role: str, batch_size: int, context_tokens: int, by
     twice = replace(alone.experts, layers=(0, 1)) if alone.experts else None
     pair = replace(alone, num_layers=2, sliding_windows=alone.sliding_windows * 2, experts=twice)
     both = _model_cost(pair, "0-1", batch_size, context_tokens, bytes_per_value)
-    leader = replace(
-        dense, moved=replace(dense.moved, attention_weights_written=both.moved.attention_weights_written)
-    )
+    leader = replace(dense, moved=replace(dense.moved, attention_weights_written=both.moved.attention_weights_written))
     return leader if role == "leader" else _less(both, leader)
 
 
