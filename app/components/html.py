@@ -5,6 +5,7 @@ errors) passes through `escape`. Explaining sentences of `app.text` appear at al
 """
 
 from html import escape
+from typing import Any
 
 from app import levels, text, units
 
@@ -14,9 +15,10 @@ def section(name: str, title: str, lead: str) -> str:
     return f'<h2 id="{name}" tabindex="-1">{escape(title)}</h2><p class="lead">{levels.said_in_html(lead)}</p>'
 
 
-def subsection(title: str, lead: str = "") -> str:
+def subsection(title: str, lead: str = "", name: str = "") -> str:
     """Heading within a part of the page, and its first paragraph where there is one; `lead` as for `section`."""
-    return f"<h3>{escape(title)}</h3>" + (f'<p class="lead">{levels.said_in_html(lead)}</p>' if lead else "")
+    heading = f'<h3 id="{name}">' if name else "<h3>"
+    return f"{heading}{escape(title)}</h3>" + (f'<p class="lead">{levels.said_in_html(lead)}</p>' if lead else "")
 
 
 def error(sentence: str | Exception) -> str:
@@ -24,14 +26,14 @@ def error(sentence: str | Exception) -> str:
     return f'<p class="error" role="alert">{escape(str(sentence))}</p>' if sentence else ""
 
 
-def note(sentence: str) -> str:
-    """One quiet sentence; nothing when there is none."""
-    return f'<p class="note">{levels.said(sentence)}</p>' if sentence else ""
+def note(sentence: str, **facts: Any) -> str:
+    """One quiet sentence, with `facts` put into its places; nothing when there is none."""
+    return f'<p class="note">{levels.said(sentence, **facts)}</p>' if sentence else ""
 
 
-def warning(sentence: str) -> str:
-    """One sentence that must not be overlooked; nothing when there is none."""
-    return f'<p class="warning">{levels.said(sentence)}</p>' if sentence else ""
+def warning(sentence: str, **facts: Any) -> str:
+    """One sentence that must not be overlooked, with `facts` put into its places; nothing when there is none."""
+    return f'<p class="warning">{levels.said(sentence, **facts)}</p>' if sentence else ""
 
 
 def badge(kind: str) -> str:

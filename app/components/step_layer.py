@@ -90,8 +90,8 @@ class _Drawing:
                 self._box("gone", self.column["K"], _CACHE, _COLUMN, name, words["none"], "")
                 continue
             self._down(self._middle(letter), _TENSORS + _height(1), _CACHE)
-            per_token = text.HOW_CELLS["per_token"].format(amount=each)
-            self._box("cache", self.column[letter], _CACHE, _COLUMN, name, f"{self.tokens}×{held}", per_token)
+            in_bytes = text.HOW_CELLS["of_tokens"].format(tokens=self.tokens, amount=each)
+            self._box("cache", self.column[letter], _CACHE, _COLUMN, name, f"{self.tokens}×{held}", in_bytes)
         weights = size(shape.num_heads), self.tokens
         if self.follows:
             self._box(

@@ -45,9 +45,9 @@ def _item(step: Step, row: Row, lanes: list[str]) -> str:
     flops, moved = units.amount(row.cost.flops.total, "FLOPs"), units.amount(row.cost.moved.total, "bytes")
     return (
         f'<li class="step-row {row.role}"><span class="rail" aria-hidden="true" style="--lanes: {len(lanes)}">{rail}</span>'
-        f'<div class="who"><b>{escape(_layers(row))}</b><span>{escape(_does(row))}</span>{_window(row)}</div>'
-        f'<div class="cells">{_cells(step, row)}</div>'
-        f'<div class="cost">{escape(text.HOW_CELLS["cost"].format(flops=flops, moved=moved))}</div></li>'
+        f'<div class="who"><b>{escape(_layers(row))}</b><span>{escape(_does(row))}</span>{_window(row)}'
+        f'<span class="cost">{escape(text.HOW_CELLS["cost"].format(flops=flops, moved=moved))}</span></div>'
+        f'<div class="cells">{_cells(step, row)}</div></li>'
     )
 
 
@@ -71,13 +71,14 @@ def _cells(step: Step, row: Row) -> str:
     shape, words, follows = step.shape, text.HOW_CELLS, row.role == "follower"
     query, kv = size(shape.hidden_size, shape.query_size), size(shape.hidden_size, shape.kv_size)
     per_token = words["per_token"].format(amount=units.amount(row.cost.cache_bytes_per_token, "bytes"))
-    scores = words["scores_gone"] if follows else words["scores"]
     return "".join(
         (
             _projection("Q", query, follows),
             _projection("K", kv, follows),
             _projection("V", kv, False),
-            _cell("gone" if follows else "op", escape(scores), "" if follows else _weights(step, row)),
+            _cell(
+                "gone" if follows else "op", escape(words["scores"]), text.HOW_NONE if follows else _weights(step, row)
+            ),
             _cell("op", escape(words["values"]), _weights(step, row) if follows else ""),
             _projection("O", size(shape.query_size, shape.hidden_size), False),
             _cell("have", *map(escape, mlp_words(step, row.experts))),

@@ -20,6 +20,7 @@ _TEMPLATE = f"""
 <div class="bar">
   <a class="brand" data-view="{next(iter(views.VIEWS))}" href="?">{text.LOGO}<span>{escape(text.TITLE)}</span></a>
   <nav aria-label="{escape(text.NAV_LABEL)}">{_LINKS}</nav>
+  <span class="chip"></span>
   {level_switch()}
   <button class="mode" type="button" aria-label="{escape(text.MODE_LABEL)}">◐</button>
 </div>

@@ -57,11 +57,11 @@ def _share(step: Step) -> str:
         "share": units.percent(dense.attention_weights / dense.total),
         "saved": units.percent((dense.total - shared.total) / dense.total),
     }
-    return f'<p class="note">{levels.said(text.HOW_SHARE, **facts)}</p>'
+    return html.note(text.HOW_SHARE, **facts)
 
 
 def _all_layers(step: Step) -> str:
-    dense = "" if step.plan.followers else f'<p class="note">{levels.said(text.HOW_DENSE)}</p>'
+    dense = "" if step.plan.followers else html.note(text.HOW_DENSE)
     return html.subsection(text.HOW_LAYERS_HEADING, text.HOW_LAYERS_LEAD) + dense + rows(step)
 
 
@@ -124,42 +124,41 @@ def _weights_of(layer: str) -> str:
 
 
 _ATTENTION = (
-    f"<mi>A</mi><mo>=</mo><mi>softmax</mi><mo>(</mo><mfrac><mrow><mi>Q</mi><msup><mi>K</mi><mi>T</mi></msup></mrow>{_ROOT}</mfrac>"
-    f"<mo>+</mo><mi>M</mi><mo>)</mo><mo>,</mo><mspace width='1em'/><mi>output</mi><mo>=</mo><mi>A</mi><mi>V</mi>{_sub('W', 'O')}"
+    f"<mi>A</mi><mo>=</mo><mi>softmax</mi><mo>(</mo><mfrac><mrow><mi>Q</mi><msup><mi>K</mi><mi>T</mi></msup></mrow>{_ROOT}"
+    "</mfrac><mo>+</mo><mi>M</mi><mo>)</mo>",
+    f"<mi>output</mi><mo>=</mo><mi>A</mi><mi>V</mi>{_sub('W', 'O')}",
 )
 _SHARING = (
-    f"{_weights_of('f')}<mo>=</mo>{_weights_of('ℓ')}<mo>,</mo><mspace width='1em'/>"
-    f"<msub><mi>output</mi><mi>f</mi></msub><mo>=</mo>{_weights_of('ℓ')}{_sub('V', 'f')}{_sub('W', 'O,f')}"
+    f"{_weights_of('f')}<mo>=</mo>{_weights_of('ℓ')}",
+    f"<msub><mi>output</mi><mi>f</mi></msub><mo>=</mo>{_weights_of('ℓ')}{_sub('V', 'f')}{_sub('W', 'O,f')}",
 )
 _HEAD_MAP = (
     "<msubsup><mi>A</mi><mi>f</mi><mi>h</mi></msubsup><mo>=</mo>"
-    "<msubsup><mi>A</mi><mi>ℓ</mi><mrow><mi>m</mi><mo>(</mo><mi>h</mi><mo>)</mo></mrow></msubsup>"
+    "<msubsup><mi>A</mi><mi>ℓ</mi><mrow><mi>m</mi><mo>(</mo><mi>h</mi><mo>)</mo></mrow></msubsup>",
 )
 _CACHE = (
     f"<mi>B</mi><mo>·</mo><mi>b</mi><mo>·</mo>{_sub('H', 'kv')}<mo>·</mo><mi>d</mi><mo>·</mo><mo>(</mo>"
     f"<munder><mo>∑</mo><mtext>computes</mtext></munder><mn>2</mn>{_sub('T', 'l')}<mo>+</mo>"
-    f"<munder><mo>∑</mo><mtext>reuses</mtext></munder>{_sub('T', 'l')}<mo>)</mo>"
+    f"<munder><mo>∑</mo><mtext>reuses</mtext></munder>{_sub('T', 'l')}<mo>)</mo>",
 )
 _SAVED = (
     f"<mn>2</mn><mi>D</mi><mi>d</mi><mo>(</mo><mi>H</mi><mo>+</mo>{_sub('H', 'kv')}<mo>)</mo><mo>+</mo><mi>T</mi><mi>H</mi>"
-    f"<mo>(</mo><mn>2</mn><mi>d</mi><mo>+</mo><mn>{SOFTMAX_FLOPS_PER_WEIGHT}</mn><mo>)</mo>"
+    f"<mo>(</mo><mn>2</mn><mi>d</mi><mo>+</mo><mn>{SOFTMAX_FLOPS_PER_WEIGHT}</mn><mo>)</mo>",
 )
 
 
 def _formulas(step: Step) -> str:
     here = {"cache": cache_numbers(step), "saved": saved_numbers(step)}
     drawn = {"attention": _ATTENTION, "sharing": _SHARING, "heads": _HEAD_MAP, "cache": _CACHE, "saved": _SAVED}
-    items = "".join(_formula(name, formula, here.get(name, "")) for name, formula in drawn.items())
+    items = "".join(_formula(name, lines, here.get(name, "")) for name, lines in drawn.items())
     return f'{html.subsection(text.HOW_FORMULAS_HEADING)}<div class="formulas">{items}</div>'
 
 
-def _formula(name: str, formula: str, numbers: str) -> str:
+def _formula(name: str, lines: tuple[str, ...], numbers: str) -> str:
     title, about = text.HOW_FORMULAS[name]
+    formula = "".join(f'<math display="block"><mrow>{line}</mrow></math>' for line in lines)
     here = f'<p class="numbers">{escape(text.HOW_FORMULA_HERE.format(numbers=numbers))}</p>' if numbers else ""
-    return (
-        f'<div class="formula"><h4>{escape(title)}</h4><math display="block"><mrow>{formula}</mrow></math>'
-        f"<p>{levels.said_in_html(about)}</p>{here}</div>"
-    )
+    return f'<div class="formula"><h4>{escape(title)}</h4>{formula}<p>{levels.said_in_html(about)}</p>{here}</div>'
 
 
 def cache_numbers(step: Step) -> str:
