@@ -597,7 +597,7 @@ HOW_ALT = {
         "this layer's own cached values; the result goes through W_O and the MLP to the next layer."
     ),
 }
-HOW_HANDED = "attention weights of layer {leader}"
+HOW_HANDED = "attention weights of layer\u00a0{leader}"
 HOW_HEADS_HEADING = "Which leader head each head reads"
 HOW_HEADS_LEAD = (
     "The plan is head-mapped: a head of a follower need not read the leader head of its own number. Lines go from the "

@@ -1,6 +1,6 @@
 """One layer of a decode step, enlarged: its tensors and matrices with their shapes, from top to bottom, as SVG.
 
-Text is 16 units high and the drawing 330 wide, so that nothing is smaller than 16 pixels where the drawing is at least
+Text is 16 units high and the drawing 308 wide, so that nothing is smaller than 16 pixels where the drawing is at least
 as wide as a telephone. A leader has its values on the left and hands its attention weights on to the right; a follower
 takes them from the left.
 """
@@ -12,7 +12,7 @@ from app.components.step_rows import mlp_words, size
 from app.step import Step
 from core.cost import LayerCost
 
-_WIDTH, _COLUMN, _GAP = 330, 106, 6
+_WIDTH, _COLUMN, _GAP = 308, 98, 7
 _PAIR = 2 * _COLUMN + _GAP  # what queries and keys take together
 _LINE = 20  # from one line of text to the next
 _INPUT, _MATRICES, _TENSORS, _CACHE, _SCORES, _WEIGHTS, _VALUES, _OUTPUT, _SUM, _MLP = (

@@ -123,34 +123,39 @@ def _weights_of(layer: str) -> str:
     return _sub("A", layer)
 
 
-_ATTENTION = (
+_SOFTMAX = (
     f"<mi>A</mi><mo>=</mo><mi>softmax</mi><mo>(</mo><mfrac><mrow><mi>Q</mi><msup><mi>K</mi><mi>T</mi></msup></mrow>{_ROOT}"
-    "</mfrac><mo>+</mo><mi>M</mi><mo>)</mo>",
-    f"<mi>output</mi><mo>=</mo><mi>A</mi><mi>V</mi>{_sub('W', 'O')}",
+    "</mfrac><mo>+</mo><mi>M</mi><mo>)</mo>"
 )
-_SHARING = (
-    f"{_weights_of('f')}<mo>=</mo>{_weights_of('ℓ')}",
-    f"<msub><mi>output</mi><mi>f</mi></msub><mo>=</mo>{_weights_of('ℓ')}{_sub('V', 'f')}{_sub('W', 'O,f')}",
-)
+_ATTENDED = f"<mi>output</mi><mo>=</mo><mi>A</mi><mi>V</mi>{_sub('W', 'O')}"
+_REUSED = f"{_weights_of('f')}<mo>=</mo>{_weights_of('ℓ')}"
+_FOLLOWED = f"<msub><mi>output</mi><mi>f</mi></msub><mo>=</mo>{_weights_of('ℓ')}{_sub('V', 'f')}{_sub('W', 'O,f')}"
 _HEAD_MAP = (
     "<msubsup><mi>A</mi><mi>f</mi><mi>h</mi></msubsup><mo>=</mo>"
-    "<msubsup><mi>A</mi><mi>ℓ</mi><mrow><mi>m</mi><mo>(</mo><mi>h</mi><mo>)</mo></mrow></msubsup>",
+    "<msubsup><mi>A</mi><mi>ℓ</mi><mrow><mi>m</mi><mo>(</mo><mi>h</mi><mo>)</mo></mrow></msubsup>"
 )
-_CACHE = (
-    f"<mi>B</mi><mo>·</mo><mi>b</mi><mo>·</mo>{_sub('H', 'kv')}<mo>·</mo><mi>d</mi><mo>·</mo><mo>(</mo>"
-    f"<munder><mo>∑</mo><mtext>computes</mtext></munder><mn>2</mn>{_sub('T', 'l')}<mo>+</mo>"
-    f"<munder><mo>∑</mo><mtext>reuses</mtext></munder>{_sub('T', 'l')}<mo>)</mo>",
+_CACHE = f"<mi>cache</mi><mo>=</mo><mi>B</mi><mo>·</mo><mi>b</mi><mo>·</mo>{_sub('H', 'kv')}<mo>·</mo><mi>d</mi><mo>·</mo><mi>S</mi>"
+_CACHED = (
+    f"<mi>S</mi><mo>=</mo><munder><mo>∑</mo><mtext>computes</mtext></munder><mn>2</mn>{_sub('T', 'l')}<mo>+</mo>"
+    f"<munder><mo>∑</mo><mtext>reuses</mtext></munder>{_sub('T', 'l')}"
 )
 _SAVED = (
     f"<mn>2</mn><mi>D</mi><mi>d</mi><mo>(</mo><mi>H</mi><mo>+</mo>{_sub('H', 'kv')}<mo>)</mo><mo>+</mo><mi>T</mi><mi>H</mi>"
-    f"<mo>(</mo><mn>2</mn><mi>d</mi><mo>+</mo><mn>{SOFTMAX_FLOPS_PER_WEIGHT}</mn><mo>)</mo>",
+    f"<mo>(</mo><mn>2</mn><mi>d</mi><mo>+</mo><mn>{SOFTMAX_FLOPS_PER_WEIGHT}</mn><mo>)</mo>"
 )
+_FORMULAS = {
+    "attention": (_SOFTMAX, _ATTENDED),
+    "sharing": (_REUSED, _FOLLOWED),
+    "heads": (_HEAD_MAP,),
+    "cache": (_CACHE, _CACHED),
+    "saved": (_SAVED,),
+}
+"""Of each formula the lines."""
 
 
 def _formulas(step: Step) -> str:
     here = {"cache": cache_numbers(step), "saved": saved_numbers(step)}
-    drawn = {"attention": _ATTENTION, "sharing": _SHARING, "heads": _HEAD_MAP, "cache": _CACHE, "saved": _SAVED}
-    items = "".join(_formula(name, lines, here.get(name, "")) for name, lines in drawn.items())
+    items = "".join(_formula(name, lines, here.get(name, "")) for name, lines in _FORMULAS.items())
     return f'{html.subsection(text.HOW_FORMULAS_HEADING)}<div class="formulas">{items}</div>'
 
 
