@@ -11,13 +11,13 @@ from typing import NamedTuple
 from core.cost import (
     DecodeBytes,
     FlopCount,
-    LayerCost,
+    LayerStep,
     ModelShape,
     bytes_of,
     decode_bytes_moved,
     forward_flops,
     kv_cache_bytes,
-    layer_costs,
+    step_by_layer,
 )
 from core.cost.shapes import cached_tokens
 from core.plan import SharingPlan
@@ -38,7 +38,7 @@ class Row:
     """Whose weights the layers of each run reuse; of followers alone."""
     window: int | None
     experts: bool
-    cost: LayerCost
+    cost: LayerStep
     """Of one of these layers."""
 
     @property
@@ -101,9 +101,9 @@ class Step:
         )
 
     @property
-    def costs(self) -> tuple[LayerCost, ...]:
+    def costs(self) -> tuple[LayerStep, ...]:
         """Of every layer."""
-        return layer_costs(self.shape, self.plan, BATCH, self.context, self.bytes_per_value)
+        return step_by_layer(self.shape, self.plan, BATCH, self.context, self.bytes_per_value)
 
     @property
     def cache_terms(self) -> list[CacheTerm]:

@@ -10,7 +10,7 @@ from html import escape
 from app import text, units
 from app.components.step_rows import mlp_words, size
 from app.step import Step
-from core.cost import LayerCost
+from core.cost import LayerStep
 
 _WIDTH, _COLUMN, _GAP = 308, 98, 7
 _PAIR = 2 * _COLUMN + _GAP  # what queries and keys take together
@@ -41,7 +41,7 @@ class _Drawing:
     def __init__(self, step: Step, layer: int, role: str) -> None:
         self.step, self.layer, self.role = step, layer, role
         self.leader = step.plan.leader_of(layer)
-        self.cost: LayerCost = step.costs[layer]
+        self.cost: LayerStep = step.costs[layer]
         self.parts: list[str] = []
         order = "VKQ" if role == "leader" else "QKV"
         self.column = {letter: index * (_COLUMN + _GAP) for index, letter in enumerate(order)}

@@ -10,7 +10,7 @@ from app.components.step_layer import layer_drawing
 from app.components.step_rows import rows
 from app.panels import how, how_html
 from app.step import CacheTerm, Step, layers_in_words
-from core.cost import ModelShape, known_shapes, kv_cache_bytes, layer_costs
+from core.cost import ModelShape, known_shapes, kv_cache_bytes, step_by_layer
 from core.plan import SharingPlan
 from tests.support.page import Words
 
@@ -62,7 +62,7 @@ def test_a_pattern_is_not_cut_from_a_leader_outside_of_it():
 @pytest.mark.parametrize("plan", ["", "2-4", "0_6,1-2,7_13"])
 def test_every_layer_is_drawn_once_with_its_own_cost(name, plan):
     step = step_of(GEMMA if name == "gemma" else name, plan)
-    costs = layer_costs(step.shape, step.plan, 1, 1024, 2)
+    costs = step_by_layer(step.shape, step.plan, 1, 1024, 2)
     seen = []
     for row in [row for block in step.blocks() for row in block.rows]:
         seen += row.layers
@@ -104,8 +104,8 @@ def test_formulas_with_numbers_come_to_what_is_counted(name, plan, context):
     assert worked_out(how_html.cache_numbers(step)) == held
     assert how_html.cache_numbers(step).endswith(units.amount(held, "bytes"))
     layer = step.plan.followers[0] if step.plan.followers else 0
-    follows = layer_costs(step.shape, f"{layer - 1 if layer else 0}-{layer or 1}", 1, context, 2)[layer or 1]
-    alone = layer_costs(step.shape, "", 1, context, 2)[layer or 1]
+    follows = step_by_layer(step.shape, f"{layer - 1 if layer else 0}-{layer or 1}", 1, context, 2)[layer or 1]
+    alone = step_by_layer(step.shape, "", 1, context, 2)[layer or 1]
     saved = alone.flops.total - follows.flops.total
     assert worked_out(how_html.saved_numbers(step)) == how_html.saved_flops(step, layer) == saved
 

@@ -20,7 +20,7 @@ _Counts = TypeVar("_Counts", bound=Components)
 
 
 @dataclass(frozen=True)
-class LayerCost:
+class LayerStep:
     """One layer's part of one decode step."""
 
     flops: FlopCount
@@ -33,9 +33,9 @@ class LayerCost:
     """What its cache holds before the step: all of `context_tokens` but the new token, as far as its window reaches."""
 
 
-def layer_costs(
+def step_by_layer(
     shape: ModelShape, plan: SharingPlan | str, batch_size: int, context_tokens: int, bytes_per_value: int = 2
-) -> tuple[LayerCost, ...]:
+) -> tuple[LayerStep, ...]:
     """The cost of every layer in one decode step, execution `reuse`; arguments as for `decode_bytes_moved`.
 
     Each part of bytes and FLOPs sums to that of the whole model. Of a mixture of experts the expected number of weights
@@ -48,7 +48,7 @@ def layer_costs(
     leaders, followers = set(plan.leaders), set(plan.followers)
 
     @cache
-    def cost(window: int | None, experts: bool, role: str) -> LayerCost:
+    def cost(window: int | None, experts: bool, role: str) -> LayerStep:
         return _cost(_alone(shape, window, experts), role, batch_size, context_tokens, bytes_per_value)
 
     return tuple(
@@ -70,7 +70,7 @@ def _alone(shape: ModelShape, window: int | None, experts: bool) -> ModelShape:
     )
 
 
-def _cost(alone: ModelShape, role: str, batch_size: int, context_tokens: int, bytes_per_value: int) -> LayerCost:
+def _cost(alone: ModelShape, role: str, batch_size: int, context_tokens: int, bytes_per_value: int) -> LayerStep:
     dense = _model_cost(alone, "", batch_size, context_tokens, bytes_per_value)
     if role == "dense":
         return dense
@@ -81,9 +81,9 @@ def _cost(alone: ModelShape, role: str, batch_size: int, context_tokens: int, by
     return leader if role == "leader" else _less(both, leader)
 
 
-def _model_cost(shape: ModelShape, plan: str, batch_size: int, context_tokens: int, bytes_per_value: int) -> LayerCost:
+def _model_cost(shape: ModelShape, plan: str, batch_size: int, context_tokens: int, bytes_per_value: int) -> LayerStep:
     before = context_tokens - 1
-    return LayerCost(
+    return LayerStep(
         flops=forward_flops(shape, plan, batch_size, 1, before),
         moved=decode_bytes_moved(shape, plan, batch_size, context_tokens, bytes_per_value),
         parameters=parameter_count(shape, plan),
@@ -98,8 +98,8 @@ def _per_token(shape: ModelShape, plan: str, bytes_per_value: int) -> int:
     return kv_cache_bytes(unbounded, plan, 1, 1, bytes_per_value)
 
 
-def _less(whole: LayerCost, part: LayerCost) -> LayerCost:
-    return LayerCost(
+def _less(whole: LayerStep, part: LayerStep) -> LayerStep:
+    return LayerStep(
         _difference(whole.flops, part.flops),
         _difference(whole.moved, part.moved),
         _difference(whole.parameters, part.parameters),

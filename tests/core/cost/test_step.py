@@ -1,4 +1,4 @@
-"""core.cost.layer_costs: layer by layer, the step is the whole model's step."""
+"""core.cost.step_by_layer: layer by layer, the step is the whole model's step."""
 
 from dataclasses import fields
 
@@ -10,8 +10,8 @@ from core.cost import (
     forward_flops,
     known_shapes,
     kv_cache_bytes,
-    layer_costs,
     parameter_count,
+    step_by_layer,
 )
 from tests.support.variants import VARIANTS, variant_config, variant_plans
 
@@ -30,7 +30,7 @@ def whole(count) -> dict[str, int]:
 
 def check_sums(shape: ModelShape, plan, batch: int, context: int) -> None:
     """Every part of the layers' counts sums to that of the whole model."""
-    costs = layer_costs(shape, plan, batch, context, 4)
+    costs = step_by_layer(shape, plan, batch, context, 4)
     counted = {
         "flops": forward_flops(shape, plan, batch, 1, context - 1),
         "moved": decode_bytes_moved(shape, plan, batch, context, 4),
@@ -62,14 +62,14 @@ def test_layers_sum_to_the_model_in_every_known_shape(name):
 
 def test_weights_of_layers_and_what_lies_outside_them_are_all_weights():
     shape = known_shapes()["Llama-3-8B"]
-    layers = sum(cost.moved.weights for cost in layer_costs(shape, "17-22", 1, 64, 2))
+    layers = sum(cost.moved.weights for cost in step_by_layer(shape, "17-22", 1, 64, 2))
     outside = 2 * (shape.vocab_size + 1 + 1) * shape.hidden_size  # the head, one row of the embedding, the last norm
     assert layers + outside == decode_bytes_moved(shape, "17-22", 1, 64, 2).weights
 
 
 def test_a_follower_lacks_what_makes_attention_weights_and_keys():
     shape = known_shapes()["Llama-3-8B"]
-    costs = layer_costs(shape, "17-18", 1, 64, 2)
+    costs = step_by_layer(shape, "17-18", 1, 64, 2)
     dense, leader, follower = costs[0], costs[17], costs[18]
     assert leader.flops == dense.flops and leader.moved.attention_weights_written == 64 * 32 * 2
     assert follower.flops.attention_weights == 0 < follower.flops.weighted_values == dense.flops.weighted_values
@@ -85,13 +85,13 @@ def test_a_window_of_one_token_keeps_nothing_and_still_says_what_a_token_takes()
             "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 9, "sliding_window": 1,
         }
     )  # fmt: skip
-    cost = layer_costs(shape, "", 1, 5, 2)[0]
+    cost = step_by_layer(shape, "", 1, 5, 2)[0]
     assert cost.cached_bytes == 0 and cost.cache_bytes_per_token == 2 * 4 * 2
 
 
 def test_bad_plans_and_sizes_are_refused():
     shape = known_shapes()["Llama-3-8B"]
     with pytest.raises(ValueError, match="out of range"):
-        layer_costs(shape, "30-40", 1, 5)
+        step_by_layer(shape, "30-40", 1, 5)
     with pytest.raises(ValueError, match="context_tokens is 0"):
-        layer_costs(shape, "", 1, 0)
+        step_by_layer(shape, "", 1, 0)
