@@ -64,9 +64,9 @@ def _role(layer: int, leaders: set[int], followers: set[int]) -> str:
 def _alone(shape: ModelShape, window: int | None, experts: bool) -> ModelShape:
     """A model of one such layer, with nothing around it."""
     chosen = replace(shape.experts, layers=(0,)) if shape.experts and experts else None
-    nothing_around = {"vocab_size": 0, "tied_embeddings": True, "embedding_size": None, "position_rows": 0}
+    layer = replace(shape, num_layers=1, sliding_windows=(window,), experts=chosen)
     return replace(
-        shape, num_layers=1, sliding_windows=(window,), experts=chosen, outer_norms=0, head_bias=False, **nothing_around
+        layer, vocab_size=0, tied_embeddings=True, embedding_size=None, position_rows=0, outer_norms=0, head_bias=False
     )
 
 
