@@ -573,7 +573,197 @@ BENCHMARK_HELP = (
 BENCHMARK_AGAIN = "The server does not have {name} any more: add the file again."
 BENCHMARK_TWICE = "{name} is here already, with other questions than in {file}: rename the file and add it again."
 
-HOW_LEAD = "What shared attention is, in a picture and in words."
+HOW_LEAD = (
+    "This is <b>one step</b> of the model of this page under its plan: all words so far have been read, and one more "
+    "token is written. Every layer is here, with what it has, what it computes, what it keeps for later, and what "
+    "followers take from their leader. All sizes are this model's own."
+)
+HOW_DENSE = "The plan is dense, so nobody reuses anything: choose layers above, and the drawing follows."
+HOW_CONTEXT_LABEL = "Tokens so far, the new one included"
+HOW_DTYPE_LABEL = "Number format of weights and cache"
+HOW_CARDS = {
+    "flops": ("Computed in one step", "Floating-point operations for one more token, vocabulary head included."),
+    "moved": ("Moved in one step", "Bytes that memory reads and writes for it: mostly weights, then the cache."),
+    "cache": ("Cache held", "Keys and values of all tokens so far; followers hold values only."),
+}
+HOW_SHARE = (
+    "Of what the dense model computes in this step, {share} makes attention weights. That is all that sharing can take "
+    "away, and it takes it away in followers only: under this plan {saved}."
+)
+HOW_LAYERS_HEADING = "From the first layer to the last"
+HOW_LAYERS_LEAD = (
+    "Layers that are alike stand in one row. Solid boxes exist and are used in this step; dashed ones a follower "
+    "does without. The line on the left carries a leader's attention weights to its followers. FLOPs and bytes are "
+    "of one layer."
+)
+HOW_ROLES = {
+    "dense": "computes for itself", "leader": "leader: computes for others too", "follower": "reuses layer {leader}",
+}  # fmt: skip
+HOW_ROLES_RUN = {"dense": "each computes for itself", "follower": "each reuses layer {leader}"}
+HOW_ROLES_EACH = {
+    "dense": "each computes for itself", "leader": "leaders", "follower": "each reuses the leader above",
+}  # fmt: skip
+HOW_LAYER, HOW_LAYERS = "Layer {layers}", "Layers {layers}"
+HOW_NONE = "not needed"
+HOW_TIMES = "{times} times one after another:"
+HOW_WINDOW = "looks back {window} tokens"
+HOW_CELLS = {
+    "scores": "softmax(QKᵀ/√d)",
+    "values": "weights × V",
+    "cache": "cache: K and V",
+    "cache_gone": "cache: V alone",
+    "mlp": "MLP",
+    "experts": "{chosen} of {count} experts",
+    "per_token": "{amount} a token",
+    "of_tokens": "{tokens} × {amount}",
+    "cost": "{flops}, moves {moved}",
+}
+HOW_PAIR_HEADING = "A leader and a follower, enlarged"
+HOW_ONE_HEADING = "One layer, enlarged"
+HOW_PAIR_LEAD = (
+    "Both layers from top to bottom, with the shapes of their tensors. The leader projects the new token to queries, "
+    "keys and values and makes its attention weights. The follower makes values only and multiplies them with the "
+    "leader's weights."
+)
+HOW_DRAWING = {
+    "input": "x, the new token: {hidden}", "none": "none", "gate": "MLP: gate, up, down", "plain": "MLP: up, down",
+    "router": "router {shape}", "expert": "each expert {shape}",
+    "scores": "softmax(qKᵀ/√{head_dim})", "scores_gone": "not computed", "weights": "attention weights",
+    "weights_from": "weights of layer {leader}", "mapped": ", heads mapped", "values": "weights × V: {shape}",
+    "residual": "+ x", "out": "+ → to the next layer", "k_cache": "K cache", "v_cache": "V cache",
+}  # fmt: skip
+HOW_CAPTION = {
+    "leader": "Layer {layer}, a leader", "follower": "Layer {layer}, a follower", "dense": "Layer {layer}, by itself",
+}  # fmt: skip
+HOW_SYMBOLS = "T = {tokens} tokens so far, the new one included{window}. Sizes are those of one text."
+HOW_SYMBOLS_WINDOW = "; this layer looks back W = {window} of them"
+HOW_NOT_DRAWN = " Not drawn, but counted in the bytes: {extras}."
+HOW_EXTRAS = {
+    "norms": "norms", "qk_norms": "norms on queries and keys", "biases": "biases", "sinks": "a sink for each head",
+}  # fmt: skip
+HOW_ALT = {
+    "dense": (
+        "Layer {layer}: the new token becomes query, key and value; key and value join the cache; query times all "
+        "cached keys, through softmax, gives the attention weights; these times the cached values, through W_O and "
+        "the MLP, go to the next layer."
+    ),
+    "leader": (
+        "Layer {layer}, a leader: the new token becomes query, key and value; key and value join the cache; query "
+        "times all cached keys, through softmax, gives the attention weights, which its followers get too; these "
+        "times the cached values, through W_O and the MLP, go to the next layer."
+    ),
+    "follower": (
+        "Layer {layer}, a follower of layer {leader}: the new token becomes a value only, which joins the cache of "
+        "values. There is no query, no key, no softmax: the attention weights of layer {leader} are multiplied with "
+        "this layer's own cached values; the result goes through W_O and the MLP to the next layer."
+    ),
+}
+HOW_HANDED = "attention weights of layer\u00a0{leader}"
+HOW_HEADS_HEADING = "Which leader head each head reads"
+HOW_HEADS_LEAD = (
+    "The plan is head-mapped: a head of a follower need not read the leader head of its own number. Lines go from the "
+    "leader's heads on top to the follower's heads below."
+)
+HOW_HEADS_ROW = "Layer {follower} reads layer {leader}"
+HOW_HEADS_PAIR = "head {follower} reads leader head {leader}"
+HOW_HEADS_WORDS = "In words"
+HOW_HEADS_ALT = "Heads of follower {follower} and the heads of leader {leader} that they read: {pairs}."
+HOW_FORMULAS_HEADING = "Formulas"
+HOW_FORMULAS = {
+    "attention": ("Attention of a layer", "How much each token takes from those before it, and what it takes."),
+    "sharing": (
+        "Sharing",
+        "A follower <i>f</i> takes the attention weights of its leader <i>ℓ</i> and keeps values of its own.",
+    ),
+    "heads": ("With a head map", "Head <i>h</i> of the follower takes the weights of head <i>m(h)</i> of the leader."),
+    "cache": (
+        "Cache",
+        "Keys and values of every layer that computes, values alone of every follower, for all tokens in its window.",
+    ),
+    "saved": (
+        "What a follower saves in a step",
+        "The query and key projections, QKᵀ and softmax, each multiply-add counted as two operations.",
+    ),
+}
+HOW_FORMULA_HERE = "Here: {numbers}"
+HOW_LIMITS_HEADING = "What sharing does not save"
+HOW_LIMITS = (
+    (
+        "<b>Values.</b> Every follower still makes, keeps and reads values of its own, so its cache shrinks by half and no "
+        "further: no plan saves more than half of the cache."
+    ),
+    (
+        "<b>MLP and output projection.</b> They run in every layer as before. Where the context is short they are most "
+        "of the work, and sharing hardly shows."
+    ),
+    (
+        "<b>Reading the prompt.</b> All its tokens go through at once, in a fused kernel that stores no attention weights. "
+        "Followers compute them again from the leader's queries and keys, and save two projections."
+    ),
+    (
+        "<b>Handing over.</b> A leader has to write its attention weights down and followers have to read them, which a "
+        "fused kernel would not do. The bytes above count it."
+    ),
+    (
+        "<b>Weights in memory.</b> On this page dense and shared model use one set of weights, so the query and key "
+        "projections of followers stay in memory, unread. Only a model that is saved or tuned with its plan is smaller."
+    ),
+    (
+        "<b>Kinds of layers.</b> A layer that looks back a short window cannot reuse the weights of one that looks back "
+        "over everything: only layers of one kind share."
+    ),
+    (
+        "<b>The text.</b> The model is another one under a plan. Whether what it says is still right cannot be read off "
+        "this drawing: it has to be measured."
+    ),
+    (
+        "<b>Formulas.</b> Sizes alone stand behind these numbers. Starting kernels, norms and the choice of the token "
+        "are not in them, so a real step takes longer."
+    ),
+)
+HOW_SOURCES_HEADING = "Sources"
+HOW_SOURCES = (
+    (
+        "Liao, B. and Vargas, D. V. (2024). Beyond KV Caching: Shared Attention for Efficient LLMs. arXiv:2407.12866.",
+        "https://arxiv.org/abs/2407.12866",
+        "Shared Attention, as this page has it: models as they were trained, and spans of layers.",
+    ),
+    (
+        (
+            "Liao, B. and Vargas, D. V. (2025). Beyond KV caching: Shared attention for efficient LLMs. Neurocomputing "
+            "648, 130587."
+        ),
+        "https://doi.org/10.1016/j.neucom.2025.130587",
+        "The same work in its journal version.",
+    ),
+    (
+        (
+            "Ying, C., Ke, G., He, D. and Liu, T.-Y. (2021). LazyFormer: Self Attention with Lazy Update. "
+            "arXiv:2102.12702."
+        ),
+        "https://arxiv.org/abs/2102.12702",
+        (
+            "The earlier idea: blocks of layers in which the first computes attention and the others reuse it, trained "
+            "that way."
+        ),
+    ),
+    (
+        (
+            "Mu, Y., Wu, Y., Fan, Y. et al. (2026). Cross-layer Attention Sharing for Pre-trained Large Language Models. "
+            "Transactions of the Association for Computational Linguistics 14, 656–688; arXiv:2408.01890."
+        ),
+        "https://aclanthology.org/2026.tacl-1.30/",
+        (
+            "LiSA: small trained networks align the heads and learn what differs, where this page maps heads or shares "
+            "as it is."
+        ),
+    ),
+)
+
+LEVEL_LABEL = "Wording"
+LEVELS = {"newcomer": "Newcomer", "student": "Student", "researcher": "Researcher"}
+LEVEL_HINT = "How things are explained. Numbers and names of controls stay the same."
+
 GLOSSARY_HEADING = "Glossary"
 GLOSSARY = {
     "token": "A word or a piece of a word; models read and write tokens.",
