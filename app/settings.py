@@ -27,6 +27,9 @@ LAYER_WEIGHTS_IN_MEMORY = 64
 
 MAX_NEW_TOKENS = 300
 DEFAULT_NEW_TOKENS = 64
+TEXTS_AT_ONCE = 2  # of visitors and programs: they share one computing thread
+TEXTS_WAITING = 24  # visitors who see their place in the line; each keeps a thread of the server
+PAUSED_IN_MEMORY = 4  # pairs of texts that wait where they part, with their caches
 PROSE_TEMPERATURE = 0.6  # a small model that always takes the likeliest token repeats itself
 MAX_SIMILARITY_TOKENS = 512  # attention weights take layers × heads × tokens² values
 MAX_MAP_TOKENS = 128  # a map with more cells than this squared cannot be read
