@@ -1,7 +1,7 @@
 """What parts of the page and endpoints for programs both ask for. Nothing here knows of either: data in, data out."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -168,7 +168,7 @@ def generate(
     heads: str = "",
     chat: bool = False,
     system: str = "",
-) -> Iterator["PairProgress"]:
+) -> Generator["PairProgress", None, None]:
     """`core.decoding.generation.generate_pair`, thinned out to what a page can show. Raises ValueError for bad input.
 
     The step in which the two models first choose different tokens is always among what is left.
