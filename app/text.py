@@ -81,7 +81,8 @@ BADGES = {
 }
 PANE_TITLES = {"dense": "Dense: every layer computes", "shared": "Shared"}
 MARK_TITLE = "The texts differ from here on"
-DIFFERENT = "The two texts are the same for the first {words} ({characters} characters), then they part at the mark."
+DIFFERENT = "The same for the first {words} ({characters} characters), then they part at the mark."
+DIFFERENT_AT_ONCE = "They part at the very first token."
 SAME = "Both models wrote exactly the same text."
 SAME_SO_FAR = "The same so far."
 NO_FIRST_TOKEN_DIFFERENCE = "Time to the first token: no difference measurable."

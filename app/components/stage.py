@@ -36,7 +36,7 @@ _TEMPLATE = f"""
 def stage() -> gr.HTML:
     """An empty stage. Its value is a dict with `state`, and with the rest of `app.panels.generate_run.on_stage`.
 
-    states: ready (the browser is to ask for texts), waiting, running, paused, stopped, done, failed. `start` events ask for
+    states: ready (the browser is to ask for texts), waiting, running, paused, stopped, done, failed. `submit` events ask for
     texts: new ones, or, with `further` in their data, those that are on the stage.
     """
     return gr.HTML(

@@ -79,9 +79,8 @@ def wire(bar: gr.HTML, panel: SimpleNamespace) -> None:
     views.on_draw(
         bar, "generate", suit_model, [bar, panel.prompt, panel.temperature, panel.model], suited, queue=False, **QUIET
     )
-    running = gr.on([panel.go.click, panel.prompt.submit, panel.stage.start], act, inputs, panel.shown, **heavy)
+    running = gr.on([panel.go.click, panel.prompt.submit, panel.stage.submit], act, inputs, panel.shown, **heavy)
     running.then(None, None, [panel.go, panel.stop], js=_AT_REST)
-    panel.go.click(None, None, panel.go, js="() => ({__type__: 'update', interactive: false})")  # one click is enough
     for kind, button in panel.examples.items():
         picked = [panel.prompt, panel.answer, panel.temperature, panel.stage]
         button.click(partial(pick, kind), None, picked, **LIVE)

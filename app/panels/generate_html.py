@@ -69,9 +69,10 @@ def words(prompt: str, stream: "Stream", mark: int | None) -> str:
     """The prompt in grey, the text that both models wrote, and from the first difference on a mark."""
     written = stream.text
     cut = len(written) if mark is None else mark
-    word = len(written) - len(written[cut:].lstrip())
-    word_end = word + len(written[word:].split(maxsplit=1)[0]) if written[word:].strip() else len(written)
-    same, first, rest = written[:cut], written[cut:word_end], written[word_end:]
+    blanks = len(written[cut:]) - len(written[cut:].lstrip())
+    begin = cut if blanks == len(written) - cut else cut + blanks  # blanks are marked where nothing else is there yet
+    end = begin + len(written[begin:].split(maxsplit=1)[0]) if written[begin:].strip() else len(written)
+    same, first, rest = written[:begin], written[begin:end], written[end:]
     marked = f'<mark title="{escape(text.MARK_TITLE)}">{escape(first)}</mark>' if first else ""
     if mark is not None and not first and stream.finished:
         marked = f'<mark class="end">{escape(text.ENDS_HERE)}</mark>'
@@ -113,6 +114,8 @@ def _percent(share: float) -> str:
 
 def verdict(progress: "PairProgress", mark: int | None) -> str:
     """Where the two texts part, in words."""
+    if mark == 0:
+        return text.DIFFERENT_AT_ONCE
     if mark is not None:
         same = progress.dense.text[:mark]
         count = len(same.split())

@@ -14,7 +14,12 @@ let shown = null;  // the newest texts; what is said without texts (a place in t
 let revealed = false, outcome = '';
 
 const fill = (sentence, values) => sentence.replace(/\{(\w+)\}/g, (_, name) => values[name]);
-const put = (place, content) => { if (place.innerHTML_was !== content) place.innerHTML = place.innerHTML_was = content; };
+const filled = new Map();  // place → the HTML that it was given
+const put = (place, content) => {
+  if (filled.get(place) === content) return;
+  filled.set(place, content);
+  place.innerHTML = content;
+};
 const key = ({model, plan, heads}) => JSON.stringify([model, plan, heads || '']);
 
 function paint(pane, index) {
@@ -89,21 +94,24 @@ function reveal(guess) {
 acts.further.addEventListener('click', () => {
   const asked = revealed ? {...shown.asked, hidden: false} : shown.asked;
   panes[0].box.focus({preventScroll: true});
-  trigger('start', {further: asked});
+  trigger('submit', {further: asked});
 });
 acts.anew.addEventListener('click', () => {
   document.querySelector('#generate-stop:not([disabled])')?.click();  // what is being written is outdated, too
-  trigger('start', {});
+  trigger('submit', {});
 });
 acts.left.addEventListener('click', () => reveal('left'));
 acts.right.addEventListener('click', () => reveal('right'));
 acts.reveal.addEventListener('click', () => reveal(''));
+document.addEventListener('click', event => {  // a double click asks for one pair of texts
+  if (event.detail > 1 && event.target.closest?.('#generate-go')) event.stopPropagation();
+}, true);
 for (const pane of panes)  // who scrolls by themselves is left where they are
   for (const gesture of ['wheel', 'touchmove', 'pointerdown', 'keydown'])
     pane.box.addEventListener(gesture, event => { pane.away ||= event.key !== 'Tab'; }, {passive: true});
 
 function changed() {
-  if (props.value?.state === 'ready') setTimeout(() => trigger('start', {}), 0);  // when prompt and settings are there
+  if (props.value?.state === 'ready') setTimeout(() => trigger('submit', {}), 0);  // when prompt and settings are there
   else render();
 }
 watch('value', changed);

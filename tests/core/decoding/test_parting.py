@@ -21,10 +21,6 @@ def run(request, demo):
     return request.param, list(generate_pair(*demo, PROMPT, 30, temperature=request.param, seed=3))
 
 
-def new_ids(tokenizer, stream) -> list[int]:
-    return tokenizer(PROMPT + stream.text).input_ids
-
-
 def test_it_is_told_in_the_step_in_which_the_tokens_differ_and_stays(run):
     _, steps = run
     first = next(step for step in steps if step.parting)
@@ -79,18 +75,19 @@ def test_what_top_p_leaves_out_is_no_candidate(demo):
         assert sum(one.probability for one in candidates) <= 1.0001 and all(one.probability > 0 for one in candidates)
 
 
-def test_an_end_of_text_is_a_candidate_with_its_name(demo):
+def test_a_text_that_ends_parts_from_one_that_goes_on(demo):
     dense, shared, tokenizer = demo
-    *_, end = generate_pair(dense, shared, tokenizer, PROMPT, 30)
-    token = tokenizer(PROMPT + end.dense.text[: end.parting.character]).input_ids
-    following = tokenizer(PROMPT + end.dense.text).input_ids[len(token)]
+    *_, whole = generate_pair(dense, shared, tokenizer, PROMPT, 30)
+    common = whole.dense.text[: whole.parting.character]
+    last = tokenizer(PROMPT + whole.dense.text).input_ids[len(tokenizer(PROMPT + common).input_ids)]
     ends = dense.generation_config.eos_token_id
-    dense.generation_config.eos_token_id = following
+    dense.generation_config.eos_token_id = last  # what the dense model chooses at the parting
     try:
         *_, end = generate_pair(dense, shared, tokenizer, PROMPT, 30)
     finally:
         dense.generation_config.eos_token_id = ends
-    assert end.dense.finished and end.dense.tokens == end.parting.tokens + 1 < end.shared.tokens
+    assert end.parting == whole.parting and end.dense.finished
+    assert end.dense.tokens == end.parting.tokens + 1 < end.shared.tokens
 
 
 def test_speeds_differ_when_their_middle_halves_lie_apart():
