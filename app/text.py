@@ -143,17 +143,53 @@ BADGES = {
 }
 PANE_TITLES = {"dense": "Dense: every layer computes", "shared": "Shared"}
 MARK_TITLE = "The texts differ from here on"
-DIFFERENT = "The two texts are the same for the first {words} ({characters} characters), then they part at the mark."
+DIFFERENT = "The same for the first {words} ({characters} characters), then they part at the mark."
+DIFFERENT_AT_ONCE = "They part at the very first token."
 SAME = "Both models wrote exactly the same text."
 SAME_SO_FAR = "The same so far."
 NO_FIRST_TOKEN_DIFFERENCE = "Time to the first token: no difference measurable."
-OUTDATED = "The texts above are older than this choice: press Generate to see {model} with plan {plan}."
+NO_SPEED_DIFFERENCE = "Tokens per second: no difference measurable."
+NO_TIMES_DIFFERENCE = "Time to the first token and tokens per second: no difference measurable."
 PROMPT_LABEL = "Prompt: the text to continue"
 GENERATE_BUTTON = "Generate"
 STOP_BUTTON = "Stop"
 TOKENS_LABEL = "Tokens to write, at most"
 TEMPERATURE_LABEL = "Temperature (0: likeliest token)"
 SEED_LABEL = "Random seed (the same numbers for both)"
+PAUSE_LABEL = "Stop where the texts part"
+PAUSE_INFO = "Both wait at the first token that differs, until you let them go on"
+GUESS_LABEL = "Guess which one is shared"
+GUESS_INFO = "The next texts come shuffled, without names, colours and numbers"
+NOTHING_SHARED = " (nothing is shared: the same model twice)"
+ENDS_HERE = "ends here"
+LIKELIEST = "Likeliest here (✓ taken)"
+LIKELIEST_AT = "Likeliest here, at temperature {temperature:g} (✓ taken)"
+CHOSEN = " ✓"
+EMPTY_TOKEN = "nothing"
+PLACES = ("Left", "Right")
+HIDDEN_TITLES = ("Left text", "Right text")
+STAGE_ACTS = "What to do with these texts"
+LINE_ONE = "1 other is before you"
+LINE_MANY = "{count} others are before you"
+LINE_TIME = ", about {time}."
+LINE_LEFT = "Stopped before its turn came."
+CANNOT_GO_ON = "These texts cannot go on: press Generate to write new ones."
+STAGE = {
+    "waiting": "It is about to begin …",
+    "paused": "Both wait.",
+    "further": "Go on",
+    "outdated": "These texts are older than the present model or plan.",
+    "anew": "Generate anew",
+    "left": "Left is shared",
+    "right": "Right is shared",
+    "reveal": "Reveal",
+    "was_right": "Right! {shared} is the shared model.",
+    "was_wrong": "No: {shared} is the shared model.",
+    "revealed": "{shared} is the shared model.",
+    "same_model": "Nothing is shared: both are the same model.",
+    "count": "{right} of {guesses} right in this tab.",
+}
+"""What the browser says beside the two texts by itself."""
 EXAMPLES_LABEL = "Try:"
 EXAMPLES = {
     "prose": "go on with a story",
