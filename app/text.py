@@ -152,6 +152,64 @@ MAPS_LEAD = (
     "scale; values are in the hover."
 )
 
+CHART_MENU = {
+    "table": "Show the table",
+    "csv": "Data (CSV)",
+    "png": "Picture (PNG)",
+    "svg": "Picture (SVG)",
+    "whole": "Undo the zoom",
+}
+CHART_WORDS = {
+    "menu": "Table and downloads",
+    "table": "Show the table",
+    "noTable": "Hide the table",
+    "model": "Model",
+    "plan": "plan",
+    "heads": "head-mapped",
+    "source": "source",
+    "pageModel": "model of the page",
+    "pagePlan": "plan of the page",
+    "value": "value",
+    "name": "name",
+    "series": "series",
+    "error": "standard error",
+    "note": "note",
+}
+"""Of every chart's menu, table and downloads."""
+SOURCES = {
+    "predicted": "predicted from formulas, not timed",
+    "measured": "measured on the machine named in the records",
+    "both": "lines and circles predicted from formulas, the rest measured",
+    "scores": "measured, scored by lm-evaluation-harness; ± one standard error",
+    "damage": "damage measured on a calibration text; ± one standard error",
+    "front": "damage measured on held-out text, savings predicted from formulas; ± one standard error",
+    "similarity": "attention of the dense model, computed on {tokens} tokens of the page's text",
+}
+AXIS_BEGINS = "axis begins at {start}, not at 0"
+SIMILARITY_TITLE = "How alike two layers look at the text"
+SIMILARITY_COLOURS = "similarity (colours: 2% to 98% of all pairs)"
+SIMILARITY_DESCRIPTION = (
+    "Heatmap of the attention similarity of every two of {layers} layers; colours from {low} to {high}. The pairs that the "
+    "plan {plan} lets share are boxed, with their values."
+)
+REUSES = "the later layer reuses the earlier one's weights"
+MAP_DESCRIPTION = "Attention map, {title}: which of {words} words looks at which. Table and arcs tell the same."
+MAP_DIFFERENCE_TITLE = "Layer {follower} less layer {leader}"
+MAP_START_LABEL = "The {tokens} words that are shown begin at word"
+MAP_WINDOW = "Shown are words {first} to {last} of {tokens}. {outside}"
+MAP_OUTSIDE = "Of all their weight {leader} (leader) and {follower} (follower) is on words before, which are not drawn."
+ARCS_LEADER = "Above: layer {layer} (leader)"
+ARCS_FOLLOWER = "Below: layer {layer}, its own weights"
+ARCS_LABEL = "Words of the text: point at one, or choose one with the arrow keys, to see what it looks at"
+ARCS_SAID = "“{word}”: layer {leader} looks at {above}; layer {follower}, on its own, at {below}."
+ARCS_NOTHING = "nothing here by more than 2%"
+DAMAGE_COLOURS = "damage (nats/token); a quarter of the spans per tick"
+SWEEP_TITLE = "Damage of every span (nats/token)"
+FRONT_TITLE = "Damage against what is saved"
+CURVES_TITLE = "Stored searches: damage against what is saved"
+GUIDE_TITLE = "Similarity against damage, pair by pair"
+BENT_AXIS = "damage (nats/token), logarithmic beyond ±0.01"
+
 WHERE_LEAD = (
     "What does sharing cost in these layers? Each cell is one span: the column is its leader, the row how many layers "
     "after it reuse the leader's attention weights. The colour is the measured <b>damage</b>: how much worse the model "

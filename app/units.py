@@ -26,6 +26,11 @@ def saved(percent: float) -> str:
     return "±0%" if abs(percent) < 0.05 else f"{'−' if percent > 0 else '+'}{abs(percent):.1f}%"
 
 
+def decimal(value: float, digits: int = 3) -> str:
+    """A number with a true minus and no negative zero: −0.082."""
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
+
+
 def plus_minus(stderr: float | None) -> str:
     """A standard error behind its value: ` ± 0.012`; nothing where there is none (None or NaN)."""
     return "" if stderr is None or math.isnan(stderr) else f" ± {stderr:.3f}"
