@@ -7,16 +7,17 @@ from typing import Any
 import gradio as gr
 import pandas as pd
 
-from app import text, units
+from app import text, units, views
 from app.charts import speed as charts
 from app.charts.style import message
 from app.components import html
 from app.components.chart import chart, figure_json
 from app.components.events import LIVE
 from app.measured import timings
+from app.panels import subject
 from app.panels.speed_html import fits_table
 from app.registry import View, get_model
-from app.services import LOADED, contexts_up_to, longest_context, plan_for, shape_choices, shape_of
+from app.services import LOADED, contexts_up_to, longest_context, plan_for, shape_of
 from core.cost import (
     BYTES_PER_VALUE,
     DEVICES,
@@ -35,7 +36,7 @@ from core.timing.predicted import compare_timings, with_measured_bandwidth
 
 TOLERANCE = 0.15
 """A prediction that the measured time differs from by more than this share is pointed out."""
-_FIRST_SHAPE, _FIRST_DEVICE = "Llama-3-8B", "NVIDIA H200"
+_FIRST_DEVICE = "NVIDIA H200"
 _LONGEST_CONTEXT = 131_072
 _MOST_BARS = 6
 
@@ -60,10 +61,9 @@ class Question:
 
 def build() -> SimpleNamespace:
     """Controls, cards, charts, and the table of hardware."""
-    gr.HTML(html.section("speed", text.SECTIONS["speed"], text.SPEED_LEAD))
+    gr.HTML(html.section("speed", text.VIEWS["speed"], text.SPEED_LEAD))
+    of = subject.build("speed")
     with gr.Row(elem_classes="controls"):
-        shape = gr.Dropdown(shape_choices(), value=_FIRST_SHAPE, label=text.SHAPE_LABEL, elem_id="speed-shape")
-        plan = gr.Textbox(label=text.SHAPE_PLAN_LABEL, max_lines=1, elem_id="speed-plan")
         device = gr.Dropdown(
             list(with_measured_bandwidth(timings())),
             value=_FIRST_DEVICE,
@@ -91,16 +91,18 @@ def build() -> SimpleNamespace:
     gr.HTML(f"<h3>{text.FITS_HEADING}</h3><p class='lead'>{text.FITS_LEAD}</p>")
     table = gr.HTML(elem_id="speed-fits")
     return SimpleNamespace(
-        shape=shape, plan=plan, sizes=[device, devices, batch, context, dtype, bandwidth],
+        of=of, shape=of.shape, plan=of.plan, sizes=[device, devices, batch, context, dtype, bandwidth],
         outputs=[error, cards, *curves, about, bars, prefill, table],
+        options=[of.shape, device, devices, batch, context, dtype, bandwidth],
     )  # fmt: skip
 
 
 def wire(bar: gr.HTML, panel: SimpleNamespace) -> None:
     """Everything redraws while a slider is dragged; the plan follows that of the page."""
     follow = [bar, panel.shape, *panel.sizes]
-    for changed in (bar.change, panel.shape.input):
-        changed(follow_view, follow, [panel.plan, *panel.outputs], **LIVE)
+    views.on_draw(bar, "speed", follow_view, follow, [panel.plan, *panel.outputs], **LIVE)
+    panel.shape.input(follow_view, follow, [panel.plan, *panel.outputs], **LIVE)
+    subject.wire(panel.of).then(follow_view, follow, [panel.plan, *panel.outputs], **LIVE)
     inputs = [bar, panel.shape, panel.plan, *panel.sizes]
     typed = [panel.plan.input, panel.plan.submit]
     gr.on([size.input for size in panel.sizes] + typed, draw, inputs, panel.outputs, **LIVE)
@@ -112,7 +114,7 @@ def follow_view(view: View, choice: str, *sizes: Any) -> tuple:
         plan = plan_for(view, shape_of(choice, view["model"]))
     except ValueError as problem:
         return gr.skip(), *_nothing(problem)
-    return gr.update(value=plan, interactive=choice != LOADED), *draw(view, choice, plan, *sizes)
+    return plan, *draw(view, choice, plan, *sizes)
 
 
 def draw(
@@ -138,7 +140,15 @@ def draw(
         table = [one for one in machines.values() if one.memory_bytes]
         fits = fits_frame(shape, plan, asked.batch, asked.context, dtype, table)
         latency, memory, words, *bars = figures(asked, measured[here], places_of(measured))
-        return "", cards(asked), latency, memory, words + html.note(note), *bars, fits_table(fits)
+        return (
+            "",
+            subject.line(view, choice, plan.name) + cards(asked),
+            latency,
+            memory,
+            words + html.note(note),
+            *bars,
+            fits_table(fits),
+        )
     except ValueError as problem:
         return _nothing(problem)
 

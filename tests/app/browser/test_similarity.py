@@ -8,7 +8,7 @@ pytestmark = pytest.mark.browser
 
 
 def test_a_click_on_the_heatmap_opens_the_two_maps(open_page):
-    page = open_page()
+    page = open_page("?view=similarity")
     page.locator("#similarity-heatmap").scroll_into_view_if_needed()
     area = page.locator("#similarity-heatmap .nsewdrag").bounding_box()
     cell = area["width"] / 24
@@ -19,7 +19,7 @@ def test_a_click_on_the_heatmap_opens_the_two_maps(open_page):
 
 
 def test_similarity_follows_the_text_and_the_method(open_page):
-    page = open_page()
+    page = open_page("?view=similarity")
     values = "JSON.stringify(document.querySelector('#similarity-heatmap .chart').data[0].z)"
     before = page.evaluate(values)
     page.locator("#similarity-text textarea").fill("One two three four five six seven eight nine ten.")
