@@ -9,7 +9,19 @@ import plotly.graph_objects as go
 
 from app import text
 from app.charts.style import (
-    DENSE, DENSE_TINT, RING, SHARED, across, begins_at, figure, hover_safe, label, message, short, upright, value_axis,
+    DENSE,
+    DENSE_TINT,
+    RING,
+    SHARED,
+    across,
+    begins_at,
+    figure,
+    hover_safe,
+    label,
+    message,
+    short,
+    upright,
+    value_axis,
 )  # fmt: skip
 from app.units import p_value, plus_minus
 

@@ -95,11 +95,17 @@ def _printed(leader: int, follower: int, value: float, colours: tuple[float, flo
 
 
 def attention_maps(
-    leader: np.ndarray, follower: np.ndarray, words: list[str], titles: tuple[str, str, str], source: str = ""
+    leader: np.ndarray,
+    follower: np.ndarray,
+    words: list[str],
+    titles: tuple[str, str, str],
+    source: str = "",
+    first: int = 1,
 ) -> tuple[go.Figure, go.Figure, go.Figure]:
     """The maps of two layers in one scale, and the follower's less the leader's.
 
-    leader, follower: weights of one head [words, words] (row: the word that looks). words: as they stand in the text.
+    leader, follower: weights of one head [words, words] (row: the word that looks). words: as they stand in the text, of which
+    the first has the number `first`.
     Whichever map the mouse is on, it tells both words and both weights.
     """
     seen = np.tril(np.ones_like(leader)) > 0
@@ -115,14 +121,28 @@ def attention_maps(
         (difference, apart, "difference"),
     )
     drawn = [
-        _map(values, colours, both, words, title, quantity, source)
+        _map(values, colours, both, words, title, source, _map_table(values, words, quantity, first))
         for (values, colours, quantity), title in zip(shown, titles, strict=True)
     ]
     return drawn[0], drawn[1], drawn[2]
 
 
+def _map_table(values: np.ndarray, words: list[str], quantity: str, first: int) -> pd.DataFrame:
+    """The cells of a map as people read them."""
+    row, column = np.nonzero(np.isfinite(values))
+    return pd.DataFrame(
+        {
+            "word number": row + first,
+            "word": [words[at] for at in row],
+            "looks at number": column + first,
+            "looks at": [words[at] for at in column],
+            quantity: np.round(values[row, column], 6),
+        }
+    )
+
+
 def _map(
-    values: np.ndarray, colours: dict, both: list, words: list[str], title: str, quantity: str, source: str
+    values: np.ndarray, colours: dict, both: list, words: list[str], title: str, source: str, table: pd.DataFrame
 ) -> go.Figure:
     low, high = colours["zmin"], colours["zmax"]
     ticks = [low, (low + high) / 2, high]
@@ -147,10 +167,6 @@ def _map(
         "showgrid": False,
         "constrain": "domain",
     }
-    row, column = np.nonzero(np.isfinite(values))
-    table = pd.DataFrame({"word number": row, "at number": column, quantity: np.round(values[row, column], 6)})
-    table.insert(1, "word", [words[at] for at in row])
-    table.insert(3, "looks at", [words[at] for at in column])
     return figure(
         [heatmap],
         text.MAP_DESCRIPTION.format(title=title, words=len(words)),

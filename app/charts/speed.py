@@ -73,7 +73,9 @@ def predicted_bars(frame: pd.DataFrame, tolerance: float) -> go.Figure:
         "Time of a decode step, predicted and measured, with the ratio of the two.",
         title="Time per step (ms), with measured ÷ predicted",
         source=text.SOURCES["both"],
-        **_lying(frame, _GROUP_PX, 1.35 * max(frame.measured_ms.max(), frame.predicted_ms.max())),  # room for the ratios
+        **_lying(
+            frame, _GROUP_PX, 1.35 * max(frame.measured_ms.max(), frame.predicted_ms.max())
+        ),  # room for the ratios
     )
 
 

@@ -19,12 +19,14 @@ from app.components.page import page_script
 PLOTLY_JS = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 PLOTLY_URL = f"gradio_api/file={PLOTLY_JS}"
 
-_ITEMS = "".join(f'<button type="button" data-do="{deed}">{escape(words)}</button>' for deed, words in text.CHART_MENU.items())
+_ITEMS = "".join(
+    f'<button type="button" data-do="{deed}">{escape(words)}</button>' for deed, words in text.CHART_MENU.items()
+)
 _TEMPLATE = f"""<figure class="chart-frame{{classes}}">
 <div class="chart-head"><figcaption></figcaption><div class="chart-menu">
 <button type="button" class="chart-opener" aria-expanded="false" aria-label="{escape(text.CHART_WORDS["menu"])}">⋯</button>
 <div class="chart-list" hidden>{_ITEMS}</div></div></div>
-<div class="chart" role="img" style="--height: {{height_px}}px"></div>
+<div class="chart-view"><div class="chart" role="img" style="--height: {{height_px}}px"></div></div>
 <div class="table chart-table" role="region" tabindex="0" hidden></div></figure>"""
 
 

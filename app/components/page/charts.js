@@ -63,6 +63,9 @@ window.charts = (() => {
     }
     if (!holder.dataset.listens) holder.on('plotly_click', event => clicked(chart, event.points[0]));
     holder.dataset.listens = holder.dataset.drawn = 'yes';
+    const view = holder.parentElement;  // keys scroll what is higher than its place
+    if (view.scrollHeight > view.clientHeight + 1) Object.assign(view, {tabIndex: 0, role: 'group', ariaLabel: nameOf(chart)});
+    else for (const name of ['tabindex', 'role', 'aria-label']) view.removeAttribute(name);
   }
 
   function clicked(chart, point) {
