@@ -125,7 +125,7 @@ SYSTEM_HINT = "Empty: what the model's template says"
 SIMILARITY_LEAD = (
     "Each cell compares the attention weights of two layers of the <b class='dense'>dense</b> model on the text below: "
     "<b>1</b> means that both layers look at the same words, <b>0</b> that they look at quite different ones. Every pair "
-    "stands there once. Boxes mark the pairs of the plan, leader and follower, with their values. <b>Click a cell</b> to see "
+    "stands there once. Boxes mark the pairs of the plan, leader and follower, with their values in hundredths. <b>Click a cell</b> to see "
     "where the two layers look, word by word."
 )
 SIMILARITY_WARNING = (
@@ -199,7 +199,7 @@ SOURCES = {
 }
 AXIS_BEGINS = "axis begins at {start}, not at 0"
 SIMILARITY_TITLE = "How alike two layers look at the text"
-SIMILARITY_COLOURS = "similarity (colours: 2% to 98% of all pairs)"
+SIMILARITY_COLOURS = "similarity (colours:<br>2% to 98% of all pairs)"
 SIMILARITY_DESCRIPTION = (
     "Heatmap of the attention similarity of every two of {layers} layers; colours from {low} to {high}. The pairs that the "
     "plan {plan} lets share are boxed, with their values."
@@ -215,12 +215,11 @@ ARCS_FOLLOWER = "Below: layer {layer}, its own weights"
 ARCS_LABEL = "Words of the text: point at one, or choose one with the arrow keys, to see what it looks at"
 ARCS_SAID = "“{word}”: layer {leader} looks at {above}; layer {follower}, on its own, at {below}."
 ARCS_NOTHING = "nothing here by more than 2%"
-DAMAGE_COLOURS = "damage (nats/token); a quarter of the spans per tick"
+DAMAGE_COLOURS = "damage (nats/token);<br>a quarter of the spans per tick"
 SWEEP_TITLE = "Damage of every span (nats/token)"
 FRONT_TITLE = "Damage against what is saved"
 CURVES_TITLE = "Stored searches: damage against what is saved"
-GUIDE_TITLE = "Similarity against damage, pair by pair"
-BENT_AXIS = "damage (nats/token), logarithmic beyond ±0.01"
+GUIDE_TITLE = "Similarity against damage, pair by pair (damage logarithmic beyond ±0.01)"
 
 WHERE_LEAD = (
     "What does sharing cost in these layers? Each cell is one span: the column is its leader, the row how many layers "

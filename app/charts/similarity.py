@@ -11,8 +11,8 @@ from core.plan import SharingPlan
 
 COLOURED = (0.02, 0.98)
 """Quantiles of the pairs of layers between which colours differ: a few extreme pairs would take all colours."""
-_LONGEST_WORD = 10  # letters of a word on an axis
-_MAP_MARGIN = {"l": 100, "r": 8, "t": 66, "b": 100}  # the same for all maps, so that they can be laid on each other
+_LONGEST_WORD = 9  # letters of a word on an axis
+_MAP_MARGIN = {"l": 84, "r": 4, "t": 56, "b": 84}  # the same for all maps, so that they can be laid on each other
 
 
 def similarity_heatmap(similarity: np.ndarray, plan: SharingPlan, source: str = "") -> go.Figure:
@@ -58,7 +58,7 @@ def similarity_heatmap(similarity: np.ndarray, plan: SharingPlan, source: str = 
         source=source,
         table=table,
         cells=layers - 1,
-        margin={"l": 66, "r": 8, "t": 92, "b": 70},
+        margin={"l": 66, "r": 8, "t": 110, "b": 70},
         shapes=[shape for box in _boxes(plan) for shape in outline(*box)],
         annotations=[_printed(*pair, similarity[pair], (low, high)) for pair in reused],
         xaxis={**square, "title": {"text": "later layer (follower)"}, "range": [0.5, layers - 0.5]},
@@ -86,11 +86,11 @@ def _boxes(plan: SharingPlan) -> list[tuple[tuple[int, int], tuple[int, int]]]:
 
 
 def _printed(leader: int, follower: int, value: float, colours: tuple[float, float]) -> dict:
-    """The value of one cell, as short as it can be: .83. In black or white, whichever is read better on its colour."""
+    """The value of one cell in hundredths, in black or white, whichever is read better on its colour."""
     low, high = colours
     ink = "#ffffff" if (value - low) / (high - low) < 0.46 else "#000000"
-    words = decimal(value, 2).replace("0.", ".", 1)
     font = {"size": 14, "color": ink, "weight": 700}
+    words = decimal(100 * value, 0)
     return {"name": "cell", "x": follower, "y": leader, "text": words, "showarrow": False, "font": font}
 
 
@@ -108,6 +108,7 @@ def attention_maps(
     the first has the number `first`.
     Whichever map the mouse is on, it tells both words and both weights.
     """
+    leader, follower = (one.astype(float) for one in (leader, follower))
     seen = np.tril(np.ones_like(leader)) > 0
     difference = np.where(seen, follower - leader, np.nan)
     top = float(max(np.quantile(one[1:, 1:][seen[1:, 1:]], 0.99) for one in (leader, follower))) or 1.0

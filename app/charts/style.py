@@ -34,12 +34,14 @@ COLORBAR = {
     "thickness": 14,
     "outlinewidth": 0,
     "nticks": 6,
+    "len": 0.92,
+    "ticklabeloverflow": "allow",
 }
 
 
 def _template(ink: str, grid: str, card: str) -> go.layout.Template:
     axis = {
-        "gridcolor": grid, "linecolor": grid, "zeroline": False, "automargin": True,
+        "gridcolor": grid, "zeroline": False, "automargin": True,
         "title": {"standoff": 12}, "ticklabelstandoff": 6,
     }  # fmt: skip
     return go.layout.Template(

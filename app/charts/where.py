@@ -54,7 +54,7 @@ def sweep_heatmap(sweep: pd.DataFrame, num_layers: int, plan: SharingPlan) -> go
         title=text.SWEEP_TITLE,
         source=text.SOURCES["damage"],
         table=_sweep_table(sweep),
-        margin={"l": 66, "r": 8, "t": 92, "b": 70},
+        margin={"l": 66, "r": 8, "t": 110, "b": 70},
         shapes=[shape for leader, size in spans for shape in outline((leader, leader), (size, size))],
         xaxis={"title": {"text": "leader (computes)"}, "range": [-0.5, num_layers - 1.5], **ticks_by_layer},
         yaxis={"title": {"text": "followers (reuse)"}, "range": [0.5, num_layers - 0.5], **ticks_by_layer},
@@ -243,7 +243,7 @@ def guide_scatter(pairs: pd.DataFrame, method: str) -> go.Figure:
         margin={"t": 80},
         xaxis={"title": {"text": f"similarity of attention ({method})"}},
         yaxis={
-            "title": {"text": text.BENT_AXIS},
+            "title": {"text": _DAMAGE},
             "tickvals": _bent(pd.Series(ticks, dtype=float)).tolist(),
             "ticktext": [f"{tick:g}".replace("-", "−") for tick in ticks],
         },

@@ -22,7 +22,7 @@ PLOTLY_URL = f"gradio_api/file={PLOTLY_JS}"
 _ITEMS = "".join(
     f'<button type="button" data-do="{deed}">{escape(words)}</button>' for deed, words in text.CHART_MENU.items()
 )
-_TEMPLATE = f"""<figure class="chart-frame{{classes}}">
+_TEMPLATE = f"""<figure class="chart-frame">
 <div class="chart-head"><figcaption></figcaption><div class="chart-menu">
 <button type="button" class="chart-opener" aria-expanded="false" aria-label="{escape(text.CHART_WORDS["menu"])}">⋯</button>
 <div class="chart-list" hidden>{_ITEMS}</div></div></div>
@@ -30,15 +30,14 @@ _TEMPLATE = f"""<figure class="chart-frame{{classes}}">
 <div class="table chart-table" role="region" tabindex="0" hidden></div></figure>"""
 
 
-def chart(height_px: int, elem_id: str, titled: bool = False) -> gr.HTML:
+def chart(height_px: int, elem_id: str) -> gr.HTML:
     """An empty chart of fixed height (lower on narrow screens); its value is `figure_json(figure)`.
 
-    titled: whether its title stands above it; it has one for screen readers and in its pictures in any case.
     `chart.point(function)` calls it with a gr.EventData when a point is clicked: `x`, `y` and `id` (its customdata).
     """
     return gr.HTML(
         "",
-        html_template=_TEMPLATE.format(height_px=height_px, classes="" if titled else " untitled"),
+        html_template=_TEMPLATE.format(height_px=height_px),
         js_on_load=page_script("chart"),
         head=f'<script src="{PLOTLY_URL}"></script>',
         chart_id=elem_id,

@@ -45,7 +45,7 @@ def build() -> SimpleNamespace:
         setting = gr.Dropdown([], label=text.CONTEXTS_SETTING_LABEL, elem_id="contexts-setting")
     about = gr.HTML(elem_id="contexts-about")
     with gr.Row(elem_classes="charts") as place:
-        scores, speed = (chart(400, f"contexts-{name}", titled=True) for name in ("scores", "speed"))
+        scores, speed = (chart(400, f"contexts-{name}") for name in ("scores", "speed"))
     return SimpleNamespace(
         task=task, setting=setting, model=gr.State(""), drawn=[about, scores, speed, controls, place],
         options=[task, setting],

@@ -36,7 +36,7 @@ def build() -> SimpleNamespace:
     error = gr.HTML(elem_id="savings-error")
     cards = gr.HTML(elem_id="savings-cards")
     with gr.Row(elem_classes="charts"):
-        figures = [chart(310, f"savings-chart-{index}", titled=True) for index in range(len(_CURVES) + 1)]
+        figures = [chart(310, f"savings-chart-{index}") for index in range(len(_CURVES) + 1)]
     return SimpleNamespace(
         of=of, shape=of.shape, plan=of.plan, context=context, prompt=prompt, sizes=[batch, context, prompt, dtype, execution],
         outputs=[error, cards, *figures], options=[of.shape, batch, context, prompt, dtype, execution],

@@ -56,7 +56,7 @@ def build() -> SimpleNamespace:
     pair = gr.HTML(elem_id="map-pair")
     arcs = gr.HTML(js_on_load=page_script("arcs"), apply_default_css=False, elem_id="map-arcs")
     with gr.Row(elem_classes="maps"):
-        maps = [chart(500, f"map-{side}", titled=True) for side in ("left", "right", "difference")]
+        maps = [chart(490, f"map-{side}") for side in ("left", "right", "difference")]
     return SimpleNamespace(
         heatmap=heatmap, method=method, about=about, source=source, compute=compute, error=error,
         leader=leader, follower=follower, head=head, start=start, maps=[pair, arcs, *maps], shown=gr.State(None),

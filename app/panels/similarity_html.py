@@ -26,7 +26,7 @@ def arcs(
         text.ARCS_SAID.format(word=word.strip(), above=_most(words, above), below=_most(words, below), **names)
         for word, above, below in zip(words, _rows(leader), _rows(follower), strict=True)
     ]
-    drawn = {"seen": _SEEN, "above": _shown(leader), "below": _shown(follower)}
+    drawn = {"seen": _SEEN, "layers": layers, "above": _shown(leader), "below": _shown(follower)}
     buttons = "".join(
         f'<button type="button" data-word="{at}" tabindex="{0 if at == chosen else -1}" '
         f'aria-pressed="{"true" if at == chosen else "false"}" aria-label="{escape(sentence)}">{_visible(word)}</button>'

@@ -82,11 +82,11 @@ def build() -> SimpleNamespace:
         bandwidth = gr.Radio(sources, value="measured", label=text.BANDWIDTH_LABEL, elem_id="speed-bandwidth")
     error, cards = gr.HTML(elem_id="speed-error"), gr.HTML(elem_id="speed-cards")
     with gr.Row(elem_classes="charts"):
-        curves = [chart(330, f"speed-{name}", titled=True) for name in ("latency", "memory")]
+        curves = [chart(330, f"speed-{name}") for name in ("latency", "memory")]
     about = gr.HTML(elem_id="speed-about")
-    bars = chart(400, "speed-bars", titled=True)
+    bars = chart(400, "speed-bars")
     with gr.Row(elem_classes="charts"):
-        prefill = chart(300, "speed-prefill", titled=True)
+        prefill = chart(300, "speed-prefill")
         gr.HTML(f'<p class="warning">{text.PREFILL_TRUTH}</p>', elem_id="speed-prefill-truth")
     gr.HTML(f"<h3>{text.FITS_HEADING}</h3><p class='lead'>{text.FITS_LEAD}</p>")
     table = gr.HTML(elem_id="speed-fits")

@@ -30,6 +30,12 @@ function show(word, chosen) {
   place.querySelector('.arcs-said').textContent = words[word].ariaLabel;
 }
 
+// The heatmap marks the pair of layers that is shown here.
+function mark() {
+  const drawn = element.querySelector('.arcs')?.dataset.drawn;
+  if (drawn) charts.mark('similarity-heatmap', Math.max(...JSON.parse(drawn).layers), Math.min(...JSON.parse(drawn).layers));
+}
+
 const at = event => event.target.closest('[data-word]')?.dataset.word;
 const chosen = () => element.querySelector('[data-word][aria-pressed=true]');
 const again = () => { if (chosen()?.offsetParent) show(Number(chosen().dataset.word), false); };
@@ -45,6 +51,7 @@ element.addEventListener('keydown', event => {
   event.preventDefault();
   event.stopPropagation();
 });
-watch('value', again);
+watch('value', () => { again(); mark(); });
 new ResizeObserver(again).observe(element);
 again();
+mark();

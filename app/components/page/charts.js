@@ -6,8 +6,8 @@ window.charts = (() => {
   const {templates, words, program} = window.chartSettings;
   const CONFIG = {displayModeBar: false, displaylogo: false, responsive: false, showAxisRangeEntryBoxes: false,
     showSendToCloud: false, plotlyServerURL: ''};
-  const NARROW_PX = 420, CELL_PX = 20, LINE_PX = 15;  // a cell that holds a number, a line of an axis that is a word
-  const PICTURE = {width: 1600, height: 900, head: 120, foot: 60, zoom: 1.25};
+  const NARROW_PX = 420, CELL_PX = 20, LINE_PX = 14;  // a cell that holds a number, a line of an axis that is a word
+  const PICTURE = {wide: [1600, 900], square: [1400, 1400], head: 120, foot: 60, zoom: 1.25};
   const touch = matchMedia('(pointer: coarse)');
   const all = new Map();
   let working = false;
@@ -54,7 +54,8 @@ window.charts = (() => {
     const outlined = same && (figure !== chart.drawn || chart.mark !== chart.marked || resized);
     Object.assign(chart, {drawn: figure, mode, width, narrow, marked: chart.mark, template: same ? chart.template : mode});
     try {
-      if (!same) await Plotly.react(holder, figure.data, layoutOf(chart), CONFIG);
+      if (isMessage(chart)) return say(chart);
+      if (!same) await react(chart);
       if (resized) await Plotly.Plots.resize(holder);
       if (outlined) await outline(chart);
       if (recoloured) await recolour(holder, mode);
@@ -66,6 +67,28 @@ window.charts = (() => {
     const view = holder.parentElement;  // keys scroll what is higher than its place
     if (view.scrollHeight > view.clientHeight + 1) Object.assign(view, {tabIndex: 0, role: 'group', ariaLabel: nameOf(chart)});
     else for (const name of ['tabindex', 'role', 'aria-label']) view.removeAttribute(name);
+  }
+
+  /* A chart's colours and edges refer to each other by address, which plotly notes at the first drawing where the page has a
+     <base>. The address changes, and then they are lost: so there is no base while it looks. */
+  function react(chart) {
+    const {holder, figure} = chart, base = holder._context ? null : document.querySelector('base[href]');
+    if (!holder._fullLayout) holder.replaceChildren();
+    const address = base?.getAttribute('href');
+    base?.removeAttribute('href');
+    const drawn = Plotly.react(holder, figure.data, layoutOf(chart), CONFIG);
+    base?.setAttribute('href', address);
+    return drawn;
+  }
+
+  /* A figure without data is a sentence. */
+  const isMessage = chart => !chart.figure.data.length;
+  function say({holder, figure}) {
+    Plotly.purge(holder);
+    delete holder.dataset.listens;
+    holder.style.height = 'auto';
+    holder.replaceChildren(Object.assign(document.createElement('p'), {className: 'note', textContent: figure.layout.meta.description}));
+    holder.dataset.drawn = 'yes';
   }
 
   function clicked(chart, point) {
@@ -133,8 +156,7 @@ window.charts = (() => {
     const layout = {'hoverlabel.bgcolor': hoverlabel.bgcolor, 'hoverlabel.bordercolor': hoverlabel.bordercolor,
       'hoverlabel.font.color': ink, 'legend.font.color': ink};
     for (const name of Object.keys(holder._fullLayout).filter(key => /^[xy]axis\d*$/.test(key)))
-      Object.assign(layout, {[`${name}.gridcolor`]: grid, [`${name}.linecolor`]: grid, [`${name}.tickfont.color`]: ink,
-        [`${name}.title.font.color`]: ink});
+      Object.assign(layout, {[`${name}.gridcolor`]: grid, [`${name}.tickfont.color`]: ink, [`${name}.title.font.color`]: ink});
     holder.layout.annotations?.forEach((one, at) => { if (one.name !== 'cell') layout[`annotations[${at}].font.color`] = ink; });
     const style = {};
     const set = (path, at) => { (style[path] ??= Array(holder.data.length).fill(undefined))[at] = ink; };
@@ -248,8 +270,9 @@ window.charts = (() => {
 
   /* The chart on white, larger than life, with what it is about above it and where its data are from below it. */
   async function svgOf(chart) {
-    const {data, layout: {meta, height: own, ...layout}} = chart.figure, {zoom, head, foot, width} = PICTURE;
-    const height = Math.max(PICTURE.height, own ? Math.round(own * zoom + head + foot) : 0);
+    const {data, layout: {meta, height: own, ...layout}} = chart.figure, {zoom, head, foot} = PICTURE;
+    const [width, least] = layout.yaxis?.scaleanchor ? PICTURE.square : PICTURE.wide;
+    const height = Math.max(least, own ? Math.round(own * zoom + head + foot) : 0);
     const inner = {width: width / zoom, height: (height - head - foot) / zoom};
     const white = {...structuredClone(layout), template: templates.light, shapes: shapesOf(chart)};
     const drawn = await Plotly.toImage({data, layout: white, config: CONFIG}, {format: 'svg', ...inner, imageDataOnly: true});
@@ -333,6 +356,7 @@ window.charts = (() => {
       const {title, description} = chart.figure.layout.meta;
       element.querySelector('figcaption').textContent = plain(title);
       holder.setAttribute('aria-label', description);
+      chart.opener.hidden = isMessage(chart);  // there is nothing to take away
       chart.opener.setAttribute('aria-label', `${words.menu}: ${nameOf(chart)}`);
       if (!chart.place.hidden) showTable(chart, true);
       work();
