@@ -99,7 +99,8 @@ def draw(view: View, choice: str, plan_text: str, batch: int, context: int, prom
     titles = {name: text.QUANTITIES[name][0] for name in _CURVES}
     figures = [charts.savings_curve(frame[frame.quantity == name], title, context) for name, title in titles.items()]
     figures.append(charts.saved_curves(frame, titles, context))
-    return "", subject.line(view, choice, plan.name) + cards(chosen), *map(figure_json, figures)
+    drawn = (figure_json(figure, **subject.of_figures(choice, plan.name)) for figure in figures)
+    return "", subject.line(view, choice, plan.name) + cards(chosen), *drawn
 
 
 def cards(chosen: pd.DataFrame) -> str:

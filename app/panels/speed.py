@@ -139,7 +139,9 @@ def draw(
         here = (measured.device == device) & (measured.devices == asked.devices) & (measured.dtype == dtype)
         table = [one for one in machines.values() if one.memory_bytes]
         fits = fits_frame(shape, plan, asked.batch, asked.context, dtype, table)
-        latency, memory, words, *bars = figures(asked, measured[here], places_of(measured))
+        latency, memory, words, *bars = figures(
+            asked, measured[here], places_of(measured), subject.of_figures(choice, plan.name)
+        )
         return (
             "",
             subject.line(view, choice, plan.name) + cards(asked),
@@ -223,10 +225,10 @@ def _why(asked: Question, dense: DecodePrediction) -> str:
     return f"{words} {text.BOUND[dense.weights.bound]} {unknown}"
 
 
-def figures(asked: Question, measured: pd.DataFrame, places: str) -> list[str]:
+def figures(asked: Question, measured: pd.DataFrame, places: str, of: dict[str, str]) -> list[str]:
     """Latency and memory over context, a sentence about the measurements, predicted beside measured, prefill.
 
-    measured: on the hardware asked for. places: all hardware that the model was timed on.
+    measured: on the hardware asked for. places: all hardware that the model was timed on. of: `subject.of_figures`.
     """
     points = measured[
         (measured.batch_size == asked.batch) & ((measured.model == "dense") | (measured.plan == str(asked.plan)))
@@ -235,11 +237,11 @@ def figures(asked: Question, measured: pd.DataFrame, places: str) -> list[str]:
     curves, capacity = predicted_curves(asked, longest), asked.device.memory_bytes
     chosen = nearest(measured, asked)
     return [
-        figure_json(charts.predicted_curves(curves, points, "ms", text.LATENCY_TITLE, asked.context)),
-        figure_json(charts.predicted_curves(curves, points, "bytes", text.MEMORY_TITLE, asked.context, capacity)),
+        figure_json(charts.predicted_curves(curves, points, "ms", text.LATENCY_TITLE, asked.context), **of),
+        figure_json(charts.predicted_curves(curves, points, "bytes", text.MEMORY_TITLE, asked.context, capacity), **of),
         about(measured, asked, places),
-        figure_json(charts.predicted_bars(chosen, TOLERANCE)),
-        figure_json(charts.prefill_bars(chosen)),
+        figure_json(charts.predicted_bars(chosen, TOLERANCE), **of),
+        figure_json(charts.prefill_bars(chosen), **of),
     ]
 
 
