@@ -15,7 +15,7 @@ import gradio as gr
 
 from app import frame, options, settings, text, views
 from app.api import add_endpoints
-from app.components.chart import PLOTLY_JS, PLOTLY_URL
+from app.components.chart import PLOTLY_JS, PLOTLY_URL, charts_head
 from app.components.events import LATEST, QUIET
 from app.components.headline import headline
 from app.components.page import page_script
@@ -128,7 +128,8 @@ def _head() -> str:
     fonts = "".join(
         f'<link rel="preload" as="font" type="font/woff2" href="{url}" crossorigin="anonymous">' for url in FONT_URLS
     )
-    return f'<link rel="preload" as="script" href="{PLOTLY_URL}">{fonts}<script>{page_script("explorer")}</script>'
+    scripts = f"<script>{page_script('explorer')}</script>{charts_head()}"
+    return f'<link rel="preload" as="script" href="{PLOTLY_URL}">{fonts}{scripts}'
 
 
 def warm_up() -> None:

@@ -222,8 +222,9 @@ SYSTEM_HINT = "Empty: what the model's template says"
 
 SIMILARITY_LEAD = (
     "Each cell compares the attention weights of two layers of the <b class='dense'>dense</b> model on the text below: "
-    "<b>1</b> means that both layers look at the same words, <b>0</b> that they look at quite different ones. "
-    "Boxes mark the spans of the plan. <b>Click a cell</b> to see the two layers' own attention maps."
+    "<b>1</b> means that both layers look at the same words, <b>0</b> that they look at quite different ones. Every pair "
+    "stands there once. Boxes mark the pairs of the plan, leader and follower, with their values in hundredths. <b>Click a cell</b> to see "
+    "where the two layers look, word by word."
 )
 SIMILARITY_WARNING = (
     "Similar is not the same as harmless: how much a shared layer hurts the model has to be measured (see Scores), and "
@@ -242,29 +243,87 @@ METHOD_LABEL = "How two layers are compared"
 COMPUTE_BUTTON = "Compute for this text"
 MAPS_HEADING = "Attention maps of two layers"
 MAP_LEADER_LABEL = "Leader (left map)"
-MAP_FOLLOWER_LABEL = "Follower (right map)"
+MAP_FOLLOWER_LABEL = "Follower (second map)"
 MAP_HEAD_LABEL = "Head"
 PAIR_IN_PLAN = (
-    "Left: what layer {leader} computes ({head}). Right: what layer {follower} would compute itself; under the plan it "
+    "First what layer {leader} computes ({head}), then what layer {follower} would compute itself; under the plan it "
     "reuses the left map instead."
 )
 PAIR_NOT_IN_PLAN = (
-    "Left: layer {leader} ({head}). Right: layer {follower}. Under the plan layer {follower} does not reuse the "
+    "First layer {leader} ({head}), then layer {follower}. Under the plan layer {follower} does not reuse the "
     "weights of layer {leader}."
 )
 MAP_LEFT_TITLE = "Layer {} (leader)"
 MAP_RIGHT_TITLE = "Layer {}, its own weights"
 MAPS_LEAD = (
-    "Rows are the words that look, columns the words that are looked at: a bright cell in row <i>r</i>, column "
-    "<i>c</i> means that word <i>r</i> takes much from word <i>c</i>. If the follower reuses the leader's weights, the "
-    "left map takes the place of the right one. The first token, which collects weight in nearly every layer, may outshine the "
-    "scale; values are in the hover."
+    "<b>Point at a word</b>: arcs lead to the words that it looks at, the thicker the more, above in the leader, below in "
+    "the follower. The maps show all words at once: rows are the words that look, columns the words that are looked at. If "
+    "the follower reuses the leader's weights, the left map takes the place of the second, and the third, their "
+    "difference, is what the model loses. The first token collects weight in nearly every layer and may be beyond the scale."
 )
+
+CHART_MENU = {
+    "table": "Show the table",
+    "csv": "Data (CSV)",
+    "png": "Picture (PNG)",
+    "svg": "Picture (SVG)",
+    "whole": "Undo the zoom",
+}
+CHART_WORDS = {
+    "menu": "Table and downloads",
+    "table": "Show the table",
+    "noTable": "Hide the table",
+    "model": "Model",
+    "plan": "plan",
+    "heads": "head-mapped",
+    "source": "source",
+    "pageModel": "model of the page",
+    "pagePlan": "plan of the page",
+    "value": "value",
+    "name": "name",
+    "series": "series",
+    "error": "standard error",
+    "note": "note",
+}
+"""Of every chart's menu, table and downloads."""
+SOURCES = {
+    "predicted": "predicted from formulas, not timed",
+    "measured": "measured on the machine named in the records",
+    "both": "lines and circles predicted from formulas, the rest measured",
+    "scores": "measured, scored by lm-evaluation-harness; ± one standard error",
+    "damage": "damage measured on a calibration text; ± one standard error",
+    "front": "damage measured on held-out text, savings predicted from formulas; ± one standard error",
+    "similarity": "attention of the dense model, computed on {tokens} tokens of the page's text",
+}
+AXIS_BEGINS = "axis begins at {start}, not at 0"
+SIMILARITY_TITLE = "How alike two layers look at the text"
+SIMILARITY_COLOURS = "similarity (colours:<br>2% to 98% of all pairs)"
+SIMILARITY_DESCRIPTION = (
+    "Heatmap of the attention similarity of every two of {layers} layers; colours from {low} to {high}. The pairs that the "
+    "plan {plan} lets share are boxed, with their values."
+)
+REUSES = "the later layer reuses the earlier one's weights"
+MAP_DESCRIPTION = "Attention map, {title}: which of {words} words looks at which. Table and arcs tell the same."
+MAP_DIFFERENCE_TITLE = "Layer {follower} less layer {leader}"
+MAP_START_LABEL = "The {tokens} words that are shown begin at word"
+MAP_WINDOW = "Shown are words {first} to {last} of {tokens}. {outside}"
+MAP_OUTSIDE = "Of all their weight {leader} (leader) and {follower} (follower) is on words before, which are not drawn."
+ARCS_LEADER = "Above: layer {layer} (leader)"
+ARCS_FOLLOWER = "Below: layer {layer}, its own weights"
+ARCS_LABEL = "Words of the text: point at one, or choose one with the arrow keys, to see what it looks at"
+ARCS_SAID = "“{word}”: layer {leader} looks at {above}; layer {follower}, on its own, at {below}."
+ARCS_NOTHING = "nothing here by more than 2%"
+DAMAGE_COLOURS = "damage (nats/token);<br>a quarter of the spans per tick"
+SWEEP_TITLE = "Damage of every span (nats/token)"
+FRONT_TITLE = "Damage against what is saved"
+CURVES_TITLE = "Stored searches: damage against what is saved"
+GUIDE_TITLE = "Similarity against damage, pair by pair (damage logarithmic beyond ±0.01)"
 
 WHERE_LEAD = (
     "What does sharing cost in these layers? Each cell is one span: the column is its leader, the row how many layers "
     "after it reuse the leader's attention weights. The colour is the measured <b>damage</b>: how much worse the model "
-    "foresees the next token of a calibration text (in nats per token; less is better, 0 is the dense model). "
+    "foresees the next token of a calibration text (in nats per token; less is better, 0 is the dense model). Colours go by "
+    "rank, so that neighbours can be told apart: their values stand above the colours. "
     "<b>Click a cell</b> to make it the plan of the page."
 )
 NOT_MEASURED = "Nothing is known about this model yet: press the button below to measure it on this machine."
