@@ -91,7 +91,7 @@ def known(name: str) -> Known:
     found = Known(model.place, model.num_layers, sweep_frame([]))
     if model.fixed_plan:
         return found
-    mine = _records_of(model)
+    mine = records_of(model)
     for record, points in {kept.record.kind: kept for kept in mine}.values():  # of each kind the last: the largest
         about = about_record(record, model.identity)
         if record.kind == "sweep":
@@ -107,7 +107,7 @@ def known(name: str) -> Known:
     return found
 
 
-def _records_of(model: LoadedModel) -> list[StoredSearch]:
+def records_of(model: LoadedModel) -> list[StoredSearch]:
     """The stored records of this model's weights, those with most points last, and of equals the least harmful, which
     is the one with head maps. Where there are none: those of its quantized twin.
     """

@@ -20,6 +20,7 @@ _TEMPLATE = f"""
   <a class="brand" data-view="{next(iter(views.VIEWS))}" href="?">{text.LOGO}<span>{escape(text.TITLE)}</span></a>
   <nav aria-label="{escape(text.NAV_LABEL)}">{_LINKS}</nav>
   <span class="chip"></span>
+  <button class="talk-button" type="button" data-talk aria-label="{escape(text.TALK_LABEL)}">{escape(text.TALK_BUTTON)}</button>
   <button class="mode" type="button" aria-label="{escape(text.MODE_LABEL)}">◐</button>
 </div>
 """

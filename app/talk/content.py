@@ -1,0 +1,383 @@
+"""What each slide shows of a model and a plan: HTML, and a chart where it has one. Words that need no model are not here."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from html import escape
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import plotly.graph_objects as go
+
+from app import searches, services, settings, text, units
+from app.charts import similarity as similarity_charts
+from app.charts import where as where_charts
+from app.charts.style import short
+from app.components import html
+from app.measured import timings
+from app.registry import LoadedModel, View, get_model
+from app.talk import drawing, records
+from core.cost import Device, ModelShape, largest_batch, predict_decode
+from core.evaluation.findings import change_words
+from core.plan import HeadMap, SharingPlan
+from core.records.searches import PlanDamage
+from core.timing.predicted import with_measured_bandwidth
+
+if TYPE_CHECKING:  # it imports torch
+    from core.decoding.generation import PairProgress, Stream
+
+
+class Content(NamedTuple):
+    """What a slide shows. html: has the place of the figure in it, if there is one."""
+
+    html: str
+    figure: go.Figure | None = None
+
+
+class Subject(NamedTuple):
+    """What the talk is about: the page's model, plan and head map."""
+
+    model: LoadedModel
+    plan: SharingPlan
+    head_map: HeadMap
+    view: View
+
+    @classmethod
+    def of(cls, view: View) -> "Subject":
+        """The subject that a view means. Raises ValueError for a bad one."""
+        model = get_model(view["model"])
+        plan = model.plan(view["plan"])
+        return cls(model, plan, model.head_map(plan, view.get("heads", "")), view)
+
+    @property
+    def plan_name(self) -> str:
+        """The plan for a line of large type."""
+        return short(self.plan.name) + (text.HEAD_MAPPED if self.head_map else "")
+
+
+def content_of(name: str, view: View) -> Content:
+    """What the slide `name` shows for a view. Raises ValueError for a view that means nothing, or a slide that is none."""
+    if name not in _SLIDES:
+        raise ValueError(f"There is no slide {name!r}: use one of {', '.join(_SLIDES)}.")
+    return _SLIDES[name](Subject.of(view))
+
+
+# What attention is
+
+
+_LINE_PX = 900  # what a row of words may take on the smallest projector
+_LETTER_PX, _GAP_PX, _LEAST_PX = 15, 16, 60
+
+
+def _attention(subject: Subject) -> Content:
+    """One word looks back, in the head of the plan's first leader that has something to show."""
+    model, plan = subject.model, subject.plan
+    ids, words = _sentence(model)
+    layer = plan.leaders[0] if plan.leaders else model.num_layers // 2
+    weights = services.layer_weights(model.name, ids, layer)
+    head = int(weights[:, 1:, 0].mean(1).argmin())  # most heads rest on the first token, which shows nothing
+    rows = [[(i, j, float(weights[head, i, j])) for j in range(i)] for i in range(len(ids))]
+    cells = [f"<span><b>{escape(word)}</b><em></em></span>" for word in words]
+    label = text.TALK_LOOKS.format(word=words[-1])
+    about = text.TALK_WHICH_HEAD.format(layer=layer, head=head, heads=len(weights))
+    return Content(
+        drawing.arcs(cells, rows, label, "words") + drawing.paragraph(about, "quiet") + html.badge("measured")
+    )
+
+
+def _sentence(model: LoadedModel) -> tuple[tuple[int, ...], list[str]]:
+    """As much of the sentence as fits in a line, and its tokens in letters."""
+    ids, _ = services.token_ids(model.name, text.TALK_SENTENCE, settings.MAX_MAP_TOKENS)
+    words = [str(model.tokenizer.decode([one])).strip() or "␣" for one in ids]
+    widths = np.cumsum([max(_LEAST_PX, _GAP_PX + _LETTER_PX * len(word)) for word in words])
+    count = max(2, int((widths <= _LINE_PX).sum()))
+    return ids[:count], words[:count]
+
+
+# Which layers look alike
+
+
+def _alike(subject: Subject) -> Content:
+    found = services.similarity(subject.model.name, text.SIMILARITY_TEXT, "head_mean")
+    figure = similarity_charts.similarity_heatmap(found.matrix, subject.plan)
+    return Content(drawing.beside(drawing.CHART, _said_of_likeness(found.matrix, subject)), figure)
+
+
+def _said_of_likeness(matrix: np.ndarray, subject: Subject) -> str:
+    rows, columns = np.triu_indices(len(matrix), 1)
+    values = matrix[rows, columns]
+    sentences = [
+        words.format(i=rows[at], j=columns[at], value=values[at])
+        for words, at in ((text.TALK_ALIKE, values.argmax()), (text.TALK_UNLIKE, values.argmin()))
+    ]
+    shared = [matrix[leader, follower] for leader, *others in subject.plan.groups for follower in others]
+    within = text.TALK_ALIKE_IN_PLAN.format(plan=short(subject.plan.name), value=np.mean(shared)) if shared else ""
+    said = "".join(map(drawing.paragraph, (*sentences, within or text.TALK_ALIKE_DENSE)))
+    return said + html.badge("measured")
+
+
+# Share
+
+
+def _share(subject: Subject) -> Content:
+    plan = subject.plan
+    boxes = "".join(
+        drawing.steps(title, lines, kind)
+        for (title, *lines), kind in ((text.TALK_LEADER_DOES, "leader"), (text.TALK_FOLLOWER_DOES, "shared"))
+    )
+    if not plan.followers:
+        said = drawing.paragraph(text.TALK_NO_SHARING)
+        return Content(f'{drawing.strip(plan)}{said}<div class="pair">{boxes}</div>')
+    try:
+        saved = units.saved(_saved(_shape(subject), plan)["KV cache"])
+    except ValueError:
+        saved = text.TALK_UNKNOWN
+    words = text.TALK_REUSE.format(followers=len(plan.followers), layers=plan.num_layers, saved=saved)
+    about = f"<p><b>{escape(subject.plan_name)}</b>: {escape(words)} {html.badge('predicted')}</p>"
+    return Content(f'{drawing.strip(plan)}{about}<div class="pair">{boxes}</div>')
+
+
+# Where the texts part
+
+
+def _part(subject: Subject) -> Content:
+    """Two panes that wait for a key."""
+    return Content(_panes(None, subject) + drawing.paragraph(text.TALK_PRESS_G, "verdict"))
+
+
+TOKENS = 36  # as many as two columns of large type hold
+
+
+def first_prompt(model: LoadedModel) -> tuple[str, float, bool]:
+    """What both models go on with, at which temperature, and whether as a turn of a conversation."""
+    from core.decoding.chat import has_template
+
+    chat = has_template(model.tokenizer)
+    return (text.QUESTIONS[0], 0.0, True) if chat else (text.PROMPTS[0], settings.PROSE_TEMPERATURE, False)
+
+
+def writing(view: View) -> Iterator[str]:
+    """The slide *Where the texts part* while both models write. Raises ValueError for a bad view."""
+    subject = Subject.of(view)
+    prompt, temperature, chat = first_prompt(subject.model)
+    asked = (view["model"], view["plan"], prompt, TOKENS, temperature, 0, view.get("heads", ""), chat)
+    with closing(services.generate(*asked)) as steps:
+        for progress in steps:
+            yield _panes(progress, subject) + drawing.paragraph(_verdict(progress), "verdict")
+
+
+def _panes(progress: "PairProgress | None", subject: Subject) -> str:
+    prompt, _, chat = first_prompt(subject.model)
+    titles = {"dense": text.PANE_TITLES["dense"], "shared": f"{text.PANE_TITLES['shared']} · {subject.plan_name}"}
+    panes = []
+    for side, title in titles.items():
+        stream: Stream | None = getattr(progress, side, None)
+        body = _marked(stream.text, progress.first_difference) if stream and progress else ""
+        panes.append(
+            f'<section class="talk-pane {side}"><h3>{escape(title)}</h3><div class="text"><div>'
+            f'<span class="quiet">{escape(prompt)}{"<br><br>" if chat else ""}</span>{body}</div></div></section>'
+        )
+    return f'<div class="pair">{"".join(panes)}</div>'
+
+
+def _marked(written: str, difference: int | None) -> str:
+    """What both models wrote, a mark on the first word in which they differ, and the rest."""
+    cut = len(written) if difference is None else difference
+    start = len(written) - len(written[cut:].lstrip())
+    end = start + len((written[start:].split(maxsplit=1) or [""])[0])
+    mark = f"<mark>{escape(written[cut:end])}</mark>" if written[cut:end] else ""
+    return f"{escape(written[:cut])}{mark}{escape(written[end:]) if difference is not None else ''}"
+
+
+def _verdict(progress: "PairProgress") -> str:
+    finished = progress.dense.finished and progress.shared.finished
+    if progress.first_difference is None:
+        return f"{text.SAME} {text.TALK_AGAIN}" if finished else text.TALK_WRITES
+    count = len(progress.dense.text[: progress.first_difference].split())
+    words = text.TALK_PARTED.format(words=f"{count} word{'s' * (count != 1)}")
+    return f"{words} {text.TALK_AGAIN}" if finished else words
+
+
+# What it costs
+
+
+def _cost(subject: Subject) -> Content:
+    if not subject.plan.followers:
+        return Content(drawing.paragraph(text.TALK_FREE_PLAN))
+    return Content(drawing.beside(_damage(subject), _scores(subject)))
+
+
+def _damage(subject: Subject) -> str:
+    measured = records.damage_of(subject.model, subject.plan, subject.head_map)
+    if measured is None:
+        return drawing.paragraph(text.TALK_NO_DAMAGE.format(plan=subject.plan_name))
+    where = text.TALK_ON_HELD_OUT if measured.split == "held-out" else text.TALK_ON_CALIBRATION
+    words = f"{text.TALK_DAMAGE}, {where.format(tokens=f'{measured.tokens:,}')}"
+    return drawing.card(signed(measured.damage, measured.stderr), words, "measured_there")
+
+
+def signed(value: float, stderr: float | None) -> str:
+    """A change with its sign and its standard error: +0.120 ± 0.006."""
+    return f"{value:+.3f}".replace("-", "−") + units.plus_minus(stderr)
+
+
+_MOST_TASKS = 4
+
+
+def _scores(subject: Subject) -> str:
+    losses = records.losses_of(subject.model, subject.plan, subject.head_map)
+    if not losses:
+        plans = ", ".join(short(plan) for plan in records.measured_plans(subject.model))
+        others = text.TALK_SCORES_OF.format(plans=plans) if plans else ""
+        nothing = text.TALK_NO_SCORES.format(plan=subject.plan_name)
+        return drawing.paragraph(nothing) + drawing.paragraph(others, "quiet")
+    rows = [
+        (task.dense.task.replace("_", " "), change_words(task, verdict), text.TALK_WORSE[verdict.worse])
+        for task, verdict in losses[:_MOST_TASKS]
+    ]
+    return drawing.table(text.TALK_SCORE_COLUMNS, rows) + html.badge("measured_there")
+
+
+# Is similarity a guide
+
+
+def _guide(subject: Subject) -> Content:
+    known = searches.known(subject.model.name)
+    if not known.correlations:
+        words = text.NOT_FOR_TUNED if subject.model.fixed_plan else text.TALK_NO_PAIRS
+        return Content(drawing.paragraph(words))
+    best = min(known.correlations, key=lambda one: one.rho)
+    figure = where_charts.guide_scatter(known.pairs, best.method)
+    said = drawing.paragraph(best.describe()) + html.badge("measured_there")
+    return Content(drawing.beside(drawing.CHART, said), figure)
+
+
+# The best plan
+
+
+def _best(subject: Subject) -> Content:
+    rivals = None if subject.model.fixed_plan else records.rivals(subject.model, len(subject.plan.followers))
+    if rivals is None:
+        words = text.NOT_FOR_TUNED if subject.model.fixed_plan else text.TALK_NO_SEARCH
+        return Content(drawing.paragraph(words))
+    found, span = rivals.found, rivals.span
+    rows = []
+    for role, words in text.TALK_RIVALS.items():
+        one: PlanDamage | None = getattr(rivals, role)
+        if one is not None:
+            name = text.TALK_RIVAL.format(words=words, plan=short(one.plan.name))
+            rows.append((name, one.damage, _nats(one), "found" if role == "found" else "other"))
+    about = text.TALK_BEST_ABOUT.format(followers=found.followers)
+    if rivals.paper and rivals.paper.followers != found.followers:
+        about += " " + text.TALK_PAPER_SIZE.format(followers=rivals.paper.followers)
+    return Content(
+        drawing.bars(rows) + drawing.paragraph(about) + drawing.paragraph(_held_out(found, span), "quiet")
+        + html.badge("measured_there")
+    )  # fmt: skip
+
+
+def _nats(measured: PlanDamage) -> str:
+    return f"{measured.damage:.3f}{units.plus_minus(measured.stderr)}".replace("-", "−")
+
+
+def _held_out(found: PlanDamage, span: PlanDamage | None) -> str:
+    """What choosing flatters is judged on text that no choice saw; nothing where it was not."""
+    if not found.held_out:
+        return ""
+    beside = text.TALK_BEST_SPAN.format(span=_nats(span.held_out)) if span and span.held_out else ""
+    return text.TALK_BEST_HELD_OUT.format(found=_nats(found.held_out), span=beside)
+
+
+# What it saves
+
+
+_BATCH = 16
+_CONTEXTS = (1024, 8192, 32_768)
+_DEVICES = ("NVIDIA H200", "NVIDIA A100 80 GB", "NVIDIA L4", "Laptop CPU: DDR5-5600, 32 GB")
+
+
+def _saves(subject: Subject) -> Content:
+    try:
+        shape = _shape(subject)
+    except ValueError:
+        return Content(drawing.paragraph(text.TALK_NO_COSTS))
+    longest = services.longest_context(shape)
+    contexts = sorted({min(context, longest) for context in _CONTEXTS})
+    machines = with_measured_bandwidth(timings())
+    saved = _saved(shape, subject.plan)
+    cards = [(units.saved(percent), text.QUANTITIES[name][0], "predicted") for name, percent in saved.items()]
+    rows = [
+        (name.partition(":")[0], *(_speed(shape, subject.plan, machines[name], context) for context in contexts))
+        for name in _DEVICES
+    ]
+    head = ("", *(text.TALK_CONTEXT.format(context=units.tokens_short(context)) for context in contexts))
+    words = f"<p>{escape(text.TALK_SPEEDS.format(batch=_BATCH))} {html.badge('predicted')}</p>"
+    drawn = "".join(drawing.card(*one) for one in cards)
+    return Content(f'<div class="pair">{drawn}</div>{words}{drawing.table(head, rows)}')
+
+
+def _shape(subject: Subject) -> ModelShape:
+    return services.shape_of(services.LOADED, subject.view["model"])
+
+
+_SAVED = ("KV cache", "attention-weight FLOPs", "projection parameters")
+
+
+def _saved(shape: ModelShape, plan: SharingPlan) -> dict[str, float]:
+    """Percent saved at the model's longest context, half of it prompt."""
+    context = min(services.longest_context(shape), max(_CONTEXTS))
+    frame = services.savings(shape, plan, 1, context, max(1, context // 2), "bfloat16")
+    chosen = frame[frame.context == context].set_index("quantity").saved_percent
+    return {name: float(chosen[name]) for name in _SAVED}
+
+
+def _speed(shape: ModelShape, plan: SharingPlan, device: Device, context: int) -> str:
+    """How many times as fast a step is, or that it does not fit."""
+    if largest_batch(shape, plan, device, context) < _BATCH:
+        return text.TALK_TOO_BIG
+    dense, shared = (
+        predict_decode(shape, one, device, _BATCH, context).step_s for one in (SharingPlan((), plan.num_layers), plan)
+    )
+    return f"× {dense / shared:.2f}"
+
+
+# What tuning mends
+
+
+def _mends(subject: Subject) -> Content:
+    ways = records.ways(subject.model, subject.plan)
+    if ways is None:
+        return Content(drawing.paragraph(text.TALK_NO_WAYS))
+    score = ways.task.score
+    dense = f"{score.value:.3f}{units.plus_minus(score.stderr)}"
+    name = f"{ways.task.dense.task} ({ways.task.metric})".replace("_", " ")
+    rows = [
+        (
+            text.TALK_WAYS[kind],
+            verdict.loss.drop,
+            change_words(ways.task, verdict),
+            "found" if kind == "tuned" else "other",
+        )
+        for kind, verdict in ways.losses.items()
+    ]
+    about = text.TALK_WAYS_ABOUT.format(plan=short(ways.plan), task=name, dense=dense)
+    missing = "" if "tuned" in ways.losses else text.TALK_NO_TUNED
+    return Content(
+        drawing.paragraph(about) + drawing.bars(rows) + drawing.paragraph(missing) + html.badge("measured_there")
+    )
+
+
+# Your turn
+
+
+def _turn(subject: Subject) -> Content:
+    items = "".join(f"<li>{drawing.link(view)}</li>" for view in text.TALK_LINKS)
+    model = subject.view["model"].rstrip("/").rpartition("/")[2]
+    about = text.TALK_ON.format(model=model, plan=subject.plan_name)
+    paper = f'<a href="{text.CITATION_URL}" target="_blank" rel="noopener">{escape(text.CITATION_LINK)}</a>'
+    return Content(f'<ul class="ways-on">{items}<li>{paper}</li></ul>{drawing.paragraph(about, "quiet")}')
+
+
+_SLIDES: dict[str, Callable[[Subject], Content]] = {
+    "attention": _attention, "alike": _alike, "share": _share, "part": _part, "cost": _cost, "guide": _guide,
+    "best": _best, "saves": _saves, "mends": _mends, "turn": _turn,
+}  # fmt: skip
