@@ -557,7 +557,7 @@ TALK = {
     },
     "saves": {
         "title": "What it saves, and where",
-        "newcomer": "Less to keep in memory and less to read for every word. How much faster depends on the machine.",
+        "newcomer": "Less to keep in memory, and less to read for every word: most where texts are long and many.",
         "student": "Followers cache no keys. A step is faster where reading the cache takes most of its time.",
         "researcher": "Bytes of a step ÷ memory bandwidth, dense ÷ shared: long contexts and large batches gain most.",
     },
@@ -595,8 +595,12 @@ TALK_KEYS = {
     "V or Esc": "leave on this slide's view",
     "P": "leave, and come back",
 }
-TALK_WHICH_HEAD = "Layer {layer}, head {head} of {heads}: the one that looks least at the first word. W: another word."
-TALK_LOOKS = "“{word}” looks at:"
+TALK_BADGES = {
+    "measured": "measured here, now", "recorded": "measured, from the records", "predicted": "predicted by formula",
+}  # fmt: skip
+TALK_WHICH_HEAD = "Layer {layer}, head {head} of {heads}, which looks least at the start. W: another word."
+TALK_START = "start"
+TALK_LOOKS = "“{word}” looks most at: {most}."
 TALK_ALIKE = "Most alike: layers {i} and {j} ({value:.2f})."
 TALK_UNLIKE = "Least alike: layers {i} and {j} ({value:.2f})."
 TALK_ALIKE_IN_PLAN = "Leaders and followers of plan {plan}: {value:.2f} on average."
@@ -623,13 +627,19 @@ TALK_NO_PAIRS = f"Not measured for this model: press V, then {MEASURE_PAIRS_BUTT
 TALK_NO_SEARCH = f"No search of this model is stored: press V, then {SEARCH_BUTTON}."
 TALK_RIVALS = {"found": "found", "span": "best span", "late": "last layers", "paper": "paper's span"}
 TALK_RIVAL = "{words}: {plan}"
-TALK_BEST_ABOUT = "{followers} followers; damage in nats per token, on the text that plans were chosen on."
+TALK_MAPPED = "{plan}, heads"
+TALK_AXES = {"alike": ("", "layer"), "guide": ("similarity", "damage (nats/token)")}
+TALK_BEST_ABOUT = "Followers: {followers}. Damage in nats per token, on the text that plans were chosen on."
 TALK_BEST_HELD_OUT = "On text that no choice saw: found {found}{span}."
 TALK_BEST_SPAN = ", best span {span}"
-TALK_PAPER_SIZE = "The paper's span has {followers} followers here."
+TALK_PAPER_SIZE = "Followers of the paper's span: {followers}."
 TALK_NO_COSTS = "The sizes of this model are not known to the formulas: nothing is predicted for it."
-TALK_SPEEDS = "Speed of a step, shared ÷ dense, {batch} texts at once"
+TALK_SPEEDS = "Speed of a step on {device}, shared ÷ dense"
+TALK_TEXTS_AT_ONCE = "{batch} texts at once"
+TALK_ONE_TEXT = "one text"
 TALK_CONTEXT = "{context} tokens"
+TALK_ELSEWHERE = "At {batch} × {context}: {steps}."
+TALK_STEP = "{device} {dense} → {shared}"
 TALK_TOO_BIG = "too big"
 TALK_NO_WAYS = "For this model no plan was measured in more ways than one: no tuned twin, no mapped heads."
 TALK_NO_TUNED = "No tuned model of this one is among the records: what tuning would mend was not measured."

@@ -81,7 +81,8 @@ def slide(asked: Any) -> dict[str, str]:
         found = content_of(asked["name"], asked["view"])
     except ValueError as problem:
         return {"html": html.error(problem), "figure": ""}
-    return {"html": found.html, "figure": enlarged(found.figure) if found.figure else ""}
+    figure = enlarged(found.figure, text.TALK_AXES[asked["name"]]) if found.figure else ""
+    return {"html": found.html, "figure": figure}
 
 
 def _is_view(view: Any) -> bool:

@@ -1,5 +1,6 @@
 """What each slide shows of a model and a plan: HTML, and a chart where it has one. Words that need no model are not here."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from html import escape
@@ -12,7 +13,6 @@ from app import searches, services, settings, text, units
 from app.charts import similarity as similarity_charts
 from app.charts import where as where_charts
 from app.charts.style import short
-from app.components import html
 from app.measured import timings
 from app.registry import LoadedModel, View, get_model
 from app.talk import drawing, records
@@ -77,17 +77,18 @@ def _attention(subject: Subject) -> Content:
     head = int(weights[:, 1:, 0].mean(1).argmin())  # most heads rest on the first token, which shows nothing
     rows = [[(i, j, float(weights[head, i, j])) for j in range(i)] for i in range(len(ids))]
     cells = [f"<span><b>{escape(word)}</b><em></em></span>" for word in words]
-    label = text.TALK_LOOKS.format(word=words[-1])
+    looked_at = sorted(rows[-1], key=lambda row: -row[2])[:3]
+    most = ", ".join(f"{words[j]} {weight:.0%}" for _, j, weight in looked_at)
+    label = text.TALK_LOOKS.format(word=words[-1], most=most)
     about = text.TALK_WHICH_HEAD.format(layer=layer, head=head, heads=len(weights))
-    return Content(
-        drawing.arcs(cells, rows, label, "words") + drawing.paragraph(about, "quiet") + html.badge("measured")
-    )
+    return Content(drawing.arcs(cells, rows, label, "words") + drawing.paragraph(about, "quiet", "measured"))
 
 
 def _sentence(model: LoadedModel) -> tuple[tuple[int, ...], list[str]]:
     """As much of the sentence as fits in a line, and its tokens in letters."""
     ids, _ = services.token_ids(model.name, text.TALK_SENTENCE, settings.MAX_MAP_TOKENS)
-    words = [str(model.tokenizer.decode([one])).strip() or "␣" for one in ids]
+    special = set(model.tokenizer.all_special_ids)
+    words = [text.TALK_START if one in special else model.tokenizer.decode([one]).strip() or "␣" for one in ids]
     widths = np.cumsum([max(_LEAST_PX, _GAP_PX + _LETTER_PX * len(word)) for word in words])
     count = max(2, int((widths <= _LINE_PX).sum()))
     return ids[:count], words[:count]
@@ -112,7 +113,7 @@ def _said_of_likeness(matrix: np.ndarray, subject: Subject) -> str:
     shared = [matrix[leader, follower] for leader, *others in subject.plan.groups for follower in others]
     within = text.TALK_ALIKE_IN_PLAN.format(plan=short(subject.plan.name), value=np.mean(shared)) if shared else ""
     said = "".join(map(drawing.paragraph, (*sentences, within or text.TALK_ALIKE_DENSE)))
-    return said + html.badge("measured")
+    return said + drawing.badge("measured")
 
 
 # Share
@@ -132,7 +133,7 @@ def _share(subject: Subject) -> Content:
     except ValueError:
         saved = text.TALK_UNKNOWN
     words = text.TALK_REUSE.format(followers=len(plan.followers), layers=plan.num_layers, saved=saved)
-    about = f"<p><b>{escape(subject.plan_name)}</b>: {escape(words)} {html.badge('predicted')}</p>"
+    about = f"<p><b>{escape(subject.plan_name)}</b>: {escape(words)} {drawing.badge('predicted')}</p>"
     return Content(f'{drawing.strip(plan)}{about}<div class="pair">{boxes}</div>')
 
 
@@ -144,7 +145,7 @@ def _part(subject: Subject) -> Content:
     return Content(_panes(None, subject) + drawing.paragraph(text.TALK_PRESS_G, "verdict"))
 
 
-TOKENS = 36  # as many as two columns of large type hold
+TOKENS = 48  # as many as two columns of large type hold
 
 
 def first_prompt(model: LoadedModel) -> tuple[str, float, bool]:
@@ -152,7 +153,7 @@ def first_prompt(model: LoadedModel) -> tuple[str, float, bool]:
     from core.decoding.chat import has_template
 
     chat = has_template(model.tokenizer)
-    return (text.QUESTIONS[0], 0.0, True) if chat else (text.PROMPTS[0], settings.PROSE_TEMPERATURE, False)
+    return (text.QUESTIONS[1], 0.0, True) if chat else (text.PROMPTS[0], settings.PROSE_TEMPERATURE, False)
 
 
 def writing(view: View) -> Iterator[str]:
@@ -203,7 +204,7 @@ def _verdict(progress: "PairProgress") -> str:
 def _cost(subject: Subject) -> Content:
     if not subject.plan.followers:
         return Content(drawing.paragraph(text.TALK_FREE_PLAN))
-    return Content(drawing.beside(_damage(subject), _scores(subject)))
+    return Content(_damage(subject) + _scores(subject))
 
 
 def _damage(subject: Subject) -> str:
@@ -212,12 +213,17 @@ def _damage(subject: Subject) -> str:
         return drawing.paragraph(text.TALK_NO_DAMAGE.format(plan=subject.plan_name))
     where = text.TALK_ON_HELD_OUT if measured.split == "held-out" else text.TALK_ON_CALIBRATION
     words = f"{text.TALK_DAMAGE}, {where.format(tokens=f'{measured.tokens:,}')}"
-    return drawing.card(signed(measured.damage, measured.stderr), words, "measured_there")
+    return drawing.card(signed(measured.damage, measured.stderr), words)
 
 
 def signed(value: float, stderr: float | None) -> str:
     """A change with its sign and its standard error: +0.120 ± 0.006."""
-    return f"{value:+.3f}".replace("-", "−") + units.plus_minus(stderr)
+    return with_minus(f"{value:+.3f}") + units.plus_minus(stderr)
+
+
+def with_minus(words: str) -> str:
+    """Words whose negative numbers have a minus sign."""
+    return re.sub(r"(?<![\w–-])-(?=\d)", "−", words)
 
 
 _MOST_TASKS = 4
@@ -234,7 +240,7 @@ def _scores(subject: Subject) -> str:
         (task.dense.task.replace("_", " "), change_words(task, verdict), text.TALK_WORSE[verdict.worse])
         for task, verdict in losses[:_MOST_TASKS]
     ]
-    return drawing.table(text.TALK_SCORE_COLUMNS, rows) + html.badge("measured_there")
+    return drawing.table(text.TALK_SCORE_COLUMNS, rows) + drawing.badge("recorded")
 
 
 # Is similarity a guide
@@ -247,7 +253,7 @@ def _guide(subject: Subject) -> Content:
         return Content(drawing.paragraph(words))
     best = min(known.correlations, key=lambda one: one.rho)
     figure = where_charts.guide_scatter(known.pairs, best.method)
-    said = drawing.paragraph(best.describe()) + html.badge("measured_there")
+    said = drawing.paragraph(with_minus(best.describe())) + drawing.badge("recorded")
     return Content(drawing.beside(drawing.CHART, said), figure)
 
 
@@ -263,20 +269,19 @@ def _best(subject: Subject) -> Content:
     rows = []
     for role, words in text.TALK_RIVALS.items():
         one: PlanDamage | None = getattr(rivals, role)
-        if one is not None:
-            name = text.TALK_RIVAL.format(words=words, plan=short(one.plan.name))
+        if one is not None and not (role == "span" and (one.plan, one.head_map) == (found.plan, found.head_map)):
+            plan = text.TALK_MAPPED.format(plan=short(one.plan.name)) if one.head_map else short(one.plan.name)
+            name = text.TALK_RIVAL.format(words=words, plan=plan)
             rows.append((name, one.damage, _nats(one), "found" if role == "found" else "other"))
     about = text.TALK_BEST_ABOUT.format(followers=found.followers)
     if rivals.paper and rivals.paper.followers != found.followers:
         about += " " + text.TALK_PAPER_SIZE.format(followers=rivals.paper.followers)
-    return Content(
-        drawing.bars(rows) + drawing.paragraph(about) + drawing.paragraph(_held_out(found, span), "quiet")
-        + html.badge("measured_there")
-    )  # fmt: skip
+    judged = drawing.paragraph(_held_out(found, span), "quiet")
+    return Content(drawing.bars(rows) + drawing.paragraph(about) + judged + drawing.badge("recorded"))
 
 
 def _nats(measured: PlanDamage) -> str:
-    return f"{measured.damage:.3f}{units.plus_minus(measured.stderr)}".replace("-", "−")
+    return with_minus(f"{measured.damage:.3f}") + units.plus_minus(measured.stderr)
 
 
 def _held_out(found: PlanDamage, span: PlanDamage | None) -> str:
@@ -290,29 +295,61 @@ def _held_out(found: PlanDamage, span: PlanDamage | None) -> str:
 # What it saves
 
 
-_BATCH = 16
-_CONTEXTS = (1024, 8192, 32_768)
-_DEVICES = ("NVIDIA H200", "NVIDIA A100 80 GB", "NVIDIA L4", "Laptop CPU: DDR5-5600, 32 GB")
+_BATCHES = (1, 16, 64)
+_LONGEST = 32_768
+_DEVICE = "NVIDIA H200"
+_OTHERS = ("NVIDIA L4", "Laptop CPU: DDR5-5600, 32 GB")
 
 
 def _saves(subject: Subject) -> Content:
+    """What is saved, how the gain in speed grows with batch and context, and steps on other hardware."""
     try:
         shape = _shape(subject)
     except ValueError:
         return Content(drawing.paragraph(text.TALK_NO_COSTS))
-    longest = services.longest_context(shape)
-    contexts = sorted({min(context, longest) for context in _CONTEXTS})
-    machines = with_measured_bandwidth(timings())
     saved = _saved(shape, subject.plan)
-    cards = [(units.saved(percent), text.QUANTITIES[name][0], "predicted") for name, percent in saved.items()]
+    cards = "".join(drawing.card(units.saved(percent), text.QUANTITIES[name][0]) for name, percent in saved.items())
+    machines, contexts = with_measured_bandwidth(timings()), _contexts(shape)
     rows = [
-        (name.partition(":")[0], *(_speed(shape, subject.plan, machines[name], context) for context in contexts))
-        for name in _DEVICES
+        (_batch_words(batch), *(_gain(_steps(shape, subject.plan, machines[_DEVICE], batch, one)) for one in contexts))
+        for batch in _BATCHES
     ]
     head = ("", *(text.TALK_CONTEXT.format(context=units.tokens_short(context)) for context in contexts))
-    words = f"<p>{escape(text.TALK_SPEEDS.format(batch=_BATCH))} {html.badge('predicted')}</p>"
-    drawn = "".join(drawing.card(*one) for one in cards)
-    return Content(f'<div class="pair">{drawn}</div>{words}{drawing.table(head, rows)}')
+    about = drawing.paragraph(text.TALK_SPEEDS.format(device=_DEVICE), source="predicted")
+    batch, context = _BATCHES[1], contexts[-1]
+    steps = [
+        text.TALK_STEP.format(device=name.partition(":")[0], dense=dense, shared=shared)
+        for name in (_DEVICE, *_OTHERS)
+        if (found := _steps(shape, subject.plan, machines[name], batch, context))
+        for dense, shared in [[units.milliseconds(1e3 * step_s) for step_s in found]]
+    ]
+    elsewhere = text.TALK_ELSEWHERE.format(batch=batch, context=units.tokens_short(context), steps=", ".join(steps))
+    shown = f'<div class="pair">{cards}</div>{about}{drawing.table(head, rows)}'
+    return Content(shown + (drawing.paragraph(elsewhere, "quiet") if steps else ""))
+
+
+def _contexts(shape: ModelShape) -> list[int]:
+    """A short, a middle and a long context for the model."""
+    longest = min(services.longest_context(shape), _LONGEST)
+    return sorted({max(1, longest // 16), max(1, longest // 4), longest})
+
+
+def _batch_words(batch: int) -> str:
+    return text.TALK_TEXTS_AT_ONCE.format(batch=batch) if batch > 1 else text.TALK_ONE_TEXT
+
+
+def _steps(
+    shape: ModelShape, plan: SharingPlan, device: Device, batch: int, context: int
+) -> tuple[float, float] | None:
+    """Seconds of a step, dense and shared; None where not even the shared model fits."""
+    if largest_batch(shape, plan, device, context) < batch:
+        return None
+    dense = predict_decode(shape, SharingPlan((), plan.num_layers), device, batch, context)
+    return dense.step_s, predict_decode(shape, plan, device, batch, context).step_s
+
+
+def _gain(steps: tuple[float, float] | None) -> str:
+    return f"× {steps[0] / steps[1]:.2f}" if steps else text.TALK_TOO_BIG
 
 
 def _shape(subject: Subject) -> ModelShape:
@@ -324,20 +361,10 @@ _SAVED = ("KV cache", "attention-weight FLOPs", "projection parameters")
 
 def _saved(shape: ModelShape, plan: SharingPlan) -> dict[str, float]:
     """Percent saved at the model's longest context, half of it prompt."""
-    context = min(services.longest_context(shape), max(_CONTEXTS))
+    context = _contexts(shape)[-1]
     frame = services.savings(shape, plan, 1, context, max(1, context // 2), "bfloat16")
     chosen = frame[frame.context == context].set_index("quantity").saved_percent
     return {name: float(chosen[name]) for name in _SAVED}
-
-
-def _speed(shape: ModelShape, plan: SharingPlan, device: Device, context: int) -> str:
-    """How many times as fast a step is, or that it does not fit."""
-    if largest_batch(shape, plan, device, context) < _BATCH:
-        return text.TALK_TOO_BIG
-    dense, shared = (
-        predict_decode(shape, one, device, _BATCH, context).step_s for one in (SharingPlan((), plan.num_layers), plan)
-    )
-    return f"× {dense / shared:.2f}"
 
 
 # What tuning mends
@@ -361,9 +388,8 @@ def _mends(subject: Subject) -> Content:
     ]
     about = text.TALK_WAYS_ABOUT.format(plan=short(ways.plan), task=name, dense=dense)
     missing = "" if "tuned" in ways.losses else text.TALK_NO_TUNED
-    return Content(
-        drawing.paragraph(about) + drawing.bars(rows) + drawing.paragraph(missing) + html.badge("measured_there")
-    )
+    shown = drawing.paragraph(about) + drawing.bars(rows) + drawing.paragraph(missing)
+    return Content(shown + drawing.badge("recorded"))
 
 
 # Your turn

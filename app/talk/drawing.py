@@ -12,7 +12,6 @@ from typing import Any
 import plotly.graph_objects as go
 
 from app import text
-from app.components import html
 from core.plan import SharingPlan
 
 SMALLEST_PX = 28
@@ -21,9 +20,9 @@ _CHART_PX = 16  # what the page's charts are made for
 _MOST_LABELS = 24
 
 
-def paragraph(sentence: str, kind: str = "") -> str:
-    """A sentence; nothing when there is none."""
-    return f'<p class="{kind}">{escape(sentence)}</p>' if sentence else ""
+def paragraph(sentence: str, kind: str = "", source: str = "") -> str:
+    """A sentence, and where its numbers are from; nothing when there is none."""
+    return f'<p class="{kind}">{escape(sentence)} {badge(source) if source else ""}</p>' if sentence else ""
 
 
 def arcs(cells: Iterable[str], groups: Sequence[Sequence[tuple[int, int, float]]], label: str, kind: str) -> str:
@@ -75,9 +74,14 @@ def bars(rows: Sequence[tuple[str, float, str, str]]) -> str:
     return f'<div class="talk-bars">{drawn}</div>'
 
 
-def card(big: str, words: str, badge: str) -> str:
-    """A number that fills the eye, and what it is. badge: where it is from, a key of `text.BADGES`."""
-    return f'<div class="talk-card"><p class="big">{escape(big)}</p><p>{escape(words)}</p>{html.badge(badge)}</div>'
+def card(big: str, words: str) -> str:
+    """A number that fills the eye, and what it is."""
+    return f'<div class="talk-card"><p class="big">{escape(big)}</p><p>{escape(words)}</p></div>'
+
+
+def badge(kind: str) -> str:
+    """Where the numbers of a slide are from: a key of `text.TALK_BADGES`."""
+    return f'<span class="badge {kind}">{escape(text.TALK_BADGES[kind])}</span>'
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -105,22 +109,23 @@ CHART = '<div class="talk-chart"></div>'
 """Where a slide has its chart."""
 
 
-def enlarged(figure: go.Figure) -> str:
+def enlarged(figure: go.Figure, titles: tuple[str, str]) -> str:
     """A chart of the page as JSON for a slide: all its type as large as the slide's, fewer ticks, thicker marks.
 
-    Explicit sizes of type are taken out, so that the browser's own holds; what would need small type is left out.
+    titles: of the two axes, short enough for that; empty for none. Explicit sizes of type are taken out, so that the
+    browser's own holds; what would need small type is left out.
     """
     drawn: dict[str, Any] = figure.to_plotly_json()
     layout, scale = drawn["layout"], SMALLEST_PX / _CHART_PX
     layout.pop("title", None)
-    layout["margin"] = {side: round(scale * px) for side, px in {**layout.get("margin", {})}.items() if px}
-    for name, axis in layout.items():
-        if name.startswith(("xaxis", "yaxis")) and axis.get("type") != "log":
+    layout["margin"] = {"l": 8, "r": 16, "b": 8, "t": round(scale * layout.get("margin", {}).get("t", 8))}
+    for name, title in zip(("xaxis", "yaxis"), titles, strict=True):
+        axis = layout[name]
+        axis |= {"automargin": True, "title": {"text": title, "standoff": 8}}
+        if axis.get("type") != "log":
             for key in ("tick0", "dtick", "tickvals", "ticktext"):
                 axis.pop(key, None)
             axis["nticks"] = 6
-    for shape in layout.get("shapes", ()):
-        _thicker(shape, scale)
     for trace in drawn["data"]:
         trace.pop("texttemplate", None)
         _thicker(trace, scale)

@@ -1,6 +1,5 @@
 """What was measured of a model and a plan, as the slides of the talk need it: looked up in records, never guessed."""
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 from app import plans, searches
@@ -8,7 +7,7 @@ from app.measured import dense_name, store
 from app.registry import LoadedModel
 from core.evaluation.resolve import PlanSummary, Task, Verdict
 from core.plan import HeadMap, SharingPlan
-from core.records.searches import PlanDamage, StoredSearch
+from core.records.searches import PlanDamage, plans_of
 
 Loss = tuple[Task, Verdict]
 """One plan on one task."""
@@ -71,44 +70,33 @@ class Rivals(NamedTuple):
 
 
 def rivals(model: LoadedModel, followers: int) -> Rivals | None:
-    """The found plan with as many followers, or as near to it as there is one, and what it has to be better than.
+    """The least harmful plan of all searches with as many followers, or as near to it as there is one, and its rivals.
 
     None where no search of this model is stored.
     """
-    known = searches.known(model.name)
-    if not known.front:
+    stored = searches.records_of(model)
+    found_by = [kept for kept in stored if kept.record.kind == "search"]
+    if not found_by:
         return None
-    found = min(known.front, key=lambda one: (abs(one.followers - followers), one.followers))
-    spans = _spans_on_the_text_of(found, searches.records_of(model))
-    last = model.num_layers - 1
-    paper = plans.scaled_span(plans.PAPER_SPANS["SA 27~30"], plans.PAPER_LAYERS, model.num_layers)
-    late = SharingPlan(((last - found.followers, last),), model.num_layers)
-    return Rivals(
-        found,
-        known.best_span_like(found),
-        spans.get(late),
-        spans.get(SharingPlan((paper,), model.num_layers)),
-    )
-
-
-def _spans_on_the_text_of(found: PlanDamage, records: Iterable[StoredSearch]) -> dict[SharingPlan, PlanDamage]:
-    """The damage of single spans on the text that a plan was chosen on."""
-    records = list(records)
-    texts = [
-        kept.record.texts["calibration"]
-        for kept in records
-        if kept.record.kind == "search" and any(_same(found, one) for one in kept.points)
-    ]
-    return {
+    texts = max(found_by, key=lambda kept: len(kept.points)).record.texts
+    found_by = [kept for kept in found_by if kept.record.texts == texts]
+    plans_found = [one for kept in found_by for role in ("found", "chosen") for one in plans_of(kept.points, role)]
+    best = min(plans_found, key=lambda one: (abs(one.followers - followers), one.followers, one.damage))
+    spans = [one for kept in found_by for one in plans_of(kept.points, "contiguous")]
+    swept = {
         point.plan: point
-        for kept in records
-        if kept.record.kind == "sweep" and kept.record.texts["calibration"] in texts
+        for kept in stored
+        if kept.record.kind == "sweep" and kept.record.texts["calibration"] == texts["calibration"]
         for point in kept.points
     }
-
-
-def _same(found: PlanDamage, other: PlanDamage) -> bool:
-    return (found.plan, found.head_map, found.damage) == (other.plan, other.head_map, other.damage)
+    last = model.num_layers - 1
+    paper = plans.scaled_span(plans.PAPER_SPANS["SA 27~30"], plans.PAPER_LAYERS, model.num_layers)
+    return Rivals(
+        best,
+        next((one for one in spans if one.followers == best.followers), None),
+        swept.get(SharingPlan(((last - best.followers, last),), model.num_layers)),
+        swept.get(SharingPlan((paper,), model.num_layers)),
+    )
 
 
 class Ways(NamedTuple):

@@ -57,7 +57,7 @@ def test_every_slide_shows_something_of_a_tuned_model(name):
 def test_without_records_a_slide_says_so_and_has_no_number_of_its_own(name, view, tmp_path, monkeypatch):
     monkeypatch.setattr(settings, "RESULTS", tmp_path)
     shown = content_of(name, view)
-    assert text.BADGES["measured_there"] not in shown.html
+    assert text.TALK_BADGES["recorded"] not in shown.html
     expected = {
         "cost": (text.TALK_NO_DAMAGE.format(plan="2-4"), text.TALK_NO_SCORES.format(plan="2-4")),
         "guide": (text.TALK_NO_PAIRS,),
@@ -69,7 +69,7 @@ def test_without_records_a_slide_says_so_and_has_no_number_of_its_own(name, view
     if name in expected:
         assert not re.search(r"\d\.\d", words_of(shown)) and shown.figure is None
     elif re.search(r"\d\.\d|\d%", words_of(shown)):
-        assert text.BADGES["predicted" if name in PREDICTED else "measured"] in shown.html
+        assert text.TALK_BADGES["predicted" if name in PREDICTED else "measured"] in shown.html
 
 
 def test_the_weights_of_the_first_slide_are_those_of_the_model():
@@ -108,7 +108,8 @@ def test_scores_are_those_of_the_plan_and_its_heads():
     demo = get_model("demo")
     [(_, direct), *_] = records.losses_of(demo, demo.plan("17-22"), {})
     assert direct.record.kind == "direct" and direct.record.plan == "17-22"
-    mapped_record = next(one.record for one in measured.store().plans if one.record.kind == "head-mapped")
+    mine = [one.record for one in measured.store().plans if one.record.model == "demo"]
+    mapped_record = next(record for record in mine if record.kind == "head-mapped")
     plan = demo.plan(mapped_record.plan)
     [(_, mapped), *_] = records.losses_of(demo, plan, mapped_record.head_map)
     assert mapped.record.kind == "head-mapped" and mapped.record.head_map == mapped_record.head_map

@@ -72,7 +72,8 @@ function draw_arcs(box) {
   svg.setAttribute('viewBox', '0 0 ' + frame.width + ' ' + frame.height);
   const spread = Math.max(...groups[chosen].map(([i, j]) => Math.abs(middle[i] - middle[j])), 1);
   svg.innerHTML = groups[chosen].filter(([i, j, weight]) => weight >= 0.01).map(([i, j, weight]) => {
-    const up = 12 + (frame.height - 36) * Math.abs(middle[i] - middle[j]) / spread, base = frame.height;
+    const apart = Math.abs(middle[i] - middle[j]), base = frame.height;
+    const up = words_look ? 12 + (base - 36) * apart / spread : Math.min(base - 12, 24 + 0.6 * apart);
     const path = 'M ' + middle[i] + ' ' + base + ' C ' + middle[i] + ' ' + (base - up * 4 / 3) + ' ' + middle[j] + ' '
       + (base - up * 4 / 3) + ' ' + middle[j] + ' ' + base;
     return '<path d="' + path + '" style="stroke-width: ' + (2 + 16 * weight) + '; opacity: ' + (0.35 + 0.65 * weight) + '"/>';
@@ -125,7 +126,7 @@ async function draw_chart(figure) {
   const layout = {...figure.layout, autosize: true, showlegend: figure.layout.showlegend ?? false};
   layout.template = structuredClone(templates[document.body.classList.contains('dark') ? 'dark' : 'light']);
   layout.template.layout.font.size = px;
-  for (const side in layout.margin || {}) layout.margin[side] *= px / SMALLEST_PX;
+  for (const side in layout.margin) layout.margin[side] *= px / SMALLEST_PX;
   layout.font = {...layout.font, size: px};
   for (const axis of [layout.xaxis, layout.yaxis]) if (axis?.title) axis.title.font = {size: px};
   for (const trace of figure.data) {
@@ -133,6 +134,8 @@ async function draw_chart(figure) {
       if (!bar) continue;
       bar.tickfont = {size: px};
       if (bar.title) bar.title.font = {size: px};
+      Object.assign(bar, {ypad: 1.5 * px, thickness: 0.8 * px});
+      layout.margin.t = (bar.title ? 4.6 : 3) * px;
     }
   }
   await Plotly.newPlot(holder, figure.data, layout, {staticPlot: true, responsive: true});
