@@ -100,7 +100,8 @@ def _sentence(model: LoadedModel) -> tuple[tuple[int, ...], list[str]]:
 def _alike(subject: Subject) -> Content:
     found = services.similarity(subject.model.name, text.SIMILARITY_TEXT, "head_mean")
     figure = similarity_charts.similarity_heatmap(found.matrix, subject.plan)
-    return Content(drawing.beside(drawing.CHART, _said_of_likeness(found.matrix, subject)), figure)
+    said = _said_of_likeness(found.matrix, subject)
+    return Content(drawing.beside(drawing.CHART, drawing.scale(figure) + said), figure)
 
 
 def _said_of_likeness(matrix: np.ndarray, subject: Subject) -> str:

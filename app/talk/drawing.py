@@ -9,14 +9,17 @@ from html import escape
 from math import ceil
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
 
 from app import text
+from app.charts.style import SHARED
 from core.plan import SharingPlan
 
 SMALLEST_PX = 28
 """Nothing on a slide is set in smaller type, on a screen of the size of a projector's."""
-_CHART_PX = 16  # what the page's charts are made for
+_CHART_PX = 16  # of type, which the page's charts are made for
+_POINT_PX = 10
 _MOST_LABELS = 24
 
 
@@ -105,44 +108,48 @@ def beside(left: str, right: str) -> str:
     return f'<div class="beside"><div>{left}</div><div>{right}</div></div>'
 
 
+def scale(figure: go.Figure) -> str:
+    """What the colours of a heatmap say: its least and its largest value, at the ends of the colours."""
+    heatmap = figure.data[0]
+    values = np.asarray(heatmap.z, float)
+    low, high = (
+        one if one is not None else found
+        for one, found in ((heatmap.zmin, np.nanmin(values)), (heatmap.zmax, np.nanmax(values)))
+    )
+    return f'<p class="scale"><b>{low:.2f}</b><i></i><b>{high:.2f}</b></p>'
+
+
 CHART = '<div class="talk-chart"></div>'
 """Where a slide has its chart."""
 
 
 def enlarged(figure: go.Figure, titles: tuple[str, str]) -> str:
-    """A chart of the page as JSON for a slide: all its type as large as the slide's, fewer ticks, thicker marks.
+    """A chart of the page as JSON for a slide: all its type as large as the slide's, fewer ticks, larger marks.
 
     titles: of the two axes, short enough for that; empty for none. Explicit sizes of type are taken out, so that the
-    browser's own holds; what would need small type is left out.
+    browser's own holds; what would need small type is left out: title, legend, words in cells, what colours say.
     """
     drawn: dict[str, Any] = figure.to_plotly_json()
     layout, scale = drawn["layout"], SMALLEST_PX / _CHART_PX
     layout.pop("title", None)
-    layout["margin"] = {"l": 8, "r": 16, "b": 8, "t": round(scale * layout.get("margin", {}).get("t", 8))}
+    layout |= {"margin": {"l": 8, "r": 20, "b": 8, "t": 8}, "showlegend": False}
     for name, title in zip(("xaxis", "yaxis"), titles, strict=True):
         axis = layout[name]
-        axis |= {"automargin": True, "title": {"text": title, "standoff": 8}}
+        axis |= {"automargin": True, "title": {"text": title}}
         if axis.get("type") != "log":
             for key in ("tick0", "dtick", "tickvals", "ticktext"):
                 axis.pop(key, None)
             axis["nticks"] = 6
     for trace in drawn["data"]:
         trace.pop("texttemplate", None)
-        _thicker(trace, scale)
+        if "colorbar" in trace:
+            trace["showscale"] = False
         marker = trace.get("marker", {})
-        if isinstance(marker.get("size"), int | float):
-            marker["size"] = round(scale * marker["size"])
-        for holder in (trace, marker):
-            if "colorbar" in holder:
-                holder["colorbar"] = {**holder["colorbar"], "thickness": 24, "nticks": 4}
+        if "colorbar" in marker:
+            size = round(scale * marker.get("size", _POINT_PX))
+            trace["marker"] = {"color": SHARED, "opacity": 0.6, "size": size, "line": {"width": 0}}
     _drop_sizes_of_type(drawn)
     return go.Figure(drawn, skip_invalid=True).to_json(validate=False)
-
-
-def _thicker(mark: dict, scale: float) -> None:
-    line = mark.get("line")
-    if isinstance(line, dict) and isinstance(line.get("width"), int | float):
-        line["width"] = round(scale * line["width"], 1)
 
 
 def _drop_sizes_of_type(part: Any) -> None:

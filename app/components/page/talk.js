@@ -5,7 +5,6 @@ const find = selector => overlay.querySelector(selector);
 const slides = JSON.parse(props.slides), words = JSON.parse(props.words), templates = JSON.parse(props.templates);
 const title = find('#talk-title'), said = find('.said'), slide = find('.slide'), status = find('.status'), keys = find('.keys');
 const own_title = document.title;
-const SMALLEST_PX = 28;  // of type, for which the margins of charts are made
 let at = 0, level = 'student', open = false, blank = false, writes = false, stays = false;
 let from = null;  // what had the focus before
 let inert = [], watchers = [];
@@ -123,21 +122,11 @@ async function draw_chart(figure) {
   await load_plotly();
   if (slides[at].name !== name || !holder.isConnected) return;
   const px = parseFloat(getComputedStyle(slide).fontSize);
-  const layout = {...figure.layout, autosize: true, showlegend: figure.layout.showlegend ?? false};
+  const layout = {...figure.layout, autosize: true};
   layout.template = structuredClone(templates[document.body.classList.contains('dark') ? 'dark' : 'light']);
   layout.template.layout.font.size = px;
-  for (const side in layout.margin) layout.margin[side] *= px / SMALLEST_PX;
   layout.font = {...layout.font, size: px};
   for (const axis of [layout.xaxis, layout.yaxis]) if (axis?.title) axis.title.font = {size: px};
-  for (const trace of figure.data) {
-    for (const bar of [trace.colorbar, trace.marker?.colorbar]) {
-      if (!bar) continue;
-      bar.tickfont = {size: px};
-      if (bar.title) bar.title.font = {size: px};
-      Object.assign(bar, {ypad: 1.5 * px, thickness: 0.8 * px});
-      layout.margin.t = (bar.title ? 4.6 : 3) * px;
-    }
-  }
   await Plotly.newPlot(holder, figure.data, layout, {staticPlot: true, responsive: true});
 }
 
