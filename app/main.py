@@ -83,7 +83,9 @@ def build() -> gr.Blocks:
         curves.wire(bar, parts[curves])
         how.wire(bar, parts[how])
         talk.wire(bar, dialog)
-        _restore(demo, bar, controls, problems, [one for part in parts.values() for one in getattr(part, "options", ())])
+        _restore(
+            demo, bar, controls, problems, [one for part in parts.values() for one in getattr(part, "options", ())]
+        )
         add_endpoints()
     return demo
 

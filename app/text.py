@@ -267,9 +267,12 @@ QUANTITIES = {
         "Weights of the query, key, value and output projections. A follower needs no query and no key projection.",
     ),
 }
-LOADED_SHAPE = "the loaded model"
-SHAPE_LABEL = "Model (no loading needed)"
+LOADED_SHAPE = "the page's model"
+SHAPE_LABEL = "Of which model (another one need not be loaded)"
 SHAPE_PLAN_LABEL = "Plan for this model"
+SHAPE_BACK = "Back to the page's model"
+SUBJECT = "Of {model} with plan {plan}."
+OTHER_SUBJECT = "Another model than the page's: these are the numbers of {shape} with plan {shape_plan}, not of {model} with {plan}."
 EXECUTION_LABEL = "While the prompt is read, followers"
 PROMPT_EXECUTIONS = {
     "recompute": "compute the weights again (usual)",
@@ -487,6 +490,7 @@ EVALUATE_TASKS_INFO = "Or type any task of lm-evaluation-harness, such as piqa: 
 EVALUATE_LIMIT_LABEL = "Questions of each task, at most"
 EVALUATE_LIMIT_INFO = "More questions: smaller error bars, longer wait"
 EVALUATE_BUTTON = "Evaluate"
+EVALUATE_COMMAND = "The same in a terminal"
 EVALUATE_IDLE = "Fifty questions take seconds with a bundled model."
 EVALUATE_STARTS = "Reading the questions …"
 EVALUATE_WAITS = "Another evaluation is running on this server: this one starts when it is done."
