@@ -520,7 +520,7 @@ TALK = {
     "attention": {
         "title": "What attention is",
         "newcomer": "To understand a word, a model looks back at the words before it: at some more than at others.",
-        "student": "A head gives each word weights over the words before it. They sum to one; thick arcs are large ones.",
+        "student": "A head gives each word weights over all words so far. They sum to one; thick arcs are large ones.",
         "researcher": "One row of softmax(QKᵀ/√d) of one head, live from this model; arcs as thick as weights.",
     },
     "alike": {
@@ -614,9 +614,9 @@ TALK_FOLLOWER_DOES = ("Follower", "no queries, no keys", "weights of the leader"
 TALK_NO_SHARING = "In this plan nobody shares: every layer does what a leader does. Choose layers on the page."
 TALK_UNKNOWN = "not known"
 TALK_REUSE = "{followers} of {layers} layers reuse. KV cache: {saved}"
-TALK_PRESS_G = "Press G: both models write."
+TALK_PRESS_G = "G: both models write"
 TALK_WRITES = "Both models write …"
-TALK_AGAIN = "G: once more."
+TALK_AGAIN = "G: once more"
 TALK_PARTED = "The same for the first {words}; then they part at the mark."
 TALK_FREE_PLAN = "The dense model is what everything here is compared with: it costs nothing and saves nothing."
 TALK_NO_DAMAGE = "The damage of plan {plan} is in no record of this model."

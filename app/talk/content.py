@@ -75,7 +75,7 @@ def _attention(subject: Subject) -> Content:
     layer = plan.leaders[0] if plan.leaders else model.num_layers // 2
     weights = services.layer_weights(model.name, ids, layer)
     head = int(weights[:, 1:, 0].mean(1).argmin())  # most heads rest on the first token, which shows nothing
-    rows = [[(i, j, float(weights[head, i, j])) for j in range(i)] for i in range(len(ids))]
+    rows = [[(i, j, float(weights[head, i, j])) for j in range(i + 1)] for i in range(len(ids))]
     cells = [f"<span><b>{escape(word)}</b><em></em></span>" for word in words]
     looked_at = sorted(rows[-1], key=lambda row: -row[2])[:3]
     most = ", ".join(f"{words[j]} {weight:.0%}" for _, j, weight in looked_at)
@@ -143,7 +143,7 @@ def _share(subject: Subject) -> Content:
 
 def _part(subject: Subject) -> Content:
     """Two panes that wait for a key."""
-    return Content(_panes(None, subject) + drawing.paragraph(text.TALK_PRESS_G, "verdict"))
+    return Content(_panes(None, subject) + f'<p class="verdict">{_write_button(text.TALK_PRESS_G)}</p>')
 
 
 TOKENS = 48  # as many as two columns of large type hold
@@ -164,7 +164,12 @@ def writing(view: View) -> Iterator[str]:
     asked = (view["model"], view["plan"], prompt, TOKENS, temperature, 0, view.get("heads", ""), chat)
     with closing(services.generate(*asked)) as steps:
         for progress in steps:
-            yield _panes(progress, subject) + drawing.paragraph(_verdict(progress), "verdict")
+            yield f'{_panes(progress, subject)}<p class="verdict">{_verdict(progress)}</p>'
+
+
+def _write_button(words: str) -> str:
+    """What G does, for a finger."""
+    return f'<button type="button" data-does="write">{escape(words)}</button>'
 
 
 def _panes(progress: "PairProgress | None", subject: Subject) -> str:
@@ -191,12 +196,13 @@ def _marked(written: str, difference: int | None) -> str:
 
 
 def _verdict(progress: "PairProgress") -> str:
+    """How far the texts are the same; at the end also the way to write once more."""
     finished = progress.dense.finished and progress.shared.finished
-    if progress.first_difference is None:
-        return f"{text.SAME} {text.TALK_AGAIN}" if finished else text.TALK_WRITES
-    count = len(progress.dense.text[: progress.first_difference].split())
-    words = text.TALK_PARTED.format(words=f"{count} word{'s' * (count != 1)}")
-    return f"{words} {text.TALK_AGAIN}" if finished else words
+    words = text.SAME if finished else text.TALK_WRITES
+    if progress.first_difference is not None:
+        count = len(progress.dense.text[: progress.first_difference].split())
+        words = text.TALK_PARTED.format(words=f"{count} word{'s' * (count != 1)}")
+    return escape(words) + (f" {_write_button(text.TALK_AGAIN)}" if finished else "")
 
 
 # What it costs

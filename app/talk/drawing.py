@@ -127,19 +127,19 @@ def enlarged(figure: go.Figure, titles: tuple[str, str]) -> str:
     """A chart of the page as JSON for a slide: all its type as large as the slide's, fewer ticks, larger marks.
 
     titles: of the two axes, short enough for that; empty for none. Explicit sizes of type are taken out, so that the
-    browser's own holds; what would need small type is left out: title, legend, words in cells, what colours say.
+    browser's own holds; what would need small type is left out: title, legend, numbers in cells, what colours say.
     """
     drawn: dict[str, Any] = figure.to_plotly_json()
     layout, scale = drawn["layout"], SMALLEST_PX / _CHART_PX
-    layout.pop("title", None)
+    for small in ("title", "annotations"):
+        layout.pop(small, None)
     layout |= {"margin": {"l": 8, "r": 20, "b": 8, "t": 8}, "showlegend": False}
+    layout["meta"] = {"description": layout["meta"]["description"]}
     for name, title in zip(("xaxis", "yaxis"), titles, strict=True):
         axis = layout[name]
         axis |= {"automargin": True, "title": {"text": title}}
-        if axis.get("type") != "log":
-            for key in ("tick0", "dtick", "tickvals", "ticktext"):
-                axis.pop(key, None)
-            axis["nticks"] = 6
+        if axis.get("type") != "log" and "ticktext" not in axis:
+            axis |= {"tick0": None, "dtick": None, "nticks": 6}
     for trace in drawn["data"]:
         trace.pop("texttemplate", None)
         if "colorbar" in trace:

@@ -69,8 +69,9 @@ function draw_arcs(box) {
   const frame = svg.getBoundingClientRect(), words_look = box.classList.contains('words');
   const middle = cells.map(cell => { const r = cell.getBoundingClientRect(); return (r.left + r.right) / 2 - frame.left; });
   svg.setAttribute('viewBox', '0 0 ' + frame.width + ' ' + frame.height);
+  if (!('chosen' in box.dataset)) box.scrollLeft = box.scrollWidth;  // the word that looks is the last one
   const spread = Math.max(...groups[chosen].map(([i, j]) => Math.abs(middle[i] - middle[j])), 1);
-  svg.innerHTML = groups[chosen].filter(([i, j, weight]) => weight >= 0.01).map(([i, j, weight]) => {
+  svg.innerHTML = groups[chosen].filter(([i, j, weight]) => i !== j && weight >= 0.01).map(([i, j, weight]) => {
     const apart = Math.abs(middle[i] - middle[j]), base = frame.height;
     const up = words_look ? 12 + (base - 36) * apart / spread : Math.min(base - 12, 24 + 0.6 * apart);
     const path = 'M ' + middle[i] + ' ' + base + ' C ' + middle[i] + ' ' + (base - up * 4 / 3) + ' ' + middle[j] + ' '
@@ -86,13 +87,18 @@ function draw_arcs(box) {
   });
 }
 
+function look_from(number) {
+  const box = find('.arcs.words');
+  box.dataset.chosen = number;
+  draw_arcs(box);
+  announce([...box.querySelectorAll('.cells > *')].map(cell => cell.textContent).filter((_, index) => index <= number).join(' '));
+}
+
 function another_word() {
   const box = find('.arcs.words');
   if (!box) return;
-  const count = JSON.parse(box.dataset.arcs).length, chosen = Number(box.dataset.chosen ?? count - 1);
-  box.dataset.chosen = chosen <= 1 ? count - 1 : chosen - 1;  // the first word has nothing to look at
-  draw_arcs(box);
-  announce(box.querySelectorAll('.cells > *')[box.dataset.chosen].textContent);
+  const count = box.querySelectorAll('.cells > *').length, chosen = Number(box.dataset.chosen ?? count - 1);
+  look_from(chosen <= 1 ? count - 1 : chosen - 1);  // the first has nothing to look at
 }
 
 // Charts: the page's own, in the type of the slide
@@ -323,7 +329,9 @@ function press(event) {
 document.addEventListener('keydown', press, true);
 overlay.addEventListener('click', event => {
   const button = event.target.closest('[data-does]'), link = event.target.closest('a[data-view]');
+  const word = event.target.closest('.arcs.words .cells > *');
   if (button) does[button.dataset.does]();
+  if (word) look_from([...word.parentElement.children].indexOf(word));
   if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
   event.preventDefault();
   event.stopPropagation();
