@@ -257,11 +257,11 @@ function leave(view = slides[at].view) {
   document.title = own_title;
   announce('');
   let_go();
-  if (document.fullscreenElement === overlay) document.exitFullscreen().catch(() => {});
   remember(0);
   if (view) explorer.show(view);
   const back = from?.isConnected && from !== document.body && from.offsetParent ? from : document.querySelector('[data-talk]');
-  back?.focus({preventScroll: true});
+  const whole = document.fullscreenElement === overlay ? document.exitFullscreen().catch(() => {}) : Promise.resolve();
+  whole.then(() => back?.focus({preventScroll: true}));  // on a full screen nothing else can have the focus
 }
 
 function darken(on) {

@@ -16,7 +16,7 @@ SMALL_TYPE = """() => {
   const small = [];
   for (const one of document.querySelectorAll('#talk .talk *')) {
     const own = [...one.childNodes].some(node => node.nodeType === Node.TEXT_NODE && node.textContent.trim());
-    const box = one.getBoundingClientRect(), scale = one.getScreenCTM ? one.getScreenCTM().a : 1;
+    const box = one.getBoundingClientRect(), at = one.getScreenCTM?.(), scale = at ? Math.hypot(at.a, at.b) : 1;
     if (own && box.width && !one.closest('.status') && parseFloat(getComputedStyle(one).fontSize) * scale < 28)
       small.push(one.textContent.trim());
   }
@@ -115,7 +115,7 @@ def test_p_opens_and_leaves_and_comes_back_but_types_in_a_field(open_page):
     page.click("[data-talk]")
     wait_for_slide(page, NAMES[6])
     page.keyboard.press("Escape")
-    assert page.evaluate("document.activeElement.hasAttribute('data-talk')")
+    page.wait_for_function("document.activeElement.hasAttribute('data-talk')")
 
 
 def test_the_page_behind_cannot_be_reached(open_page):
