@@ -33,6 +33,7 @@ from app.panels import (
     scores,
     similarity,
     speed,
+    talk,
     where,
 )
 from app.registry import load_first
@@ -70,6 +71,7 @@ def build() -> gr.Blocks:
                     gr.HTML(frame.next_view(name), apply_default_css=False)
                 columns.append(place)
         gr.HTML(frame.footer(), elem_id="foot", apply_default_css=False)
+        dialog = talk.build()
         bar.mount(None, None, columns, js="() => explorer.mounted()", queue=False, **QUIET)
         model.wire(demo, bar, controls)
         generate.wire(bar, parts[generate])
@@ -84,6 +86,7 @@ def build() -> gr.Blocks:
         contexts.wire(bar, latest, parts[contexts])
         curves.wire(bar, parts[curves])
         how.wire(bar, parts[how])
+        talk.wire(bar, dialog)
         _restore(
             demo, bar, controls, problems, [one for part in parts.values() for one in getattr(part, "options", ())]
         )

@@ -859,6 +859,151 @@ LEVEL_LABEL = "Wording"
 LEVELS = {"newcomer": "Newcomer", "student": "Student", "researcher": "Researcher"}
 LEVEL_HINT = "How things are explained. Numbers and names of controls stay the same."
 
+TALK_BUTTON = "Talk"
+TALK_LABEL = "Give a talk on this model and plan (P)"
+TALK_SENTENCE = "The old captain looked at the sea because he"
+"""What the first slide looks at: short enough for one line in large type."""
+TALK = {
+    "attention": {
+        "title": "What attention is",
+        "newcomer": "To understand a word, a model looks back at the words before it: at some more than at others.",
+        "student": "A head gives each word weights over all words so far. They sum to one; thick arcs are large ones.",
+        "researcher": "One row of softmax(QKᵀ/√d) of one head, live from this model; arcs as thick as weights.",
+    },
+    "alike": {
+        "title": "Which layers look alike",
+        "newcomer": "Each cell compares two layers. Bright: they look at the same words, so why should both work it out?",
+        "student": "Each cell is the cosine similarity of two layers' attention weights. Boxes mark the plan.",
+        "researcher": "Cosine similarity of head-averaged attention weights, first token left out. Boxes mark the plan.",
+    },
+    "share": {
+        "title": "Work it out once, reuse it",
+        "newcomer": "One layer looks, the leader. The next ones, its followers, take over what it saw.",
+        "student": "The leader computes the attention weights; its followers reuse them on values of their own.",
+        "researcher": "Followers apply the leader's softmax(QKᵀ/√d) to their own values: no W_Q, no W_K, no keys cached.",
+    },
+    "part": {
+        "title": "Where the texts part",
+        "newcomer": "Both models go on with the same text. The mark shows where the second one says something else.",
+        "student": "The same prompt, weights and random numbers. The mark: the first place where the texts differ.",
+        "researcher": "One seed, one set of weights; the shared model differs in its followers' attention only.",
+    },
+    "cost": {
+        "title": "What it costs",
+        "newcomer": "The shared model is a little worse at foreseeing the next word, and at some tasks. This much:",
+        "student": "Damage: how much the loss grows, in nats per token. Scores: the same questions, both models.",
+        "researcher": "Increase of the loss on held-out text; paired differences of scores, each ± one standard error.",
+    },
+    "guide": {
+        "title": "Is similarity a guide?",
+        "newcomer": "Do layers that look alike share without harm? Each point is a pair of layers; low is harmless.",
+        "student": "Each point is a pair of layers. Were similarity a guide, the points would fall to the right.",
+        "researcher": "Similarity of a pair against the damage of sharing within it, and Spearman's ρ over all pairs.",
+    },
+    "best": {
+        "title": "The best plan",
+        "newcomer": "A search tries plans, measures each and keeps the least harmful. Shorter bars are better.",
+        "student": "Plans with equally many followers, by measured damage: search against spans chosen by rule.",
+        "researcher": "Beam search over measured damage against single spans of equal size, all on the same text.",
+    },
+    "saves": {
+        "title": "What it saves, and where",
+        "newcomer": "Less to keep in memory, and less to read for every word: most where texts are long and many.",
+        "student": "Followers cache no keys. A step is faster where reading the cache takes most of its time.",
+        "researcher": "Bytes of a step ÷ memory bandwidth, dense ÷ shared: long contexts and large batches gain most.",
+    },
+    "mends": {
+        "title": "What tuning mends",
+        "newcomer": "Train the model a little longer while it shares, and it gets used to it. What is still lost:",
+        "student": "The loss against the dense model: sharing directly, with mapped heads, after tuning.",
+        "researcher": "Paired loss against the dense model by way of sharing, on the task that tells the ways apart best.",
+    },
+    "turn": {
+        "title": "Your turn",
+        "newcomer": "Choose layers, watch what the model says, and find a plan that costs less than ours.",
+        "student": "Predict first, then measure: which layers can share, and what will break?",
+        "researcher": "Every number here has its command beside it on the page. Measure your own model.",
+    },
+}
+"""The slides: a title, and what is said below it at each level. Two lines of large type at most."""
+TALK_BAD = "The talk was asked for something else than a slide of a model and a plan."
+TALK_STATUS = "Slide {number} of {count}: {title}"
+TALK_NEXT = "Next: {title}"
+TALK_LAST = "The end"
+TALK_WAIT = "One moment …"
+TALK_FAILED = "This could not be made: the server did not answer. Turn the page and come back to try again."
+TALK_BLANK = "The screen is blank. Press B to go on."
+TALK_BACK_LABEL = "Previous slide"
+TALK_FORTH_LABEL = "Next slide"
+TALK_CLOSE_LABEL = "Leave the talk"
+TALK_HELP_LABEL = "Keys"
+TALK_KEYS = {
+    "→ ↓ Space": "next slide",
+    "← ↑": "slide before",
+    "1 … 9, 0": "go to a slide",
+    "B": "blank screen",
+    "F": "full screen",
+    "V or Esc": "leave on this slide's view",
+    "P": "leave, and come back",
+}
+TALK_BADGES = {
+    "measured": "measured here, now", "recorded": "measured, from the records", "predicted": "predicted by formula",
+}  # fmt: skip
+TALK_WHICH_HEAD = "Layer {layer}, head {head} of {heads}, which looks least at the start. W: another word."
+TALK_START = "start"
+TALK_LOOKS = "“{word}” looks most at: {most}."
+TALK_ALIKE = "Most alike: layers {i} and {j} ({value:.2f})."
+TALK_UNLIKE = "Least alike: layers {i} and {j} ({value:.2f})."
+TALK_ALIKE_IN_PLAN = "Leaders and followers of plan {plan}: {value:.2f} on average."
+TALK_ALIKE_DENSE = "No layers share in this plan yet."
+TALK_LEADER_DOES = ("Leader", "queries and keys", "weights: softmax", "weights × values")
+TALK_FOLLOWER_DOES = ("Follower", "no queries, no keys", "weights of the leader", "weights × values")
+TALK_NO_SHARING = "In this plan nobody shares: every layer does what a leader does. Choose layers on the page."
+TALK_UNKNOWN = "not known"
+TALK_REUSE = "{followers} of {layers} layers reuse. KV cache: {saved}"
+TALK_PRESS_G = "G: both models write"
+TALK_WRITES = "Both models write …"
+TALK_AGAIN = "G: once more"
+TALK_PARTED = "The same for the first {words}; then they part at the mark."
+TALK_FREE_PLAN = "The dense model is what everything here is compared with: it costs nothing and saves nothing."
+TALK_NO_DAMAGE = "The damage of plan {plan} is in no record of this model."
+TALK_DAMAGE = "damage, nats per token"
+TALK_ON_HELD_OUT = "on {tokens} tokens that no choice saw"
+TALK_ON_CALIBRATION = "on {tokens} tokens"
+TALK_NO_SCORES = "No scores of plan {plan} are among the records of this model."
+TALK_SCORES_OF = "Measured plans: {plans}."
+TALK_SCORE_COLUMNS = ("task", "change", "verdict")
+TALK_WORSE = {"yes": "worse", "no": "not worse", "cannot tell": "cannot tell"}
+TALK_NO_PAIRS = f"Not measured for this model: press V, then {MEASURE_PAIRS_BUTTON}."
+TALK_NO_SEARCH = f"No search of this model is stored: press V, then {SEARCH_BUTTON}."
+TALK_RIVALS = {"found": "found", "span": "best span", "late": "last layers", "paper": "paper's span"}
+TALK_RIVAL = "{words}: {plan}"
+TALK_MAPPED = "{plan}, heads"
+TALK_AXES = {"alike": ("", "layer"), "guide": ("similarity", "damage (nats/token)")}
+TALK_BEST_ABOUT = "Followers: {followers}. Damage in nats per token, on the text that plans were chosen on."
+TALK_BEST_HELD_OUT = "On text that no choice saw: found {found}{span}."
+TALK_BEST_SPAN = ", best span {span}"
+TALK_PAPER_SIZE = "Followers of the paper's span: {followers}."
+TALK_NO_COSTS = "The sizes of this model are not known to the formulas: nothing is predicted for it."
+TALK_SPEEDS = "Speed of a step on {device}, shared ÷ dense"
+TALK_TEXTS_AT_ONCE = "{batch} texts at once"
+TALK_ONE_TEXT = "one text"
+TALK_CONTEXT = "{context} tokens"
+TALK_ELSEWHERE = "At {batch} × {context}: {steps}."
+TALK_STEP = "{device} {dense} → {shared}"
+TALK_TOO_BIG = "too big"
+TALK_NO_WAYS = "For this model no plan was measured in more ways than one: no tuned twin, no mapped heads."
+TALK_NO_TUNED = "No tuned model of this one is among the records: what tuning would mend was not measured."
+TALK_WAYS_ABOUT = "Plan {plan} on {task}. Dense: {dense}."
+TALK_WAYS = {"direct": "direct", "head-mapped": "heads mapped", "tuned": "tuned"}
+TALK_LINKS = {
+    "generate": "See what it says",
+    "where": "Find a better plan",
+    "evaluate": "Measure what it costs",
+    "how": "Look up how it works",
+}
+TALK_ON = "Model {model}, plan {plan}"
+
 GLOSSARY_HEADING = "Glossary"
 GLOSSARY = {
     "token": "A word or a piece of a word; models read and write tokens.",

@@ -22,6 +22,7 @@ _TEMPLATE = f"""
   <nav aria-label="{escape(text.NAV_LABEL)}">{_LINKS}</nav>
   <span class="chip"></span>
   {level_switch()}
+  <button class="talk-button" type="button" data-talk aria-label="{escape(text.TALK_LABEL)}">{escape(text.TALK_BUTTON)}</button>
   <button class="mode" type="button" aria-label="{escape(text.MODE_LABEL)}">◐</button>
 </div>
 """
