@@ -1,5 +1,6 @@
 """The page: its layout, what is connected with what, and the endpoints for programs. Under Spaces this file is run."""
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -47,6 +48,9 @@ PARTS: dict[str, tuple[ModuleType, ...]] = {
     "how": (how,),
 }
 """The panels of each view, from top to bottom."""
+
+_AS_IT_IS = ("reach", "print")
+"""Styles for what stands outside of gradio's container, in `@media` too, where gradio's prefix would lose them."""
 
 
 def build() -> gr.Blocks:
@@ -102,7 +106,7 @@ def _restore(demo: gr.Blocks, bar: gr.HTML, controls: Any, problems: gr.HTML, ch
 def launch_options() -> dict[str, Any]:
     """What `launch` needs to show the page as designed, without a request to any other host."""
     styles = sorted((settings.ASSETS / "style").glob("*.css"))
-    others = [path for path in styles if path.stem != "base"]
+    others = [path for path in styles if path.stem not in ("base", *_AS_IT_IS)]
     return {
         "theme": THEME,
         "css_paths": [settings.ASSETS / "style" / "base.css", *others],
@@ -122,7 +126,12 @@ def _head() -> str:
     fonts = "".join(
         f'<link rel="preload" as="font" type="font/woff2" href="{url}" crossorigin="anonymous">' for url in FONT_URLS
     )
-    return f'<link rel="preload" as="script" href="{PLOTLY_URL}">{fonts}<script>{page_script("explorer")}</script>'
+    styles = "".join(
+        f"<style>{(settings.ASSETS / 'style' / f'{name}.css').read_text(encoding='utf-8')}</style>" for name in _AS_IT_IS
+    )
+    fixes = f"(words => {{{page_script('gradio_fixes')}}})({json.dumps(text.GRADIO_FIXES)});"
+    scripts = "".join(f"<script>{script}</script>" for script in (page_script("explorer"), fixes))
+    return f'<link rel="preload" as="script" href="{PLOTLY_URL}">{fonts}{styles}{scripts}'
 
 
 def warm_up() -> None:
