@@ -84,7 +84,9 @@ def build() -> gr.Blocks:
         contexts.wire(bar, latest, parts[contexts])
         curves.wire(bar, parts[curves])
         how.wire(bar, parts[how])
-        _restore(demo, bar, controls, problems, [one for part in parts.values() for one in getattr(part, "options", ())])
+        _restore(
+            demo, bar, controls, problems, [one for part in parts.values() for one in getattr(part, "options", ())]
+        )
         add_endpoints()
     return demo
 

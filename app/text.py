@@ -274,9 +274,12 @@ QUANTITIES = {
         "Weights of the query, key, value and output projections. A follower needs no query and no key projection.",
     ),
 }
-LOADED_SHAPE = "the loaded model"
-SHAPE_LABEL = "Model (no loading needed)"
+LOADED_SHAPE = "the page's model"
+SHAPE_LABEL = "Of which model (another one need not be loaded)"
 SHAPE_PLAN_LABEL = "Plan for this model"
+SHAPE_BACK = "Back to the page's model"
+SUBJECT = "Of {model} with plan {plan}."
+OTHER_SUBJECT = "Another model than the page's: these are the numbers of {shape} with plan {shape_plan}, not of {model} with {plan}."
 EXECUTION_LABEL = "While the prompt is read, followers"
 PROMPT_EXECUTIONS = {
     "recompute": "compute the weights again (usual)",

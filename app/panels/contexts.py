@@ -46,7 +46,9 @@ def build() -> SimpleNamespace:
     about = gr.HTML(elem_id="contexts-about")
     with gr.Row(elem_classes="charts"):
         scores, speed = (chart(400, f"contexts-{name}", titled=True) for name in ("scores", "speed"))
-    return SimpleNamespace(task=task, setting=setting, model=gr.State(""), drawn=[about, scores, speed], options=[task, setting])
+    return SimpleNamespace(
+        task=task, setting=setting, model=gr.State(""), drawn=[about, scores, speed], options=[task, setting]
+    )
 
 
 def wire(bar: gr.HTML, latest: gr.State, panel: SimpleNamespace) -> None:

@@ -14,9 +14,10 @@ from app.components import html
 from app.components.chart import chart, figure_json
 from app.components.events import LIVE
 from app.measured import timings
+from app.panels import subject
 from app.panels.speed_html import fits_table
 from app.registry import View, get_model
-from app.services import LOADED, contexts_up_to, longest_context, plan_for, shape_choices, shape_of
+from app.services import LOADED, contexts_up_to, longest_context, plan_for, shape_of
 from core.cost import (
     BYTES_PER_VALUE,
     DEVICES,
@@ -61,9 +62,8 @@ class Question:
 def build() -> SimpleNamespace:
     """Controls, cards, charts, and the table of hardware."""
     gr.HTML(html.section("speed", text.VIEWS["speed"], text.SPEED_LEAD))
+    of = subject.build("speed")
     with gr.Row(elem_classes="controls"):
-        shape = gr.Dropdown(shape_choices(), value=LOADED, label=text.SHAPE_LABEL, elem_id="speed-shape")
-        plan = gr.Textbox(label=text.SHAPE_PLAN_LABEL, max_lines=1, elem_id="speed-plan")
         device = gr.Dropdown(
             list(with_measured_bandwidth(timings())),
             value=_FIRST_DEVICE,
@@ -91,9 +91,9 @@ def build() -> SimpleNamespace:
     gr.HTML(f"<h3>{text.FITS_HEADING}</h3><p class='lead'>{text.FITS_LEAD}</p>")
     table = gr.HTML(elem_id="speed-fits")
     return SimpleNamespace(
-        shape=shape, plan=plan, sizes=[device, devices, batch, context, dtype, bandwidth],
+        of=of, shape=of.shape, plan=of.plan, sizes=[device, devices, batch, context, dtype, bandwidth],
         outputs=[error, cards, *curves, about, bars, prefill, table],
-        options=[shape, device, devices, batch, context, dtype, bandwidth],
+        options=[of.shape, device, devices, batch, context, dtype, bandwidth],
     )  # fmt: skip
 
 
@@ -102,6 +102,7 @@ def wire(bar: gr.HTML, panel: SimpleNamespace) -> None:
     follow = [bar, panel.shape, *panel.sizes]
     views.on_draw(bar, "speed", follow_view, follow, [panel.plan, *panel.outputs], **LIVE)
     panel.shape.input(follow_view, follow, [panel.plan, *panel.outputs], **LIVE)
+    subject.wire(panel.of).then(follow_view, follow, [panel.plan, *panel.outputs], **LIVE)
     inputs = [bar, panel.shape, panel.plan, *panel.sizes]
     typed = [panel.plan.input, panel.plan.submit]
     gr.on([size.input for size in panel.sizes] + typed, draw, inputs, panel.outputs, **LIVE)
@@ -113,7 +114,7 @@ def follow_view(view: View, choice: str, *sizes: Any) -> tuple:
         plan = plan_for(view, shape_of(choice, view["model"]))
     except ValueError as problem:
         return gr.skip(), *_nothing(problem)
-    return gr.update(value=plan, interactive=choice != LOADED), *draw(view, choice, plan, *sizes)
+    return plan, *draw(view, choice, plan, *sizes)
 
 
 def draw(
@@ -139,7 +140,15 @@ def draw(
         table = [one for one in machines.values() if one.memory_bytes]
         fits = fits_frame(shape, plan, asked.batch, asked.context, dtype, table)
         latency, memory, words, *bars = figures(asked, measured[here], places_of(measured))
-        return "", cards(asked), latency, memory, words + html.note(note), *bars, fits_table(fits)
+        return (
+            "",
+            subject.line(view, choice, plan.name) + cards(asked),
+            latency,
+            memory,
+            words + html.note(note),
+            *bars,
+            fits_table(fits),
+        )
     except ValueError as problem:
         return _nothing(problem)
 
