@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import gradio as gr
 
-from app import settings, text, units
+from app import settings, text, units, views
 from app.components import html
 from app.components.events import QUIET
 from app.components.stop import Stops, buttons
@@ -61,6 +61,7 @@ def wire(bar: gr.HTML, panel: SimpleNamespace) -> gr.State:
     panel.upload.upload(
         add_benchmark, [panel.upload, panel.own, panel.tasks], [panel.own, panel.tasks, panel.error], **QUIET
     )
+    views.nothing_to_draw(bar, "evaluate")
     return panel.latest
 
 
