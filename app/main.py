@@ -16,8 +16,10 @@ import gradio as gr
 from app import frame, measured, options, plans, services, settings, text, views
 from app.api import add_endpoints
 from app.components.chart import PLOTLY_JS, PLOTLY_URL
-from app.components.events import QUIET
+from app.components.events import LATEST, QUIET
+from app.components.headline import headline
 from app.components.page import page_script
+from app.components.strip import strip
 from app.components.view_bar import view_bar
 from app.panels import (
     answers,
@@ -61,8 +63,9 @@ def build() -> gr.Blocks:
     with gr.Blocks(title=text.TITLE, analytics_enabled=False, fill_width=True, delete_cache=(day_s, day_s)) as demo:
         with gr.Column(elem_id="head"):
             bar = view_bar()
-            summary = model.build_summary()
-        controls = model.build(summary)
+            layers = strip()
+            headline()
+        controls = model.build(layers)
         problems = gr.HTML(elem_id="link-problems")
         with gr.Column(elem_id="main"):
             columns, parts = [], {}
@@ -80,6 +83,7 @@ def build() -> gr.Blocks:
         savings.wire(bar, parts[savings])
         speed.wire(bar, parts[speed])
         latest = evaluate.wire(bar, parts[evaluate])
+        latest.change(model.learn, bar, layers, **LATEST)
         selected = scores.wire(bar, latest, parts[scores])
         answers.wire(selected, parts[answers])
         contexts.wire(bar, latest, parts[contexts])

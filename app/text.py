@@ -49,6 +49,7 @@ MODEL_HEADING = "Model and plan"
 MODEL_LABEL = "Model"
 LOAD_BUTTON = "Load"
 FIXED_PLAN = "This model was trained with this plan in place, so the plan is fixed."
+HEADS_ON = "Head-mapped: the heads of followers read chosen leader heads."
 MODEL_INFO = "Pick one, or type a Hugging Face id, a local folder or a GGUF file"
 OFFER = "The demo is small: it has read old novels and four exercises. Get a real model, {name}: {size} MB, {licence}."
 OFFER_BUTTON = "Get {name} ({size} MB)"
@@ -65,6 +66,67 @@ LAST_LABEL = "Last follower (reuses)"
 PLAN_LABEL = "Sharing plan as text"
 PLAN_INFO = "Several spans: 17-22,5-6. Layers one by one: 2-4-6. Empty: dense. SA 18~22 works too."
 STRIP_KEY = (("dense", "computes"), ("leader", "leader"), ("shared", "reuses"))
+STRIP_LABEL = "Layers of the model, and which of them share"
+STRIP_KEYS = (
+    "Arrow keys go from layer to layer. Shift with an arrow makes a span or moves the end of one. Delete or Enter on a "
+    "follower takes it out, on a leader its whole span. Enter on a layer that computes, then on another one: a span from "
+    "the one to the other. Control Z undoes."
+)
+UNDO_LABEL = "Undo (Ctrl Z): one step back"
+REDO_LABEL = "Redo (Ctrl Shift Z): one step forward"
+STRIP = {
+    "hint": (
+        "Drag across layers: a span. Drag one of its ends: it moves. Click a follower or a leader: it is gone. Or click "
+        "two layers one after the other."
+    ),
+    "started": "A span from layer {layer}: click the layer where it ends. Escape: no span.",
+    "fixed": FIXED_PLAN,
+    "heads_on": HEADS_ON,
+    "heads_lost": "The head map of {layers} went, because there the leader changed or is gone.",
+    "label_dense": "Layer {layer}: computes",
+    "label_leader": "Layer {layer}: leader, computes for its followers",
+    "label_shared": "Layer {layer}: reuses layer {leader}",
+    "does_dense": "Layer {layer} computes its own attention weights.",
+    "does_leader": "Layer {layer} computes the attention weights that {followers} reuse.",
+    "does_shared": "Layer {layer} reuses the attention weights of layer {leader}: no query, no key, no softmax.",
+    "caches_both": "Cached: keys and values, {size} a token{window}.",
+    "caches_values": "Cached: values only, {size} a token{window}.",
+    "window": " of the last {tokens}",
+    "alone": "As the only follower: {damage} nats (measured).",
+    "legend": "Damage of a layer as the only follower, nats:",
+    "legend_high": "{damage}",
+}
+"""What the browser fills in (app/components/page/strip.js)."""
+HEADLINE_LABEL = "What this plan saves and costs"
+HEADLINE_POINTS = "percentage points"
+HEADLINE = {
+    "cache": "{saved} cache",
+    "cache_title": "Predicted: bytes of keys and values. Leads to Savings.",
+    "speed": "× {speed} speed",
+    "speed_title": "Predicted: tokens per second, shared ÷ dense. Leads to Speed.",
+    "setting": "({setting}, predicted)",
+    "no_cache": "cache: not known",
+    "no_speed": "speed: not known",
+    "no_costs": "No formulas for this kind of model.",
+    "damage": "{change} nats",
+    "held_out": "Measured damage on held-out text, in nats per token, ± one standard error. Leads to Where to share.",
+    "calibration": (
+        "Measured damage on the calibration text, in nats per token, ± one standard error. Leads to Where to share."
+    ),
+    "no_damage": "damage: not measured",
+    "no_damage_title": "Nobody has measured the damage of this plan. Where to share can.",
+    "no_damage_tuned": "The damage of a tuned model is not measured; its scores are.",
+    "task": "{label} {change}",
+    "task_title": "Measured change against the dense model: {name}, in {unit}, ± one standard error. Leads to Scores.",
+    "no_task": "scores: not measured",
+    "no_task_title": "Nobody has asked this plan the questions of a task. Evaluate can.",
+    "pending_damage": "damage: …",
+    "pending_task": "scores: …",
+    "dense_damage": "±0 nats",
+    "dense_task": "the dense model",
+    "dense_title": "The dense model is what every plan is compared with.",
+}
+"""The same (app/components/page/headline.js)."""
 
 GENERATE_LEAD = (
     "The same model continues the same text twice, one token (a word or a piece of one) at a time: on the left every "
@@ -241,7 +303,6 @@ SUGGESTED_HEADS = "Head map: which leader head each head reads"
 NO_HEADS_FOR_TUNED = "A tuned model runs with the heads that it was tuned with: leave out the head map."
 BAD_HEADS = 'The head map in the address is not one; it looks like {"18": [0, 1, 2]}.'
 HEAD_MAPPED = " · head-mapped"
-HEADS_ON = "Head-mapped: the heads of followers read chosen leader heads."
 GUIDE_HEADING = "Is similarity a guide?"
 GUIDE_LEAD = (
     "Each point is a pair of layers: how similar their attention is, and what it costs when the later layer alone "
@@ -497,6 +558,7 @@ EVALUATE_TASKS_INFO = "Or type any task of lm-evaluation-harness, such as piqa: 
 EVALUATE_LIMIT_LABEL = "Questions of each task, at most"
 EVALUATE_LIMIT_INFO = "More questions: smaller error bars, longer wait"
 EVALUATE_BUTTON = "Evaluate"
+EVALUATE_COMMAND = "The same in a terminal"
 EVALUATE_IDLE = "Fifty questions take seconds with a bundled model."
 EVALUATE_STARTS = "Reading the questions …"
 EVALUATE_WAITS = "Another evaluation is running on this server: this one starts when it is done."

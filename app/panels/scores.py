@@ -2,6 +2,7 @@
 
 import hashlib
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -74,14 +75,13 @@ def wire(bar: gr.HTML, latest: gr.State, panel: SimpleNamespace) -> gr.State:
     return panel.selected
 
 
-def choices(view: View, linked: tuple[list[str], str | None, str | None] = ([], None, None)) -> tuple:
+def choices(view: View, asked: Sequence[str] = (), wanted: str | None = None, axis: str | None = None) -> tuple:
     """What can be selected, a note about files that are not records, and what the records of the page's model say.
 
-    Chosen first is what a link asks for (`linked`: models, task and axis), else the page's model, where it has scores, and
+    Chosen first is what a link asks for (models `asked`, task `wanted`, `axis`), else the page's model, where it has scores, and
     its task that tells plans apart best.
     """
     known, name = store(), get_model(view["model"]).identity.name
-    asked, wanted, axis = linked
     models = [model for model in asked if model in set(known.frame.model)] or models_like(name)
     task, folded = tasks_of_models(models)
     if wanted in set(task_names(known.frame)):
@@ -103,7 +103,7 @@ def follow_view(view: View, shown: str, *filters: Any) -> tuple:
     """`choices` when the page's model is another one than that shown; else everything stays. filters: as a link set them."""
     if get_model(view["model"]).identity.name == shown:
         return (gr.skip(),) * 8
-    return choices(view) if shown else choices(view, filters)
+    return choices(view) if shown else choices(view, *filters)
 
 
 def tasks_of_models(models: list[str]) -> tuple[dict, str]:
