@@ -29,11 +29,6 @@ def on_draw(bar: gr.HTML, name: str, fn: Callable, inputs: Any, outputs: Any, **
     return drawn
 
 
-def nothing_to_draw(bar: gr.HTML, name: str) -> None:
-    """The view `name` shows nothing of model and plan until a visitor asks: it is drawn when it is there."""
-    getattr(bar, f"draw_{name}")(None, None, None, js=f"() => {{ explorer.drawn('{name}'); return []; }}")
-
-
 def column(name: str) -> gr.Column:
     """The place of a view. It is made when it is first looked at; then it stays, and keeps its state."""
     return gr.Column(elem_id=f"view-{name}", elem_classes="view", visible=False)

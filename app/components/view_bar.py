@@ -18,7 +18,7 @@ _LINKS = "".join(
 _TEMPLATE = f"""
 <a class="skip" href="#main">{escape(text.SKIP_LINK)}</a>
 <div class="bar">
-  <a class="brand" data-view="{next(iter(views.VIEWS))}" href="?">{text.LOGO}<span>{escape(text.TITLE)}</span></a>
+  <a class="brand" aria-label="{escape(text.TITLE)}" data-view="{next(iter(views.VIEWS))}" href="?">{text.LOGO}<span>{escape(text.TITLE)}</span></a>
   <nav aria-label="{escape(text.NAV_LABEL)}">{_LINKS}</nav>
   <span class="chip"></span>
   <button class="mode" type="button" aria-label="{escape(text.MODE_LABEL)}">◐</button>

@@ -67,7 +67,6 @@ def wire(bar: gr.HTML, panel: SimpleNamespace) -> gr.State:
     panel.upload.upload(
         add_benchmark, [panel.upload, panel.own, panel.tasks], [panel.own, panel.tasks, panel.error], **QUIET
     )
-    views.nothing_to_draw(bar, "evaluate")
     return panel.latest
 
 

@@ -1,1 +1,48 @@
 // What gradio's own components lack for keyboards, screen readers and paper, mended from outside. `words`: text.GRADIO_FIXES.
+
+// Its list boxes stay open when Tab leaves them, above what comes next: they are closed as Escape closes them.
+document.addEventListener('keydown', event => {
+  const box = event.target.closest?.('[role=combobox][aria-expanded=true]');
+  if (box && event.key === 'Tab') box.dispatchEvent(new KeyboardEvent('keydown', {key: 'Escape', bubbles: true}));
+}, true);
+
+// Its words when the server is gone do not say that nothing is lost.
+const say = toast => {
+  const message = toast.querySelector('.toast-message-text'), title = toast.querySelector('.toast-title');
+  if (!/^Connection to the server was lost/.test(message?.textContent.trim())) return;
+  message.textContent = words.lost;
+  if (title) title.textContent = words.lost_title;
+};
+// Its radio buttons have a name each, so that every one is a stop of Tab and arrows do nothing: those of a block are one group.
+const group = radio => { radio.name = `group-${radio.closest('.block')?.id || 'of-page'}`; };
+new MutationObserver(changes => {
+  for (const {addedNodes} of changes)
+    for (const node of addedNodes) {
+      if (!(node instanceof HTMLElement)) continue;  // of charts come thousands
+      node.querySelectorAll('input[type=radio]').forEach(group);
+      (node.closest('.toast-wrap') || node).querySelectorAll('.toast-body').forEach(say);
+    }
+}).observe(document.documentElement, {childList: true, subtree: true});
+
+// On paper everything is light and as wide as the sheet: charts are drawn for it, and back for the screen afterwards.
+const SHEET = {whole: 900, half: 430};  // px, as print.css scales the page
+let was_dark = false;
+const charts = () => [...document.querySelectorAll('.chart')].filter(chart => chart.getClientRects().length && chart._fullLayout);
+addEventListener('beforeprint', () => {
+  was_dark = document.body.classList.contains('dark');
+  if (was_dark) {
+    document.body.classList.remove('dark');
+    explorer.tell('theme', 'light');
+  }
+  for (const chart of charts()) {
+    chart.dataset.width = chart.layout.width || '';
+    Plotly.relayout(chart, {width: chart.closest('.charts') ? SHEET.half : SHEET.whole});
+  }
+});
+addEventListener('afterprint', () => {
+  if (was_dark) {
+    document.body.classList.add('dark');
+    explorer.tell('theme', 'dark');
+  }
+  for (const chart of charts()) Plotly.relayout(chart, {width: Number(chart.dataset.width) || null, autosize: true});
+});
