@@ -25,18 +25,24 @@ new MutationObserver(changes => {
 }).observe(document.documentElement, {childList: true, subtree: true});
 
 // On paper everything is light and as wide as the sheet: charts are drawn for it, and back for the screen afterwards.
-const SHEET = {whole: 900, half: 430};  // px, as print.css scales the page
+const LONG = ['where', 'speed', 'scores'];  // print.css shrinks these further, so that two sheets hold them
+const WIDTH = 640, HALF = 305, HEIGHT = 320;  // px on the sheet, and of the page before it is shrunk
+const screen_sizes = new Map();
 let was_dark = false;
-const charts = () => [...document.querySelectorAll('.chart')].filter(chart => chart.getClientRects().length && chart._fullLayout);
+const charts = () => [...document.querySelectorAll('.chart')].filter(chart => chart.clientWidth && chart._fullLayout);
 addEventListener('beforeprint', () => {
   was_dark = document.body.classList.contains('dark');
   if (was_dark) {
     document.body.classList.remove('dark');
     explorer.tell('theme', 'light');
   }
+  const shrunk = LONG.includes(explorer.shown) ? 0.6 : 0.7;
   for (const chart of charts()) {
-    chart.dataset.width = chart.layout.width || '';
-    Plotly.relayout(chart, {width: chart.closest('.charts') ? SHEET.half : SHEET.whole});
+    const {width, height, autosize} = chart.layout;
+    screen_sizes.set(chart, {width: width ?? null, height: height ?? null, autosize: autosize ?? true});
+    const low = Math.min(chart.clientHeight, HEIGHT);
+    chart.style.setProperty('--on-paper', `${low}px`);
+    Plotly.relayout(chart, {width: (chart.closest('.charts') ? HALF : WIDTH) / shrunk, height: low, autosize: false});
   }
 });
 addEventListener('afterprint', () => {
@@ -44,5 +50,6 @@ addEventListener('afterprint', () => {
     document.body.classList.add('dark');
     explorer.tell('theme', 'dark');
   }
-  for (const chart of charts()) Plotly.relayout(chart, {width: Number(chart.dataset.width) || null, autosize: true});
+  for (const [chart, sizes] of screen_sizes) Plotly.relayout(chart, sizes);
+  screen_sizes.clear();
 });
