@@ -85,7 +85,7 @@ window.explorer = (() => {
     received(answer) {
       if (!answer || !answer.model || key(answer) === key(state.view)) return;
       const {turn: of, ...view} = answer;
-      if (state.view.model && (of ?? turn) !== turn) return bar.set({...state.view, turn});
+      if (state.view.model && (of ?? 0) !== turn) return bar.set({...state.view, turn});
       const first = !state.view.model, at_box = !!document.activeElement?.closest('#plan-text');
       const on = at_box && typing.kept === typing.edit;  // one plan that is being typed is one step back
       typing.kept = at_box ? typing.edit : -1;
