@@ -26,7 +26,7 @@ new MutationObserver(changes => {
 
 // On paper everything is light and as wide as the sheet: charts are drawn for it, and back for the screen afterwards.
 const LONG = ['where', 'speed', 'scores'];  // print.css shrinks these further, so that two sheets hold them
-const WIDTH = 640, HALF = 305, HEIGHT = 320;  // px on the sheet, and of the page before it is shrunk
+const WIDTH = 640, HALF = 305;  // px on the sheet
 const screen_sizes = new Map();
 let was_dark = false;
 const charts = () => [...document.querySelectorAll('.chart')].filter(chart => chart.clientWidth && chart._fullLayout);
@@ -36,11 +36,11 @@ addEventListener('beforeprint', () => {
     document.body.classList.remove('dark');
     explorer.tell('theme', 'light');
   }
-  const shrunk = LONG.includes(explorer.shown) ? 0.6 : 0.7;
+  const long = LONG.includes(explorer.shown), shrunk = long ? 0.6 : 0.7, highest = long ? 270 : 460;
   for (const chart of charts()) {
     const {width, height, autosize} = chart.layout;
     screen_sizes.set(chart, {width: width ?? null, height: height ?? null, autosize: autosize ?? true});
-    const low = Math.min(chart.clientHeight, HEIGHT);
+    const low = chart.data.length ? Math.min(chart.clientHeight, highest) : 60;  // without data: one sentence
     chart.style.setProperty('--on-paper', `${low}px`);
     Plotly.relayout(chart, {width: (chart.closest('.charts') ? HALF : WIDTH) / shrunk, height: low, autosize: false});
   }
