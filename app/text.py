@@ -31,6 +31,13 @@ NAV_LABEL = "Views of the page"
 MODE_LABEL = "Switch between light and dark"
 NEXT_VIEW = "Next: {title} →"
 SKIP_LINK = "Skip to the view"
+GRADIO_FIXES = {
+    "lost_title": "The server does not answer",
+    "lost": (
+        "What you have chosen and written stays here and in the address. The page goes on by itself when the server is back."
+    ),
+}
+"""What the page says in place of gradio's own words."""
 BAD_OPTION = "The link says {name}={value}: {name} can be {allowed}."
 NUMBER_ALLOWED = "{kind} from {low:g} to {high:g}"
 NUMBER_FROM = "{kind} from {low:g} up"

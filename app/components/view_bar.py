@@ -17,8 +17,9 @@ _LINKS = "".join(
     f'<a data-view="{name}" href="?view={name}">{escape(title)}</a>' for name, title in views.VIEWS.items()
 )
 _TEMPLATE = f"""
+<a class="skip" href="#main">{escape(text.SKIP_LINK)}</a>
 <div class="bar">
-  <a class="brand" data-view="{next(iter(views.VIEWS))}" href="?">{text.LOGO}<span>{escape(text.TITLE)}</span></a>
+  <a class="brand" aria-label="{escape(text.TITLE)}" data-view="{next(iter(views.VIEWS))}" href="?">{text.LOGO}<span>{escape(text.TITLE)}</span></a>
   <nav aria-label="{escape(text.NAV_LABEL)}">{_LINKS}</nav>
   <span class="chip"></span>
   {level_switch()}
