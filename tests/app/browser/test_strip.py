@@ -201,7 +201,7 @@ def test_a_finger_makes_a_span_on_a_telephone(open_page):
     tops = page.evaluate("[...new Set([...document.querySelectorAll('#strip .tile')].map(tile => tile.offsetTop))]")
     assert len(tops) == 2  # rows
     boxes = [tile(page, layer).bounding_box() for layer in (0, 11, 12, 23)]
-    assert all(box["height"] >= 40 and 0 <= box["x"] and box["x"] + box["width"] <= 390 for box in boxes)
+    assert all(box["height"] >= 40 and box["x"] >= 0 and box["x"] + box["width"] <= 390 for box in boxes)
     touch = page.context.new_cdp_session(page)
 
     def at(layer: int) -> list[dict]:
