@@ -135,14 +135,18 @@ def apply_text(plan_text: str, view: View) -> tuple:
 
 
 def _changed(plan_text: str, view: View) -> dict:
-    """`show` for a plan in words. The head map stays for followers whose leader stays."""
+    """`show` for a plan in words. The head map stays for followers whose leader stays.
+
+    A plan that is the page's already leaves the view alone: the visitor may have gone back to another one by now.
+    """
     model, heads = get_model(view["model"]), view.get("heads", "")
     try:
         before, after = (SharingPlan.parse(one, model.num_layers) for one in (view["plan"], plan_text))
         heads = plans.kept_heads(heads, before, after)
     except ValueError:  # `show` says what is wrong
         heads = ""
-    return show(model, plan_text, view["plan"], heads, view["model"])
+    shown = show(model, plan_text, view["plan"], heads, view["model"])
+    return shown | ({"view": _UNCHANGED} if shown["view"] == view else {})
 
 
 def apply_plan(plan_text: str, head_map: dict[int, tuple[int, ...]], view: View) -> tuple:

@@ -47,7 +47,8 @@ def wait_for_plan(page, plan: str) -> None:
     page.wait_for_function("plan => explorer.view.plan === plan && explorer.idle", arg=plan)
     shown = "" if plan == "dense" else plan
     page.wait_for_function(
-        "plan => (document.querySelector('#plan-text :is(input, textarea)').value.replace('dense', '')) === plan", arg=shown
+        "plan => (document.querySelector('#plan-text :is(input, textarea)').value.replace('dense', '')) === plan",
+        arg=shown,
     )
 
 
@@ -102,7 +103,9 @@ def test_the_keyboard_alone_makes_a_plan(open_page):
     keys.press("Shift+ArrowRight")
     keys.press("Shift+ArrowRight")
     wait_for_plan(page, "5-7,17-22")
-    assert tile(page, 6).get_attribute("aria-pressed") == "true" and "reuses layer 5" in tile(page, 6).get_attribute("aria-label")
+    assert tile(page, 6).get_attribute("aria-pressed") == "true" and "reuses layer 5" in tile(page, 6).get_attribute(
+        "aria-label"
+    )
     assert page.inner_text("#strip [role=status]") == said(page)
     page.go_back()  # all of it is one step
     wait_for_plan(page, "17-22")
@@ -201,7 +204,7 @@ def test_a_finger_makes_a_span_on_a_telephone(open_page):
     tops = page.evaluate("[...new Set([...document.querySelectorAll('#strip .tile')].map(tile => tile.offsetTop))]")
     assert len(tops) == 2  # rows
     boxes = [tile(page, layer).bounding_box() for layer in (0, 11, 12, 23)]
-    assert all(box["height"] >= 40 and 0 <= box["x"] and box["x"] + box["width"] <= 390 for box in boxes)
+    assert all(box["height"] >= 40 and box["x"] >= 0 and box["x"] + box["width"] <= 390 for box in boxes)
     touch = page.context.new_cdp_session(page)
 
     def at(layer: int) -> list[dict]:

@@ -8,7 +8,7 @@ from app.panels import model
 from core.plan import SharingPlan
 from tests.support.page import UNCHANGED
 
-NAMES = ("view", "model_error", "plan_error", "summary", "preset", "leader", "last", "plan")
+NAMES = ("view", "model_error", "plan_error", "facts", "preset", "plan")
 
 
 def _named(outputs) -> dict:
@@ -18,8 +18,7 @@ def _named(outputs) -> dict:
 @pytest.mark.parametrize("bad", ["9-3", "2-9", "0~3", "1-3,2-4", "x", "3-3"])
 def test_bad_plan_text_gets_a_sentence_and_stays(view, bad):
     shown = _named(model.apply_text(bad, view))
-    assert shown["view"] == view
-    assert shown["plan"] == UNCHANGED
+    assert shown["view"] == shown["plan"] == UNCHANGED
     assert "layers 0 to 5" in shown["plan_error"] and 'role="alert"' in shown["plan_error"]
 
 
@@ -27,16 +26,24 @@ def test_half_a_plan_while_typing_changes_nothing(view):
     assert all(update == UNCHANGED for update in model.apply_while_typing("3-", view))
 
 
-def test_a_slider_pushes_the_other_one(view):
-    up = _named(model.move_leader(4, 3, view))
-    assert up["view"]["plan"] == "4-5" and up["last"]["value"] == 5 and up["leader"] == UNCHANGED
-    down = _named(model.move_last(4, 2, view))
-    assert down["view"]["plan"] == "1-2" and down["leader"]["value"] == 1 and down["last"] == UNCHANGED
+def test_a_plan_that_is_the_pages_already_leaves_the_view_alone(view):
+    shown = _named(model.apply_text(" 2–4 ", view))
+    assert shown["view"] == UNCHANGED and shown["plan"]["value"] == "2-4" and not shown["plan_error"]
 
 
-def test_the_plan_is_told_in_words_with_both_notations(view):
-    summary = _named(model.apply_text("2-4", view))["summary"]
-    assert "Layer 2 computes, 3–4 reuse" in summary and "SA 3~4" in summary
+def test_typing_keeps_the_head_map_of_followers_whose_leader_stays(view):
+    mapped = {**view, "heads": '{"3": [1, 0, 2, 3], "4": [0, 0, 1, 1]}'}
+    assert _named(model.apply_text("2-3,4-5", mapped))["view"]["heads"] == '{"3": [1, 0, 2, 3]}'
+    assert "heads" not in _named(model.apply_while_typing("1-4", mapped))["view"]
+    assert _named(model.apply_text("2-4", mapped))["view"] == UNCHANGED
+
+
+def test_facts_are_sent_once_for_a_model(folder, view):
+    opened = _named(model.restore(SimpleNamespace(query_params={"model": folder}))[:-1])["facts"]
+    assert (opened["model"], opened["layers"], opened["pending"]) == (folder, 6, True)
+    assert _named(model.apply_text("1-2", view))["facts"] == UNCHANGED == _named(model.sync(view))["facts"]
+    assert _named(model.switch_model(folder, view))["facts"] == opened  # loaded again: it may be another one by now
+    assert model.learn(view)["pending"] is False
 
 
 def test_the_address_restores_model_and_plan(folder):
@@ -46,7 +53,7 @@ def test_the_address_restores_model_and_plan(folder):
 
 def test_a_bad_plan_in_the_address_is_explained(folder):
     outputs = model.restore(SimpleNamespace(query_params={"model": folder, "plan": "70-90"}))
-    assert "out of range" in outputs[2] and outputs[7]["value"] == "70-90"
+    assert "out of range" in outputs[2] and outputs[5]["value"] == "70-90"
     assert SharingPlan.parse(outputs[0]["plan"], 6).spans
 
 
