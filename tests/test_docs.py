@@ -181,7 +181,7 @@ def test_python_blocks_run_and_print_what_stands_below_them(tmp_path):
 
 def test_the_tour_follows_the_page():
     parts = re.findall(r"^\*\*(.+?)\.\*\*", section("Tour of the page"), flags=re.MULTILINE)
-    assert parts == [text.MODEL_HEADING, *text.SECTIONS.values()]
+    assert parts == [text.MODEL_HEADING, *text.VIEWS.values()]
 
 
 def test_endpoints_are_those_of_the_app():

@@ -15,6 +15,8 @@ from core import pretrained
 from core.plan import SharingPlan
 
 _UNCHANGED = gr.skip()
+OUTPUTS = ("view", "model_error", "plan_error", "facts", "preset", "plan")
+"""What every change of model or plan sets, in order: the view, two sentences, the strip's facts, and two controls."""
 
 
 def build(strip: gr.HTML) -> SimpleNamespace:
@@ -79,14 +81,22 @@ def restore(request: gr.Request) -> tuple:
 
 def open_view(view: View) -> tuple:
     """The view of an address that the visitor went back or forth to, which names another model."""
-    return _opened(view["model"], view.get("plan"), view.get("heads", ""))
+    *shown, name = _opened(view["model"], view.get("plan"), view.get("heads", ""))
+    return *_answer(dict(zip(OUTPUTS, shown, strict=True)), view), name
 
 
 def sync(view: View) -> tuple:
     """A gesture made this plan in the browser: the controls follow, and a plan that cannot be is taken back."""
     shown = show(get_model(view["model"]), view["plan"], "", view.get("heads", ""), view["model"])
     if not shown["plan_error"]:
-        shown["view"] = _UNCHANGED  # the visitor may be further by now
+        shown["view"] = _UNCHANGED
+    return _answer(shown, view)
+
+
+def _answer(shown: dict, view: View) -> tuple:
+    """The outputs, for the browser to tell whether the visitor is further by now: then the view in it comes too late."""
+    if isinstance(shown["view"], dict) and "turn" in view and "model" in shown["view"]:
+        shown["view"]["turn"] = view["turn"]
     return tuple(shown.values())
 
 
@@ -109,7 +119,7 @@ def switch_model(name: str, view: View) -> tuple:
         return (_UNCHANGED, html.error(error), *[_UNCHANGED] * 4)
     dense = SharingPlan.parse("", model.num_layers)
     plan = dense if view["plan"] == dense.name else plans.default_plan(model.num_layers, view["plan"], model.kinds)
-    return tuple(show(model, str(plan)).values())
+    return _answer(show(model, str(plan)), view)
 
 
 def apply_while_typing(plan_text: str, view: View) -> tuple:
@@ -123,7 +133,7 @@ def apply_while_typing(plan_text: str, view: View) -> tuple:
 
 def apply_except(control: str, plan_text: str, view: View) -> tuple:
     """Apply the plan, without touching the control that is under the user's hand."""
-    return tuple({**_changed(plan_text, view), control: _UNCHANGED}.values())
+    return _answer({**_changed(plan_text, view), control: _UNCHANGED}, view)
 
 
 def apply_text(plan_text: str, view: View) -> tuple:
@@ -131,29 +141,24 @@ def apply_text(plan_text: str, view: View) -> tuple:
     shown = _changed(plan_text, view)
     if shown["plan_error"]:
         shown["plan"] = _UNCHANGED  # the box may hold newer text by now
-    return tuple(shown.values())
+    return _answer(shown, view)
 
 
 def _changed(plan_text: str, view: View) -> dict:
-    """`show` for a plan in words. The head map stays for followers whose leader stays.
-
-    A plan that is the page's already leaves the view alone: the visitor may have gone back to another one by now.
-    """
+    """`show` for a plan in words. The head map stays for followers whose leader stays."""
     model, heads = get_model(view["model"]), view.get("heads", "")
     try:
         before, after = (SharingPlan.parse(one, model.num_layers) for one in (view["plan"], plan_text))
         heads = plans.kept_heads(heads, before, after)
     except ValueError:  # `show` says what is wrong
         heads = ""
-    shown = show(model, plan_text, view["plan"], heads, view["model"])
-    return shown | ({"view": _UNCHANGED} if shown["view"] == view else {})
+    return show(model, plan_text, view["plan"], heads, view["model"])
 
 
 def apply_plan(plan_text: str, head_map: dict[int, tuple[int, ...]], view: View) -> tuple:
     """A plan chosen elsewhere on the page becomes the page's plan, with the head map that belongs to it."""
     heads = json.dumps(head_map) if head_map else ""
-    shown = show(get_model(view["model"]), plan_text, view["plan"], heads, view["model"])
-    return tuple(shown.values())
+    return _answer(show(get_model(view["model"]), plan_text, view["plan"], heads, view["model"]), view)
 
 
 def show(model: LoadedModel, plan_text: str, fallback: str = "", heads: str = "", known: str = "") -> dict:

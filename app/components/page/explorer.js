@@ -6,6 +6,7 @@ window.explorer = (() => {
   const OWN = ['view', 'model', 'plan', 'heads', 'level', 'talk'];  // of the address; everything else is an option
   const visited = new Set();
   const drawn = {}, asked = {};  // view → the model, plan and heads that it shows, and that it was last asked to show
+  let turn = 0;  // counts what the visitor did here: an answer to something older comes too late
   let bar = null;  // {get, set, fire} of the component that holds the view
   let views = [], defaults = {}, options = {}, later = 0;
   const typing = {edit: 0, finished: true, kept: -1};  // edits of the plan's text: the present one, and that in the address
@@ -45,9 +46,14 @@ window.explorer = (() => {
     tell('view', view);
   }
 
-  function to_top() {
-    window.scrollTo(0, 0);
-    document.getElementById('view-' + state.shown)?.querySelector('h2')?.focus({preventScroll: true});
+  // The heading of the view on screen takes the focus, as soon as gradio has made it.
+  function to_top(name = state.shown, frames = 300) {
+    if (name !== state.shown) return;
+    const heading = document.getElementById('view-' + name)?.querySelector('h2');
+    if (heading?.getClientRects().length) {
+      window.scrollTo(0, 0);
+      heading.focus({preventScroll: true});
+    } else if (frames) requestAnimationFrame(() => to_top(name, frames - 1));
   }
 
   const explorer = {
@@ -76,8 +82,10 @@ window.explorer = (() => {
     },
 
     // The server has answered what the page is about.
-    received(view) {
-      if (!view || !view.model || key(view) === key(state.view)) return;
+    received(answer) {
+      if (!answer || !answer.model || key(answer) === key(state.view)) return;
+      const {turn: of, ...view} = answer;
+      if (state.view.model && (of ?? 0) !== turn) return bar.set({...state.view, turn});
       const first = !state.view.model, at_box = !!document.activeElement?.closest('#plan-text');
       const on = at_box && typing.kept === typing.edit;  // one plan that is being typed is one step back
       typing.kept = at_box ? typing.edit : -1;
@@ -92,7 +100,8 @@ window.explorer = (() => {
       const view = {model: state.view.model, plan, ...(heads ? {heads} : {})};
       if (key(view) === key(state.view)) return;
       typing.kept = -1;
-      bar.set(view);
+      turn += 1;
+      bar.set({...view, turn});
       become(view, how);
       bar.fire('sync');
       draw();
@@ -155,7 +164,7 @@ window.explorer = (() => {
     tell('steps', {step, last: Math.max(step, state.steps.last)});
     if (!bar) return;
     if (view.model === state.view.model) explorer.apply(view, 'none');
-    else if (view.model) { bar.set(view); bar.fire('open'); }
+    else if (view.model) { turn += 1; bar.set({...view, turn}); bar.fire('open'); }
     explorer.show(wanted.get('view') || views[0], 'none');
   });
   state.steps = {step: history.state?.step || 0, last: history.state?.step || 0};

@@ -8,7 +8,7 @@ from app.panels import model
 from core.plan import SharingPlan
 from tests.support.page import UNCHANGED
 
-NAMES = ("view", "model_error", "plan_error", "facts", "preset", "plan")
+NAMES = model.OUTPUTS
 
 
 def _named(outputs) -> dict:
@@ -18,7 +18,7 @@ def _named(outputs) -> dict:
 @pytest.mark.parametrize("bad", ["9-3", "2-9", "0~3", "1-3,2-4", "x", "3-3"])
 def test_bad_plan_text_gets_a_sentence_and_stays(view, bad):
     shown = _named(model.apply_text(bad, view))
-    assert shown["view"] == shown["plan"] == UNCHANGED
+    assert shown["view"] == view and shown["plan"] == UNCHANGED
     assert "layers 0 to 5" in shown["plan_error"] and 'role="alert"' in shown["plan_error"]
 
 
@@ -26,16 +26,11 @@ def test_half_a_plan_while_typing_changes_nothing(view):
     assert all(update == UNCHANGED for update in model.apply_while_typing("3-", view))
 
 
-def test_a_plan_that_is_the_pages_already_leaves_the_view_alone(view):
-    shown = _named(model.apply_text(" 2–4 ", view))
-    assert shown["view"] == UNCHANGED and shown["plan"]["value"] == "2-4" and not shown["plan_error"]
-
-
 def test_typing_keeps_the_head_map_of_followers_whose_leader_stays(view):
     mapped = {**view, "heads": '{"3": [1, 0, 2, 3], "4": [0, 0, 1, 1]}'}
     assert _named(model.apply_text("2-3,4-5", mapped))["view"]["heads"] == '{"3": [1, 0, 2, 3]}'
     assert "heads" not in _named(model.apply_while_typing("1-4", mapped))["view"]
-    assert _named(model.apply_text("2-4", mapped))["view"] == UNCHANGED
+    assert _named(model.apply_text("2–4", mapped))["view"] == mapped  # the box was left without a change
 
 
 def test_facts_are_sent_once_for_a_model(folder, view):
@@ -46,9 +41,30 @@ def test_facts_are_sent_once_for_a_model(folder, view):
     assert model.learn(view)["pending"] is False
 
 
+def test_a_gesture_is_followed_and_a_plan_that_cannot_be_is_taken_back(view):
+    followed = _named(model.sync({**view, "plan": "1-2,4-5"}))
+    assert followed["view"] == UNCHANGED and followed["plan"]["value"] == "1-2,4-5" and not followed["plan_error"]
+    refused = _named(model.sync({**view, "plan": "4-99"}))
+    assert refused["view"]["plan"] == "dense" and "out of range" in refused["plan_error"]
+
+
+def test_answers_tell_which_turn_they_are_of(view):
+    view = {**view, "turn": 7}
+    for answered in (model.apply_text("1-2", view), model.apply_while_typing("1-2", view), model.switch_model("demo", view)):
+        assert answered[0]["turn"] == 7 and answered[0] != view
+    assert model.open_view({**view, "plan": "1-2"})[0]["turn"] == 7
+    assert model.sync({**view, "plan": "4-99"})[0]["turn"] == 7
+    assert "turn" not in model.apply_text("1-2", {"model": view["model"], "plan": "2-4"})[0]
+
+
+def test_an_address_of_another_model_is_opened(folder):
+    *outputs, name = model.open_view({"model": folder, "plan": "4-5"})
+    assert outputs[0] == {"model": folder, "plan": "4-5"} and name["value"] == folder
+
+
 def test_the_address_restores_model_and_plan(folder):
     outputs = model.restore(SimpleNamespace(query_params={"model": folder, "plan": "1-2,4-5"}))
-    assert outputs[0] == {"model": folder, "plan": "1-2,4-5"} and outputs[-1] == folder
+    assert outputs[0] == {"model": folder, "plan": "1-2,4-5"} and outputs[-1]["value"] == folder
 
 
 def test_a_bad_plan_in_the_address_is_explained(folder):
