@@ -39,7 +39,7 @@ FIRST = Setting("NVIDIA H200", 32, "bfloat16")
 
 def build() -> SimpleNamespace:
     """Two choices, what is asked, and the two charts side by side."""
-    gr.HTML(f'<h3 id="contexts">{text.CONTEXTS_HEADING}</h3><p class="lead">{text.CONTEXTS_LEAD}</p>')
+    gr.HTML(html.subsection(text.CONTEXTS_HEADING, text.CONTEXTS_LEAD, "contexts"))
     with gr.Row(elem_classes="controls") as controls:
         task = gr.Dropdown([], label=text.CONTEXTS_TASK_LABEL, elem_id="contexts-task")
         setting = gr.Dropdown([], label=text.CONTEXTS_SETTING_LABEL, elem_id="contexts-setting")

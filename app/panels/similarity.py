@@ -43,8 +43,8 @@ def build() -> SimpleNamespace:
             )
             compute = gr.Button(text.COMPUTE_BUTTON, elem_id="similarity-compute")
             error = gr.HTML(elem_id="similarity-error")
-            gr.HTML(f'<p class="warning">{text.SIMILARITY_WARNING}</p>')
-    gr.HTML(f'<h3 id="maps">{text.MAPS_HEADING}</h3><p>{text.MAPS_LEAD}</p>')
+            gr.HTML(html.warning(text.SIMILARITY_WARNING))
+    gr.HTML(html.subsection(text.MAPS_HEADING, text.MAPS_LEAD, "maps"))
     with gr.Row(elem_classes="controls"):
         leader = gr.Dropdown(_layers(_MOST), value=None, label=text.MAP_LEADER_LABEL, elem_id="map-leader")
         follower = gr.Dropdown(_layers(_MOST), value=None, label=text.MAP_FOLLOWER_LABEL, elem_id="map-follower")

@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 import pandas as pd
 
-from app import text, units, views
+from app import levels, text, units, views
 from app.charts import speed as charts
 from app.charts.style import message
 from app.components import html
@@ -87,8 +87,8 @@ def build() -> SimpleNamespace:
     bars = chart(400, "speed-bars")
     with gr.Row(elem_classes="charts"):
         prefill = chart(300, "speed-prefill")
-        gr.HTML(f'<p class="warning">{text.PREFILL_TRUTH}</p>', elem_id="speed-prefill-truth")
-    gr.HTML(f"<h3>{text.FITS_HEADING}</h3><p class='lead'>{text.FITS_LEAD}</p>")
+        gr.HTML(f'<p class="warning">{levels.said_in_html(text.PREFILL_TRUTH)}</p>', elem_id="speed-prefill-truth")
+    gr.HTML(html.subsection(text.FITS_HEADING, text.FITS_LEAD))
     table = gr.HTML(elem_id="speed-fits")
     return SimpleNamespace(
         of=of, shape=of.shape, plan=of.plan, sizes=[device, devices, batch, context, dtype, bandwidth],
@@ -213,8 +213,9 @@ def _numbers(asked: Question, plan: SharingPlan) -> tuple[DecodePrediction, floa
 
 
 def _why(asked: Question, dense: DecodePrediction) -> str:
-    """What the time of a dense step is spent on, in words."""
-    words = text.SPEED_WHY.format(
+    """What the time of a dense step is spent on, in words, as HTML."""
+    words = levels.said(
+        text.SPEED_WHY,
         weights=units.amount(dense.weights.bytes_moved, "bytes"),
         cache=units.amount(dense.attention.bytes_moved, "bytes"),
         bandwidth=units.amount(asked.device.bandwidth_bytes_per_s, "bytes"),
@@ -222,7 +223,7 @@ def _why(asked: Question, dense: DecodePrediction) -> str:
         cache_ms=units.milliseconds(dense.attention.seconds * 1e3),
     )
     unknown = "" if dense.weights.compute_s is not None else text.NO_RATE.format(dtype=asked.dtype)
-    return f"{words} {text.BOUND[dense.weights.bound]} {unknown}"
+    return f"{words} {levels.said(text.BOUND[dense.weights.bound])} {unknown}"
 
 
 def figures(asked: Question, measured: pd.DataFrame, places: str, of: dict[str, str]) -> list[str]:
