@@ -31,6 +31,11 @@ def percent(share: float) -> str:
     return "<0.1%" if 0 < share < 0.0005 else f"{100 * share:.1f}%" if share else "0%"
 
 
+def decimal(value: float, digits: int = 3) -> str:
+    """A number with a true minus and no negative zero: −0.082."""
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
+
+
 def plus_minus(stderr: float | None) -> str:
     """A standard error behind its value: ` ± 0.012`; nothing where there is none (None or NaN)."""
     return "" if stderr is None or math.isnan(stderr) else f" ± {stderr:.3f}"

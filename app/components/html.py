@@ -50,13 +50,9 @@ def number_card(title: str, hint: str, headline: str, dense: str, shared: str) -
     )
 
 
-def verdict(sentence: str, memory_bytes: int = 0) -> str:
-    """The line below the two texts, with the memory held while they are written. It keeps its place when empty."""
-    memory = text.MEMORY_HELD.format(amount=units.amount(memory_bytes, "bytes")) if memory_bytes else ""
-    return (
-        f'<p class="verdict" aria-live="polite">{escape(sentence) or "&nbsp;"}</p>'
-        f'<p class="note memory" title="{escape(text.MEMORY_HELD_HINT)}">{escape(memory) or "&nbsp;"}</p>'
-    )
+def verdict(sentence: str) -> str:
+    """What two things that stand above it come to. It keeps its place when empty."""
+    return f'<p class="verdict" aria-live="polite">{escape(sentence) or "&nbsp;"}</p>'
 
 
 def problems(sentences: list[str]) -> str:

@@ -17,11 +17,13 @@ _LINKS = "".join(
     f'<a data-view="{name}" href="?view={name}">{escape(title)}</a>' for name, title in views.VIEWS.items()
 )
 _TEMPLATE = f"""
+<a class="skip" href="#main">{escape(text.SKIP_LINK)}</a>
 <div class="bar">
-  <a class="brand" data-view="{next(iter(views.VIEWS))}" href="?">{text.LOGO}<span>{escape(text.TITLE)}</span></a>
+  <a class="brand" aria-label="{escape(text.TITLE)}" data-view="{next(iter(views.VIEWS))}" href="?">{text.LOGO}<span>{escape(text.TITLE)}</span></a>
   <nav aria-label="{escape(text.NAV_LABEL)}">{_LINKS}</nav>
   <span class="chip"></span>
   {level_switch()}
+  <button class="talk-button" type="button" data-talk aria-label="{escape(text.TALK_LABEL)}">{escape(text.TALK_BUTTON)}</button>
   <button class="mode" type="button" aria-label="{escape(text.MODE_LABEL)}">◐</button>
 </div>
 """

@@ -82,11 +82,11 @@ def build() -> SimpleNamespace:
         bandwidth = gr.Radio(sources, value="measured", label=text.BANDWIDTH_LABEL, elem_id="speed-bandwidth")
     error, cards = gr.HTML(elem_id="speed-error"), gr.HTML(elem_id="speed-cards")
     with gr.Row(elem_classes="charts"):
-        curves = [chart(330, f"speed-{name}", titled=True) for name in ("latency", "memory")]
+        curves = [chart(330, f"speed-{name}") for name in ("latency", "memory")]
     about = gr.HTML(elem_id="speed-about")
-    bars = chart(400, "speed-bars", titled=True)
+    bars = chart(400, "speed-bars")
     with gr.Row(elem_classes="charts"):
-        prefill = chart(300, "speed-prefill", titled=True)
+        prefill = chart(300, "speed-prefill")
         gr.HTML(f'<p class="warning">{levels.said_in_html(text.PREFILL_TRUTH)}</p>', elem_id="speed-prefill-truth")
     gr.HTML(html.subsection(text.FITS_HEADING, text.FITS_LEAD))
     table = gr.HTML(elem_id="speed-fits")
@@ -139,7 +139,9 @@ def draw(
         here = (measured.device == device) & (measured.devices == asked.devices) & (measured.dtype == dtype)
         table = [one for one in machines.values() if one.memory_bytes]
         fits = fits_frame(shape, plan, asked.batch, asked.context, dtype, table)
-        latency, memory, words, *bars = figures(asked, measured[here], places_of(measured))
+        latency, memory, words, *bars = figures(
+            asked, measured[here], places_of(measured), subject.of_figures(choice, plan.name)
+        )
         return (
             "",
             subject.line(view, choice, plan.name) + cards(asked),
@@ -224,10 +226,10 @@ def _why(asked: Question, dense: DecodePrediction) -> str:
     return f"{words} {levels.said(text.BOUND[dense.weights.bound])} {unknown}"
 
 
-def figures(asked: Question, measured: pd.DataFrame, places: str) -> list[str]:
+def figures(asked: Question, measured: pd.DataFrame, places: str, of: dict[str, str]) -> list[str]:
     """Latency and memory over context, a sentence about the measurements, predicted beside measured, prefill.
 
-    measured: on the hardware asked for. places: all hardware that the model was timed on.
+    measured: on the hardware asked for. places: all hardware that the model was timed on. of: `subject.of_figures`.
     """
     points = measured[
         (measured.batch_size == asked.batch) & ((measured.model == "dense") | (measured.plan == str(asked.plan)))
@@ -236,11 +238,11 @@ def figures(asked: Question, measured: pd.DataFrame, places: str) -> list[str]:
     curves, capacity = predicted_curves(asked, longest), asked.device.memory_bytes
     chosen = nearest(measured, asked)
     return [
-        figure_json(charts.predicted_curves(curves, points, "ms", text.LATENCY_TITLE, asked.context)),
-        figure_json(charts.predicted_curves(curves, points, "bytes", text.MEMORY_TITLE, asked.context, capacity)),
+        figure_json(charts.predicted_curves(curves, points, "ms", text.LATENCY_TITLE, asked.context), **of),
+        figure_json(charts.predicted_curves(curves, points, "bytes", text.MEMORY_TITLE, asked.context, capacity), **of),
         about(measured, asked, places),
-        figure_json(charts.predicted_bars(chosen, TOLERANCE)),
-        figure_json(charts.prefill_bars(chosen)),
+        figure_json(charts.predicted_bars(chosen, TOLERANCE), **of),
+        figure_json(charts.prefill_bars(chosen), **of),
     ]
 
 
