@@ -646,7 +646,7 @@ SCORES_COMMAND_LABEL = "How was this measured?"
 
 EVALUATE_LEAD = (
     "Measure it yourself: the <b class='dense'>dense</b> model and the plan of this page answer the same questions, here "
-    "and now. What is measured appears in <b>Scores</b>, above, at once; what is stored already is not measured "
+    "and now. What is measured appears in <b>Scores</b> at once; what is stored already is not measured "
     "again."
 )
 EVALUATE_TASKS_LABEL = "Tasks"
