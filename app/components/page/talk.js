@@ -111,12 +111,13 @@ const plotly_is_there = async () => {
 function load_plotly() {
   const address = new URL(props.plotly, document.baseURI).href;
   if (window.Plotly || [...document.scripts].some(script => script.src === address)) return plotly_is_there();
-  plotly = plotly || fetch(address).then(answer => answer.blob()).then(code => {
+  plotly ??= fetch(address).then(answer => answer.blob()).then(code => {
     const script = document.createElement('script');
     script.src = URL.createObjectURL(code);
     document.head.append(script);
     return plotly_is_there();
   });
+  plotly.catch(() => { plotly = null; });  // the next chart tries again
   return plotly;
 }
 
@@ -125,7 +126,12 @@ async function draw_chart(figure) {
   if (!holder) return;
   holder.setAttribute('role', 'img');
   holder.setAttribute('aria-label', figure.layout.meta?.description || '');
-  await load_plotly();
+  try {
+    await load_plotly();
+  } catch {
+    put(words.failed);
+    return;
+  }
   if (slides[at].name !== name || !holder.isConnected) return;
   const px = parseFloat(getComputedStyle(slide).fontSize);
   const layout = {...figure.layout, autosize: true};
@@ -306,7 +312,7 @@ function around(event) {  // Tab stays inside
 }
 
 function press(event) {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
+  if (!event.key || event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   if (!open) {
     if (key === 'p' && !event.repeat && !types(event.target)) { event.preventDefault(); begin(); }
