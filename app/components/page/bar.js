@@ -26,6 +26,10 @@ explorer.subscribe('view', ({model, plan, heads}) => {
   chip.textContent = model.split('/').pop() + ' · ' + plan + (heads ? ' · head-mapped' : '');
   chip.title = model + ' with plan ' + plan;
 });
+element.querySelector('.skip').addEventListener('click', event => {
+  event.preventDefault();
+  document.getElementById('view-' + explorer.shown)?.querySelector('h2')?.focus();
+});
 document.addEventListener('click', event => {
   const link = event.target.closest?.('a[data-view]');
   if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;

@@ -46,9 +46,14 @@ window.explorer = (() => {
     tell('view', view);
   }
 
-  function to_top() {
-    window.scrollTo(0, 0);
-    document.getElementById('view-' + state.shown)?.querySelector('h2')?.focus({preventScroll: true});
+  // The heading of the view on screen takes the focus, as soon as gradio has made it.
+  function to_top(name = state.shown, frames = 300) {
+    if (name !== state.shown) return;
+    const heading = document.getElementById('view-' + name)?.querySelector('h2');
+    if (heading?.getClientRects().length) {
+      window.scrollTo(0, 0);
+      heading.focus({preventScroll: true});
+    } else if (frames) requestAnimationFrame(() => to_top(name, frames - 1));
   }
 
   const explorer = {
