@@ -1,9 +1,12 @@
 // What gradio's own components lack for keyboards, screen readers and paper, mended from outside. `words`: text.GRADIO_FIXES.
 
-// Its list boxes stay open when Tab leaves them, above what comes next: they are closed as Escape closes them.
+// Its list boxes stay open when Tab leaves them, above what comes next: gradio opens them at any key but Escape. They are
+// closed as Escape closes them, and gradio does not see the Tab.
 document.addEventListener('keydown', event => {
   const box = event.target.closest?.('[role=combobox][aria-expanded=true]');
-  if (box && event.key === 'Tab') box.dispatchEvent(new KeyboardEvent('keydown', {key: 'Escape', bubbles: true}));
+  if (!box || event.key !== 'Tab') return;
+  event.stopPropagation();
+  box.dispatchEvent(new KeyboardEvent('keydown', {key: 'Escape', bubbles: true}));
 }, true);
 
 // Its words when the server is gone do not say that nothing is lost.
