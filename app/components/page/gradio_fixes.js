@@ -18,11 +18,16 @@ const say = toast => {
 };
 // Its radio buttons have a name each, so that every one is a stop of Tab and arrows do nothing: those of a block are one group.
 const group = radio => { radio.name = `group-${radio.closest('.block')?.id || 'of-page'}`; };
+// Its HTML cannot say that it speaks: how far a computation is, and what came of it.
+const SPEAKING = '#evaluate-progress, #where-progress, #suggest-progress, #guide-progress, #offer-progress, #guide-verdict';
+const speak = part => part.setAttribute('aria-live', 'polite');
 new MutationObserver(changes => {
   for (const {addedNodes} of changes)
     for (const node of addedNodes) {
       if (!(node instanceof HTMLElement)) continue;  // of charts come thousands
       node.querySelectorAll('input[type=radio]').forEach(group);
+      node.querySelectorAll(SPEAKING).forEach(speak);
+      if (node.matches(SPEAKING)) speak(node);
       (node.closest('.toast-wrap') || node).querySelectorAll('.toast-body').forEach(say);
     }
 }).observe(document.documentElement, {childList: true, subtree: true});
