@@ -16,6 +16,7 @@ from app.services import LOADED, longest_context, shape_of
 from core.cost import CostsByLayer, Device, ModelShape, costs_by_layer
 from core.evaluation.resolve import Task, Verdict, over_context
 from core.plan import HeadMapLike
+from core.records.scores import Record
 from core.records.searches import LayerPair, StoredSearch
 from core.timing.predicted import with_measured_bandwidth
 
@@ -38,7 +39,7 @@ def facts(model_name: str) -> dict[str, Any]:
     model = get_model(model_name)
     kept = [] if model.fixed_plan else searches.records_of(model)
     damage, about = _single_damage(model, kept)
-    tasks, scores = _scores(model.identity)
+    tasks, scores = _scores(model)
     found: dict[str, list[Any]] = {key: [nats, None] for key, nats in _held_out(kept).items()}
     for key, (number, verdict) in scores.items():
         found.setdefault(key, [None, None])[1] = [number, *_change(tasks[number], verdict)]
@@ -181,13 +182,19 @@ def _rounded(value: float | None) -> float | None:
 # Measured: scores
 
 
-def _scores(identity: ModelIdentity) -> tuple[list[Task], dict[str, tuple[int, Verdict]]]:
+def _scores(model: LoadedModel) -> tuple[list[Task], dict[str, tuple[int, Verdict]]]:
     """The tasks in question, and plan and head map → (number of the task that tells plans apart best, the verdict).
 
     Of the tasks that the plan was measured on. Scores of the model's twin count where there are none of its own.
     """
+    identity, dtype = model.identity, str((model.tuned or model.model).dtype).removeprefix("torch.")
+
+    def is_own(record: Record) -> bool:
+        """Hashes of weights tell nothing across number formats."""
+        return identity.is_of(record) or (record.model == identity.name and record.dtype != dtype)
+
     tasks = [task for task in measured.store().tasks if task.resolves and not over_context(task.dense.task)]
-    for is_mine in (identity.is_of, lambda record: record.model == identity.twin != identity.name):
+    for is_mine in (is_own, lambda record: record.model == identity.twin != identity.name):
         best: dict[str, tuple[Task, Verdict]] = {}
         for task in tasks:
             for verdict in task.verdicts:

@@ -15,7 +15,7 @@ import gradio as gr
 
 from app import frame, measured, options, plans, services, settings, text, views
 from app.api import add_endpoints
-from app.components.chart import PLOTLY_JS, PLOTLY_URL
+from app.components.chart import PLOTLY_JS, PLOTLY_URL, charts_head
 from app.components.events import LATEST, QUIET
 from app.components.headline import headline
 from app.components.page import page_script
@@ -33,6 +33,7 @@ from app.panels import (
     scores,
     similarity,
     speed,
+    talk,
     where,
 )
 from app.registry import get_model, load_first
@@ -75,6 +76,7 @@ def build() -> gr.Blocks:
                     gr.HTML(frame.next_view(name), apply_default_css=False)
                 columns.append(place)
         gr.HTML(frame.footer(), elem_id="foot", apply_default_css=False)
+        dialog = talk.build()
         bar.mount(None, None, columns, js="() => explorer.mounted()", queue=False, **QUIET)
         model.wire(demo, bar, controls)
         generate.wire(bar, parts[generate])
@@ -89,6 +91,7 @@ def build() -> gr.Blocks:
         contexts.wire(bar, latest, parts[contexts])
         curves.wire(bar, parts[curves])
         how.wire(bar, parts[how])
+        talk.wire(bar, dialog)
         _restore(
             demo, bar, controls, problems, [one for part in parts.values() for one in getattr(part, "options", ())]
         )
@@ -137,7 +140,7 @@ def _head() -> str:
     styles = "".join(f"<style>{(folder / f'{name}.css').read_text(encoding='utf-8')}</style>" for name in _AS_IT_IS)
     early = _with(page_script("early"), url=PLOTLY_URL, without=_WITHOUT_CHARTS)
     scripts = (page_script("explorer"), _with(page_script("gradio_fixes"), words=text.GRADIO_FIXES), early)
-    return fonts + styles + "".join(f"<script>{script}</script>" for script in scripts)
+    return fonts + styles + "".join(f"<script>{script}</script>" for script in scripts) + charts_head()
 
 
 def _with(script: str, **known: Any) -> str:

@@ -10,6 +10,7 @@ from html import escape
 import gradio as gr
 
 from app import text, views
+from app.components.level_switch import level_switch
 from app.components.page import page_script
 
 _LINKS = "".join(
@@ -21,6 +22,8 @@ _TEMPLATE = f"""
   <a class="brand" aria-label="{escape(text.TITLE)}" data-view="{next(iter(views.VIEWS))}" href="?">{text.LOGO}<span>{escape(text.TITLE)}</span></a>
   <nav aria-label="{escape(text.NAV_LABEL)}">{_LINKS}</nav>
   <span class="chip"></span>
+  {level_switch()}
+  <button class="talk-button" type="button" data-talk aria-label="{escape(text.TALK_LABEL)}">{escape(text.TALK_BUTTON)}</button>
   <button class="mode" type="button" aria-label="{escape(text.MODE_LABEL)}">◐</button>
 </div>
 """
@@ -37,7 +40,7 @@ def view_bar() -> gr.HTML:
     return gr.HTML(
         {},
         html_template=_TEMPLATE,
-        js_on_load=events + page_script("bar"),
+        js_on_load=events + page_script("bar") + page_script("levels"),
         views=json.dumps(list(views.VIEWS)),
         usual="{}",  # filled in when the options are known (app.options.wire)
         apply_default_css=False,

@@ -36,7 +36,7 @@ def build() -> SimpleNamespace:
     error = gr.HTML(elem_id="savings-error")
     cards = gr.HTML(elem_id="savings-cards")
     with gr.Row(elem_classes="charts"):
-        figures = [chart(310, f"savings-chart-{index}", titled=True) for index in range(len(_CURVES) + 1)]
+        figures = [chart(310, f"savings-chart-{index}") for index in range(len(_CURVES) + 1)]
     return SimpleNamespace(
         of=of, shape=of.shape, plan=of.plan, context=context, prompt=prompt, sizes=[batch, context, prompt, dtype, execution],
         outputs=[error, cards, *figures], options=[of.shape, batch, context, prompt, dtype, execution],
@@ -99,7 +99,8 @@ def draw(view: View, choice: str, plan_text: str, batch: int, context: int, prom
     titles = {name: text.QUANTITIES[name][0] for name in _CURVES}
     figures = [charts.savings_curve(frame[frame.quantity == name], title, context) for name, title in titles.items()]
     figures.append(charts.saved_curves(frame, titles, context))
-    return "", subject.line(view, choice, plan.name) + cards(chosen), *map(figure_json, figures)
+    drawn = (figure_json(figure, **subject.of_figures(choice, plan.name)) for figure in figures)
+    return "", subject.line(view, choice, plan.name) + cards(chosen), *drawn
 
 
 def cards(chosen: pd.DataFrame) -> str:

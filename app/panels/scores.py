@@ -3,6 +3,7 @@
 import hashlib
 import tempfile
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,7 @@ import gradio as gr
 import pandas as pd
 import plotly.graph_objects as go
 
-from app import settings, text, views
+from app import levels, settings, text, views
 from app.charts import scores as charts
 from app.charts.style import message
 from app.components import html
@@ -39,9 +40,9 @@ def build() -> SimpleNamespace:
     folded = clickable_table("scores-folded")
     about = gr.HTML(html.note(" "), elem_id="scores-about")
     problems = gr.HTML(elem_id="scores-problems")
-    tradeoff = chart(460, "scores-tradeoff", titled=True)
+    tradeoff = chart(460, "scores-tradeoff")
     details = gr.HTML(elem_id="scores-details")
-    bars = chart(460, "scores-bars", titled=True)
+    bars = chart(460, "scores-bars")
     table = clickable_table("scores-table")
     export = gr.DownloadButton(text.EXPORT_BUTTON, size="sm", elem_id="scores-export")
     selected, model = gr.State(None), gr.State("")
@@ -178,7 +179,7 @@ def about(chosen: pd.DataFrame, task: str | None) -> str:
     asked = (text.TASKS | text.BENCHMARKS).get(name) or next(
         (words for start, words in text.BENCHMARKS.items() if name.startswith(start)), " "
     )
-    return html.note(asked) + html.warning(guessing(chosen)) + html.note(free_words(chosen))
+    return html.note(asked) + guessing(chosen) + free_words(chosen)
 
 
 def free_words(chosen: pd.DataFrame) -> str:
@@ -188,7 +189,7 @@ def free_words(chosen: pd.DataFrame) -> str:
         return ""
     plans = ", ".join(dict.fromkeys(plan_names(compared[compared.free])))
     free = text.FREE_PLANS.format(plans=plans, tasks=FREE_TASKS) if plans else text.NO_FREE
-    return f"{free} {text.WORSE_ABOUT}"
+    return f'<p class="note">{escape(free)} {levels.said(text.WORSE_ABOUT)}</p>'
 
 
 def draw_clicked(view: View, models: list[str], task: str, kinds: list[str], axis: str, event: gr.EventData) -> tuple:
@@ -234,14 +235,14 @@ def _tradeoff(chosen: pd.DataFrame, axis: str, selected: Selected | None) -> go.
 
 
 def guessing(chosen: pd.DataFrame) -> str:
-    """One sentence about the scores that are no better than guessing; nothing when there are none."""
+    """A warning of the scores that are no better than guessing; nothing when there are none."""
     guessed = chosen[chosen.at_chance]
     if guessed.empty:
         return ""
     dense = guessed[guessed.kind == "dense"].model.unique().tolist()
     if dense:
-        return text.AT_CHANCE_DENSE.format(models=" and ".join(dense), chance=guessed.chance.iloc[0])
-    return text.AT_CHANCE.format(plans=", ".join(guessed.plan), chance=guessed.chance.iloc[0])
+        return html.warning(text.AT_CHANCE_DENSE, models=" and ".join(dense), chance=guessed.chance.iloc[0])
+    return html.warning(text.AT_CHANCE, plans=", ".join(guessed.plan), chance=guessed.chance.iloc[0])
 
 
 def csv_file(frame: pd.DataFrame) -> Path:

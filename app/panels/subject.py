@@ -27,6 +27,11 @@ def wire(panel: SimpleNamespace) -> gr.events.Dependency:
     return panel.back.click(None, None, panel.shape, js=f"() => '{LOADED}'", queue=False, **QUIET)
 
 
+def of_figures(choice: str, plan: str) -> dict[str, str]:
+    """What figures are about, for `figure_json`, where that is not the page's model."""
+    return {} if choice == LOADED else {"model": choice, "plan": plan}
+
+
 def line(view: View, choice: str, plan: str) -> str:
     """One sentence: whose numbers these are."""
     name = view["model"].rstrip("/").rpartition("/")[2]

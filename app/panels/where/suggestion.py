@@ -20,7 +20,7 @@ from app.searches import Known, Step
 
 def build() -> SimpleNamespace:
     """The budget with its limits, the front, and the answer beside it."""
-    gr.HTML(f'<h3 id="suggest">{text.SUGGEST_HEADING}</h3><p>{text.SUGGEST_LEAD}</p>')
+    gr.HTML(html.subsection(text.SUGGEST_HEADING, text.SUGGEST_LEAD, "suggest"))
     with gr.Row(elem_classes="controls"):
         kind = gr.Radio(
             [(label, kind) for kind, label in text.BUDGETS.items()], value="cache_saving", label=text.BUDGET_LABEL,

@@ -22,7 +22,7 @@ def card_of(found: PlanDamage, same_size: PlanDamage | None) -> str:
         f'<p class="big">{found.cache_saving:.1%}</p><p>{text.SUGGESTED_SAVING} {badge("predicted")}</p>'
         f'<p class="big">{escape(_nats(found.judged))}</p><p>{text.SUGGESTED_DAMAGE} {badge("measured_there")}</p>'
         f"{note(text.SUGGESTED_CALIBRATION.format(damage=_nats(found)))}"
-        f"{note(text.SUGGESTED_SURE.format(tokens=f'{found.judged.tokens:,}'))}"
+        f"{note(text.SUGGESTED_SURE, tokens=f'{found.judged.tokens:,}')}"
         f"{note(beside)}{_head_table(found.head_map)}</div>"
     )
 
