@@ -306,7 +306,8 @@ function take() {
   if (props.value.pending) trigger('learn');  // what was measured comes later, so that nobody waits for it
 }
 explorer.subscribe('facts', found => {
-  [facts, start, reach, drag] = [found, null, null, null];
+  if (facts?.model !== found.model) [start, reach, drag] = [null, null, null];
+  facts = found;
   if (isCurrent()) { build(); shade(); follow(); }
 });
 explorer.subscribe('view', () => { if (isCurrent()) { build(); if (!places.length) shade(); follow(); } });
