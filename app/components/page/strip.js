@@ -31,6 +31,7 @@ function build() {
     const tile = document.createElement('button');
     tile.type = 'button';
     tile.dataset.layer = layer;
+    tile.tabIndex = -1;
     tile.setAttribute('aria-describedby', 'strip-about');
     const number = document.createElement('span');
     number.textContent = layer;
