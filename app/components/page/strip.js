@@ -31,6 +31,7 @@ function build() {
     const tile = document.createElement('button');
     tile.type = 'button';
     tile.dataset.layer = layer;
+    tile.tabIndex = -1;
     tile.setAttribute('aria-describedby', 'strip-about');
     const number = document.createElement('span');
     number.textContent = layer;
@@ -306,7 +307,8 @@ function take() {
   if (props.value.pending) trigger('learn');  // what was measured comes later, so that nobody waits for it
 }
 explorer.subscribe('facts', found => {
-  [facts, start, reach, drag] = [found, null, null, null];
+  if (facts?.model !== found.model) [start, reach, drag] = [null, null, null];
+  facts = found;
   if (isCurrent()) { build(); shade(); follow(); }
 });
 explorer.subscribe('view', () => { if (isCurrent()) { build(); if (!places.length) shade(); follow(); } });
