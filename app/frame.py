@@ -1,15 +1,16 @@
-"""What stands above and below the parts of the page: the picture on top and the glossary at the end."""
+"""What stands around the views: the way to the next one, faults of a link, the last words; and what the page is about."""
 
 from html import escape
 
-from app import settings, text
+from app import settings, text, views
+from app.components import html
 
 
 def hero() -> str:
     """What the page is about, in words and in a picture."""
     return (
-        f'<header class="hero"><div><h1>{escape(text.TITLE)}</h1><p class="tagline">{text.TAGLINE}</p>'
-        f'<p class="invitation">{escape(text.INVITATION)}</p></div>{_diagram()}</header>'
+        f'<div class="hero"><div><p class="tagline">{text.TAGLINE}</p>'
+        f'<p class="invitation">{escape(text.INVITATION)}</p></div>{_diagram()}</div>'
     )
 
 
@@ -31,11 +32,28 @@ def _diagram() -> str:
     )
 
 
+def next_view(name: str) -> str:
+    """The arrow from one view to the next."""
+    names = list(views.VIEWS)
+    following = names[(names.index(name) + 1) % len(names)]
+    words = escape(text.NEXT_VIEW.format(title=views.VIEWS[following]))
+    return f'<p class="next"><a data-view="{following}" href="?view={following}">{words}</a></p>'
+
+
+def link_problems(sentences: list[str]) -> str:
+    """What a link asks for and cannot have, a sentence each."""
+    return "".join(map(html.error, sentences))
+
+
+def glossary() -> str:
+    """The words of the page."""
+    return f'<h3 id="glossary">{escape(text.GLOSSARY_HEADING)}</h3>{_definitions(text.GLOSSARY)}'
+
+
 def footer() -> str:
-    """Glossary, citation, version and licence."""
+    """Citation, version and licence."""
     return (
-        f'<footer><h2 id="glossary">{text.SECTIONS["glossary"]}</h2>{_definitions(text.GLOSSARY)}'
-        f'<p>{escape(text.CITATION)} <a href="{text.CITATION_URL}" rel="noopener">{text.CITATION_LINK}</a></p>'
+        f'<footer><p>{escape(text.CITATION)} <a href="{text.CITATION_URL}" rel="noopener">{text.CITATION_LINK}</a></p>'
         f'<p class="colophon">{escape(text.TITLE)} {settings.VERSION} · {escape(text.LICENCE)}</p></footer>'
     )
 

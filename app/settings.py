@@ -25,6 +25,7 @@ SIMILARITIES_IN_MEMORY = 64
 METERS_IN_MEMORY = 4  # each keeps the sums of every plan that was measured on its text
 LAYER_WEIGHTS_IN_MEMORY = 64
 
+MAX_PROMPT_CHARACTERS = 20_000  # of a text in a link
 MAX_NEW_TOKENS = 300
 DEFAULT_NEW_TOKENS = 64
 PROSE_TEMPERATURE = 0.6  # a small model that always takes the likeliest token repeats itself

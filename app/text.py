@@ -16,16 +16,27 @@ DIAGRAM_ALT = (
     "Diagram: one layer, the leader, computes the attention weights; the next three layers, the followers, reuse them."
 )
 
-SECTIONS = {
+VIEWS = {
     "generate": "Generate",
     "similarity": "Similarity",
     "where": "Where to share",
     "savings": "Savings",
-    "speed": "Speed and hardware",
+    "speed": "Speed",
     "scores": "Scores",
     "evaluate": "Evaluate",
-    "glossary": "Glossary",
+    "how": "How it works",
 }
+"""The views of the page, in order: name in the address → title."""
+NAV_LABEL = "Views of the page"
+MODE_LABEL = "Switch between light and dark"
+NEXT_VIEW = "Next: {title} →"
+SKIP_LINK = "Skip to the view"
+BAD_OPTION = "The link says {name}={value}: {name} can be {allowed}."
+NUMBER_ALLOWED = "{kind} from {low:g} to {high:g}"
+NUMBER_FROM = "{kind} from {low:g} up"
+WHOLE, NUMBER = "a whole number", "a number"
+CHOICE_ALLOWED = "one of {choices}"
+TEXT_ALLOWED = "a text of up to {most:,} characters"
 
 MODEL_HEADING = "Model and plan"
 MODEL_LABEL = "Model"
@@ -497,6 +508,8 @@ BENCHMARK_HELP = (
 BENCHMARK_AGAIN = "The server does not have {name} any more: add the file again."
 BENCHMARK_TWICE = "{name} is here already, with other questions than in {file}: rename the file and add it again."
 
+HOW_LEAD = "What shared attention is, in a picture and in words."
+GLOSSARY_HEADING = "Glossary"
 GLOSSARY = {
     "token": "A word or a piece of a word; models read and write tokens.",
     "layer": "One step of the stack that a language model is made of. Layers are numbered from 0.",

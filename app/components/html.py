@@ -11,7 +11,7 @@ from app import text, units
 
 def section(name: str, title: str, lead: str) -> str:
     """Heading and first paragraph of a part of the page; `lead` is our own HTML from app.text."""
-    return f'<h2 id="{name}">{escape(title)}</h2><p class="lead">{lead}</p>'
+    return f'<h2 id="{name}" tabindex="-1">{escape(title)}</h2><p class="lead">{lead}</p>'
 
 
 def error(sentence: str | Exception) -> str:

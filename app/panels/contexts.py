@@ -6,7 +6,7 @@ from typing import NamedTuple
 import gradio as gr
 import pandas as pd
 
-from app import text
+from app import text, views
 from app.charts import contexts as charts
 from app.components import html
 from app.components.chart import chart, figure_json
@@ -46,16 +46,16 @@ def build() -> SimpleNamespace:
     about = gr.HTML(elem_id="contexts-about")
     with gr.Row(elem_classes="charts"):
         scores, speed = (chart(400, f"contexts-{name}", titled=True) for name in ("scores", "speed"))
-    return SimpleNamespace(task=task, setting=setting, model=gr.State(""), drawn=[about, scores, speed])
+    return SimpleNamespace(task=task, setting=setting, model=gr.State(""), drawn=[about, scores, speed], options=[task, setting])
 
 
-def wire(bar: gr.HTML, opened: gr.events.Dependency, latest: gr.State, panel: SimpleNamespace) -> None:
+def wire(bar: gr.HTML, latest: gr.State, panel: SimpleNamespace) -> None:
     """Fill the choices for the page's model; draw for its plan, and when a score was measured."""
     asked = [bar, panel.task, panel.setting]
     choosing = {"fn": choices, "inputs": [bar, panel.model], "outputs": [panel.task, panel.setting, panel.model]}
     drawing = {"fn": draw, "inputs": asked, "outputs": panel.drawn, **LATEST}
-    for listener in (opened.then, bar.change, latest.change):
-        listener(**choosing, **LATEST).then(**drawing)
+    views.on_draw(bar, "scores", **choosing, **LATEST).then(**drawing)
+    latest.change(**choosing, **LATEST).then(**drawing)
     gr.on([panel.task.input, panel.setting.input], **drawing)
 
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import gradio as gr
 import pandas as pd
 
-from app import settings, text
+from app import settings, text, views
 from app.charts.where import search_curves
 from app.components import html
 from app.components.chart import chart, figure_json
@@ -20,13 +20,16 @@ def build() -> SimpleNamespace:
         model = gr.Dropdown([], label=text.MODEL_LABEL, elem_id="curves-model")
     curves = chart(460, "curves-chart")
     problems = gr.HTML(elem_id="curves-problems")
-    return SimpleNamespace(model=model, chart=curves, problems=problems)
+    return SimpleNamespace(model=model, chart=curves, problems=problems, about=gr.State(""), options=[model])
 
 
-def wire(bar: gr.HTML, opened: gr.events.Dependency, panel: SimpleNamespace) -> None:
-    """Fill the choice when the page opens; draw the chosen model's curves."""
+def wire(bar: gr.HTML, panel: SimpleNamespace) -> None:
+    """Fill the choice at first sight and for each other model; draw the chosen model's curves."""
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
-    opened.then(choices, bar, [panel.model, panel.problems], **quiet).then(draw, panel.model, panel.chart, **quiet)
+    filled = views.on_draw(
+        bar, "scores", choices, [bar, panel.about, panel.model], [panel.model, panel.problems, panel.about], **quiet
+    )
+    filled.then(draw, panel.model, panel.chart, **quiet)
     panel.model.input(draw, panel.model, panel.chart, **quiet)
 
 
@@ -41,13 +44,19 @@ def curves_frame() -> tuple[pd.DataFrame, list[str]]:
     return kept.assign(saved_percent=100 * kept.cache_saving).sort_values(["path", "role", "followers"]), problems
 
 
-def choices(view: View) -> tuple:
-    """Models that have stored searches, the page's model chosen where it is one of them, and the note."""
+def choices(view: View, shown: str = "", linked: str | None = None) -> tuple:
+    """Models that have stored searches, the page's model chosen where it is one of them, the note, and that model.
+
+    Everything stays while the page's model is the one `shown`. linked: the model that a link asks for at first sight.
+    """
+    if get_model(view["model"]).identity.name == shown:
+        return (gr.skip(),) * 3
     frame, problems = curves_frame()
     models = sorted(set(frame.model))
     name = get_model(view["model"]).identity.name
-    chosen = name if name in models else next(iter(models), None)
-    return gr.update(choices=models, value=chosen), html.problems(problems)
+    wanted = name if shown or linked not in models else linked
+    chosen = wanted if wanted in models else next(iter(models), None)
+    return gr.update(choices=models, value=chosen), html.problems(problems), name
 
 
 def draw(model: str | None) -> str:

@@ -25,7 +25,7 @@ _stops = Stops()
 
 def build() -> SimpleNamespace:
     """Tasks, number of questions and benchmarks of one's own; buttons, progress and what came out."""
-    gr.HTML(html.section("evaluate", text.SECTIONS["evaluate"], text.EVALUATE_LEAD))
+    gr.HTML(html.section("evaluate", text.VIEWS["evaluate"], text.EVALUATE_LEAD))
     with gr.Row(elem_classes="controls"):
         tasks = gr.Dropdown(
             list(text.TASKS), value=list(settings.DEFAULT_EVALUATION_TASKS), multiselect=True, allow_custom_value=True,
@@ -46,7 +46,7 @@ def build() -> SimpleNamespace:
     gr.HTML(html.folded(text.BENCHMARK_HELP_TITLE, text.BENCHMARK_HELP))
     return SimpleNamespace(
         tasks=tasks, limit=limit, go=go, stop=stop, upload=upload, error=error, progress=progress,
-        own=gr.State({}), latest=gr.State(None),
+        own=gr.State({}), latest=gr.State(None), options=[tasks, limit],
     )  # fmt: skip
 
 

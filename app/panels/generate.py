@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from contextlib import closing
 from functools import cache
 from types import SimpleNamespace
+from typing import Any
 
 import gradio as gr
 
-from app import services, settings, text
+from app import services, settings, text, views
 from app.components import html
 from app.components.events import QUIET
 from app.components.stop import Stops, buttons
@@ -21,7 +22,7 @@ _stops = Stops()
 
 def build() -> SimpleNamespace:
     """Prompt with examples and settings, and the two texts with their numbers below."""
-    gr.HTML(html.section("generate", text.SECTIONS["generate"], text.GENERATE_LEAD))
+    gr.HTML(html.section("generate", text.VIEWS["generate"], text.GENERATE_LEAD))
     with gr.Row(elem_classes="panes"):
         panes = [
             gr.HTML(generate_html.waiting_pane(side), elem_id=f"pane-{side}", apply_default_css=False)
@@ -60,17 +61,18 @@ def build() -> SimpleNamespace:
         prompt=prompt, go=go, stop=stop, error=error, examples=examples, answer=answer,
         settings=[tokens, temperature, seed], shown=[*panes, verdict, error, go, stop],
         conversation=[chat, system], model=gr.State(""),
+        options=[prompt, tokens, temperature, seed, chat, system],
     )  # fmt: skip
 
 
-def wire(bar: gr.HTML, opened: gr.events.Dependency, panel: SimpleNamespace) -> None:
-    """Generate on the button, on an example and when the page has opened; Stop ends the computation."""
+def wire(bar: gr.HTML, panel: SimpleNamespace) -> None:
+    """Generate on the button, on an example and at first sight; Stop ends the computation."""
     heavy = {**QUIET, "concurrency_limit": 2, "concurrency_id": "generate"}
     inputs = [bar, panel.prompt, *panel.settings, *panel.conversation]
     suited = [*panel.conversation, panel.prompt, panel.settings[1], panel.examples["question"], panel.model]
-    suit = {"fn": suit_model, "inputs": [bar, panel.prompt, panel.model], "outputs": suited}
     runs = [gr.on([panel.go.click, panel.prompt.submit], run, inputs, panel.shown, **heavy)]
-    runs.append(opened.then(**suit, queue=False, **QUIET).then(run, inputs, panel.shown, **heavy))
+    drawn = views.on_draw(bar, "generate", suit_model, [bar, panel.prompt, panel.model], suited, queue=False, **QUIET)
+    runs.append(drawn.then(follow, [panel.shown[1], *inputs], panel.shown, **heavy))
     for kind, button in panel.examples.items():
         picked = button.click(
             lambda kind=kind: pick(kind), None, [panel.prompt, panel.answer, panel.settings[1]], **QUIET
@@ -80,8 +82,14 @@ def wire(bar: gr.HTML, opened: gr.events.Dependency, panel: SimpleNamespace) -> 
         one.then(lambda: buttons(running=False), None, panel.shown[-2:], queue=False, **QUIET)
     panel.stop.click(_stops.press, None, panel.shown[-1], queue=False, **QUIET)
     panel.prompt.input(lambda: "", None, panel.answer, queue=False, **QUIET)
-    bar.change(**suit, queue=False, **QUIET)
-    bar.change(outdated, [bar, panel.shown[1]], panel.shown[2], queue=False, **QUIET)
+
+
+def follow(shared_pane: str, view: View, *asked: Any) -> Iterator[tuple]:
+    """At first sight both texts; later a sentence, where the texts belong to another view than the present one."""
+    if "data-view" in shared_pane:
+        yield gr.skip(), gr.skip(), outdated(view, shared_pane), *[gr.skip()] * 3
+        return
+    yield from run(view, *asked)
 
 
 def run(

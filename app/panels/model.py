@@ -16,42 +16,40 @@ from core.plan import SharingPlan
 _UNCHANGED = gr.skip()
 
 
-def build() -> SimpleNamespace:
+def build_summary() -> gr.HTML:
+    """The plan as a picture and in words, which stays in sight."""
+    return gr.HTML(elem_id="plan-summary")
+
+
+def build(summary: gr.HTML) -> SimpleNamespace:
     """The controls; `restore` fills them."""
-    gr.HTML(f'<h2 id="plan">{text.MODEL_HEADING}</h2>')
-    name = gr.Dropdown(
-        choices(), label=text.MODEL_LABEL, info=text.MODEL_INFO, allow_custom_value=True,
-        elem_id="model-name",
-    )  # fmt: skip
-    load = gr.Button(text.LOAD_BUTTON, size="sm", elem_id="model-load")
+    with gr.Row(elem_id="controls"):
+        name = gr.Dropdown(
+            choices(), label=text.MODEL_LABEL, info=text.MODEL_INFO, allow_custom_value=True, elem_id="model-name",
+        )  # fmt: skip
+        load = gr.Button(text.LOAD_BUTTON, size="sm", elem_id="model-load")
+        preset = gr.Dropdown([], label=text.PRESET_LABEL, elem_id="plan-preset")
+        plan = gr.Textbox(label=text.PLAN_LABEL, info=text.PLAN_INFO, max_lines=1, elem_id="plan-text")
+    model_error, plan_error = gr.HTML(elem_id="model-error"), gr.HTML(elem_id="plan-error")
     offered = offer.build()
-    model_error = gr.HTML(elem_id="model-error")
-    preset = gr.Dropdown([], label=text.PRESET_LABEL, elem_id="plan-preset")
-    leader = gr.Slider(0, 22, step=1, label=text.LEADER_LABEL, elem_id="plan-leader", buttons=[])
-    last = gr.Slider(1, 23, step=1, label=text.LAST_LABEL, elem_id="plan-last", buttons=[])
-    plan = gr.Textbox(label=text.PLAN_LABEL, info=text.PLAN_INFO, max_lines=1, elem_id="plan-text")
-    plan_error = gr.HTML(elem_id="plan-error")
-    summary = gr.HTML(elem_id="plan-summary")
     return SimpleNamespace(
-        name=name, load=load, offer=offered, preset=preset, leader=leader, last=last, plan=plan,
-        shown=[model_error, plan_error, summary, preset, leader, last, plan],
+        name=name, load=load, offer=offered, preset=preset, plan=plan,
+        shown=[model_error, plan_error, summary, preset, plan],
     )  # fmt: skip
 
 
-def wire(demo: gr.Blocks, bar: gr.HTML, panel: SimpleNamespace) -> gr.events.Dependency:
-    """Connect the controls with the view that `bar` holds. Returns the event that fills the page when it opens."""
+def wire(demo: gr.Blocks, bar: gr.HTML, panel: SimpleNamespace) -> None:
+    """Connect the controls with the view that `bar` holds. (`restore` fills them when the page opens.)"""
     outputs = [bar, *panel.shown]
     loading = {**QUIET, "show_progress": "minimal", "show_progress_on": panel.name}
     gr.on([panel.load.click, panel.name.select], switch_model, [panel.name, bar], outputs, **loading)
     panel.preset.input(apply_text, [panel.preset, bar], outputs, **LIVE)
-    panel.leader.input(move_leader, [panel.leader, panel.last, bar], outputs, **LIVE)
-    panel.last.input(move_last, [panel.leader, panel.last, bar], outputs, **LIVE)
+    bar.sync(sync, bar, outputs, **LIVE)
+    bar.open(open_view, bar, [*outputs, panel.name], **loading)
     panel.plan.input(apply_while_typing, [panel.plan, bar], outputs, **LIVE)
     gr.on([panel.plan.submit, panel.plan.blur], apply_text, [panel.plan, bar], outputs, **LIVE)
     fetched = offer.wire(demo, panel.offer)
     fetched.then(show_fetched, bar, [panel.offer.column, panel.name, *outputs], **loading)
-    demo.load(lambda: gr.update(choices=choices()), None, panel.name, queue=False, **QUIET)
-    return demo.load(restore, None, [*outputs, panel.name], **QUIET)
 
 
 def choices() -> list[str]:
@@ -64,7 +62,7 @@ def choices() -> list[str]:
 def show_fetched(view: View) -> tuple:
     """The offered model becomes the page's, with its plan, if it was fetched: the offer is gone then."""
     if offer.is_open():
-        return (_UNCHANGED,) * 10
+        return (_UNCHANGED,) * 8
     name = settings.OFFERED_MODEL
     plan = settings.default_plan(name)
     shown = switch_model(name, {**view, "plan": plan})
@@ -73,16 +71,32 @@ def show_fetched(view: View) -> tuple:
 
 def restore(request: gr.Request) -> tuple:
     """The view that the page's address asks for; where it asks for nothing or for what cannot be, the default."""
-    asked_model, asked_plan = request.query_params.get("model", ""), request.query_params.get("plan")
+    asked = request.query_params
+    return _opened(asked.get("model", ""), asked.get("plan"), asked.get("heads", ""))
+
+
+def open_view(view: View) -> tuple:
+    """The view of an address that the visitor went back or forth to, which names another model."""
+    return _opened(view["model"], view.get("plan"), view.get("heads", ""))
+
+
+def sync(view: View) -> tuple:
+    """A gesture made this plan in the browser: the controls follow, and a plan that cannot be is taken back."""
+    shown = show(get_model(view["model"]), view["plan"], "", view.get("heads", ""))
+    if not shown["plan_error"]:
+        shown["view"] = _UNCHANGED  # the visitor may be further by now
+    return tuple(shown.values())
+
+
+def _opened(asked_model: str, asked_plan: str | None, asked_heads: str) -> tuple:
     try:
         model, problem = get_model(asked_model), ""
     except ValueError as error:
         model, problem = get_model(settings.DEMO), str(error)
     first_plan = str(plans.default_plan(model.num_layers, settings.default_plan(model.name), model.kinds))
-    asked_heads = request.query_params.get("heads", "")
     shown = show(model, first_plan if asked_plan is None else asked_plan, first_plan, asked_heads)
     shown["model_error"] = html.error(problem)
-    return (*shown.values(), asked_model or model.name)
+    return *shown.values(), gr.update(choices=choices(), value=asked_model or model.name)
 
 
 def switch_model(name: str, view: View) -> tuple:
@@ -90,20 +104,10 @@ def switch_model(name: str, view: View) -> tuple:
     try:
         model = get_model(name)
     except ValueError as error:
-        return (_UNCHANGED, html.error(error), *[_UNCHANGED] * 6)
+        return (_UNCHANGED, html.error(error), *[_UNCHANGED] * 4)
     dense = SharingPlan.parse("", model.num_layers)
     plan = dense if view["plan"] == dense.name else plans.default_plan(model.num_layers, view["plan"], model.kinds)
     return tuple(show(model, str(plan)).values())
-
-
-def move_leader(leader: int, last: int, view: View) -> tuple:
-    """The leader's slider moved: it pushes the last follower before it."""
-    return apply_except("leader", plans.moved_leader(leader, last, get_model(view["model"]).kinds), view)
-
-
-def move_last(leader: int, last: int, view: View) -> tuple:
-    """The last follower's slider moved: it pushes the leader before it."""
-    return apply_except("last", plans.moved_last(leader, last, get_model(view["model"]).kinds), view)
 
 
 def apply_while_typing(plan_text: str, view: View) -> tuple:
@@ -111,7 +115,7 @@ def apply_while_typing(plan_text: str, view: View) -> tuple:
     try:
         get_model(view["model"]).plan(plan_text)
     except ValueError:
-        return (_UNCHANGED,) * 8
+        return (_UNCHANGED,) * 6
     return apply_except("plan", plan_text, view)
 
 
@@ -156,14 +160,8 @@ def show(model: LoadedModel, plan_text: str, fallback: str = "", heads: str = ""
 
 
 def control_updates(model: LoadedModel, plan: SharingPlan) -> dict:
-    """Preset and both sliders in agreement with the plan. The sliders show its first span or group."""
+    """The ready-made plans for this model, that of the page chosen where it is one of them."""
     own = settings.DEFAULT_PLAN if model.place == "demo" else ""
     choices = list(plans.presets(model.num_layers, own, model.kinds).items())
-    editable, top = not model.fixed_plan, model.num_layers - 1
-    first, last = ({"value": plan.groups[0][end]} for end in (0, -1)) if plan.groups else ({}, {})
     chosen = plan.name if plan.name in dict(choices).values() else None
-    return {
-        "preset": gr.update(choices=choices, value=chosen, interactive=editable),
-        "leader": gr.update(maximum=top - 1, interactive=editable, **first),
-        "last": gr.update(maximum=top, interactive=editable, **last),
-    }
+    return {"preset": gr.update(choices=choices, value=chosen, interactive=not model.fixed_plan)}

@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 import pandas as pd
 
-from app import text, units
+from app import text, units, views
 from app.charts import savings as charts
 from app.charts.style import message
 from app.components import html
@@ -22,7 +22,7 @@ _CURVES = ("KV cache", "attention-weight FLOPs", "total FLOPs")
 
 def build() -> SimpleNamespace:
     """Number cards and charts with the sliders that drive them."""
-    gr.HTML(html.section("savings", text.SECTIONS["savings"], text.SAVINGS_LEAD))
+    gr.HTML(html.section("savings", text.VIEWS["savings"], text.SAVINGS_LEAD))
     with gr.Row(elem_classes="controls"):
         shape = gr.Dropdown(shape_choices(), value=LOADED, label=text.SHAPE_LABEL, elem_id="savings-shape")
         plan = gr.Textbox(label=text.SHAPE_PLAN_LABEL, interactive=False, max_lines=1, elem_id="savings-plan")
@@ -40,7 +40,7 @@ def build() -> SimpleNamespace:
         figures = [chart(310, f"savings-chart-{index}", titled=True) for index in range(len(_CURVES) + 1)]
     return SimpleNamespace(
         shape=shape, plan=plan, context=context, prompt=prompt, sizes=[batch, context, prompt, dtype, execution],
-        outputs=[error, cards, *figures]
+        outputs=[error, cards, *figures], options=[shape, batch, context, prompt, dtype, execution],
     )  # fmt: skip
 
 
@@ -48,7 +48,7 @@ def wire(bar: gr.HTML, panel: SimpleNamespace) -> None:
     """Everything redraws while a slider is dragged."""
     inputs = [bar, panel.shape, panel.plan, *panel.sizes]
     controls = [panel.plan, panel.context, panel.prompt]
-    bar.change(follow_view, [bar, panel.shape, *panel.sizes], [*controls, *panel.outputs], **LIVE)
+    views.on_draw(bar, "savings", follow_view, [bar, panel.shape, *panel.sizes], [*controls, *panel.outputs], **LIVE)
     panel.shape.input(switch_shape, [bar, panel.shape, *panel.sizes], [*controls, *panel.outputs], **LIVE)
     typed = [panel.plan.input, panel.plan.submit]
     gr.on([size.input for size in panel.sizes] + typed, draw, inputs, panel.outputs, **LIVE)

@@ -4,12 +4,13 @@ import hashlib
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import gradio as gr
 import pandas as pd
 import plotly.graph_objects as go
 
-from app import settings, text
+from app import settings, text, views
 from app.charts import scores as charts
 from app.charts.style import message
 from app.components import html
@@ -24,7 +25,7 @@ from core.evaluation.resolve import FREE_TASKS, Task
 
 def build() -> SimpleNamespace:
     """Filters, the two charts, the measurement behind a point, and the table."""
-    gr.HTML(html.section("scores", text.SECTIONS["scores"], text.SCORES_LEAD))
+    gr.HTML(html.section("scores", text.VIEWS["scores"], text.SCORES_LEAD))
     findings = gr.HTML(elem_id="scores-findings")
     with gr.Row(elem_classes="controls"):
         models = gr.Dropdown([], multiselect=True, label=text.SCORES_MODEL_LABEL, elem_id="scores-models")
@@ -44,14 +45,14 @@ def build() -> SimpleNamespace:
     export = gr.DownloadButton(text.EXPORT_BUTTON, size="sm", elem_id="scores-export")
     selected, model = gr.State(None), gr.State("")
     return SimpleNamespace(
-        filters=[models, task, kinds, axis], problems=problems, folded=folded, findings=findings, model=model,
+        filters=[models, task, kinds, axis], options=[models, task, kinds, axis], problems=problems, folded=folded, findings=findings, model=model,
         clickable=[tradeoff, bars, table], selected=selected,
         shown=[about, tradeoff, bars, table, export, details, selected],
     )  # fmt: skip
 
 
-def wire(bar: gr.HTML, opened: gr.events.Dependency, latest: gr.State, panel: SimpleNamespace) -> gr.State:
-    """Fill the filters when the page opens and for each other model; draw on every change of filter, plan and records.
+def wire(bar: gr.HTML, latest: gr.State, panel: SimpleNamespace) -> gr.State:
+    """Fill the filters at first sight and for each other model; draw on every change of filter, plan and records.
 
     Returns the component that holds the selected point.
     """
@@ -60,11 +61,11 @@ def wire(bar: gr.HTML, opened: gr.events.Dependency, latest: gr.State, panel: Si
     chosen = [*panel.filters, panel.folded, panel.problems]
     about_model = [*chosen, panel.findings, panel.model]
     drawn = {"fn": draw, "inputs": inputs, "outputs": panel.shown, **LATEST}
-    opened.then(choices, bar, about_model, **LATEST).then(**drawn)
     models.input(tasks_of_models, models, [task, panel.folded], **LATEST).then(**drawn)
     gr.on([control.input for control in (task, *others)], **drawn)
     panel.folded.point(choose_folded, models, task, **LATEST).then(**drawn)
-    bar.change(follow_view, [bar, panel.model], about_model, **LATEST).then(
+    asked = [bar, panel.model, models, task, panel.filters[3]]
+    views.on_draw(bar, "scores", follow_view, asked, about_model, **LATEST).then(
         lambda view, *filters: draw(view, *filters, None), inputs[:-1], panel.shown, **LATEST
     )
     latest.change(follow, [latest, models], [*chosen, panel.selected], **LATEST).then(**drawn)
@@ -73,19 +74,24 @@ def wire(bar: gr.HTML, opened: gr.events.Dependency, latest: gr.State, panel: Si
     return panel.selected
 
 
-def choices(view: View) -> tuple:
+def choices(view: View, linked: tuple[list[str], str | None, str | None] = ([], None, None)) -> tuple:
     """What can be selected, a note about files that are not records, and what the records of the page's model say.
 
-    Chosen first are the page's model, where it has scores, and its task that tells plans apart best.
+    Chosen first is what a link asks for (`linked`: models, task and axis), else the page's model, where it has scores, and
+    its task that tells plans apart best.
     """
     known, name = store(), get_model(view["model"]).identity.name
-    models = models_like(name)
+    asked, wanted, axis = linked
+    models = [model for model in asked if model in set(known.frame.model)] or models_like(name)
     task, folded = tasks_of_models(models)
+    if wanted in set(task_names(known.frame)):
+        task |= {"choices": list(dict.fromkeys([*task["choices"], wanted])), "value": wanted}
+    axes = [*text.AXES, *known.latencies]
     return (
         gr.update(choices=sorted(set(known.frame.model)), value=models),
         task,
         list(KINDS),
-        gr.update(choices=[*text.AXES, *known.latencies], value=next(iter(text.AXES))),
+        gr.update(choices=axes, value=axis if axis in axes else axes[0]),
         folded,
         html.problems(known.problems),
         html.findings(dense_name(name), findings(name)),
@@ -93,9 +99,11 @@ def choices(view: View) -> tuple:
     )
 
 
-def follow_view(view: View, shown: str) -> tuple:
-    """`choices` when the page's model is another one than that shown; else everything stays."""
-    return (gr.skip(),) * 8 if get_model(view["model"]).identity.name == shown else choices(view)
+def follow_view(view: View, shown: str, *filters: Any) -> tuple:
+    """`choices` when the page's model is another one than that shown; else everything stays. filters: as a link set them."""
+    if get_model(view["model"]).identity.name == shown:
+        return (gr.skip(),) * 8
+    return choices(view) if shown else choices(view, filters)
 
 
 def tasks_of_models(models: list[str]) -> tuple[dict, str]:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import gradio as gr
 import numpy as np
 
-from app import services, settings, text
+from app import services, settings, text, views
 from app.charts import similarity as charts
 from app.components import html
 from app.components.chart import chart, figure_json
@@ -21,7 +21,7 @@ def build() -> SimpleNamespace:
     """Heatmap with its text and methods, and below it the two maps of one pair of layers."""
     from core.damage.similarity import SIMILARITY_METHODS
 
-    gr.HTML(html.section("similarity", text.SECTIONS["similarity"], text.SIMILARITY_LEAD))
+    gr.HTML(html.section("similarity", text.VIEWS["similarity"], text.SIMILARITY_LEAD))
     with gr.Row(elem_classes="split"):
         heatmap = chart(580, "similarity-heatmap")
         with gr.Column(elem_classes="beside"):
@@ -48,7 +48,7 @@ def build() -> SimpleNamespace:
         maps = [chart(500, f"map-{side}", titled=True) for side in ("left", "right")]
     return SimpleNamespace(
         heatmap=heatmap, method=method, about=about, source=source, compute=compute, error=error,
-        leader=leader, follower=follower, head=head, maps=[pair, *maps],
+        leader=leader, follower=follower, head=head, maps=[pair, *maps], options=[method, source, head],
     )  # fmt: skip
 
 
@@ -58,12 +58,10 @@ def wire(bar: gr.HTML, panel: SimpleNamespace) -> None:
     draw_inputs = [bar, panel.source, panel.method]
     pair = [panel.leader, panel.follower, panel.head]
     map_inputs = [bar, panel.source, *pair]
-    gr.on(
-        [bar.change, panel.method.change, panel.compute.click],
-        draw, draw_inputs, [panel.heatmap, panel.about, panel.error],
-        **heavy,
-    )  # fmt: skip
-    bar.change(choose_pair, [bar, panel.head], pair, **LIVE).then(draw_maps, map_inputs, panel.maps, **heavy)
+    shown = [panel.heatmap, panel.about, panel.error]
+    gr.on([panel.method.input, panel.compute.click], draw, draw_inputs, shown, **heavy)
+    drawn = views.on_draw(bar, "similarity", draw, draw_inputs, shown, **heavy)
+    drawn.then(choose_pair, [bar, panel.head], pair, **LIVE).then(draw_maps, map_inputs, panel.maps, **heavy)
     panel.compute.click(draw_maps, map_inputs, panel.maps, **heavy)
     gr.on([control.input for control in pair], draw_maps, map_inputs, panel.maps, **heavy)
     panel.heatmap.point(choose_cell, None, pair[:2], **LIVE).then(draw_maps, map_inputs, panel.maps, **heavy)

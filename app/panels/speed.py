@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 import pandas as pd
 
-from app import text, units
+from app import text, units, views
 from app.charts import speed as charts
 from app.charts.style import message
 from app.components import html
@@ -35,7 +35,7 @@ from core.timing.predicted import compare_timings, with_measured_bandwidth
 
 TOLERANCE = 0.15
 """A prediction that the measured time differs from by more than this share is pointed out."""
-_FIRST_SHAPE, _FIRST_DEVICE = "Llama-3-8B", "NVIDIA H200"
+_FIRST_DEVICE = "NVIDIA H200"
 _LONGEST_CONTEXT = 131_072
 _MOST_BARS = 6
 
@@ -60,9 +60,9 @@ class Question:
 
 def build() -> SimpleNamespace:
     """Controls, cards, charts, and the table of hardware."""
-    gr.HTML(html.section("speed", text.SECTIONS["speed"], text.SPEED_LEAD))
+    gr.HTML(html.section("speed", text.VIEWS["speed"], text.SPEED_LEAD))
     with gr.Row(elem_classes="controls"):
-        shape = gr.Dropdown(shape_choices(), value=_FIRST_SHAPE, label=text.SHAPE_LABEL, elem_id="speed-shape")
+        shape = gr.Dropdown(shape_choices(), value=LOADED, label=text.SHAPE_LABEL, elem_id="speed-shape")
         plan = gr.Textbox(label=text.SHAPE_PLAN_LABEL, max_lines=1, elem_id="speed-plan")
         device = gr.Dropdown(
             list(with_measured_bandwidth(timings())),
@@ -93,14 +93,15 @@ def build() -> SimpleNamespace:
     return SimpleNamespace(
         shape=shape, plan=plan, sizes=[device, devices, batch, context, dtype, bandwidth],
         outputs=[error, cards, *curves, about, bars, prefill, table],
+        options=[shape, device, devices, batch, context, dtype, bandwidth],
     )  # fmt: skip
 
 
 def wire(bar: gr.HTML, panel: SimpleNamespace) -> None:
     """Everything redraws while a slider is dragged; the plan follows that of the page."""
     follow = [bar, panel.shape, *panel.sizes]
-    for changed in (bar.change, panel.shape.input):
-        changed(follow_view, follow, [panel.plan, *panel.outputs], **LIVE)
+    views.on_draw(bar, "speed", follow_view, follow, [panel.plan, *panel.outputs], **LIVE)
+    panel.shape.input(follow_view, follow, [panel.plan, *panel.outputs], **LIVE)
     inputs = [bar, panel.shape, panel.plan, *panel.sizes]
     typed = [panel.plan.input, panel.plan.submit]
     gr.on([size.input for size in panel.sizes] + typed, draw, inputs, panel.outputs, **LIVE)

@@ -60,10 +60,18 @@ def wait_for(url: str, server: subprocess.Popen) -> str:
 
 
 def wait_until_idle(page: "Page") -> None:
-    """The first texts are finished and every chart is drawn."""
-    page.wait_for_selector("#generate-go:not([disabled])")
-    page.wait_for_function("document.querySelector('#pane-shared .facts b')?.innerText.match(/[0-9]/)")
-    page.wait_for_function("document.querySelectorAll('.chart:not([data-drawn])').length === 0")
+    """The view on screen is drawn, with every chart, and texts in it are finished."""
+    page.wait_for_function("window.explorer?.idle")
+    if page.evaluate("explorer.shown") == "generate":
+        page.wait_for_selector("#generate-go:not([disabled])")
+        page.wait_for_function("document.querySelector('#pane-shared .facts b')?.innerText.match(/[0-9]/)")
+    page.wait_for_function("!document.querySelector(`#view-${explorer.shown} .chart:not([data-drawn])`)")
+
+
+def go_to(page: "Page", view: str) -> None:
+    """Another view by its link in the bar, drawn."""
+    page.click(f".bar nav a[data-view={view}]")
+    wait_until_idle(page)
 
 
 def wait_for_words(page: "Page", selector: str, words: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from app import searches, text
+from app import searches, text, views
 from app.components import html
 from app.components.stop import buttons
 from app.measured import dense_name, findings
@@ -21,10 +21,12 @@ from app.searches import Known
 
 def build() -> SimpleNamespace:
     """The triangle with its text, the bars, the budget with its answer, and the scatter."""
-    gr.HTML(html.section("where", text.SECTIONS["where"], text.WHERE_LEAD))
+    gr.HTML(html.section("where", text.VIEWS["where"], text.WHERE_LEAD))
     said = gr.HTML(elem_id="where-findings")
     parts = {"triangle": triangle.build(), "suggestion": suggestion.build(), "guide": guide.build()}
-    return SimpleNamespace(state=gr.State(None), said=said, **parts)
+    plans, pairs = parts["suggestion"], parts["guide"]
+    options = [plans.kind, plans.value, *plans.constraints, pairs.method]
+    return SimpleNamespace(state=gr.State(None), said=said, options=options, **parts)
 
 
 def wire(bar: gr.HTML, controls: SimpleNamespace, panel: SimpleNamespace) -> None:
@@ -35,11 +37,11 @@ def wire(bar: gr.HTML, controls: SimpleNamespace, panel: SimpleNamespace) -> Non
     source = [spans.own_text, spans.tokens]
     budget = [plans.kind, plans.value]
     spans_drawn = [spans.heatmap, spans.bars, spans.about]
-    bar.change(
-        show, [bar, panel.state, *budget, pairs.method],
+    views.on_draw(
+        bar, "where", show, [bar, panel.state, *budget, pairs.method],
         [panel.state, plans.value, *spans_drawn, *plans.answered, *pairs.drawn], **drawing,
     )  # fmt: skip
-    bar.change(say, bar, panel.said, **drawing)
+    views.on_draw(bar, "where", say, bar, panel.said, **drawing)
     for part, function, inputs, outputs in (
         (spans, triangle.measure, source, spans_drawn),
         (plans, suggestion.measure, [*source, *budget, *plans.constraints], plans.answered),
@@ -70,9 +72,10 @@ def say(view: View) -> str:
 
 def show(view: dict, known: Known | None, kind: str, value: float, method: str) -> tuple:
     """Everything that is known about the page's model, drawn for the page's plan."""
+    drawn_before = known is not None
     if changed := known is None or known.model != get_model(view["model"]).place:
         known = searches.known(view["model"])
-    slider = suggestion.slider_of(kind, known) if changed else gr.skip()
+    slider = suggestion.slider_of(kind, known, None if drawn_before else value) if changed else gr.skip()
     value = slider["value"] if changed else value
     scatter = guide.draw(known, method) if changed else (gr.skip(), gr.skip())
     return known, slider, *triangle.draw(view, known), *suggestion.answer(view, known, kind, value), *scatter

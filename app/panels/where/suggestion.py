@@ -26,7 +26,7 @@ def build() -> SimpleNamespace:
             [(label, kind) for kind, label in text.BUDGETS.items()], value="cache_saving", label=text.BUDGET_LABEL,
             elem_id="suggest-kind",
         )  # fmt: skip
-        value = gr.Slider(1, 45, 10, step=0.5, label=text.BUDGETS["cache_saving"], elem_id="suggest-value", buttons=[])
+        value = gr.Slider(0.01, 999, 10, step=0.01, label=text.BUDGETS["cache_saving"], elem_id="suggest-value", buttons=[])
     with gr.Row(elem_classes="controls"):
         protect_first = gr.Number(0, label=text.PROTECT_FIRST_LABEL, precision=0, minimum=0, elem_id="protect-first")
         protect_last = gr.Number(0, label=text.PROTECT_LAST_LABEL, precision=0, minimum=0, elem_id="protect-last")
@@ -50,9 +50,10 @@ def build() -> SimpleNamespace:
     )  # fmt: skip
 
 
-def slider_of(kind: str, known: Known | None) -> dict:
-    """The slider of a kind of budget."""
-    low, high, step, value = text.BUDGET_RANGES[kind]
+def slider_of(kind: str, known: Known | None, linked: float | None = None) -> dict:
+    """The slider of a kind of budget, at its usual value or at that of a link."""
+    low, high, step, usual = text.BUDGET_RANGES[kind]
+    value = usual if linked is None else max(linked, low)
     high = known.num_layers - 1 if known and high is None else high
     return gr.update(minimum=low, maximum=high, step=step, value=min(value, high), label=text.BUDGETS[kind])
 

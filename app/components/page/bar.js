@@ -1,0 +1,39 @@
+explorer.begin(
+  {get: () => props.value, set: value => { props.value = value; }, fire: name => trigger(name)},
+  JSON.parse(props.views), JSON.parse(props.usual),
+);
+watch('value', () => explorer.received(props.value));
+
+const nav = element.querySelector('nav');
+explorer.subscribe('shown', name => {
+  for (const link of nav.querySelectorAll('a')) {
+    const here = link.dataset.view === name;
+    if (here) link.setAttribute('aria-current', 'page');
+    else link.removeAttribute('aria-current');
+    if (here) nav.scrollLeft = Math.max(0, link.offsetLeft - nav.clientWidth / 2 + link.clientWidth / 2);
+  }
+});
+const to_href = () => {  // so that a view can be opened in another tab
+  for (const link of element.querySelectorAll('a[data-view]')) {
+    const url = explorer.address();
+    url.searchParams.set('view', link.dataset.view);
+    link.href = url.search;
+  }
+};
+explorer.subscribe('view', to_href);
+document.addEventListener('click', event => {
+  const link = event.target.closest?.('a[data-view]');
+  if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  explorer.show(link.dataset.view);
+});
+const KEY = 'shared-attention-mode';
+const kept = localStorage.getItem(KEY);
+if (kept && !new URLSearchParams(location.search).has('__theme'))
+  document.body.classList.toggle('dark', kept === 'dark');
+explorer.tell('theme', document.body.classList.contains('dark') ? 'dark' : 'light');
+element.querySelector('.mode').addEventListener('click', () => {
+  const mode = document.body.classList.toggle('dark') ? 'dark' : 'light';
+  localStorage.setItem(KEY, mode);
+  explorer.tell('theme', mode);
+});
