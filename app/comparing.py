@@ -15,7 +15,7 @@ from core.cost import ModelShape, bytes_of, savings_frame
 from core.evaluation.answers import at_chance
 from core.evaluation.losses import Place
 from core.evaluation.resolve import Task, Verdict
-from core.plan import SharingPlan
+from core.plan import HeadMap, SharingPlan
 from core.records.provenance import model_name
 
 
@@ -46,11 +46,11 @@ def name_of(model: str) -> str:
     return model_name(model or settings.default_model())
 
 
-def side(model: str, plan_text: str, kind: str = "") -> Side:
+def side(model: str, plan_text: str, kind: str = "", head_map: HeadMap | None = None) -> Side:
     """The records of a plan of the model that records call `model`; of a tuned model's `dense` those of its dense twin.
 
-    kind: `direct`, `head-mapped` or `tuned`; empty for the first of these that was measured. Of several head maps of one
-    plan that which was measured on most tasks. Raises ValueError for a model without records, and for a bad plan.
+    kind: `direct`, `head-mapped` or `tuned`; empty for the first of these that was measured. head_map: of a head-mapped
+    plan; left out, of several that which was measured on most tasks. Raises ValueError for a model without records, and for a bad plan.
     """
     places = list(store().records.values())
     layers = {record.num_layers for _, record in places if record.model == model}
@@ -63,7 +63,8 @@ def side(model: str, plan_text: str, kind: str = "") -> Side:
     folders: dict[str, list[Place]] = {}
     for place in places:
         record = place[1]
-        if (record.model, record.plan_name) == (model, plan.name) and record.kind in ((kind,) if kind else KINDS):
+        same = (record.model, record.plan_name) == (model, plan.name) and head_map in (None, record.head_map)
+        if same and record.kind in ((kind,) if kind else KINDS):
             folders.setdefault(record.path.parent.as_posix(), []).append(place)
     if not folders:
         return Side(model, plan, kind or KINDS[0], "", ())

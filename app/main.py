@@ -31,6 +31,7 @@ from app.panels import (
     scores,
     similarity,
     speed,
+    take_away,
     where,
 )
 from app.registry import load_first
@@ -58,6 +59,7 @@ def build() -> gr.Blocks:
             bar = view_bar()
             summary = model.build_summary()
         controls = model.build(summary)
+        taken = take_away.build()
         problems = gr.HTML(elem_id="link-problems")
         with gr.Column(elem_id="main"):
             columns, parts = [], {}
@@ -80,6 +82,7 @@ def build() -> gr.Blocks:
         contexts.wire(bar, latest, parts[contexts])
         curves.wire(bar, parts[curves])
         how.wire(bar, parts[how])
+        take_away.wire(bar, taken, parts[savings].sizes, parts[speed].sizes)
         _restore(demo, bar, controls, problems, [one for part in parts.values() for one in getattr(part, "options", ())])
         add_endpoints()
     return demo

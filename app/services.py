@@ -168,7 +168,7 @@ def generate(
 ) -> Iterator["PairProgress"]:
     """`core.decoding.generation.generate_pair`, thinned out to what a page can show. Raises ValueError for bad input.
 
-    heads: the plan's head map as JSON; empty for direct sharing. chat, system: as `generate_pair` takes them.
+    heads: the head map of the plan (`app.links`); empty for direct sharing. chat, system: as `generate_pair` takes them.
     """
     from core.decoding.generation import generate_pair
 

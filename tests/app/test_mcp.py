@@ -1,0 +1,71 @@
+"""The endpoints as MCP tools: with the package `mcp` they are listed and answer; without it a sentence says what to do."""
+
+import asyncio
+import importlib.util
+import inspect
+import json
+
+import pytest
+
+import app.__main__ as started
+from app.api import ENDPOINTS
+
+
+def test_without_the_package_a_sentence_says_how_to_get_it(monkeypatch, capsys):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "mcp" else found(name, *more))
+    monkeypatch.setattr(started, "port_problem", lambda host, port: "")
+    assert started.main(["--mcp"]) == 2
+    assert capsys.readouterr().err == f"{started.MCP_MISSING}\n" and "pip install" in started.MCP_MISSING
+
+
+@pytest.fixture(scope="module")
+def served():
+    """The page with its tools, served from this process."""
+    pytest.importorskip("mcp")
+    from app.main import demo, launch_options
+
+    _, address, _ = demo.launch(
+        prevent_thread_lock=True, quiet=True, mcp_server=True, **{**launch_options(), "head": "", "css_paths": None}
+    )
+    try:
+        yield f"{address}gradio_api/mcp/"
+    finally:
+        demo.close()
+
+
+async def with_session(address: str, ask):
+    from mcp import ClientSession
+    from mcp.client.streamable_http import streamablehttp_client
+
+    async with streamablehttp_client(address) as (read, write, _), ClientSession(read, write) as session:
+        await session.initialize()
+        return await ask(session)
+
+
+@pytest.mark.filterwarnings("default")  # the package's own
+def test_the_tools_are_the_endpoints_with_a_description_of_every_argument(served):
+    async def ask(session):
+        return (await session.list_tools()).tools
+
+    tools = {tool.name: tool for tool in asyncio.run(with_session(served, ask))}
+    assert set(tools) == set(ENDPOINTS)
+    for name, tool in tools.items():
+        told = tool.inputSchema["properties"]
+        assert list(told) == list(inspect.signature(ENDPOINTS[name][0]).parameters) and len(tool.description) > 60
+        assert all(one["description"].endswith(".") for one in told.values())
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_tool_answers_a_stream_with_its_last_value_and_bad_input_with_the_sentence(served):
+    async def ask(session):
+        given = {"model": "Llama-3-8B", "plan": "22-26"}
+        saved = await session.call_tool("savings", given)
+        written = await session.call_tool("generate", {"prompt": "A fox", "model": "demo", "max_new_tokens": 6})
+        refused = await session.call_tool("savings", given | {"plan": "26-22"})
+        return saved, written, refused
+
+    saved, written, refused = asyncio.run(with_session(served, ask))
+    assert json.loads(saved.content[0].text)["KV cache"]["saved_percent"] == 6.25
+    assert json.loads(written.content[0].text)["shared"]["tokens"] == 6
+    assert refused.isError and "Span 26-22 is reversed" in refused.content[0].text
