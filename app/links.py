@@ -3,7 +3,7 @@
 A map of ten followers with nine heads each is 248 characters of JSON, 350 and more once an address has escaped them;
 the short form takes 65. It is `1`, the version, and in base64url: a byte each for the number of followers, of heads of
 each, and of the values that a head can have; a byte for each follower; then all heads, row by row, as the digits of one
-large number. Nothing is compressed, so a short text cannot hide a long one. One map has one short form.
+large number. Nothing is decompressed, and how much a text may stand for is bounded. One map has one short form.
 
 Every form that was ever written stays readable: JSON is from before there was this one.
 """
@@ -17,6 +17,7 @@ from core.plan import HeadMap, HeadMapLike, read_head_map
 LONGEST = 16_384
 """Characters of a short form: 80 layers of 64 heads take 5,200."""
 LONGEST_JSON = 65_536
+_MOST_HEADS = 20_000  # of all followers together: as JSON 60,000 characters
 _VERSION = "1"
 _BYTE = 256
 _BROKEN = "The head map in the address is damaged: copy the whole link again, or leave out the part heads=…"
@@ -26,7 +27,7 @@ def shorten(heads: str) -> str:
     """The short form of a head map, given as JSON or short already; empty for an empty one.
 
     Raises ValueError with one sentence for a text that is no head map, and for a map that no link can hold: followers
-    with different numbers of heads, or a number above 255.
+    with different numbers of heads, a number above 255, or too many heads.
     """
     found = read_heads(heads)
     return _VERSION + _base64(_pack(found)) if found else ""
@@ -74,8 +75,10 @@ def _pack(head_map: HeadMapLike) -> bytes:
     numbers = (len(rows), width, *(layer for layer, _ in rows), *values)
     if not all(isinstance(number, int) and 0 <= number < _BYTE for number in numbers) or not width:
         raise ValueError("A head map in a link has whole numbers from 0 to 255, and at least one head.")
-    if any(len(row) != width for _, row in rows):
-        raise ValueError("A head map in a link has equally many heads for every follower.")
+    if any(len(row) != width for _, row in rows) or len(values) > _MOST_HEADS:
+        raise ValueError(
+            f"A head map in a link has equally many heads for every follower, and at most {_MOST_HEADS:,} in all."
+        )
     base, number = max(values) + 1, 0
     for value in values:
         number = number * base + value
@@ -88,7 +91,7 @@ def _unpack(content: bytes) -> HeadMap:
     if len(content) < 3 or not content[0] or not content[1] or len(content) < 3 + content[0]:
         raise ValueError(_BROKEN)
     count, width, base = content[0], content[1], content[2] + 1
-    if count * width > 8 * LONGEST:
+    if count * width > _MOST_HEADS:
         raise ValueError(_BROKEN)
     layers, number = content[3 : 3 + count], int.from_bytes(content[3 + count :], "big")
     values = []

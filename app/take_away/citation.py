@@ -19,7 +19,7 @@ def bibtex() -> tuple[str, str]:
         "journal": f"arXiv preprint arXiv:{number}", "year": paper["year"], "url": paper["url"],
     }  # fmt: skip
     software = {
-        "title": f"{{{cited['title']}}}", "author": _authors(cited["authors"]), "version": cited["version"],
+        "title": cited["title"], "author": _authors(cited["authors"]), "version": cited["version"],
         "year": cited["date-released"].year,
     }  # fmt: skip
     first = paper["authors"][0]["family-names"].lower()

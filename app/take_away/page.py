@@ -108,11 +108,9 @@ def _score(found: Comparison) -> str:
 
 def first_score(scores: pd.DataFrame) -> Any:
     """The share of right answers that stands for all: HellaSwag's, else the one with the smallest error; or None."""
-    shares = scores[scores.higher_is_better.astype(bool) & scores.drop_stderr.notna()] if len(scores) else scores
-    if shares.empty:
-        return None
+    shares = scores[scores.higher_is_better.astype(bool) & scores.drop_stderr.notna()]
     named = shares[(shares.task == "hellaswag") & (shares.metric == "acc_norm")]
-    return (named if len(named) else shares.sort_values("drop_stderr")).iloc[0]
+    return next((named if len(named) else shares.sort_values("drop_stderr")).itertuples(), None)
 
 
 # The sections

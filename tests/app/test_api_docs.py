@@ -15,7 +15,8 @@ SECTIONS = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", GUIDE, re.MULTILINE |
 
 def arguments(name: str) -> dict[str, str]:
     """Argument → default, as the table of an endpoint has them."""
-    return dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", SECTIONS[name], re.MULTILINE))
+    rows = re.findall(r"^\| `(\w+)` \|(.*?)\|", SECTIONS[name], re.MULTILINE)
+    return {argument: default.strip() for argument, default in rows}
 
 
 def test_every_endpoint_is_told_of():

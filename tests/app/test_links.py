@@ -79,7 +79,7 @@ def packed(*numbers: int) -> str:
         packed(255, 255, 0, *range(255)),  # all of it would be zeros: a few bytes that stand for 65,025 heads
         packed(2, 4, 3, 4, 3, 0x4E, 5),  # layers out of order
         packed(2, 4, 3, 3, 3, 0x4E, 5),  # one layer twice
-        packed(2, 4, 9, 3, 4, 0x4E, 5),  # more values than the map has
+        packed(2, 4, 9, 3, 4, 5),  # more room than its values need
         "1" * (links.LONGEST + 1),
         '{"3": [' + "0, " * links.LONGEST_JSON + "0]}",
     ],

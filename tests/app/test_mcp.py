@@ -1,14 +1,15 @@
 """The endpoints as MCP tools: with the package `mcp` they are listed and answer; without it a sentence says what to do."""
 
+import ast
 import asyncio
 import importlib.util
 import inspect
-import json
 
 import pytest
 
 import app.__main__ as started
 from app.api import ENDPOINTS
+from tests.support.browser import ROOT, free_port, serve, wait_for
 
 
 def test_without_the_package_a_sentence_says_how_to_get_it(monkeypatch, capsys):
@@ -21,17 +22,15 @@ def test_without_the_package_a_sentence_says_how_to_get_it(monkeypatch, capsys):
 
 @pytest.fixture(scope="module")
 def served():
-    """The page with its tools, served from this process."""
+    """The address of the tools, served by the command that users type."""
     pytest.importorskip("mcp")
-    from app.main import demo, launch_options
-
-    _, address, _ = demo.launch(
-        prevent_thread_lock=True, quiet=True, mcp_server=True, **{**launch_options(), "head": "", "css_paths": None}
-    )
+    port = free_port()
+    server = serve(port, ROOT / "results", "--mcp")
     try:
-        yield f"{address}gradio_api/mcp/"
+        yield f"{wait_for(f'http://127.0.0.1:{port}/', server)}gradio_api/mcp/"
     finally:
-        demo.close()
+        server.terminate()
+        server.wait(timeout=20)
 
 
 async def with_session(address: str, ask):
@@ -66,6 +65,6 @@ def test_a_tool_answers_a_stream_with_its_last_value_and_bad_input_with_the_sent
         return saved, written, refused
 
     saved, written, refused = asyncio.run(with_session(served, ask))
-    assert json.loads(saved.content[0].text)["KV cache"]["saved_percent"] == 6.25
-    assert json.loads(written.content[0].text)["shared"]["tokens"] == 6
+    assert ast.literal_eval(saved.content[0].text)["KV cache"]["saved_percent"] == 6.25
+    assert ast.literal_eval(written.content[0].text)["shared"]["tokens"] == 6
     assert refused.isError and "Span 26-22 is reversed" in refused.content[0].text

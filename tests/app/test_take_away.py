@@ -23,7 +23,7 @@ NASTY = "<script>alert(1)</script> & \"quoted\" 'too' </pre>"
 class Read(HTMLParser):
     """Tags, attributes, the rows of tables, and the words of a file; every tag that is opened has to be closed."""
 
-    VOID = frozenset({"meta", "br", "rect", "circle", "line", "path", "polyline"})
+    VOID = frozenset({"meta", "br"})
 
     def __init__(self, source: str):
         super().__init__(convert_charrefs=True)
@@ -135,7 +135,7 @@ def test_the_citations_are_those_of_the_readme():
 
 
 def test_the_headline_says_where_each_number_is_from(file):
-    for words in ("−12.5%", text.TAKE_PREDICTED, text.TAKE_MEASURED, "16 × 8K tokens, NVIDIA H200, bfloat16"):
+    for words in ("−10.4%", text.TAKE_PREDICTED, text.TAKE_MEASURED, "16 × 8K tokens, NVIDIA H200, bfloat16"):
         assert words in file.words
 
 
