@@ -551,7 +551,7 @@ TAKE_TITLE = "{model} with plan {plan}"
 TAKE_HEAD = "Comparison of the dense model with one sharing plan, made by {title} {version} on {date}."
 TAKE_HEADLINE = {
     "cache": "KV cache",
-    "speed": "Decode step",
+    "speed": "Speed",
     "damage": "Damage",
     "score": "Score",
 }
@@ -579,13 +579,14 @@ TAKE_SAVINGS_ABOUT = (
 )
 TAKE_SAVINGS_CAPTION = "Savings, predicted"
 TAKE_SAVINGS_COLUMNS = ("Quantity", "Dense", "Shared", "Saved")
-TAKE_SPEED_CAPTION = "One decode step, predicted from the bytes that it reads"
+TAKE_SPEED_CAPTION = "One decode step, predicted from the bytes that it reads: {setting}"
 TAKE_SPEED_COLUMNS = ("Quantity", "Dense", "Shared", "Change")
 TAKE_TIMED_CAPTION = "Decode steps, measured on the machines named"
 TAKE_TIMED_COLUMNS = ("Machine", "Model", "Batch", "Context", "Format", "Dense", "Shared", "Faster")
 TAKE_NOT_TIMED = "This plan was not timed."
 TAKE_SCORES_CAPTION = "Scores, measured (± one standard error; ↓: lower is better)"
-TAKE_SCORES_COLUMNS = ("Task", "Metric", "n", "Dense", "Shared", "Change", "p", "Worse than dense?")
+TAKE_SCORES_COLUMNS = ("Task · score", "n", "Dense", "Shared", "Change", "p", "Worse?")
+TAKE_POINTS = "points"
 TAKE_UNPAIRED = "(unpaired)"
 TAKE_VERDICTS = "{yes} of {all} scores are worse than the dense model's, {no} are not, {rest} cannot tell."
 TAKE_NOT_SCORED = "No scores of this plan were measured beside the dense model's."

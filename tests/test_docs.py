@@ -27,7 +27,7 @@ from core.sharing.families import CHECKED
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SPACE_COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "core/tasks/README.md", "docs/families.md")
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "core/tasks/README.md", "docs/families.md", "docs/api.md")
 
 
 def blocks(document: str, language: str) -> list[str]:

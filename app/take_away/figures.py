@@ -14,8 +14,8 @@ from core.plan import SharingPlan
 
 WIDTH = 760
 _INK, _LINE, _LEADER = "#1b2430", "#c3ccd6", "#7d3700"
-_ROW = 24
-_MOST_ROWS = 28
+_ROW = 22
+_MOST_ROWS = 20
 """Scores that one figure can show; the table has all."""
 
 
@@ -53,7 +53,7 @@ def saved_bars(savings: pd.DataFrame) -> str:
     """Dense and shared of each quantity, each pair on a scale of its own. savings: `core.cost.savings_frame`, one context."""
     body = []
     for number, row in enumerate(savings.itertuples()):
-        y, scale = 6 + number * 58, 400 / max(row.dense, row.shared, 1)
+        y, scale = 4 + number * 52, 400 / max(row.dense, row.shared, 1)
         body.append(_text(0, y + 27, text.QUANTITIES[row.quantity][0]))
         for offset, side, value, colour in ((0, "dense", row.dense, DENSE), (22, "shared", row.shared, SHARED)):
             body.append(
@@ -61,14 +61,14 @@ def saved_bars(savings: pd.DataFrame) -> str:
             )
             words = f"{side} {units.amount(value, row.unit)}"
             body.append(_text(196 + value * scale, y + offset + 14, words))
-    return _svg(12 + 58 * len(savings), text.TAKE_FIGURES["savings"], body)
+    return _svg(4 + 52 * len(savings), text.TAKE_FIGURES["savings"], body)
 
 
 def cache_curve(over_context: pd.DataFrame) -> str:
     """The KV cache of both models over context length. over_context: `core.cost.savings_frame` over contexts."""
     rows = over_context[over_context.quantity == "KV cache"]
     longest, most = int(rows.context.max()), float(rows.dense.max())
-    left, bottom, width, height = 90, 200, WIDTH - 200, 180
+    left, bottom, width, height = 90, 150, WIDTH - 200, 135
     body = [_line(left, bottom, left + width, bottom), _line(left, bottom - height, left, bottom)]
     for share in (0.5, 1.0):
         y = bottom - share * height
@@ -133,8 +133,8 @@ def _ticks(low: float, high: float) -> list[float]:
 
 def signed(value: float, digits: int) -> str:
     """A number with its sign, a minus that is one, and ±0 for nothing."""
-    written = f"{abs(value):.{digits}f}"
-    return "±0" if float(written) == 0 else f"{'−' if value < 0 else '+'}{written}"
+    written = f"{abs(value):,.{digits}f}"
+    return "±0" if not written.strip("0.") else f"{'−' if value < 0 else '+'}{written}"
 
 
 def _line(x: float, y: float, to_x: float, to_y: float, colour: str = _INK, width: float = 1) -> str:

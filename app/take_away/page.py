@@ -5,6 +5,7 @@ What comes from outside (names, texts of models, commands) passes through `escap
 
 import shlex
 import tempfile
+from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def html_of(found: Comparison) -> str:
 def _headline(found: Comparison) -> str:
     items = {
         "cache": (_cache(found), text.TAKE_PREDICTED, "savings"),
-        "speed": (_faster(found), text.TAKE_PREDICTED, "speed"),
+        "speed": (_faster(found), f"{text.TAKE_PREDICTED}: {_setting(found)}", "speed"),
         "damage": (_damage(found), text.TAKE_MEASURED, "scores"),
         "score": (_score(found), text.TAKE_MEASURED, "scores"),
     }
@@ -81,7 +82,7 @@ def _faster(found: Comparison) -> str:
     if found.speed.empty:
         return text.TAKE_UNKNOWN
     step = found.speed.set_index("quantity").loc["step"]
-    return f"× {step.dense / step.shared:.2f} ({_setting(found)})"
+    return f"× {step.dense / step.shared:.2f}"
 
 
 def _setting(found: Comparison) -> str:
@@ -103,14 +104,16 @@ def _score(found: Comparison) -> str:
     if row is None:
         return text.TAKE_UNKNOWN
     error = "" if pd.isna(row.drop_stderr) else f" ± {100 * row.drop_stderr:.1f}"
-    return f"{row.task} {row.metric} {figures.signed(-100 * row.drop, 1)}{error}"
+    return f"{row.task} {row.metric} {figures.signed(-100 * row.drop, 1)}{error} {text.TAKE_POINTS}"
 
 
 def first_score(scores: pd.DataFrame) -> Any:
-    """The share of right answers that stands for all: HellaSwag's, else the one with the smallest error; or None."""
+    """The share of right answers that stands for all: HellaSwag's, else that which changes most for its error; or None."""
     shares = scores[scores.higher_is_better.astype(bool) & scores.drop_stderr.notna()]
     named = shares[(shares.task == "hellaswag") & (shares.metric == "acc_norm")]
-    return next((named if len(named) else shares.sort_values("drop_stderr")).itertuples(), None)
+    certain = (shares["drop"].abs() / shares.drop_stderr.where(shares.drop_stderr > 0)).fillna(0)
+    ranked = named if len(named) else shares.loc[certain.sort_values(ascending=False).index]
+    return next(ranked.itertuples(), None)
 
 
 # The sections
@@ -136,7 +139,7 @@ def _savings(found: Comparison) -> str:
 
 
 def _speed(found: Comparison) -> str:
-    predicted = tables.speed(found.speed) + _paragraph(_setting(found)) if len(found.speed) else ""
+    predicted = tables.speed(found.speed, _setting(found)) if len(found.speed) else ""
     measured = tables.timed(found.timed) if len(found.timed) else _paragraph(text.TAKE_NOT_TIMED)
     return predicted + measured
 
@@ -173,15 +176,26 @@ def _texts(texts: Texts | None) -> str:
 def _again(found: Comparison) -> str:
     start = f"python -m app --model {shlex.quote(found.model)}"
     link = f'<p><a href="{escape(found.url)}">{escape(text.TAKE_LINK)}</a>: <code>{escape(found.url)}</code></p>'
-    made = f"{_paragraph(text.TAKE_COMMANDS)}{_code(found.commands)}" if found.commands else ""
+    made = f"{_paragraph(text.TAKE_COMMANDS)}{_code(merged(found.commands))}" if found.commands else ""
     return f"{made}{_paragraph(text.TAKE_OPEN)}{_code([start])}{link if found.url else ''}"
 
 
+def merged(commands: Iterable[str]) -> list[str]:
+    """Commands that differ in their tasks alone, as one of all these tasks."""
+    tasks: dict[tuple[str, str], list[str]] = {}
+    for command in commands:
+        before, option, after = command.partition("--tasks ")
+        names, _, rest = after.partition(" ")
+        tasks.setdefault((f"{before}{option}", f" {rest}" if rest else ""), []).extend(names.split(","))
+    return [f"{before}{','.join(dict.fromkeys(names))}{rest}" for (before, rest), names in tasks.items()]
+
+
 def _cite() -> str:
-    paper, software = citation.bibtex()
+    entries = zip((text.TAKE_PAPER, text.TAKE_SOFTWARE), citation.bibtex(), strict=True)
+    columns = "".join(f"<div>{_paragraph(words)}{_code([entry])}</div>" for words, entry in entries)
     return (
         f'<p>{escape(text.CITATION)} <a href="{escape(text.CITATION_URL)}">{escape(text.CITATION_URL)}</a></p>'
-        f"{_paragraph(text.TAKE_PAPER)}{_code([paper])}{_paragraph(text.TAKE_SOFTWARE)}{_code([software])}"
+        f"<div class=panes>{columns}</div>"
     )
 
 

@@ -17,7 +17,7 @@ def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], word
 
 
 def _cells(row: Sequence[str], words: int) -> str:
-    first, *others = (escape(cell) for cell in row)
+    first, *others = (escape(cell).replace("_", "_<wbr>") for cell in row)
     cells = "".join(f"<td{'' if number < words else ' class=n'}>{cell}</td>" for number, cell in enumerate(others, 1))
     return f'<th scope="row">{first}</th>{cells}'
 
@@ -34,8 +34,8 @@ def savings(frame: pd.DataFrame) -> str:
     return table(text.TAKE_SAVINGS_CAPTION, text.TAKE_SAVINGS_COLUMNS, rows)
 
 
-def speed(frame: pd.DataFrame) -> str:
-    """A decode step of both models, predicted. frame: `app.take_away.comparison.Comparison.speed`."""
+def speed(frame: pd.DataFrame, setting: str) -> str:
+    """A decode step of both models, predicted. frame: `app.take_away.comparison.Comparison.speed`. setting: in words."""
     rows = [
         (
             text.SPEED_CARDS[row.quantity][0],
@@ -44,7 +44,7 @@ def speed(frame: pd.DataFrame) -> str:
         )
         for row in frame.itertuples()
     ]
-    return table(text.TAKE_SPEED_CAPTION, text.TAKE_SPEED_COLUMNS, rows)
+    return table(text.TAKE_SPEED_CAPTION.format(setting=setting), text.TAKE_SPEED_COLUMNS, rows)
 
 
 def speed_amount(value: float | None, unit: str) -> str:
@@ -82,16 +82,23 @@ def scores(frame: pd.DataFrame) -> str:
     """Scores of both, what was lost, and the verdict of the paired test. frame: `app.comparing.scores`."""
     rows = [
         (
-            " · ".join(filter(None, (row.task, row.settings))), row.metric + ("" if row.higher_is_better else " ↓"),
-            f"{row.n:,}", f"{row.against:.3f}{units.plus_minus(row.against_stderr)}",
-            f"{row.plan:.3f}{units.plus_minus(row.plan_stderr)}",
-            f"{signed(-row.drop if row.higher_is_better else row.drop, 3)}{units.plus_minus(row.drop_stderr)}",
-            units.p_value(row.p_value if pd.isna(row.p_adjusted) else row.p_adjusted) or "–",
+            " · ".join(filter(None, (row.task, row.metric, row.settings))) + ("" if row.higher_is_better else " ↓"),
+            f"{row.n:,}", _with_error(row.against, row.against_stderr), _with_error(row.plan, row.plan_stderr),
+            _with_error(-row.drop if row.higher_is_better else row.drop, row.drop_stderr, sign=True),
+            units.p_value(row.p_value if pd.isna(row.p_adjusted) else row.p_adjusted).removeprefix("p = ").removeprefix("p ")
+            or "–",
             row.worse if row.paired else f"{row.worse} {text.TAKE_UNPAIRED}",
         )
         for row in frame.itertuples()
     ]  # fmt: skip
-    return table(text.TAKE_SCORES_CAPTION, text.TAKE_SCORES_COLUMNS, rows, words=2)
+    return table(text.TAKE_SCORES_CAPTION, text.TAKE_SCORES_COLUMNS, rows)
+
+
+def _with_error(value: float, stderr: float, sign: bool = False) -> str:
+    """A score with its standard error, if there is one: three digits behind the point, of large ones (perplexities) none."""
+    digits = 3 if abs(value) < 100 else 0
+    shown = signed(value, digits) if sign else f"{value:,.{digits}f}".replace("-", "−")
+    return shown if pd.isna(stderr) else f"{shown} ± {stderr:,.{digits}f}"
 
 
 def head_map(found: dict[int, tuple[int, ...]]) -> str:

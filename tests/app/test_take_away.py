@@ -11,7 +11,7 @@ from app import settings, text, units
 from app.panels import take_away as panel
 from app.take_away import citation, figures
 from app.take_away.comparison import Hardware, Sizes, Texts, gather, texts_of
-from app.take_away.page import html_of, write
+from app.take_away.page import first_score, html_of, merged, write
 from core.plan import SharingPlan
 from tests.test_docs import README
 
@@ -23,7 +23,7 @@ NASTY = "<script>alert(1)</script> & \"quoted\" 'too' </pre>"
 class Read(HTMLParser):
     """Tags, attributes, the rows of tables, and the words of a file; every tag that is opened has to be closed."""
 
-    VOID = frozenset({"meta", "br"})
+    VOID = frozenset({"meta", "br", "wbr"})
 
     def __init__(self, source: str):
         super().__init__(convert_charrefs=True)
@@ -99,15 +99,20 @@ def test_rows_of_savings_are_those_of_the_frame(found, file):
     assert file.rows("Quantity") == expected and len(expected) == 4 and set(found.savings.context) == {1000}
 
 
+def number(words: str) -> float:
+    return float(words.replace(",", "").replace("−", "-").replace("±0", "0"))
+
+
 def test_rows_of_scores_are_those_of_the_frame(found, file):
-    rows = file.rows("Task")
+    rows = file.rows("Task · score")
     assert len(rows) == len(found.scores) > 4
     for row, score in zip(rows, found.scores.itertuples(), strict=True):
-        assert row[0].startswith(score.task) and row[1].startswith(score.metric) and row[2] == f"{score.n:,}"
-        assert row[3:5] == [
-            f"{value:.3f}{units.plus_minus(error)}"
-            for value, error in ((score.against, score.against_stderr), (score.plan, score.plan_stderr))
-        ]
+        assert row[0].startswith(f"{score.task} · {score.metric}") and row[1] == f"{score.n:,}"
+        change = -score.drop if score.higher_is_better else score.drop
+        told = ((score.against, score.against_stderr), (score.plan, score.plan_stderr), (change, score.drop_stderr))
+        for cell, (value, error) in zip(row[2:5], told, strict=True):
+            exact = 0.0005001 if abs(value) < 100 else 0.5001
+            assert [number(part) for part in cell.split(" ± ")] == pytest.approx([value, error], abs=exact)
         assert row[-1].startswith(score.worse)
 
 
@@ -122,7 +127,7 @@ def test_what_others_wrote_is_text(file):
 
 
 def test_commands_and_citations_are_in_it(found, file):
-    assert found.commands and all(command in file.words for command in found.commands)
+    assert found.commands and all(command in file.words for command in merged(found.commands))
     assert all(entry in file.words for entry in citation.bibtex())
 
 
@@ -200,6 +205,18 @@ def test_the_strip_has_a_tile_for_each_layer_and_an_arc_for_each_follower(plan):
     drawn = figures.strip(parsed)
     assert drawn.count("<rect") == 24 and drawn.count("<path") == len(parsed.followers)
     assert not re.search(r'"-\d', drawn) and "nan" not in drawn
+
+
+def test_commands_that_differ_in_tasks_alone_are_one():
+    asked = ["a --plan 1-2 --tasks x --limit 5", "a --plan 1-2 --tasks y,x --limit 5", "a --plan 1-2 --tasks z", "b"]
+    assert merged(asked) == ["a --plan 1-2 --tasks x,y --limit 5", "a --plan 1-2 --tasks z", "b"]
+
+
+def test_the_score_of_the_headline_is_the_one_that_tells_most(found):
+    first = first_score(found.scores)
+    certain = (found.scores["drop"] / found.scores.drop_stderr)[found.scores.higher_is_better]
+    assert first.drop / first.drop_stderr == pytest.approx(certain.abs().max())
+    assert first_score(found.scores[:0]) is None
 
 
 def test_signs():

@@ -50,7 +50,7 @@ def test_endpoints_answer_bad_input_with_the_sentence(client):
 def test_the_python_example_of_the_guide_runs(name, address, tmp_path):
     [example] = blocks(SECTIONS[name], "python")
     printed, file = io.StringIO(), tmp_path / "example.py"
-    file.write_text(example.replace(THERE, address))
+    file.write_text(example.replace(THERE, address.rstrip("/")))
     with contextlib.redirect_stdout(printed):
         runpy.run_path(str(file))
     assert printed.getvalue().replace("Loaded as API", "").strip()
@@ -62,7 +62,7 @@ def test_the_shell_example_of_the_guide_runs(name, address):
         pytest.skip("There is no curl.")
     [example] = blocks(SECTIONS[name], "sh")
     done = subprocess.run(
-        ["bash", "-c", example.replace(THERE, address)], capture_output=True, text=True, timeout=120, check=True
+        ["bash", "-c", example.replace(THERE, address.rstrip("/"))], capture_output=True, text=True, timeout=120, check=True
     )
     *_, last = re.findall(r"^event: (\w+)\ndata: (.*)$", done.stdout, re.MULTILINE)
     assert last[0] == "complete" and json.loads(last[1])[0], done.stdout[-500:]
@@ -72,7 +72,7 @@ def test_a_shell_reads_the_sentence_too(address):
     if not shutil.which("curl"):
         pytest.skip("There is no curl.")
     [example] = blocks(SECTIONS["savings"], "sh")
-    bad = example.replace(THERE, address).replace("22-26", "26-22")
+    bad = example.replace(THERE, address.rstrip("/")).replace("22-26", "26-22")
     done = subprocess.run(["bash", "-c", bad], capture_output=True, text=True, timeout=120, check=True)
     assert "event: error" in done.stdout and "Span 26-22 is reversed" in done.stdout
 
