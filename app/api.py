@@ -102,11 +102,15 @@ def generate_endpoint(
     seed: int = 0,
     chat: bool = False,
     system: str = "",
+    details: bool = False,
 ) -> Iterator[dict]:
     """Dense and shared continuation of a prompt, streamed: {dense, shared, first_difference, first_token_differs}.
 
     Times are measured here. first_token_differs: whether the two times to the first token differ by more than they vary;
-    null until they were measured often enough to tell, which for long prompts is after the last token.
+    null until they were measured often enough to tell, which for long prompts is after the last token. With details also
+    {speed_differs, parting}: whether the times of the later steps differ by more than they spread, and, from the first
+    different token on, {tokens, character, dense, shared} with the likeliest tokens of each model at that place,
+    [{text, probability, chosen}].
 
     Args:
         prompt: the text to continue, of fewer tokens than the model's context and at most 1,000,000 characters.
@@ -117,15 +121,23 @@ def generate_endpoint(
         seed: of the random numbers, the same for both, from 0.
         chat: answer the prompt as a turn of a conversation, by the model's chat template.
         system: what the conversation begins with; empty for what the template says.
+        details: also speed_differs and parting.
     """
     with sentences_as_errors():
         words(model=model, plan=plan)
         texts(prompt=prompt, system=system)
         max_new_tokens = whole("max_new_tokens", max_new_tokens, high=settings.MAX_NEW_TOKENS)
         temperature, seed = number("temperature", temperature), whole("seed", seed, low=0)
+        chat, details = flag("chat", chat), flag("details", details)
         asked = (model, plan, prompt, max_new_tokens, temperature, seed)
-        for progress in services.generate(*asked, chat=flag("chat", chat), system=system):
-            yield asdict(progress)
+        with services.texts_line.place() as place:
+            for _ in place.waiting():
+                pass
+            for progress in services.generate(*asked, chat=chat, system=system):
+                yield {name: value for name, value in asdict(progress).items() if details or name not in _DETAILS}
+
+
+_DETAILS = ("speed_differs", "parting")
 
 
 def scores_endpoint(model: str = "", plan: str = "", task: str = "") -> list[dict]:

@@ -15,7 +15,10 @@ from typing import Any
 
 try:
     from spaces import GPU as on_gpu
+
+    BORROWED = True  # a GPU for each call: nothing stays on it from one call to the next
 except ImportError:
+    BORROWED = False
 
     def on_gpu(function: Callable) -> Callable:
         """The function as it is. (Under ZeroGPU: run in a forked process, so arguments must be picklable.)"""
@@ -94,4 +97,4 @@ def taking_turns(steps: Iterator) -> Iterator:
         yield step
 
 
-__all__ = ["compute", "on_gpu", "taking_turns"]
+__all__ = ["BORROWED", "compute", "on_gpu", "taking_turns"]

@@ -2,15 +2,15 @@
 
 from html import escape
 
-from app import settings, text, views
+from app import levels, settings, text, views
 from app.components import html
 
 
 def hero() -> str:
     """What the page is about, in words and in a picture."""
     return (
-        f'<div class="hero"><div><p class="tagline">{text.TAGLINE}</p>'
-        f'<p class="invitation">{escape(text.INVITATION)}</p></div>{_diagram()}</div>'
+        f'<div class="hero"><div><p class="tagline">{levels.said_in_html(text.TAGLINE)}</p>'
+        f'<p class="invitation">{levels.said(text.INVITATION)}</p></div>{_diagram()}</div>'
     )
 
 
@@ -60,5 +60,7 @@ def footer() -> str:
 
 def _definitions(words: dict[str, str]) -> str:
     """A glossary as an HTML definition list."""
-    items = "".join(f"<div><dt>{escape(word)}</dt><dd>{escape(meaning)}</dd></div>" for word, meaning in words.items())
+    items = "".join(
+        f"<div><dt>{escape(word)}</dt><dd>{levels.said(meaning)}</dd></div>" for word, meaning in words.items()
+    )
     return f'<dl class="glossary">{items}</dl>'

@@ -1,4 +1,4 @@
-"""Head maps in links: a short form of the JSON that a link would else carry, and both read.
+"""Head maps in links: a short form of the JSON that the page knows them as, and both read. In the browser: `heads.js`.
 
 A map of ten followers with nine heads each is 248 characters of JSON, 350 and more once an address has escaped them;
 the short form takes 65. It is `1`, the version, and in base64url: a byte each for the number of followers, of heads of

@@ -1,9 +1,9 @@
 """The page: its layout, what is connected with what, and the endpoints for programs. Under Spaces this file is run."""
 
+import json
 import os
 import sys
 from pathlib import Path
-from threading import Thread
 from types import ModuleType
 from typing import Any
 
@@ -13,11 +13,13 @@ if __name__ == "__main__":  # run as a script, the checkout is not on the path y
 
 import gradio as gr
 
-from app import frame, options, settings, text, views
+from app import frame, measured, options, plans, services, settings, text, views
 from app.api import add_endpoints
-from app.components.chart import PLOTLY_JS, PLOTLY_URL
-from app.components.events import QUIET
+from app.components.chart import PLOTLY_JS, PLOTLY_URL, charts_head
+from app.components.events import LATEST, QUIET
+from app.components.headline import headline
 from app.components.page import page_script
+from app.components.strip import strip
 from app.components.view_bar import view_bar
 from app.panels import (
     answers,
@@ -32,9 +34,10 @@ from app.panels import (
     similarity,
     speed,
     take_away,
+    talk,
     where,
 )
-from app.registry import load_first
+from app.registry import get_model, load_first
 from app.theme import FONT_URLS, THEME
 
 PARTS: dict[str, tuple[ModuleType, ...]] = {
@@ -49,6 +52,11 @@ PARTS: dict[str, tuple[ModuleType, ...]] = {
 }
 """The panels of each view, from top to bottom."""
 
+_WITHOUT_CHARTS = ("generate", "evaluate", "how")
+
+_AS_IT_IS = ("reach", "print")
+"""Styles for what stands outside of gradio's container, in `@media` too, where gradio's prefix would lose them."""
+
 
 def build() -> gr.Blocks:
     """The whole page."""
@@ -57,8 +65,9 @@ def build() -> gr.Blocks:
     with gr.Blocks(title=text.TITLE, analytics_enabled=False, fill_width=True, delete_cache=(day_s, day_s)) as demo:
         with gr.Column(elem_id="head"):
             bar = view_bar()
-            summary = model.build_summary()
-        controls = model.build(summary)
+            layers = strip()
+            headline()
+        controls = model.build(layers)
         taken = take_away.build()
         problems = gr.HTML(elem_id="link-problems")
         with gr.Column(elem_id="main"):
@@ -69,6 +78,7 @@ def build() -> gr.Blocks:
                     gr.HTML(frame.next_view(name), apply_default_css=False)
                 columns.append(place)
         gr.HTML(frame.footer(), elem_id="foot", apply_default_css=False)
+        dialog = talk.build()
         bar.mount(None, None, columns, js="() => explorer.mounted()", queue=False, **QUIET)
         model.wire(demo, bar, controls)
         generate.wire(bar, parts[generate])
@@ -77,13 +87,17 @@ def build() -> gr.Blocks:
         savings.wire(bar, parts[savings])
         speed.wire(bar, parts[speed])
         latest = evaluate.wire(bar, parts[evaluate])
+        latest.change(model.learn, bar, layers, **LATEST)
         selected = scores.wire(bar, latest, parts[scores])
         answers.wire(selected, parts[answers])
         contexts.wire(bar, latest, parts[contexts])
         curves.wire(bar, parts[curves])
         how.wire(bar, parts[how])
         take_away.wire(bar, taken, parts[savings].sizes, parts[speed].sizes)
-        _restore(demo, bar, controls, problems, [one for part in parts.values() for one in getattr(part, "options", ())])
+        talk.wire(bar, dialog)
+        _restore(
+            demo, bar, controls, problems, [one for part in parts.values() for one in getattr(part, "options", ())]
+        )
         add_endpoints()
     return demo
 
@@ -105,7 +119,7 @@ def _restore(demo: gr.Blocks, bar: gr.HTML, controls: Any, problems: gr.HTML, ch
 def launch_options() -> dict[str, Any]:
     """What `launch` needs to show the page as designed, without a request to any other host."""
     styles = sorted((settings.ASSETS / "style").glob("*.css"))
-    others = [path for path in styles if path.stem != "base"]
+    others = [path for path in styles if path.stem not in ("base", *_AS_IT_IS)]
     return {
         "theme": THEME,
         "css_paths": [settings.ASSETS / "style" / "base.css", *others],
@@ -118,23 +132,47 @@ def launch_options() -> dict[str, Any]:
 
 
 def _head() -> str:
-    """What has to be there first: what the parts share in the browser, and files that are fetched at once.
+    """What has to be there first: what the parts share in the browser, styles, and files that are fetched at once.
 
     Charts do not wait for their script then, and words do not move when the font arrives.
     """
     fonts = "".join(
         f'<link rel="preload" as="font" type="font/woff2" href="{url}" crossorigin="anonymous">' for url in FONT_URLS
     )
-    return f'<link rel="preload" as="script" href="{PLOTLY_URL}">{fonts}<script>{page_script("explorer")}</script>'
+    folder = settings.ASSETS / "style"
+    styles = "".join(f"<style>{(folder / f'{name}.css').read_text(encoding='utf-8')}</style>" for name in _AS_IT_IS)
+    early = _with(page_script("early"), url=PLOTLY_URL, without=_WITHOUT_CHARTS)
+    scripts = (
+        page_script("heads"),
+        page_script("explorer"),
+        _with(page_script("gradio_fixes"), words=text.GRADIO_FIXES),
+        early,
+    )
+    return fonts + styles + "".join(f"<script>{script}</script>" for script in scripts) + charts_head()
+
+
+def _with(script: str, **known: Any) -> str:
+    """A script that knows these things by these names."""
+    values = ", ".join(json.dumps(value) for value in known.values())
+    return f"(({', '.join(known)}) => {{\n{script}\n}})({values});"
 
 
 def warm_up() -> None:
-    """Load the first model in the background, so that the first visitor does not wait for it."""
-    Thread(target=load_first, daemon=True).start()
+    """Load the first model, and what is read and imported for the first sight of it, before the page answers.
+
+    The first visitor waits for none of it then. Records that nobody has read yet are read in the background.
+    """
+    load_first()
+    loaded = get_model("")
+    plan = plans.default_plan(loaded.num_layers, settings.default_plan(loaded.name), loaded.kinds)
+    for _ in services.generate(loaded.name, str(plan), text.PROMPTS[0], 2, 0.0, 0):
+        pass
+    measured.findings(loaded.identity.name)
+    measured.timings()
 
 
 demo = build()
 
 if __name__ == "__main__":
-    load_first()
+    warm_up()
     demo.launch(**launch_options())

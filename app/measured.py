@@ -19,7 +19,7 @@ from core.evaluation.findings import Findings, findings_of, sentences
 from core.evaluation.losses import LossIndex, Pair, Place, load_index, quickly
 from core.evaluation.resolve import PlanSummary, Task, pairs_between, pairs_of, summaries, tasks_of
 from core.records.scores import Record, load_records, to_frame
-from core.records.searches import load_searches
+from core.records.searches import StoredSearch, load_searches
 from core.records.timings import TimingRecord, load_timings, timings_frame
 
 KINDS = ("direct", "head-mapped", "tuned")
@@ -290,13 +290,18 @@ def models_like(model: str) -> list[str]:
 
 def findings(model: str) -> list[str]:
     """What the records say about a model or its dense twin, in sentences; nothing where there are none."""
-    return sentences(_findings(dense_name(model), store(), tuple(_state(settings.RESULTS, "*/searches/*.jsonl"))))
+    return sentences(_findings(dense_name(model), store(), searches()))
 
 
-def _findings(model: str, known: Store, state: tuple) -> Findings:
-    return findings_of(model, known.tasks, known.plans, _searches(settings.RESULTS, state))
+def _findings(model: str, known: Store, kept: list[StoredSearch]) -> Findings:
+    return findings_of(model, known.tasks, known.plans, kept)
+
+
+def searches() -> list[StoredSearch]:
+    """All stored searches of the project; read again when a file changes."""
+    return _searches(settings.RESULTS, tuple(_state(settings.RESULTS, "*/searches/*.jsonl")))
 
 
 @lru_cache(2)
-def _searches(folder: Path, state: tuple) -> list:
+def _searches(folder: Path, state: tuple) -> list[StoredSearch]:
     return load_searches(folder)[0]

@@ -81,7 +81,11 @@ def _number(component: gr.Slider | gr.Number, written: str) -> float:
         value = float(written)
     except ValueError as error:
         raise ValueError(sentence) from error
-    if not (low is None or value >= low) or not (high is None or value <= high) or (step and step == int(step) and value % 1):
+    if (
+        not (low is None or value >= low)
+        or not (high is None or value <= high)
+        or (step and step == int(step) and value % 1)
+    ):
         raise ValueError(sentence)
     return int(value) if step and step == int(step) else value
 

@@ -1,8 +1,9 @@
 """Ready-made sharing plans for a model of any depth, and plans carried over from one depth to another."""
 
+import json
 from collections.abc import Sequence
 
-from core.plan import Group, SharingPlan, group_text, nearest_group
+from core.plan import Group, SharingPlan, nearest_group, read_head_map
 
 PAPER_LAYERS = 32
 PAPER_SPANS = {"SA 23~26": (22, 26), "SA 27~30": (26, 30), "SA 23~30": (22, 30)}
@@ -62,20 +63,19 @@ def run_of(leader: int, followers: int, kinds: Sequence[int]) -> SharingPlan:
     return SharingPlan.of_groups([(leader, *later[:followers])] if later else [], len(kinds))
 
 
-def moved_leader(leader: int, last: int, kinds: Sequence[int]) -> str:
-    """The plan after the leader was moved: layers of its kind up to `last` follow, one of them at least."""
-    group = nearest_group(kinds, leader, max(last, leader + 1))
-    return (
-        group_text(group) if len(group) > 1 else f"{leader}-{max(last, leader + 1)}"
-    )  # which is refused, with the reason
+def kept_heads(heads: str, before: SharingPlan, after: SharingPlan) -> str:
+    """What is left of a head map (JSON, or empty) when one plan becomes another: followers whose leader stayed keep theirs.
 
-
-def moved_last(leader: int, last: int, kinds: Sequence[int]) -> str:
-    """The plan after the last follower was moved: it pushes the leader before it, to a layer of its kind."""
-    first = min(leader, last - 1)
-    if kinds[first] not in kinds[first + 1 : last + 1]:
-        first = max((layer for layer in range(last) if kinds[layer] == kinds[last]), default=first)
-    return moved_leader(first, last, kinds)
+    Raises ValueError for text that is no head map.
+    """
+    if not heads:
+        return ""
+    kept = {
+        layer: row
+        for layer, row in read_head_map(heads).items()
+        if layer in after.followers and after.leader_of(layer) == before.leader_of(layer)
+    }
+    return json.dumps(kept) if kept else ""
 
 
 def default_plan(num_layers: int, preferred: str = "", kinds: Sequence[int] | None = None) -> SharingPlan:

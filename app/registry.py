@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # the page is there before torch is
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 View = dict[str, str]
-"""What the whole page is about: `model`, `plan`, and `heads` where the plan has a head map (`app.links`: short, or JSON)."""
+"""What the whole page is about: `model`, `plan`, and `heads` where the plan has a head map (JSON; `app.links` reads its short form too)."""
 
 
 class LRUCache:

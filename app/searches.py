@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from app import settings, text
+from app import measured, settings, text
 from app.compute import compute, on_gpu, taking_turns
 from app.registry import LoadedModel, LRUCache, ModelIdentity, get_model
 from core.configs import context_tokens
 from core.records.correlations import RankCorrelation, correlations_in
-from core.records.searches import PlanDamage, SearchRecord, StoredSearch, load_searches, plans_of
+from core.records.searches import PlanDamage, SearchRecord, StoredSearch, plans_of
 
 if TYPE_CHECKING:  # they load torch
     import numpy as np
@@ -91,7 +91,7 @@ def known(name: str) -> Known:
     found = Known(model.place, model.num_layers, sweep_frame([]))
     if model.fixed_plan:
         return found
-    mine = _records_of(model)
+    mine = records_of(model)
     for record, points in {kept.record.kind: kept for kept in mine}.values():  # of each kind the last: the largest
         about = about_record(record, model.identity)
         if record.kind == "sweep":
@@ -107,11 +107,11 @@ def known(name: str) -> Known:
     return found
 
 
-def _records_of(model: LoadedModel) -> list[StoredSearch]:
+def records_of(model: LoadedModel) -> list[StoredSearch]:
     """The stored records of this model's weights, those with most points last, and of equals the least harmful, which
     is the one with head maps. Where there are none: those of its quantized twin.
     """
-    records, _ = load_searches(settings.RESULTS)
+    records = measured.searches()
     mine = [kept for kept in records if model.identity.is_of(kept.record)]
     return sorted(mine or [kept for kept in records if _is_of_twin(kept.record, model)], key=_rank)
 

@@ -1,7 +1,7 @@
 """What parts of the page and endpoints for programs both ask for. Nothing here knows of either: data in, data out."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -9,6 +9,7 @@ import pandas as pd
 
 from app import plans, settings, text
 from app.compute import compute, on_gpu, taking_turns
+from app.line import Line
 from app.registry import LRUCache, View, get_model
 from core.configs import context_tokens
 from core.cost import ModelShape, bytes_of, known_shapes, savings_frame
@@ -24,6 +25,8 @@ if TYPE_CHECKING:  # they import torch
 LOADED = "loaded"
 """The shape of the loaded model, among the names of well-known shapes."""
 _CONTEXTS = 24  # points of a curve over context length
+texts_line = Line(settings.TEXTS_AT_ONCE)
+"""Whoever wants texts of both models waits here for their turn."""
 _matrices = LRUCache(settings.SIMILARITIES_IN_MEMORY)
 _layer_weights = LRUCache(settings.LAYER_WEIGHTS_IN_MEMORY)
 
@@ -165,10 +168,12 @@ def generate(
     heads: str = "",
     chat: bool = False,
     system: str = "",
-) -> Iterator["PairProgress"]:
+) -> Generator["PairProgress", None, None]:
     """`core.decoding.generation.generate_pair`, thinned out to what a page can show. Raises ValueError for bad input.
 
-    heads: the head map of the plan (`app.links`); empty for direct sharing. chat, system: as `generate_pair` takes them.
+    The step in which the two models first choose different tokens is always among what is left.
+
+    heads: the plan's head map (`app.links`); empty for direct sharing. chat, system: as `generate_pair` takes them.
     """
     from core.decoding.generation import generate_pair
 
@@ -176,9 +181,10 @@ def generate(
     shared = model.shared(model.plan(plan_text), heads)
     how = {"seed": seed, "chat": chat, "system": system}
     steps = generate_pair(model.model, shared, model.tokenizer, prompt, max_new_tokens, temperature, **how)
-    shown_at = 0.0
+    shown_at, parted = 0.0, False
     for progress in taking_turns(steps):
         finished = progress.dense.finished and progress.shared.finished
-        if finished or time.monotonic() - shown_at > 1 / settings.UPDATES_PER_SECOND:
-            shown_at = time.monotonic()
+        parts = progress.parting is not None and not parted
+        if finished or parts or time.monotonic() - shown_at > 1 / settings.UPDATES_PER_SECOND:
+            shown_at, parted = time.monotonic(), parted or parts
             yield progress

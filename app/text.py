@@ -31,6 +31,13 @@ NAV_LABEL = "Views of the page"
 MODE_LABEL = "Switch between light and dark"
 NEXT_VIEW = "Next: {title} →"
 SKIP_LINK = "Skip to the view"
+GRADIO_FIXES = {
+    "lost_title": "The server does not answer",
+    "lost": (
+        "What you have chosen and written stays here and in the address. The page goes on by itself when the server is back."
+    ),
+}
+"""What the page says in place of gradio's own words."""
 BAD_OPTION = "The link says {name}={value}: {name} can be {allowed}."
 NUMBER_ALLOWED = "{kind} from {low:g} to {high:g}"
 NUMBER_FROM = "{kind} from {low:g} up"
@@ -42,6 +49,7 @@ MODEL_HEADING = "Model and plan"
 MODEL_LABEL = "Model"
 LOAD_BUTTON = "Load"
 FIXED_PLAN = "This model was trained with this plan in place, so the plan is fixed."
+HEADS_ON = "Head-mapped: the heads of followers read chosen leader heads."
 MODEL_INFO = "Pick one, or type a Hugging Face id, a local folder or a GGUF file"
 OFFER = "The demo is small: it has read old novels and four exercises. Get a real model, {name}: {size} MB, {licence}."
 OFFER_BUTTON = "Get {name} ({size} MB)"
@@ -58,6 +66,67 @@ LAST_LABEL = "Last follower (reuses)"
 PLAN_LABEL = "Sharing plan as text"
 PLAN_INFO = "Several spans: 17-22,5-6. Layers one by one: 2-4-6. Empty: dense. SA 18~22 works too."
 STRIP_KEY = (("dense", "computes"), ("leader", "leader"), ("shared", "reuses"))
+STRIP_LABEL = "Layers of the model, and which of them share"
+STRIP_KEYS = (
+    "Arrow keys go from layer to layer. Shift with an arrow makes a span or moves the end of one. Delete or Enter on a "
+    "follower takes it out, on a leader its whole span. Enter on a layer that computes, then on another one: a span from "
+    "the one to the other. Control Z undoes."
+)
+UNDO_LABEL = "Undo (Ctrl Z): one step back"
+REDO_LABEL = "Redo (Ctrl Shift Z): one step forward"
+STRIP = {
+    "hint": (
+        "Drag across layers: a span. Drag one of its ends: it moves. Click a follower or a leader: it is gone. Or click "
+        "two layers one after the other."
+    ),
+    "started": "A span from layer {layer}: click the layer where it ends. Escape: no span.",
+    "fixed": FIXED_PLAN,
+    "heads_on": HEADS_ON,
+    "heads_lost": "The head map of {layers} went, because there the leader changed or is gone.",
+    "label_dense": "Layer {layer}: computes",
+    "label_leader": "Layer {layer}: leader, computes for its followers",
+    "label_shared": "Layer {layer}: reuses layer {leader}",
+    "does_dense": "Layer {layer} computes its own attention weights.",
+    "does_leader": "Layer {layer} computes the attention weights that {followers} reuse.",
+    "does_shared": "Layer {layer} reuses the attention weights of layer {leader}: no query, no key, no softmax.",
+    "caches_both": "Cached: keys and values, {size} a token{window}.",
+    "caches_values": "Cached: values only, {size} a token{window}.",
+    "window": " of the last {tokens}",
+    "alone": "As the only follower: {damage} nats (measured).",
+    "legend": "Damage of a layer as the only follower, nats:",
+    "legend_high": "{damage}",
+}
+"""What the browser fills in (app/components/page/strip.js)."""
+HEADLINE_LABEL = "What this plan saves and costs"
+HEADLINE_POINTS = "percentage points"
+HEADLINE = {
+    "cache": "{saved} cache",
+    "cache_title": "Predicted: bytes of keys and values. Leads to Savings.",
+    "speed": "× {speed} speed",
+    "speed_title": "Predicted: tokens per second, shared ÷ dense. Leads to Speed.",
+    "setting": "({setting}, predicted)",
+    "no_cache": "cache: not known",
+    "no_speed": "speed: not known",
+    "no_costs": "No formulas for this kind of model.",
+    "damage": "{change} nats",
+    "held_out": "Measured damage on held-out text, in nats per token, ± one standard error. Leads to Where to share.",
+    "calibration": (
+        "Measured damage on the calibration text, in nats per token, ± one standard error. Leads to Where to share."
+    ),
+    "no_damage": "damage: not measured",
+    "no_damage_title": "Nobody has measured the damage of this plan. Where to share can.",
+    "no_damage_tuned": "The damage of a tuned model is not measured; its scores are.",
+    "task": "{label} {change}",
+    "task_title": "Measured change against the dense model: {name}, in {unit}, ± one standard error. Leads to Scores.",
+    "no_task": "scores: not measured",
+    "no_task_title": "Nobody has asked this plan the questions of a task. Evaluate can.",
+    "pending_damage": "damage: …",
+    "pending_task": "scores: …",
+    "dense_damage": "±0 nats",
+    "dense_task": "the dense model",
+    "dense_title": "The dense model is what every plan is compared with.",
+}
+"""The same (app/components/page/headline.js)."""
 
 GENERATE_LEAD = (
     "The same model continues the same text twice, one token (a word or a piece of one) at a time: on the left every "
@@ -81,17 +150,53 @@ BADGES = {
 }
 PANE_TITLES = {"dense": "Dense: every layer computes", "shared": "Shared"}
 MARK_TITLE = "The texts differ from here on"
-DIFFERENT = "The two texts are the same for the first {words} ({characters} characters), then they part at the mark."
+DIFFERENT = "The same for the first {words} ({characters} characters), then they part at the mark."
+DIFFERENT_AT_ONCE = "They part at the very first token."
 SAME = "Both models wrote exactly the same text."
 SAME_SO_FAR = "The same so far."
 NO_FIRST_TOKEN_DIFFERENCE = "Time to the first token: no difference measurable."
-OUTDATED = "The texts above are older than this choice: press Generate to see {model} with plan {plan}."
+NO_SPEED_DIFFERENCE = "Tokens per second: no difference measurable."
+NO_TIMES_DIFFERENCE = "Time to the first token and tokens per second: no difference measurable."
 PROMPT_LABEL = "Prompt: the text to continue"
 GENERATE_BUTTON = "Generate"
 STOP_BUTTON = "Stop"
 TOKENS_LABEL = "Tokens to write, at most"
 TEMPERATURE_LABEL = "Temperature (0: likeliest token)"
 SEED_LABEL = "Random seed (the same numbers for both)"
+PAUSE_LABEL = "Stop where the texts part"
+PAUSE_INFO = "Both wait at the first token that differs, until you let them go on"
+GUESS_LABEL = "Guess which one is shared"
+GUESS_INFO = "The next texts come shuffled, without names, colours and numbers"
+NOTHING_SHARED = " (nothing is shared: the same model twice)"
+ENDS_HERE = "ends here"
+LIKELIEST = "Likeliest here (✓ taken)"
+LIKELIEST_AT = "Likeliest here, at temperature {temperature:g} (✓ taken)"
+CHOSEN = " ✓"
+EMPTY_TOKEN = "nothing"
+PLACES = ("Left", "Right")
+HIDDEN_TITLES = ("Left text", "Right text")
+STAGE_ACTS = "What to do with these texts"
+LINE_ONE = "1 other is before you"
+LINE_MANY = "{count} others are before you"
+LINE_TIME = ", about {time}."
+LINE_LEFT = "Stopped before its turn came."
+CANNOT_GO_ON = "These texts cannot go on: press Generate to write new ones."
+STAGE = {
+    "waiting": "It is about to begin …",
+    "paused": "Both wait.",
+    "further": "Go on",
+    "outdated": "These texts are older than the present model or plan.",
+    "anew": "Generate anew",
+    "left": "Left is shared",
+    "right": "Right is shared",
+    "reveal": "Reveal",
+    "was_right": "Right! {shared} is the shared model.",
+    "was_wrong": "No: {shared} is the shared model.",
+    "revealed": "{shared} is the shared model.",
+    "same_model": "Nothing is shared: both are the same model.",
+    "count": "{right} of {guesses} right in this tab.",
+}
+"""What the browser says beside the two texts by itself."""
 EXAMPLES_LABEL = "Try:"
 EXAMPLES = {
     "prose": "go on with a story",
@@ -124,8 +229,9 @@ SYSTEM_HINT = "Empty: what the model's template says"
 
 SIMILARITY_LEAD = (
     "Each cell compares the attention weights of two layers of the <b class='dense'>dense</b> model on the text below: "
-    "<b>1</b> means that both layers look at the same words, <b>0</b> that they look at quite different ones. "
-    "Boxes mark the spans of the plan. <b>Click a cell</b> to see the two layers' own attention maps."
+    "<b>1</b> means that both layers look at the same words, <b>0</b> that they look at quite different ones. Every pair "
+    "stands there once. Boxes mark the pairs of the plan, leader and follower, with their values in hundredths. <b>Click a cell</b> to see "
+    "where the two layers look, word by word."
 )
 SIMILARITY_WARNING = (
     "Similar is not the same as harmless: how much a shared layer hurts the model has to be measured (see Scores), and "
@@ -144,29 +250,87 @@ METHOD_LABEL = "How two layers are compared"
 COMPUTE_BUTTON = "Compute for this text"
 MAPS_HEADING = "Attention maps of two layers"
 MAP_LEADER_LABEL = "Leader (left map)"
-MAP_FOLLOWER_LABEL = "Follower (right map)"
+MAP_FOLLOWER_LABEL = "Follower (second map)"
 MAP_HEAD_LABEL = "Head"
 PAIR_IN_PLAN = (
-    "Left: what layer {leader} computes ({head}). Right: what layer {follower} would compute itself; under the plan it "
+    "First what layer {leader} computes ({head}), then what layer {follower} would compute itself; under the plan it "
     "reuses the left map instead."
 )
 PAIR_NOT_IN_PLAN = (
-    "Left: layer {leader} ({head}). Right: layer {follower}. Under the plan layer {follower} does not reuse the "
+    "First layer {leader} ({head}), then layer {follower}. Under the plan layer {follower} does not reuse the "
     "weights of layer {leader}."
 )
 MAP_LEFT_TITLE = "Layer {} (leader)"
 MAP_RIGHT_TITLE = "Layer {}, its own weights"
 MAPS_LEAD = (
-    "Rows are the words that look, columns the words that are looked at: a bright cell in row <i>r</i>, column "
-    "<i>c</i> means that word <i>r</i> takes much from word <i>c</i>. If the follower reuses the leader's weights, the "
-    "left map takes the place of the right one. The first token, which collects weight in nearly every layer, may outshine the "
-    "scale; values are in the hover."
+    "<b>Point at a word</b>: arcs lead to the words that it looks at, the thicker the more, above in the leader, below in "
+    "the follower. The maps show all words at once: rows are the words that look, columns the words that are looked at. If "
+    "the follower reuses the leader's weights, the left map takes the place of the second, and the third, their "
+    "difference, is what the model loses. The first token collects weight in nearly every layer and may be beyond the scale."
 )
+
+CHART_MENU = {
+    "table": "Show the table",
+    "csv": "Data (CSV)",
+    "png": "Picture (PNG)",
+    "svg": "Picture (SVG)",
+    "whole": "Undo the zoom",
+}
+CHART_WORDS = {
+    "menu": "Table and downloads",
+    "table": "Show the table",
+    "noTable": "Hide the table",
+    "model": "Model",
+    "plan": "plan",
+    "heads": "head-mapped",
+    "source": "source",
+    "pageModel": "model of the page",
+    "pagePlan": "plan of the page",
+    "value": "value",
+    "name": "name",
+    "series": "series",
+    "error": "standard error",
+    "note": "note",
+}
+"""Of every chart's menu, table and downloads."""
+SOURCES = {
+    "predicted": "predicted from formulas, not timed",
+    "measured": "measured on the machine named in the records",
+    "both": "lines and circles predicted from formulas, the rest measured",
+    "scores": "measured, scored by lm-evaluation-harness; ± one standard error",
+    "damage": "damage measured on a calibration text; ± one standard error",
+    "front": "damage measured on held-out text, savings predicted from formulas; ± one standard error",
+    "similarity": "attention of the dense model, computed on {tokens} tokens of the page's text",
+}
+AXIS_BEGINS = "axis begins at {start}, not at 0"
+SIMILARITY_TITLE = "How alike two layers look at the text"
+SIMILARITY_COLOURS = "similarity (colours:<br>2% to 98% of all pairs)"
+SIMILARITY_DESCRIPTION = (
+    "Heatmap of the attention similarity of every two of {layers} layers; colours from {low} to {high}. The pairs that the "
+    "plan {plan} lets share are boxed, with their values."
+)
+REUSES = "the later layer reuses the earlier one's weights"
+MAP_DESCRIPTION = "Attention map, {title}: which of {words} words looks at which. Table and arcs tell the same."
+MAP_DIFFERENCE_TITLE = "Layer {follower} less layer {leader}"
+MAP_START_LABEL = "The {tokens} words that are shown begin at word"
+MAP_WINDOW = "Shown are words {first} to {last} of {tokens}. {outside}"
+MAP_OUTSIDE = "Of all their weight {leader} (leader) and {follower} (follower) is on words before, which are not drawn."
+ARCS_LEADER = "Above: layer {layer} (leader)"
+ARCS_FOLLOWER = "Below: layer {layer}, its own weights"
+ARCS_LABEL = "Words of the text: point at one, or choose one with the arrow keys, to see what it looks at"
+ARCS_SAID = "“{word}”: layer {leader} looks at {above}; layer {follower}, on its own, at {below}."
+ARCS_NOTHING = "nothing here by more than 2%"
+DAMAGE_COLOURS = "damage (nats/token);<br>a quarter of the spans per tick"
+SWEEP_TITLE = "Damage of every span (nats/token)"
+FRONT_TITLE = "Damage against what is saved"
+CURVES_TITLE = "Stored searches: damage against what is saved"
+GUIDE_TITLE = "Similarity against damage, pair by pair (damage logarithmic beyond ±0.01)"
 
 WHERE_LEAD = (
     "What does sharing cost in these layers? Each cell is one span: the column is its leader, the row how many layers "
     "after it reuse the leader's attention weights. The colour is the measured <b>damage</b>: how much worse the model "
-    "foresees the next token of a calibration text (in nats per token; less is better, 0 is the dense model). "
+    "foresees the next token of a calibration text (in nats per token; less is better, 0 is the dense model). Colours go by "
+    "rank, so that neighbours can be told apart: their values stand above the colours. "
     "<b>Click a cell</b> to make it the plan of the page."
 )
 NOT_MEASURED = "Nothing is known about this model yet: press the button below to measure it on this machine."
@@ -234,7 +398,6 @@ SUGGESTED_HEADS = "Head map: which leader head each head reads"
 NO_HEADS_FOR_TUNED = "A tuned model runs with the heads that it was tuned with: leave out the head map."
 BAD_HEADS = 'The head map in the address is not one; it looks like {"18": [0, 1, 2]}.'
 HEAD_MAPPED = " · head-mapped"
-HEADS_ON = "Head-mapped: the heads of followers read chosen leader heads."
 GUIDE_HEADING = "Is similarity a guide?"
 GUIDE_LEAD = (
     "Each point is a pair of layers: how similar their attention is, and what it costs when the later layer alone "
@@ -267,9 +430,12 @@ QUANTITIES = {
         "Weights of the query, key, value and output projections. A follower needs no query and no key projection.",
     ),
 }
-LOADED_SHAPE = "the loaded model"
-SHAPE_LABEL = "Model (no loading needed)"
+LOADED_SHAPE = "the page's model"
+SHAPE_LABEL = "Of which model (another one need not be loaded)"
 SHAPE_PLAN_LABEL = "Plan for this model"
+SHAPE_BACK = "Back to the page's model"
+SUBJECT = "Of {model} with plan {plan}."
+OTHER_SUBJECT = "Another model than the page's: these are the numbers of {shape} with plan {shape_plan}, not of {model} with {plan}."
 EXECUTION_LABEL = "While the prompt is read, followers"
 PROMPT_EXECUTIONS = {
     "recompute": "compute the weights again (usual)",
@@ -487,6 +653,7 @@ EVALUATE_TASKS_INFO = "Or type any task of lm-evaluation-harness, such as piqa: 
 EVALUATE_LIMIT_LABEL = "Questions of each task, at most"
 EVALUATE_LIMIT_INFO = "More questions: smaller error bars, longer wait"
 EVALUATE_BUTTON = "Evaluate"
+EVALUATE_COMMAND = "The same in a terminal"
 EVALUATE_IDLE = "Fifty questions take seconds with a bundled model."
 EVALUATE_STARTS = "Reading the questions …"
 EVALUATE_WAITS = "Another evaluation is running on this server: this one starts when it is done."
@@ -508,7 +675,342 @@ BENCHMARK_HELP = (
 BENCHMARK_AGAIN = "The server does not have {name} any more: add the file again."
 BENCHMARK_TWICE = "{name} is here already, with other questions than in {file}: rename the file and add it again."
 
-HOW_LEAD = "What shared attention is, in a picture and in words."
+HOW_LEAD = (
+    "This is <b>one step</b> of the model of this page under its plan: all words so far have been read, and one more "
+    "token is written. Every layer is here, with what it has, what it computes, what it keeps for later, and what "
+    "followers take from their leader. All sizes are this model's own."
+)
+HOW_DENSE = "The plan is dense, so nobody reuses anything: choose layers above, and the drawing follows."
+HOW_CONTEXT_LABEL = "Tokens so far, the new one included"
+HOW_DTYPE_LABEL = "Number format of weights and cache"
+HOW_CARDS = {
+    "flops": ("Computed in one step", "Floating-point operations for one more token, vocabulary head included."),
+    "moved": ("Moved in one step", "Bytes that memory reads and writes for it: mostly weights, then the cache."),
+    "cache": ("Cache held", "Keys and values of all tokens so far; followers hold values only."),
+}
+HOW_SHARE = (
+    "Of what the dense model computes in this step, {share} makes attention weights. That is all that sharing can take "
+    "away, and it takes it away in followers only: under this plan {saved}."
+)
+HOW_LAYERS_HEADING = "From the first layer to the last"
+HOW_LAYERS_LEAD = (
+    "Layers that are alike stand in one row. Solid boxes exist and are used in this step; dashed ones a follower "
+    "does without. The line on the left carries a leader's attention weights to its followers. FLOPs and bytes are "
+    "of one layer."
+)
+HOW_ROLES = {
+    "dense": "computes for itself", "leader": "leader: computes for others too", "follower": "reuses layer {leader}",
+}  # fmt: skip
+HOW_ROLES_RUN = {"dense": "each computes for itself", "follower": "each reuses layer {leader}"}
+HOW_ROLES_EACH = {
+    "dense": "each computes for itself", "leader": "leaders", "follower": "each reuses the leader above",
+}  # fmt: skip
+HOW_LAYER, HOW_LAYERS = "Layer {layers}", "Layers {layers}"
+HOW_NONE = "not needed"
+HOW_TIMES = "{times} times one after another:"
+HOW_WINDOW = "looks back {window} tokens"
+HOW_CELLS = {
+    "scores": "softmax(QKᵀ/√d)",
+    "values": "weights × V",
+    "cache": "cache: K and V",
+    "cache_gone": "cache: V alone",
+    "mlp": "MLP",
+    "experts": "{chosen} of {count} experts",
+    "per_token": "{amount} a token",
+    "of_tokens": "{tokens} × {amount}",
+    "cost": "{flops}, moves {moved}",
+}
+HOW_PAIR_HEADING = "A leader and a follower, enlarged"
+HOW_ONE_HEADING = "One layer, enlarged"
+HOW_PAIR_LEAD = (
+    "Both layers from top to bottom, with the shapes of their tensors. The leader projects the new token to queries, "
+    "keys and values and makes its attention weights. The follower makes values only and multiplies them with the "
+    "leader's weights."
+)
+HOW_DRAWING = {
+    "input": "x, the new token: {hidden}", "none": "none", "gate": "MLP: gate, up, down", "plain": "MLP: up, down",
+    "router": "router {shape}", "expert": "each expert {shape}",
+    "scores": "softmax(qKᵀ/√{head_dim})", "scores_gone": "not computed", "weights": "attention weights",
+    "weights_from": "weights of layer {leader}", "mapped": ", heads mapped", "values": "weights × V: {shape}",
+    "residual": "+ x", "out": "+ → to the next layer", "k_cache": "K cache", "v_cache": "V cache",
+}  # fmt: skip
+HOW_CAPTION = {
+    "leader": "Layer {layer}, a leader", "follower": "Layer {layer}, a follower", "dense": "Layer {layer}, by itself",
+}  # fmt: skip
+HOW_SYMBOLS = "T = {tokens} tokens so far, the new one included{window}. Sizes are those of one text."
+HOW_SYMBOLS_WINDOW = "; this layer looks back W = {window} of them"
+HOW_NOT_DRAWN = " Not drawn, but counted in the bytes: {extras}."
+HOW_EXTRAS = {
+    "norms": "norms", "qk_norms": "norms on queries and keys", "biases": "biases", "sinks": "a sink for each head",
+}  # fmt: skip
+HOW_ALT = {
+    "dense": (
+        "Layer {layer}: the new token becomes query, key and value; key and value join the cache; query times all "
+        "cached keys, through softmax, gives the attention weights; these times the cached values, through W_O and "
+        "the MLP, go to the next layer."
+    ),
+    "leader": (
+        "Layer {layer}, a leader: the new token becomes query, key and value; key and value join the cache; query "
+        "times all cached keys, through softmax, gives the attention weights, which its followers get too; these "
+        "times the cached values, through W_O and the MLP, go to the next layer."
+    ),
+    "follower": (
+        "Layer {layer}, a follower of layer {leader}: the new token becomes a value only, which joins the cache of "
+        "values. There is no query, no key, no softmax: the attention weights of layer {leader} are multiplied with "
+        "this layer's own cached values; the result goes through W_O and the MLP to the next layer."
+    ),
+}
+HOW_HANDED = "attention weights of layer\u00a0{leader}"
+HOW_HEADS_HEADING = "Which leader head each head reads"
+HOW_HEADS_LEAD = (
+    "The plan is head-mapped: a head of a follower need not read the leader head of its own number. Lines go from the "
+    "leader's heads on top to the follower's heads below."
+)
+HOW_HEADS_ROW = "Layer {follower} reads layer {leader}"
+HOW_HEADS_PAIR = "head {follower} reads leader head {leader}"
+HOW_HEADS_WORDS = "In words"
+HOW_HEADS_ALT = "Heads of follower {follower} and the heads of leader {leader} that they read: {pairs}."
+HOW_FORMULAS_HEADING = "Formulas"
+HOW_FORMULAS = {
+    "attention": ("Attention of a layer", "How much each token takes from those before it, and what it takes."),
+    "sharing": (
+        "Sharing",
+        "A follower <i>f</i> takes the attention weights of its leader <i>ℓ</i> and keeps values of its own.",
+    ),
+    "heads": ("With a head map", "Head <i>h</i> of the follower takes the weights of head <i>m(h)</i> of the leader."),
+    "cache": (
+        "Cache",
+        "Keys and values of every layer that computes, values alone of every follower, for all tokens in its window.",
+    ),
+    "saved": (
+        "What a follower saves in a step",
+        "The query and key projections, QKᵀ and softmax, each multiply-add counted as two operations.",
+    ),
+}
+HOW_FORMULA_HERE = "Here: {numbers}"
+HOW_LIMITS_HEADING = "What sharing does not save"
+HOW_LIMITS = (
+    (
+        "<b>Values.</b> Every follower still makes, keeps and reads values of its own, so its cache shrinks by half and no "
+        "further: no plan saves more than half of the cache."
+    ),
+    (
+        "<b>MLP and output projection.</b> They run in every layer as before. Where the context is short they are most "
+        "of the work, and sharing hardly shows."
+    ),
+    (
+        "<b>Reading the prompt.</b> All its tokens go through at once, in a fused kernel that stores no attention weights. "
+        "Followers compute them again from the leader's queries and keys, and save two projections."
+    ),
+    (
+        "<b>Handing over.</b> A leader has to write its attention weights down and followers have to read them, which a "
+        "fused kernel would not do. The bytes above count it."
+    ),
+    (
+        "<b>Weights in memory.</b> On this page dense and shared model use one set of weights, so the query and key "
+        "projections of followers stay in memory, unread. Only a model that is saved or tuned with its plan is smaller."
+    ),
+    (
+        "<b>Kinds of layers.</b> A layer that looks back a short window cannot reuse the weights of one that looks back "
+        "over everything: only layers of one kind share."
+    ),
+    (
+        "<b>The text.</b> The model is another one under a plan. Whether what it says is still right cannot be read off "
+        "this drawing: it has to be measured."
+    ),
+    (
+        "<b>Formulas.</b> Sizes alone stand behind these numbers. Starting kernels, norms and the choice of the token "
+        "are not in them, so a real step takes longer."
+    ),
+)
+HOW_SOURCES_HEADING = "Sources"
+HOW_SOURCES = (
+    (
+        "Liao, B. and Vargas, D. V. (2024). Beyond KV Caching: Shared Attention for Efficient LLMs. arXiv:2407.12866.",
+        "https://arxiv.org/abs/2407.12866",
+        "Shared Attention, as this page has it: models as they were trained, and spans of layers.",
+    ),
+    (
+        (
+            "Liao, B. and Vargas, D. V. (2025). Beyond KV caching: Shared attention for efficient LLMs. Neurocomputing "
+            "648, 130587."
+        ),
+        "https://doi.org/10.1016/j.neucom.2025.130587",
+        "The same work in its journal version.",
+    ),
+    (
+        (
+            "Ying, C., Ke, G., He, D. and Liu, T.-Y. (2021). LazyFormer: Self Attention with Lazy Update. "
+            "arXiv:2102.12702."
+        ),
+        "https://arxiv.org/abs/2102.12702",
+        (
+            "The earlier idea: blocks of layers in which the first computes attention and the others reuse it, trained "
+            "that way."
+        ),
+    ),
+    (
+        (
+            "Mu, Y., Wu, Y., Fan, Y. et al. (2026). Cross-layer Attention Sharing for Pre-trained Large Language Models. "
+            "Transactions of the Association for Computational Linguistics 14, 656–688; arXiv:2408.01890."
+        ),
+        "https://aclanthology.org/2026.tacl-1.30/",
+        (
+            "LiSA: small trained networks align the heads and learn what differs, where this page maps heads or shares "
+            "as it is."
+        ),
+    ),
+)
+
+LEVEL_LABEL = "Wording"
+LEVELS = {"newcomer": "Newcomer", "student": "Student", "researcher": "Researcher"}
+LEVEL_HINT = "How things are explained. Numbers and names of controls stay the same."
+
+TALK_BUTTON = "Talk"
+TALK_LABEL = "Give a talk on this model and plan (P)"
+TALK_SENTENCE = "The old captain looked at the sea because he"
+"""What the first slide looks at: short enough for one line in large type."""
+TALK = {
+    "attention": {
+        "title": "What attention is",
+        "newcomer": "To understand a word, a model looks back at the words before it: at some more than at others.",
+        "student": "A head gives each word weights over all words so far. They sum to one; thick arcs are large ones.",
+        "researcher": "One row of softmax(QKᵀ/√d) of one head, live from this model; arcs as thick as weights.",
+    },
+    "alike": {
+        "title": "Which layers look alike",
+        "newcomer": "Each cell compares two layers. Bright: they look at the same words, so why should both work it out?",
+        "student": "Each cell is the cosine similarity of two layers' attention weights. Boxes mark the plan.",
+        "researcher": "Cosine similarity of head-averaged attention weights, first token left out. Boxes mark the plan.",
+    },
+    "share": {
+        "title": "Work it out once, reuse it",
+        "newcomer": "One layer looks, the leader. The next ones, its followers, take over what it saw.",
+        "student": "The leader computes the attention weights; its followers reuse them on values of their own.",
+        "researcher": "Followers apply the leader's softmax(QKᵀ/√d) to their own values: no W_Q, no W_K, no keys cached.",
+    },
+    "part": {
+        "title": "Where the texts part",
+        "newcomer": "Both models go on with the same text. The mark shows where the second one says something else.",
+        "student": "The same prompt, weights and random numbers. The mark: the first place where the texts differ.",
+        "researcher": "One seed, one set of weights; the shared model differs in its followers' attention only.",
+    },
+    "cost": {
+        "title": "What it costs",
+        "newcomer": "The shared model is a little worse at foreseeing the next word, and at some tasks. This much:",
+        "student": "Damage: how much the loss grows, in nats per token. Scores: the same questions, both models.",
+        "researcher": "Increase of the loss on held-out text; paired differences of scores, each ± one standard error.",
+    },
+    "guide": {
+        "title": "Is similarity a guide?",
+        "newcomer": "Do layers that look alike share without harm? Each point is a pair of layers; low is harmless.",
+        "student": "Each point is a pair of layers. Were similarity a guide, the points would fall to the right.",
+        "researcher": "Similarity of a pair against the damage of sharing within it, and Spearman's ρ over all pairs.",
+    },
+    "best": {
+        "title": "The best plan",
+        "newcomer": "A search tries plans, measures each and keeps the least harmful. Shorter bars are better.",
+        "student": "Plans with equally many followers, by measured damage: search against spans chosen by rule.",
+        "researcher": "Beam search over measured damage against single spans of equal size, all on the same text.",
+    },
+    "saves": {
+        "title": "What it saves, and where",
+        "newcomer": "Less to keep in memory, and less to read for every word: most where texts are long and many.",
+        "student": "Followers cache no keys. A step is faster where reading the cache takes most of its time.",
+        "researcher": "Bytes of a step ÷ memory bandwidth, dense ÷ shared: long contexts and large batches gain most.",
+    },
+    "mends": {
+        "title": "What tuning mends",
+        "newcomer": "Train the model a little longer while it shares, and it gets used to it. What is still lost:",
+        "student": "The loss against the dense model: sharing directly, with mapped heads, after tuning.",
+        "researcher": "Paired loss against the dense model by way of sharing, on the task that tells the ways apart best.",
+    },
+    "turn": {
+        "title": "Your turn",
+        "newcomer": "Choose layers, watch what the model says, and find a plan that costs less than ours.",
+        "student": "Predict first, then measure: which layers can share, and what will break?",
+        "researcher": "Every number here has its command beside it on the page. Measure your own model.",
+    },
+}
+"""The slides: a title, and what is said below it at each level. Two lines of large type at most."""
+TALK_BAD = "The talk was asked for something else than a slide of a model and a plan."
+TALK_STATUS = "Slide {number} of {count}: {title}"
+TALK_NEXT = "Next: {title}"
+TALK_LAST = "The end"
+TALK_WAIT = "One moment …"
+TALK_FAILED = "This could not be made: the server did not answer. Turn the page and come back to try again."
+TALK_BLANK = "The screen is blank. Press B to go on."
+TALK_BACK_LABEL = "Previous slide"
+TALK_FORTH_LABEL = "Next slide"
+TALK_CLOSE_LABEL = "Leave the talk"
+TALK_HELP_LABEL = "Keys"
+TALK_KEYS = {
+    "→ ↓ Space": "next slide",
+    "← ↑": "slide before",
+    "1 … 9, 0": "go to a slide",
+    "B": "blank screen",
+    "F": "full screen",
+    "V or Esc": "leave on this slide's view",
+    "P": "leave, and come back",
+}
+TALK_BADGES = {
+    "measured": "measured here, now", "recorded": "measured, from the records", "predicted": "predicted by formula",
+}  # fmt: skip
+TALK_WHICH_HEAD = "Layer {layer}, head {head} of {heads}, which looks least at the start. W: another word."
+TALK_START = "start"
+TALK_LOOKS = "“{word}” looks most at: {most}."
+TALK_ALIKE = "Most alike: layers {i} and {j} ({value:.2f})."
+TALK_UNLIKE = "Least alike: layers {i} and {j} ({value:.2f})."
+TALK_ALIKE_IN_PLAN = "Leaders and followers of plan {plan}: {value:.2f} on average."
+TALK_ALIKE_DENSE = "No layers share in this plan yet."
+TALK_LEADER_DOES = ("Leader", "queries and keys", "weights: softmax", "weights × values")
+TALK_FOLLOWER_DOES = ("Follower", "no queries, no keys", "weights of the leader", "weights × values")
+TALK_NO_SHARING = "In this plan nobody shares: every layer does what a leader does. Choose layers on the page."
+TALK_UNKNOWN = "not known"
+TALK_REUSE = "{followers} of {layers} layers reuse. KV cache: {saved}"
+TALK_PRESS_G = "G: both models write"
+TALK_WRITES = "Both models write …"
+TALK_AGAIN = "G: once more"
+TALK_PARTED = "The same for the first {words}; then they part at the mark."
+TALK_FREE_PLAN = "The dense model is what everything here is compared with: it costs nothing and saves nothing."
+TALK_NO_DAMAGE = "The damage of plan {plan} is in no record of this model."
+TALK_DAMAGE = "damage, nats per token"
+TALK_ON_HELD_OUT = "on {tokens} tokens that no choice saw"
+TALK_ON_CALIBRATION = "on {tokens} tokens"
+TALK_NO_SCORES = "No scores of plan {plan} are among the records of this model."
+TALK_SCORES_OF = "Measured plans: {plans}."
+TALK_SCORE_COLUMNS = ("task", "change", "verdict")
+TALK_WORSE = {"yes": "worse", "no": "not worse", "cannot tell": "cannot tell"}
+TALK_NO_PAIRS = f"Not measured for this model: press V, then {MEASURE_PAIRS_BUTTON}."
+TALK_NO_SEARCH = f"No search of this model is stored: press V, then {SEARCH_BUTTON}."
+TALK_RIVALS = {"found": "found", "span": "best span", "late": "last layers", "paper": "paper's span"}
+TALK_RIVAL = "{words}: {plan}"
+TALK_MAPPED = "{plan}, heads"
+TALK_AXES = {"alike": ("", "layer"), "guide": ("similarity", "damage (nats/token)")}
+TALK_BEST_ABOUT = "Followers: {followers}. Damage in nats per token, on the text that plans were chosen on."
+TALK_BEST_HELD_OUT = "On text that no choice saw: found {found}{span}."
+TALK_BEST_SPAN = ", best span {span}"
+TALK_PAPER_SIZE = "Followers of the paper's span: {followers}."
+TALK_NO_COSTS = "The sizes of this model are not known to the formulas: nothing is predicted for it."
+TALK_SPEEDS = "Speed of a step on {device}, shared ÷ dense"
+TALK_TEXTS_AT_ONCE = "{batch} texts at once"
+TALK_ONE_TEXT = "one text"
+TALK_CONTEXT = "{context} tokens"
+TALK_ELSEWHERE = "At {batch} × {context}: {steps}."
+TALK_STEP = "{device} {dense} → {shared}"
+TALK_TOO_BIG = "too big"
+TALK_NO_WAYS = "For this model no plan was measured in more ways than one: no tuned twin, no mapped heads."
+TALK_NO_TUNED = "No tuned model of this one is among the records: what tuning would mend was not measured."
+TALK_WAYS_ABOUT = "Plan {plan} on {task}. Dense: {dense}."
+TALK_WAYS = {"direct": "direct", "head-mapped": "heads mapped", "tuned": "tuned"}
+TALK_LINKS = {
+    "generate": "See what it says",
+    "where": "Find a better plan",
+    "evaluate": "Measure what it costs",
+    "how": "Look up how it works",
+}
+TALK_ON = "Model {model}, plan {plan}"
+
 GLOSSARY_HEADING = "Glossary"
 GLOSSARY = {
     "token": "A word or a piece of a word; models read and write tokens.",

@@ -1,4 +1,4 @@
-"""The look of gradio's own components: colours come from the variables in assets/style.css, so both modes agree."""
+"""The look of gradio's own components: colours come from the variables in assets/style/base.css, so both modes agree."""
 
 import re
 

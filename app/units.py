@@ -26,6 +26,16 @@ def saved(percent: float) -> str:
     return "±0%" if abs(percent) < 0.05 else f"{'−' if percent > 0 else '+'}{abs(percent):.1f}%"
 
 
+def percent(share: float) -> str:
+    """A part of a whole: 12.3%, 0.4%, 0%; less than 0.05% that is not nothing as `<0.1%`."""
+    return "<0.1%" if 0 < share < 0.0005 else f"{100 * share:.1f}%" if share else "0%"
+
+
+def decimal(value: float, digits: int = 3) -> str:
+    """A number with a true minus and no negative zero: −0.082."""
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
+
+
 def plus_minus(stderr: float | None) -> str:
     """A standard error behind its value: ` ± 0.012`; nothing where there is none (None or NaN)."""
     return "" if stderr is None or math.isnan(stderr) else f" ± {stderr:.3f}"

@@ -14,9 +14,11 @@ HeadMapLike = Mapping[int, Sequence[int]]
 """A head map as people give it: lists do too."""
 
 _AS_TYPED = str.maketrans({
-    **dict.fromkeys("‐‑‒–—―−﹣－", "-"), **dict.fromkeys("∼〜～˜", "~"), **dict.fromkeys(";；，、؛\n", ","),
+    **dict.fromkeys("‐‑‒–—―−﹘﹣－", "-"), **dict.fromkeys("∼〜～˜", "~"), **dict.fromkeys(";；，、؛", ","),
+    **dict.fromkeys("\u200b\u2060\ufeff", ""),
 })  # fmt: skip
-"""Signs that word processors, keyboards of other languages and this project's own sentences put in place of - ~ and ,"""
+"""Signs that word processors, keyboards of other languages and this project's own sentences put in place of - ~ and , and
+marks without a width, which go."""
 
 _IN_WORDS = re.compile(r"\((?:paper notation|paper): ([^)]*)\)")
 _NOTHING_ON_PAPER = re.compile(r"the paper has no notation for ([^)]*)\)|[;,] none for ([^)]*)\)")
@@ -81,7 +83,8 @@ class SharingPlan:
         layers 4 and 6 reuse layer 2. Two layers that are no neighbours are joined by an underscore: `2_4`, layer 4
         reuses layer 2 (`2>4` is read too, but means something else to a shell).
         The notation of the SA paper, which names the followers only, is understood too: `23~26` is `22-26`. So is what
-        this project prints: any dash, semicolons or spaces between spans, and the sentence of `describe`.
+        this project prints: any dash, semicolons, spaces or lines between spans, one at the end, and the sentence of
+        `describe`.
         The empty text (or `dense`) is the dense plan. Raises ValueError with one sentence that names the fault
         and the layers that exist.
         """
@@ -211,7 +214,9 @@ def _parts(text: str) -> list[str]:
         text = listed
     joined = re.sub(r"(?<=[\d])\s*([-~_>])\s*(?=-?\d)", r"\1", text)
     between_spans = r"(?<=\d)\s+(?=(?:SA\s*)?\d+[-~_>])"
-    return [part.strip() for part in re.sub(between_spans, ",", joined, flags=re.IGNORECASE).split(",")]
+    separated = re.sub(between_spans, ",", joined, flags=re.IGNORECASE)
+    separated = separated.rstrip(", \t\r\n") or separated  # a list that is being written ends with a comma
+    return [part.strip() for part in separated.split(",")]
 
 
 def _has_no_gaps(group: Sequence[int]) -> bool:

@@ -12,10 +12,12 @@ from app.registry import get_model
 from tests.support.browser import CHROMIUM, FLAGS, ROOT, wait_until_idle
 
 SCREENSHOTS = ROOT / "assets" / "screenshots"
-SECTIONS = {
-    "similarity": "similarity", "where": "where-heatmap", "speed": "speed", "scores": "scores-tradeoff", "page": "top",
+PICTURES = {
+    "page": ("generate", ""), "similarity": ("similarity", ""), "where": ("where", "where-heatmap"), "speed": ("speed", ""),
+    "scores": ("scores", "scores-tradeoff"),
 }  # fmt: skip
-"""File name → id of the part that stands at the top of the picture."""
+"""File name → the view, and the id of what stands at the top of the picture (empty: the view itself)."""
+OPTIONS = "scores-task=demo_prose+·+bits_per_byte"
 WINDOW = {"width": 1360, "height": 860}
 PATIENCE_MS = 60_000
 
@@ -38,19 +40,16 @@ def main() -> int:
 
 
 def take(page: Page, address: str) -> None:
-    """Open the page, wait for texts and charts, and write every picture."""
+    """Open each view, wait for texts and charts, and write every picture."""
     page.set_default_timeout(PATIENCE_MS)
-    page.goto(address, wait_until="domcontentloaded")
-    wait_until_idle(page)
-    page.locator("#scores-task input").click()
-    page.get_by_role("option", name="demo_prose").first.click()
-    page.wait_for_selector("#scores-tradeoff :text('demo_prose')")
-    page.mouse.move(0, 0)
-    page.add_style_tag(content="* { scroll-behavior: auto !important; caret-color: transparent !important }")
     SCREENSHOTS.mkdir(exist_ok=True)
-    for name, heading in SECTIONS.items():
-        page.evaluate("id => document.getElementById(id).scrollIntoView()", heading)
-        page.wait_for_timeout(500)  # charts that came into sight settle
+    for name, (view, top) in PICTURES.items():
+        page.goto(f"{address}?view={view}&{OPTIONS}", wait_until="domcontentloaded")
+        wait_until_idle(page)
+        page.add_style_tag(content="* { scroll-behavior: auto !important; caret-color: transparent !important }")
+        if top:
+            page.evaluate("id => document.getElementById(id).scrollIntoView()", top)
+        page.wait_for_timeout(1000)  # charts that came into sight settle
         write(page.screenshot(), SCREENSHOTS / f"{name}.png")
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from app.charts.style import DASHES, DENSE, SHARED, across, figure, label, message, short
+from app import text
+from app.charts.style import DASHES, DENSE, SHARED, across, begins_at, figure, label, message, short, value_axis
 from app.units import plus_minus, tokens_short
 
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "pentagon", "hexagon")
@@ -21,13 +22,14 @@ def scores(frame: pd.DataFrame, title: str, chosen: str) -> go.Figure:
     if frame.empty:
         return message(_EMPTY)
     lines = [_line(rows, name, number, chosen) for number, name, rows in _by_plan(frame)]
-    levels = frame.chance.dropna().unique()[:1].tolist()
+    span, levels = value_axis(frame.value, frame.stderr, frame.chance.dropna().unique()[:1])
     return figure(
         lines,
         f"{title} over context length, {len(lines)} plans.",
         title=title,
+        source=text.SOURCES["scores"],
         **_layout(frame),
-        yaxis={"rangemode": "tozero", "nticks": 6},
+        yaxis={"range": span, "nticks": 6, "title": {"text": begins_at(span[0])}},
         shapes=[{**across(level, "dot"), "layer": "below"} for level in levels],
         annotations=[label(level, "guessing") for level in levels],
     )
@@ -46,6 +48,7 @@ def speedups(frame: pd.DataFrame, chosen: str) -> go.Figure:
         lines,
         f"{title} over context length, {len(lines)} plans.",
         title=title,
+        source=text.SOURCES["both"],
         **_layout(frame),
         yaxis={"nticks": 6},
         shapes=[{**across(1.0), "layer": "below"}],

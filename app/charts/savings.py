@@ -3,8 +3,9 @@
 import pandas as pd
 import plotly.graph_objects as go
 
+from app import text
 from app.charts.style import DASHES, SHARED, SHARED_TINT, SIDES, figure, message, over_context
-from app.units import scale_of
+from app.units import decimal, scale_of
 
 
 def savings_curve(frame: pd.DataFrame, title: str, context: int) -> go.Figure:
@@ -25,7 +26,7 @@ def savings_curve(frame: pd.DataFrame, title: str, context: int) -> go.Figure:
         for name, (colour, dash) in SIDES.items()
     ]
     description = f"{title} over context length, dense and shared, in {symbol}."
-    return figure(traces, description, **over_context(title, symbol, context))
+    return figure(traces, description, source=text.SOURCES["predicted"], **over_context(title, symbol, context))
 
 
 def saved_curves(frame: pd.DataFrame, quantities: dict[str, str], context: int) -> go.Figure:
@@ -36,10 +37,12 @@ def saved_curves(frame: pd.DataFrame, quantities: dict[str, str], context: int) 
             y=rows.saved_percent,
             name=quantities[name],
             line={"color": SHARED, "width": 4, "dash": dash},
-            hovertemplate=f"{quantities[name]} <b>%{{y:.1f}}%</b><extra></extra>",
+            text=[f"{decimal(percent, 1)}%" for percent in rows.saved_percent],
+            hovertemplate=f"{quantities[name]} <b>%{{text}}</b><extra></extra>",
         )
         for (name, rows), dash in zip(
             frame[frame.quantity.isin(quantities)].groupby("quantity", sort=False), DASHES, strict=False
         )
     ]
-    return figure(traces, "Percent saved over context length.", **over_context("Saved", "%", context))
+    layout = over_context("Saved", "%", context)
+    return figure(traces, "Percent saved over context length.", source=text.SOURCES["predicted"], **layout)

@@ -8,7 +8,21 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from app import text
-from app.charts.style import DENSE, DENSE_TINT, RING, SHARED, across, figure, hover_safe, label, message, short, upright
+from app.charts.style import (
+    DENSE,
+    DENSE_TINT,
+    RING,
+    SHARED,
+    across,
+    begins_at,
+    figure,
+    hover_safe,
+    label,
+    message,
+    short,
+    upright,
+    value_axis,
+)  # fmt: skip
 from app.units import p_value, plus_minus
 
 _KINDS = {
@@ -35,6 +49,7 @@ def tradeoff(frame: pd.DataFrame, axis: str, selected: tuple[str, str] | None = 
     fronts = [_front(rows) for _, rows in shown.groupby(shown.dense_model)]
     fronts[1:] = [front.update(showlegend=False) for front in fronts[1:]]
     left = min(0.0, shown.saved.min())
+    span, levels = value_axis(shown.value, shown.stderr, _chance(shown))
     return figure(
         [
             _ring(shown, selected),
@@ -44,15 +59,26 @@ def tradeoff(frame: pd.DataFrame, axis: str, selected: tuple[str, str] | None = 
         ],
         f"{_axis_title(frame)} against {axis.replace('<br>', ' ')}, {len(shown)} points.",
         title=_axis_title(frame),
+        source=text.SOURCES["scores"],
+        table=_table(shown, axis),
         margin={"t": 48},
         xaxis={"title": {"text": axis}, "range": [left * 1.05 - 1.5, shown.saved.max() * 1.05 + 1]},
-        yaxis={"nticks": 7},
+        yaxis={"nticks": 7, "range": span, "title": {"text": begins_at(span[0])}},
         shapes=[
             *(shape for row in dense.itertuples() for shape in _reference(row.value, row.stderr)),
-            *({**across(level, "dot"), "layer": "below"} for level in _chance(shown)),
+            *({**across(level, "dot"), "layer": "below"} for level in levels),
         ],
-        annotations=[label(level, "guessing") for level in _chance(shown)],
+        annotations=[label(level, "guessing") for level in levels],
     )
+
+
+def _table(frame: pd.DataFrame, axis: str = "") -> pd.DataFrame:
+    """The scores of a chart as people read them; `axis`: what `saved` is."""
+    columns = {
+        "model": "model", "plan": "plan", "kind": "kind", "task": "task", "metric": "score", "value": "value",
+        "stderr": "standard error", "n": "n",
+    } | ({"saved": axis.replace("<br>", " ")} if axis else {})  # fmt: skip
+    return frame[list(columns)].rename(columns=columns).round(6)
 
 
 def pareto_front(frame: pd.DataFrame) -> pd.DataFrame:
@@ -142,31 +168,42 @@ def _reference(value: float, stderr: float) -> list[dict]:
 def score_bars(frame: pd.DataFrame, selected: tuple[str, str] | None = None) -> go.Figure:
     """One bar per model and plan, from the gentlest plan to the most brutal, with standard errors.
 
-    As high as its bars need; bars that are no better than guessing are grey; the row `selected` is the full one.
+    As high as its bars need; bars that are no better than guessing are grey; the row `selected` is the full one. Where the
+    axis cannot begin at 0 without hiding the differences, a point at the end of each bar stands for it: the length of a
+    bar that was cut off would lie.
     """
     if frame.empty:
         return message("No scores for this selection.")
     colours = [DENSE if row.at_chance else _KINDS[row.kind][0] for row in frame.itertuples()]
-    bars = go.Bar(
+    span, levels = value_axis(frame.value, frame.stderr, _chance(frame))
+    form = {"orientation": "h", "textposition": "none"} if span[0] == 0 else {"mode": "markers"}
+    size = {} if span[0] == 0 else {"size": 14}
+    bars = (go.Bar if span[0] == 0 else go.Scatter)(
         x=frame.value,
         y=list(range(len(frame))),
-        orientation="h",
         error_x={"array": frame.stderr, "thickness": 2, "width": 5},
         customdata=frame[["path", "metric"]],
-        marker={"color": colours, "opacity": np.where(_is(frame, selected), 1.0, 0.55)},
+        marker={"color": colours, "opacity": np.where(_is(frame, selected), 1.0, 0.55), **size},
         text=[_point_text(row) for row in frame.itertuples()],
-        textposition="none",
         hovertemplate="%{text}<extra></extra>",
+        **form,
     )
     return figure(
         [bars],
         f"{_axis_title(frame)} by plan, {len(frame)} bars.",
         title=_axis_title(frame),
+        source=text.SOURCES["scores"],
+        table=_table(frame),
         height=max(300, BAR_PX * len(frame) + 90),
-        margin={"t": 48},
-        xaxis={"nticks": 6, "side": "top"},
-        yaxis={"tickvals": list(range(len(frame))), "ticktext": _bar_names(frame), "autorange": "reversed"},
-        shapes=[{**upright(level, "dot"), "layer": "below"} for level in _chance(frame)],
+        margin={"t": 64},
+        xaxis={"nticks": 6, "side": "top", "range": span, "title": {"text": begins_at(span[0])}},
+        yaxis={
+            "tickvals": list(range(len(frame))),
+            "ticktext": _bar_names(frame),
+            "range": [len(frame) - 0.5, -0.5],
+            "showgrid": False,
+        },
+        shapes=[{**upright(level, "dot"), "layer": "below"} for level in levels],
     )
 
 

@@ -3,10 +3,11 @@
 import pandas as pd
 import plotly.graph_objects as go
 
+from app import text
 from app.charts.style import SIDES, across, figure, label, message, over_context, short
 from app.units import scale_of, tokens_short
 
-_GROUPED = {"barmode": "group", "bargap": 0.25, "margin": {"t": 40}, "yaxis": {"rangemode": "tozero", "nticks": 6}}
+_GROUP_PX = 44  # of a timing: two bars, of which each can carry a ratio in letters that can be read
 
 
 def predicted_curves(
@@ -31,7 +32,8 @@ def predicted_curves(
     if capacity:
         layout["shapes"] = [*layout["shapes"], across(capacity / scale)]
         layout["annotations"] = [label(capacity / scale, "memory of the device")]
-    return figure(traces, f"{title} over context length, dense and shared, in {symbol}.", **layout)
+    description = f"{title} over context length, dense and shared, in {symbol}."
+    return figure(traces, description, source=text.SOURCES["both"], **layout)
 
 
 def _predicted_line(rows: pd.DataFrame, name: str, quantity: str, scale: float, symbol: str) -> go.Scatter:
@@ -57,38 +59,77 @@ def _measured_points(rows: pd.DataFrame, name: str, column: str, scale: float, s
 
 
 def predicted_bars(frame: pd.DataFrame, tolerance: float) -> go.Figure:
-    """Predicted beside measured time of a decode step, dense and shared, with the ratio; one group per timing.
+    """Measured time of a decode step, dense and shared, with circles where it was predicted; one group per timing.
 
     frame: rows of `core.timing.predicted.compare_timings`. A ratio further from 1 than `tolerance` is marked.
     """
     if frame.empty:
         return message("No timings of this model on this hardware.")
-    traces = [
-        _bars(rows, f"{name}, {kind}", f"{kind}_ms", name, kind == "predicted", tolerance)
-        for name, rows in frame.groupby("model", sort=False)
-        for kind in ("predicted", "measured")
-    ]
-    description = "Time of a decode step, predicted and measured, with the ratio of the two."
-    layout = {**_GROUPED, "yaxis": {"range": [0, 1.35 * frame.measured_ms.max()], "nticks": 6}}  # room for the ratios
-    return figure(traces, description, title="Time per step (ms), with measured ÷ predicted", **layout)
+    sides = list(frame.groupby("model", sort=False))
+    traces = [_bars(rows, name, tolerance) for name, rows in sides]
+    traces += [_predicted_circles(rows, name) for name, rows in sides]
+    return figure(
+        traces,
+        "Time of a decode step, predicted and measured, with the ratio of the two.",
+        title="Time per step (ms), with measured ÷ predicted",
+        source=text.SOURCES["both"],
+        **_lying(
+            frame, _GROUP_PX, 1.35 * max(frame.measured_ms.max(), frame.predicted_ms.max())
+        ),  # room for the ratios
+    )
 
 
-def _bars(rows: pd.DataFrame, name: str, column: str, side: str, hatched: bool, tolerance: float) -> go.Bar:
-    ratios = ["" if hatched else _ratio_words(ratio, tolerance) for ratio in rows.ratio]
-    error = None if hatched else {"array": rows.high_ms - rows[column], "arrayminus": rows[column] - rows.low_ms}
+def _lying(frame: pd.DataFrame, group_px: int, longest: float) -> dict:
+    """Layout of bars that lie, a group for each timing with its name on the left: as high as its groups need.
+
+    Upright ones would have no room for names and ratios on a telephone.
+    """
+    groups = frame.groupby("model").size().max()
+    return {
+        "barmode": "group",
+        "scattermode": "group",
+        "bargap": 0.18,
+        "height": 110 + group_px * groups,
+        "margin": {"t": 64},
+        "xaxis": {"range": [0, longest], "nticks": 5, "side": "top"},
+        "yaxis": {"autorange": "reversed", "showgrid": False},
+    }
+
+
+def _bars(rows: pd.DataFrame, side: str, tolerance: float) -> go.Bar:
     return go.Bar(
-        x=_timing_names(rows),
-        y=rows[column],
-        name=name,
-        text=ratios,
+        x=rows.measured_ms,
+        y=_timing_names(rows),
+        orientation="h",
+        offsetgroup=side,
+        name=f"{side}, measured",
+        text=[_ratio_words(ratio, tolerance) for ratio in rows.ratio],
         textposition="outside",
-        textangle=-90,
+        textangle=0,
         textfont={"size": 14},
         constraintext="none",
-        error_y=error,
-        marker={"color": SIDES[side][0], "pattern": {"shape": "/" if hatched else ""}},
-        hovertemplate=f"%{{x}}<br>{name} <b>%{{y:,.3~g}}</b> ms %{{text}}<extra></extra>",
+        cliponaxis=False,
+        error_x={"array": rows.high_ms - rows.measured_ms, "arrayminus": rows.measured_ms - rows.low_ms},
+        marker={"color": SIDES[side][0]},
+        hovertemplate=f"%{{y}}<br>{side}, measured <b>%{{x:,.3~g}}</b> ms %{{text}}<extra></extra>",
     )
+
+
+def _predicted_circles(rows: pd.DataFrame, side: str) -> go.Scatter:
+    return go.Scatter(
+        x=rows.predicted_ms,
+        y=_timing_names(rows),
+        orientation="h",
+        offsetgroup=side,
+        mode="markers",
+        name=f"{side}, predicted",
+        marker={"size": 11, "color": "#ffffff", "line": {"width": 3, "color": _EDGES[side]}},
+        hovertemplate=f"%{{y}}<br>{side}, predicted <b>%{{x:,.3~g}}</b> ms<extra></extra>",
+    )
+
+
+_EDGES = {"dense": "#4a5561", "shared": "#8a3d00"}
+"""Of the circles: darker than the bars that they lie on."""
 
 
 def _ratio_words(ratio: float, tolerance: float) -> str:
@@ -110,13 +151,19 @@ def prefill_bars(frame: pd.DataFrame) -> go.Figure:
         return message("No measured prefill of this model on this hardware.")
     traces = [
         go.Bar(
-            x=_timing_names(rows),
-            y=rows.prefill_ms,
+            x=rows.prefill_ms,
+            y=_timing_names(rows),
+            orientation="h",
             name=f"{name}, measured",
             marker={"color": SIDES[name][0]},
-            hovertemplate=f"%{{x}}<br>{name}, measured <b>%{{y:,.4~g}}</b> ms<extra></extra>",
+            hovertemplate=f"%{{y}}<br>{name}, measured <b>%{{x:,.4~g}}</b> ms<extra></extra>",
         )
         for name, rows in frame.groupby("model", sort=False)
     ]
-    description = "Measured time to read the prompts, dense and shared."
-    return figure(traces, description, title="Reading the prompts (ms), measured", **_GROUPED)
+    return figure(
+        traces,
+        "Measured time to read the prompts, dense and shared.",
+        title="Reading the prompts (ms), measured",
+        source=text.SOURCES["measured"],
+        **_lying(frame, _GROUP_PX // 2, 1.05 * frame.prefill_ms.max()),
+    )

@@ -8,10 +8,16 @@ told apart with every kind of colour vision, and read on light and on dark groun
 from collections.abc import Iterable
 from typing import Any
 
+import pandas as pd
 import plotly.graph_objects as go
 from plotly.basedatatypes import BaseTraceType
 
+from app import text
+from app.units import decimal
+
 SHARED, DENSE, SCALE = "#d55e00", "#7b8794", "Cividis"
+DIVERGING = [[0.0, "#1c5f8c"], [0.5, "#f4f1ea"], [1.0, "#b04400"]]
+"""For differences: blue below nothing, orange above it."""
 SHARED_TINT, DENSE_TINT = "rgba(213, 94, 0, 0.16)", "rgba(123, 135, 148, 0.16)"
 FONT = "IBM Plex Sans, Segoe UI, system-ui, Helvetica, Arial, sans-serif"
 FONT_PX = 16
@@ -28,12 +34,14 @@ COLORBAR = {
     "thickness": 14,
     "outlinewidth": 0,
     "nticks": 6,
+    "len": 0.92,
+    "ticklabeloverflow": "allow",
 }
 
 
 def _template(ink: str, grid: str, card: str) -> go.layout.Template:
     axis = {
-        "gridcolor": grid, "linecolor": grid, "zeroline": False, "automargin": True,
+        "gridcolor": grid, "zeroline": False, "automargin": True,
         "title": {"standoff": 12}, "ticklabelstandoff": 6,
     }  # fmt: skip
     return go.layout.Template(
@@ -49,7 +57,6 @@ def _template(ink: str, grid: str, card: str) -> go.layout.Template:
                 "font": {"size": 15, "color": ink, "family": FONT},
             },
             "margin": {"l": 12, "r": 12, "t": 12, "b": 12},
-            "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": grid, "activecolor": ink},
         },
         data={"bar": [{"error_x": {"color": ink}}]},
     )  # fmt: skip
@@ -58,18 +65,60 @@ def _template(ink: str, grid: str, card: str) -> go.layout.Template:
 TEMPLATES = {"light": _template("#1b2430", "#dfe4ea", "#ffffff"), "dark": _template("#e8ecf1", "#3a4553", "#1b2430")}
 
 
-def figure(traces: Iterable[BaseTraceType], description: str, title: str = "", **layout: Any) -> go.Figure:
-    """A figure that waits for one of TEMPLATES. `title` is written above it, `description` is read out on request."""
-    meta = {"title": title, "description": description}
+def figure(
+    traces: Iterable[BaseTraceType],
+    description: str,
+    title: str = "",
+    source: str = "",
+    table: pd.DataFrame | None = None,
+    cells: int = 0,
+    **layout: Any,
+) -> go.Figure:
+    """A figure that waits for one of TEMPLATES.
+
+    title: written above it, and in its pictures. description: read out on request. source: where its data are from, in
+    words, for its pictures and its CSV. table: its data as they are, with columns that people understand, where the
+    traces hold something else (ranks, clipped values, positions); else the page reads the table off the traces. cells:
+    of a heatmap, how many are side by side: annotations named `cell` are left out where one is too small for them.
+    """
+    meta: dict[str, Any] = {"title": title, "description": description, "source": source}
+    if table is not None:
+        meta["table"] = {name: column.tolist() for name, column in table.items()}
+    if cells:
+        meta["cells"] = cells
     drawn = go.Figure(traces, layout={"meta": meta, "uirevision": "keep", **layout})
     drawn.layout.template = None  # plotly's own would travel with every figure
     return drawn
 
 
-def message(text: str) -> go.Figure:
-    """A figure that only says `text`: what is drawn where a selection is empty."""
-    note = {"text": text, "x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper", "showarrow": False}
-    return figure([], text, annotations=[note], xaxis={"visible": False}, yaxis={"visible": False})
+def message(words: str) -> go.Figure:
+    """A figure that only says `words`: what is drawn where a selection is empty."""
+    note = {"text": words, "x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper", "showarrow": False}
+    return figure([], words, annotations=[note], xaxis={"visible": False}, yaxis={"visible": False})
+
+
+def value_axis(values: pd.Series, errors: pd.Series, marks: Iterable[float] = ()) -> tuple[list[float], list[float]]:
+    """Range of an axis that shows how values differ, and which of `marks` (lines across) stand on it.
+
+    The values with their errors are inside. The axis begins at 0 where that costs less than half of it, and else where
+    the values begin; marks that would cost more than half of it are left out.
+    """
+    spread = errors.fillna(0)
+    low, high = float((values - spread).min()), float((values + spread).max())
+    kept = []
+    for mark in sorted(marks, key=lambda mark: max(low - mark, mark - high)):  # the nearest first
+        wider = min(low, mark), max(high, mark)
+        if wider[1] - wider[0] <= 2 * (high - low):
+            (low, high), kept = wider, [*kept, mark]
+    if 0 <= low <= high / 2:
+        return [0.0, 1.05 * high or 1.0], kept
+    room = 0.06 * (high - low) or 0.05 * abs(high) or 0.5
+    return [low - room, high + room], kept
+
+
+def begins_at(start: float) -> str:
+    """A note for an axis on which there is no 0; nothing for one on which there is."""
+    return text.AXIS_BEGINS.format(start=decimal(start, 2 if start < 10 else 0)) if start > 0 else ""
 
 
 def over_context(title: str, symbol: str, context: int) -> dict:
@@ -119,8 +168,8 @@ def short(plan: str, longest: int = 18) -> str:
     return f"{plan[: cut + 1]}…"
 
 
-def hover_safe(text: str) -> str:
+def hover_safe(words: str) -> str:
     """Text that plotly shows as it is: it reads a little HTML in labels."""
     for char, name in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("\n", "⏎")):
-        text = text.replace(char, name)
-    return text
+        words = words.replace(char, name)
+    return words

@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from app.charts.style import COLORBAR, DASHES, DENSE, SCALE, SHARED, SHARED_TINT, figure, message, short
+from app import text
+from app.charts.style import COLORBAR, DASHES, DENSE, SCALE, SHARED, SHARED_TINT, figure, message, outline, short
+from app.units import decimal, plus_minus
 from core.plan import SharingPlan, group_in_words, group_text
 
 _DAMAGE_OVER_SAVING = {
@@ -19,22 +21,26 @@ _DAMAGE_OVER_SAVING = {
 def sweep_heatmap(sweep: pd.DataFrame, num_layers: int, plan: SharingPlan) -> go.Figure:
     """Triangle of damages: a column per leader, a row per number of followers; the spans of `plan` are outlined.
 
-    sweep: `core.damage.spans.sweep_frame`; cells that are missing stay empty. Colours follow the logarithm of the damage.
+    sweep: `core.damage.spans.sweep_frame`; cells that are missing stay empty. Colours follow the rank of the damage: each
+    quarter of the colours holds a quarter of the spans, so that neighbours differ whatever the range, below 0 too.
     """
     if sweep.empty:
         return message("Not measured yet")
     values = np.full((num_layers, num_layers), np.nan)
-    values[sweep.followers, sweep["first"]] = sweep.damage
+    values[sweep.followers, sweep["first"]] = np.round(_ranks(sweep.damage), 4)
     texts, written = (np.full((num_layers, num_layers), "", dtype=object) for _ in range(2))
     texts[sweep.followers, sweep["first"]] = [_span_text(row, num_layers) for row in sweep.itertuples()]
     written[sweep.followers, sweep["first"]] = sweep.plan
-    low, high = (10 ** np.floor(np.log10(_LEAST_DAMAGE)), max(1.0, float(sweep.damage.max())))
-    ticks = [tick for tick in (0.001, 0.01, 0.1, 1, 10) if low <= tick <= high]
     heatmap = go.Heatmap(
-        z=np.log10(np.clip(values[1:], low, None)), y=list(range(1, num_layers)), text=texts[1:],
+        z=values[1:], y=list(range(1, num_layers)), text=texts[1:],
         customdata=written[1:],
-        colorscale=SCALE, zmin=np.log10(low), zmax=np.log10(high), xgap=1, ygap=1, hoverongaps=False,
-        colorbar={**COLORBAR, "tickvals": np.log10(ticks), "ticktext": [f"{tick:g}" for tick in ticks]},
+        colorscale=SCALE, zmin=0, zmax=1, xgap=1, ygap=1, hoverongaps=False,
+        colorbar={
+            **COLORBAR,
+            "title": {"text": text.DAMAGE_COLOURS, "side": "top", "font": {"size": 15}},
+            "tickvals": _QUARTERS,
+            "ticktext": [decimal(damage) for damage in sweep.damage.quantile(_QUARTERS)],
+        },
         hovertemplate="%{text}<extra></extra>",
     )  # fmt: skip
     measured = set(sweep.plan)
@@ -45,14 +51,34 @@ def sweep_heatmap(sweep: pd.DataFrame, num_layers: int, plan: SharingPlan) -> go
     return figure(
         [heatmap],
         f"Damage of {len(sweep)} spans, by first layer and number of followers, in nats per token.",
-        margin={"l": 66, "r": 8, "t": 56, "b": 70},
-        shapes=[shape for span in spans for shape in _cell_outline(*span)],
+        title=text.SWEEP_TITLE,
+        source=text.SOURCES["damage"],
+        table=_sweep_table(sweep),
+        margin={"l": 66, "r": 8, "t": 110, "b": 70},
+        shapes=[shape for leader, size in spans for shape in outline((leader, leader), (size, size))],
         xaxis={"title": {"text": "leader (computes)"}, "range": [-0.5, num_layers - 1.5], **ticks_by_layer},
         yaxis={"title": {"text": "followers (reuse)"}, "range": [0.5, num_layers - 0.5], **ticks_by_layer},
     )
 
 
-_LEAST_DAMAGE = 0.003  # smaller ones have the darkest colour: they are within the error of most measurements
+_QUARTERS = [0.0, 0.25, 0.5, 0.75, 1.0]
+
+
+def _ranks(damage: pd.Series) -> pd.Series:
+    """Where each damage stands among all, from 0 (the least) to 1; a single one stands in the middle."""
+    return (damage.rank() - 1) / (len(damage) - 1) if len(damage) > 1 else damage * 0 + 0.5
+
+
+def _sweep_table(sweep: pd.DataFrame) -> pd.DataFrame:
+    """The spans as people read them, from the least to the most damage."""
+    columns = {
+        "plan": "plan", "first": "leader", "last": "last follower", "followers": "followers",
+        "damage": _DAMAGE, "damage_stderr": "standard error",
+    }  # fmt: skip
+    return sweep.sort_values("damage")[list(columns)].rename(columns=columns).round(6)
+
+
+_DAMAGE = "damage (nats/token)"
 
 
 def _span_text(row, num_layers: int) -> str:
@@ -63,13 +89,7 @@ def _span_text(row, num_layers: int) -> str:
 
 
 def _nats(damage: float, stderr: float) -> str:
-    error = "" if np.isnan(stderr) else f" ± {stderr:.3f}"
-    return f"{damage:.3f}{error} nats/token"
-
-
-def _cell_outline(x: float, y: float) -> list[dict]:
-    box = {"type": "rect", "x0": x - 0.5, "x1": x + 0.5, "y0": y - 0.5, "y1": y + 0.5}
-    return [{**box, "line": {"color": "#111820", "width": 6}}, {**box, "line": {"color": "#ff8a33", "width": 3}}]
+    return f"{decimal(damage)}{plus_minus(stderr)} nats/token"
 
 
 def follower_bars(sweep: pd.DataFrame, plan: SharingPlan) -> go.Figure:
@@ -90,6 +110,7 @@ def follower_bars(sweep: pd.DataFrame, plan: SharingPlan) -> go.Figure:
         [bars],
         f"Damage of {len(single)} single followers, in nats per token.",
         title="One follower alone: damage (nats/token)",
+        source=text.SOURCES["damage"],
         xaxis={"title": {"text": "follower (reuses the layer before it)"}, "showgrid": False, "nticks": 14},
         yaxis={"nticks": 6},
     )
@@ -113,9 +134,22 @@ def front(plans: pd.DataFrame, chosen: str = "") -> go.Figure:
     return figure(
         traces,
         f"Damage against cache saved, {len(plans)} plans.",
+        title=text.FRONT_TITLE,
+        source=text.SOURCES["front"],
+        table=_plans_table(plans),
         margin={"t": 48},
         **_DAMAGE_OVER_SAVING,
     )
+
+
+def _plans_table(plans: pd.DataFrame) -> pd.DataFrame:
+    """The plans of a front as people read them."""
+    columns = {
+        "role": "found as", "plan": "plan", "followers": "followers", "saved_percent": "KV cache saved (%), predicted",
+        "damage": _DAMAGE, "stderr": "standard error",
+    }  # fmt: skip
+    names = {role: name for role, (name, *_) in _FRONT.items()}
+    return plans.assign(role=plans.role.map(names))[list(columns)].rename(columns=columns).round(6)
 
 
 _FRONT = {
@@ -161,6 +195,8 @@ def search_curves(points: pd.DataFrame) -> go.Figure:
     return figure(
         lines,
         f"Damage against cache saved in {len(found)} searches.",
+        title=text.CURVES_TITLE,
+        source=text.SOURCES["front"],
         margin={"t": 64},
         **_DAMAGE_OVER_SAVING,
     )
@@ -181,9 +217,10 @@ def guide_scatter(pairs: pd.DataFrame, method: str) -> go.Figure:
     """
     if pairs.empty:
         return message("Not measured yet")
+    ticks = [tick for tick in _TICKS if pairs.damage.min() - tick / 5 <= tick <= 1.2 * pairs.damage.max()]
     points = go.Scatter(
         x=pairs[method],
-        y=pairs.damage.clip(lower=_LEAST_DAMAGE),
+        y=_bent(pairs.damage).round(4),
         mode="markers",
         marker={
             "color": pairs.follower - pairs.leader, "colorscale": SCALE, "size": 10, "line": {"width": 0},
@@ -198,7 +235,25 @@ def guide_scatter(pairs: pd.DataFrame, method: str) -> go.Figure:
     return figure(
         [points],
         f"Similarity against damage, {len(pairs)} pairs of layers.",
+        title=text.GUIDE_TITLE,
+        source=text.SOURCES["damage"],
+        table=pairs[["leader", "follower", method, "damage", "stderr"]]
+        .rename(columns={method: f"similarity ({method})", "damage": _DAMAGE, "stderr": "standard error"})
+        .round(6),
         margin={"t": 80},
         xaxis={"title": {"text": f"similarity of attention ({method})"}},
-        yaxis={"title": {"text": "damage (nats/token)"}, "type": "log", "dtick": 1},
+        yaxis={
+            "title": {"text": _DAMAGE},
+            "tickvals": _bent(pd.Series(ticks, dtype=float)).tolist(),
+            "ticktext": [f"{tick:g}".replace("-", "−") for tick in ticks],
+        },
     )
+
+
+_BEND = 0.01
+_TICKS = (-1, -0.3, -0.1, -0.03, -0.01, 0, 0.01, 0.03, 0.1, 0.3, 1, 3, 10)
+
+
+def _bent(damage: pd.Series) -> pd.Series:
+    """Damage on a scale that is even about 0 and logarithmic from `_BEND` on, with a place for what is not above 0."""
+    return np.arcsinh(damage / _BEND)

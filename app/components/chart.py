@@ -1,65 +1,71 @@
-"""A plotly chart that keeps its zoom when it is updated, follows light and dark mode, and reports clicks to Python."""
+"""A plotly chart that is drawn while it can be seen, reports clicks to Python, and has a menu: its data and its picture.
+
+Its script is short: what all charts have in common is `page/charts.js`, which stands once in the head of the page.
+"""
 
 import json
+from hashlib import blake2s
+from html import escape
 from pathlib import Path
 
 import gradio as gr
 import plotly
 import plotly.graph_objects as go
 
+from app import settings, text
 from app.charts.style import TEMPLATES
+from app.components.page import page_script
 
 PLOTLY_JS = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 PLOTLY_URL = f"gradio_api/file={PLOTLY_JS}"
 
-_DRAW = """
-const title = element.querySelector('figcaption');
-const holder = element.querySelector('.chart');
-const templates = JSON.parse(props.templates);
-const config = {
-  displaylogo: false, responsive: true, showSendToCloud: false, plotlyServerURL: '',
-  modeBarButtonsToRemove: ['select2d', 'lasso2d', 'autoScale2d'],
-};
-const report = event => {
-  const point = event.points[0];
-  trigger('point', {x: point.x, y: point.y, id: point.customdata});
-};
-async function draw() {
-  if (!props.value) return;
-  const figure = JSON.parse(props.value);
-  figure.layout.template = templates[document.body.classList.contains('dark') ? 'dark' : 'light'];
-  if (holder.clientWidth < 420) {  // long titles of axes have to fit on a telephone
-    for (const axis of [figure.layout.xaxis, figure.layout.yaxis]) if (axis?.title) axis.title.font = {size: 14};
-  }
-  if (title) title.textContent = figure.layout.meta.title;
-  holder.setAttribute('aria-label', figure.layout.meta.description);
-  await Plotly.react(holder, figure.data, figure.layout, config);
-  if (!holder.dataset.drawn) holder.on('plotly_click', report);
-  holder.dataset.drawn = 'yes';
-}
-draw();
-watch('value', draw);
-new MutationObserver(draw).observe(document.body, {attributes: true, attributeFilter: ['class']});
-"""
+_ITEMS = "".join(
+    f'<button type="button" data-do="{deed}">{escape(words)}</button>' for deed, words in text.CHART_MENU.items()
+)
+_TEMPLATE = f"""<figure class="chart-frame">
+<div class="chart-head"><figcaption></figcaption><div class="chart-menu">
+<button type="button" class="chart-opener" aria-expanded="false" aria-label="{escape(text.CHART_WORDS["menu"])}">⋯</button>
+<div class="chart-list" hidden>{_ITEMS}</div></div></div>
+<div class="chart-view"><div class="chart" role="img" style="--height: {{height_px}}px"></div></div>
+<div class="table chart-table" role="region" tabindex="0" hidden></div></figure>"""
 
 
-def chart(height_px: int, elem_id: str, titled: bool = False) -> gr.HTML:
+def chart(height_px: int, elem_id: str) -> gr.HTML:
     """An empty chart of fixed height (lower on narrow screens); its value is `figure_json(figure)`.
 
     `chart.point(function)` calls it with a gr.EventData when a point is clicked: `x`, `y` and `id` (its customdata).
     """
-    title = "<figcaption></figcaption>" if titled else ""
     return gr.HTML(
         "",
-        html_template=f'{title}<div class="chart" role="img" style="height: min({height_px}px, 112vw)"></div>',
-        js_on_load=_DRAW,
+        html_template=_TEMPLATE.format(height_px=height_px),
+        js_on_load=page_script("chart"),
         head=f'<script src="{PLOTLY_URL}"></script>',
-        templates=json.dumps({mode: template.to_plotly_json() for mode, template in TEMPLATES.items()}),
+        chart_id=elem_id,
         apply_default_css=False,
         elem_id=elem_id,
     )
 
 
-def figure_json(figure: go.Figure) -> str:
-    """The figure as the value of a chart; the page adds the template of its mode."""
-    return figure.to_json(validate=False)
+def charts_head() -> str:
+    """What all charts have in common, for the head of the page."""
+    known = {
+        "templates": {mode: template.to_plotly_json() for mode, template in TEMPLATES.items()},
+        "words": text.CHART_WORDS,
+        "program": {"name": text.TITLE, "version": settings.VERSION},
+    }
+    return f"<script>window.chartSettings = {json.dumps(known)};\n{page_script('charts')}</script>"
+
+
+def figure_json(figure: go.Figure, model: str = "", plan: str = "") -> str:
+    """The figure as the value of a chart; the page adds the template of its mode.
+
+    `meta.key` is the same for figures that differ in shapes, annotations and description only: their data are not drawn
+    again. model, plan: what the figure is about, where that is not what the page is about.
+    """
+    sent = json.loads(figure.to_json(validate=False))
+    layout = sent["layout"]
+    layout["meta"].update({"model": model} if model else {}, **({"plan": plan} if plan else {}))
+    plain = {name: part for name, part in layout.items() if name not in ("shapes", "annotations", "meta")}
+    seen = json.dumps([sent["data"], plain, layout["meta"]["title"]])
+    layout["meta"]["key"] = blake2s(seen.encode(), digest_size=8).hexdigest()
+    return json.dumps(sent, separators=(",", ":"))

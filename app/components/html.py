@@ -1,17 +1,24 @@
 """Small pieces of HTML that several parts of the page are made of.
 
 Here and in the files of the parts (`app/panels/*_html.py`) everything that comes from outside (model text, names,
-errors) passes through `escape`.
+errors) passes through `escape`. Explaining sentences of `app.text` appear at all levels of wording (`app.levels`).
 """
 
 from html import escape
+from typing import Any
 
-from app import text, units
+from app import levels, text, units
 
 
 def section(name: str, title: str, lead: str) -> str:
     """Heading and first paragraph of a part of the page; `lead` is our own HTML from app.text."""
-    return f'<h2 id="{name}" tabindex="-1">{escape(title)}</h2><p class="lead">{lead}</p>'
+    return f'<h2 id="{name}" tabindex="-1">{escape(title)}</h2><p class="lead">{levels.said_in_html(lead)}</p>'
+
+
+def subsection(title: str, lead: str = "", name: str = "") -> str:
+    """Heading within a part of the page, and its first paragraph where there is one; `lead` as for `section`."""
+    heading = f'<h3 id="{name}">' if name else "<h3>"
+    return f"{heading}{escape(title)}</h3>" + (f'<p class="lead">{levels.said_in_html(lead)}</p>' if lead else "")
 
 
 def error(sentence: str | Exception) -> str:
@@ -19,14 +26,14 @@ def error(sentence: str | Exception) -> str:
     return f'<p class="error" role="alert">{escape(str(sentence))}</p>' if sentence else ""
 
 
-def note(sentence: str) -> str:
-    """One quiet sentence; nothing when there is none."""
-    return f'<p class="note">{escape(sentence)}</p>' if sentence else ""
+def note(sentence: str, **facts: Any) -> str:
+    """One quiet sentence, with `facts` put into its places; nothing when there is none."""
+    return f'<p class="note">{levels.said(sentence, **facts)}</p>' if sentence else ""
 
 
-def warning(sentence: str) -> str:
-    """One sentence that must not be overlooked; nothing when there is none."""
-    return f'<p class="warning">{escape(sentence)}</p>' if sentence else ""
+def warning(sentence: str, **facts: Any) -> str:
+    """One sentence that must not be overlooked, with `facts` put into its places; nothing when there is none."""
+    return f'<p class="warning">{levels.said(sentence, **facts)}</p>' if sentence else ""
 
 
 def badge(kind: str) -> str:
@@ -39,17 +46,13 @@ def number_card(title: str, hint: str, headline: str, dense: str, shared: str) -
     return (
         f'<div class="card" title="{escape(hint)}"><h3>{escape(title)}</h3><p class="big">{escape(headline)}</p>'
         f'<p class="pair"><span class="dense">dense <b>{escape(dense)}</b></span>'
-        f'<span class="shared">shared <b>{escape(shared)}</b></span></p><p class="hint">{escape(hint)}</p></div>'
+        f'<span class="shared">shared <b>{escape(shared)}</b></span></p><p class="hint">{levels.said(hint)}</p></div>'
     )
 
 
-def verdict(sentence: str, memory_bytes: int = 0) -> str:
-    """The line below the two texts, with the memory held while they are written. It keeps its place when empty."""
-    memory = text.MEMORY_HELD.format(amount=units.amount(memory_bytes, "bytes")) if memory_bytes else ""
-    return (
-        f'<p class="verdict" aria-live="polite">{escape(sentence) or "&nbsp;"}</p>'
-        f'<p class="note memory" title="{escape(text.MEMORY_HELD_HINT)}">{escape(memory) or "&nbsp;"}</p>'
-    )
+def verdict(sentence: str) -> str:
+    """What two things that stand above it come to. It keeps its place when empty."""
+    return f'<p class="verdict" aria-live="polite">{escape(sentence) or "&nbsp;"}</p>'
 
 
 def problems(sentences: list[str]) -> str:

@@ -3,14 +3,13 @@
 gradio's own way to cancel fails while a step is being computed; the page then takes no click until that step has ended.
 """
 
-from collections.abc import Callable
 from threading import Lock
 from weakref import WeakSet
 
 import gradio as gr
 
 
-class _Run:
+class Run:
     """What one visitor runs: asked whether it is to end."""
 
     def __init__(self, visitor: str | None) -> None:
@@ -24,7 +23,7 @@ class Stops:
     """The Stop buttons of one panel: what runs, and whether its visitor has pressed one. What has ended is forgotten."""
 
     def __init__(self) -> None:
-        self._runs: WeakSet[_Run] = WeakSet()
+        self._runs: WeakSet[Run] = WeakSet()
         self._lock = Lock()
 
     def press(self, request: gr.Request) -> dict:
@@ -34,9 +33,9 @@ class Stops:
                 run.stopped |= run.visitor == request.session_hash
         return gr.update(interactive=False)
 
-    def from_now(self, request: gr.Request | None) -> Callable[[], bool]:
+    def from_now(self, request: gr.Request | None) -> Run:
         """What tells a computation that starts now whether its visitor has pressed Stop since. No request: nobody."""
-        run = _Run(getattr(request, "session_hash", None))
+        run = Run(getattr(request, "session_hash", None))
         with self._lock:
             if request is not None:
                 self._runs.add(run)

@@ -10,15 +10,20 @@ from html import escape
 import gradio as gr
 
 from app import text, views
+from app.components.level_switch import level_switch
 from app.components.page import page_script
 
 _LINKS = "".join(
     f'<a data-view="{name}" href="?view={name}">{escape(title)}</a>' for name, title in views.VIEWS.items()
 )
 _TEMPLATE = f"""
+<a class="skip" href="#main">{escape(text.SKIP_LINK)}</a>
 <div class="bar">
-  <a class="brand" data-view="{next(iter(views.VIEWS))}" href="?">{text.LOGO}<span>{escape(text.TITLE)}</span></a>
+  <a class="brand" aria-label="{escape(text.TITLE)}" data-view="{next(iter(views.VIEWS))}" href="?">{text.LOGO}<span>{escape(text.TITLE)}</span></a>
   <nav aria-label="{escape(text.NAV_LABEL)}">{_LINKS}</nav>
+  <span class="chip"></span>
+  {level_switch()}
+  <button class="talk-button" type="button" data-talk aria-label="{escape(text.TALK_LABEL)}">{escape(text.TALK_BUTTON)}</button>
   <button class="mode" type="button" aria-label="{escape(text.MODE_LABEL)}">◐</button>
 </div>
 """
@@ -29,13 +34,14 @@ EVENTS = ("mount", "sync", "open", *views.events())
 def view_bar() -> gr.HTML:
     """The bar; its value is the view, `{"model": name, "plan": plan text}`, as input and as output of events.
 
-    `heads`, where it is there, is the head map of the plan as `app.links` writes it, or as JSON from an older link.
+    `heads`, where it is there, is the head map of the plan as JSON: {follower: leader head of each head}. The address has
+    its short form (`app.links`).
     """
     events = f"// {' '.join(map(repr, EVENTS))}\n"  # gradio listens to events that the script quotes
     return gr.HTML(
         {},
         html_template=_TEMPLATE,
-        js_on_load=events + page_script("bar"),
+        js_on_load=events + page_script("bar") + page_script("levels"),
         views=json.dumps(list(views.VIEWS)),
         usual="{}",  # filled in when the options are known (app.options.wire)
         apply_default_css=False,

@@ -39,14 +39,17 @@ FIRST = Setting("NVIDIA H200", 32, "bfloat16")
 
 def build() -> SimpleNamespace:
     """Two choices, what is asked, and the two charts side by side."""
-    gr.HTML(f'<h3 id="contexts">{text.CONTEXTS_HEADING}</h3><p class="lead">{text.CONTEXTS_LEAD}</p>')
-    with gr.Row(elem_classes="controls"):
+    gr.HTML(html.subsection(text.CONTEXTS_HEADING, text.CONTEXTS_LEAD, "contexts"))
+    with gr.Row(elem_classes="controls") as controls:
         task = gr.Dropdown([], label=text.CONTEXTS_TASK_LABEL, elem_id="contexts-task")
         setting = gr.Dropdown([], label=text.CONTEXTS_SETTING_LABEL, elem_id="contexts-setting")
     about = gr.HTML(elem_id="contexts-about")
-    with gr.Row(elem_classes="charts"):
-        scores, speed = (chart(400, f"contexts-{name}", titled=True) for name in ("scores", "speed"))
-    return SimpleNamespace(task=task, setting=setting, model=gr.State(""), drawn=[about, scores, speed], options=[task, setting])
+    with gr.Row(elem_classes="charts") as place:
+        scores, speed = (chart(400, f"contexts-{name}") for name in ("scores", "speed"))
+    return SimpleNamespace(
+        task=task, setting=setting, model=gr.State(""), drawn=[about, scores, speed, controls, place],
+        options=[task, setting],
+    )  # fmt: skip
 
 
 def wire(bar: gr.HTML, latest: gr.State, panel: SimpleNamespace) -> None:
@@ -134,16 +137,18 @@ def _measured(timed: pd.DataFrame, row: tuple) -> tuple[float, str] | None:
     return (steps["dense"] / steps["shared"], "measured") if len(steps) == 2 else None
 
 
-def draw(view: View, task: str | None, setting: str | None) -> tuple[str, str, str]:
-    """What is asked, where the dense model fails at it, and both charts."""
+def draw(view: View, task: str | None, setting: str | None) -> tuple:
+    """What is asked, where the dense model fails at it, both charts, and whether choices and charts can be seen.
+
+    A model without such scores has one sentence and no empty charts.
+    """
     model = get_model(view["model"])
     name = model.identity.name
     frame = scores_over_context(name)
     family, _, metric = (task or "").partition(" · ")
     frame = frame[(frame.family == family) & (frame.metric == metric)]
     if frame.empty:
-        empty = figure_json(charts.scores(frame, "", ""))
-        return html.note(text.CONTEXTS_NONE), empty, empty
+        return html.note(text.CONTEXTS_NONE), gr.skip(), gr.skip(), *[gr.update(visible=False)] * 2
     chosen = next((one for one in settings_of(name) if one.words == setting), FIRST)
     speeds = speedups(name, frame, chosen)
     plan = view["plan"] + (" heads" if view.get("heads") else "")
@@ -151,7 +156,8 @@ def draw(view: View, task: str | None, setting: str | None) -> tuple[str, str, s
         f"{family} · {metric.replace('_', ' ')} ({'higher' if frame.higher_is_better.iloc[0] else 'lower'} is better)"
     )
     scores = charts.scores(frame, title, plan)
-    return _about(frame, family, speeds), figure_json(scores), figure_json(charts.speedups(speeds, plan))
+    drawn = figure_json(scores), figure_json(charts.speedups(speeds, plan))
+    return _about(frame, family, speeds), *drawn, *[gr.update(visible=True)] * 2
 
 
 def _about(frame: pd.DataFrame, family: str, speeds: pd.DataFrame) -> str:

@@ -15,7 +15,7 @@ from core.records.searches import load_searches, searches_frame
 
 def build() -> SimpleNamespace:
     """A heading, a choice of model, the chart, and a note about files that are no records."""
-    gr.HTML(f'<h3 id="curves">{text.CURVES_HEADING}</h3><p>{text.CURVES_LEAD}</p>')
+    gr.HTML(html.subsection(text.CURVES_HEADING, text.CURVES_LEAD, "curves"))
     with gr.Row(elem_classes="controls"):
         model = gr.Dropdown([], label=text.MODEL_LABEL, elem_id="curves-model")
     curves = chart(460, "curves-chart")

@@ -1,5 +1,7 @@
 """Evaluate: measure the page's model and plan on chosen tasks, with progress and cancel; benchmarks of one's own."""
 
+import json
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -10,13 +12,13 @@ from types import SimpleNamespace
 
 import gradio as gr
 
-from app import settings, text, units
+from app import settings, text, units, views
 from app.components import html
-from app.components.events import QUIET
+from app.components.events import LIVE, QUIET
 from app.components.stop import Stops, buttons
 from app.evaluations import Own, Step, folder, steps
 from app.measured import Selected
-from app.registry import View
+from app.registry import View, get_model
 from core.records.scores import Metric, Record
 
 _one_at_a_time = Lock()
@@ -42,16 +44,20 @@ def build() -> SimpleNamespace:
             text.BENCHMARK_BUTTON, file_types=[".jsonl", ".json", ".txt"], elem_id="evaluate-upload",
         )  # fmt: skip
     error = gr.HTML(elem_id="evaluate-error")
+    same = gr.HTML(elem_id="evaluate-command")
     progress = gr.HTML(html.note(text.EVALUATE_IDLE), elem_id="evaluate-progress")
     gr.HTML(html.folded(text.BENCHMARK_HELP_TITLE, text.BENCHMARK_HELP))
     return SimpleNamespace(
-        tasks=tasks, limit=limit, go=go, stop=stop, upload=upload, error=error, progress=progress,
+        same=same, tasks=tasks, limit=limit, go=go, stop=stop, upload=upload, error=error, progress=progress,
         own=gr.State({}), latest=gr.State(None), options=[tasks, limit],
     )  # fmt: skip
 
 
 def wire(bar: gr.HTML, panel: SimpleNamespace) -> gr.State:
     """Connect the controls. Returns the component that changes with every new record: its path and first metric."""
+    asked = [bar, panel.tasks, panel.limit]
+    views.on_draw(bar, "evaluate", command, asked, panel.same, **LIVE)
+    gr.on([panel.tasks.change, panel.limit.change], command, asked, panel.same, **LIVE)
     panel.go.click(
         run, [bar, panel.tasks, panel.limit, panel.own],
         [panel.progress, panel.error, panel.go, panel.stop, panel.latest],
@@ -62,6 +68,20 @@ def wire(bar: gr.HTML, panel: SimpleNamespace) -> gr.State:
         add_benchmark, [panel.upload, panel.own, panel.tasks], [panel.own, panel.tasks, panel.error], **QUIET
     )
     return panel.latest
+
+
+def command(view: View, tasks: list[str], limit: float) -> str:
+    """What measures the same in a terminal."""
+    if not view:
+        return ""
+    words = ["python", "-m", "core", "evaluate", "--model", view["model"], "--plan", "dense"]
+    if view["plan"] != "dense":
+        words += ["--plan", view["plan"]]
+    words += ["--tasks", ",".join(tasks or ()), "--limit", f"{limit:g}"]
+    model = get_model(view["model"])
+    if heads := model.head_map(model.plan(view["plan"]), view.get("heads", "")):
+        words += ["--head-map", json.dumps(heads)]
+    return html.folded(text.EVALUATE_COMMAND, f"<pre tabindex='0'>{escape(shlex.join(words))}</pre>")
 
 
 def add_benchmark(path: str, own: Own, tasks: list[str]) -> tuple:

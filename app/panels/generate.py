@@ -2,39 +2,29 @@
 
 import random
 from collections.abc import Iterator
-from contextlib import closing
-from functools import cache
+from functools import cache, partial
 from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
 
-from app import services, settings, text, views
+from app import settings, text, views
 from app.components import html
-from app.components.events import QUIET
-from app.components.stop import Stops, buttons
-from app.panels import generate_html
+from app.components.events import LATEST, LIVE, QUIET
+from app.components.stage import stage
+from app.panels import generate_run
 from app.registry import View, get_model
 from core.demo.skills import SKILLS, Example, evaluation_examples
 
-_stops = Stops()
-
 
 def build() -> SimpleNamespace:
-    """Prompt with examples and settings, and the two texts with their numbers below."""
-    gr.HTML(html.section("generate", text.VIEWS["generate"], text.GENERATE_LEAD))
-    with gr.Row(elem_classes="panes"):
-        panes = [
-            gr.HTML(generate_html.waiting_pane(side), elem_id=f"pane-{side}", apply_default_css=False)
-            for side in ("dense", "shared")
-        ]
-    verdict = gr.HTML(html.verdict(""), elem_id="verdict", apply_default_css=False)
+    """Prompt with examples, the two texts right below, and settings under them."""
+    gr.HTML(f'<h2 id="generate" tabindex="-1">{text.VIEWS["generate"]}</h2>', elem_id="generate-title")
     with gr.Row(elem_classes="prompt-row"):
-        prompt = gr.Textbox(text.PROMPTS[0], label=text.PROMPT_LABEL, lines=3, max_lines=6, scale=5, elem_id="prompt")
-        with gr.Column(scale=1, min_width=160):
+        prompt = gr.Textbox(text.PROMPTS[0], label=text.PROMPT_LABEL, lines=2, max_lines=6, scale=5, elem_id="prompt")
+        with gr.Column(scale=1, min_width=120, elem_id="generate-buttons"):
             go = gr.Button(text.GENERATE_BUTTON, variant="primary", interactive=False, elem_id="generate-go")
             stop = gr.Button(text.STOP_BUTTON, variant="stop", interactive=False, elem_id="generate-stop")
-    error = gr.HTML(elem_id="generate-error")
     with gr.Row(elem_classes="examples"):
         gr.HTML(f"<span>{text.EXAMPLES_LABEL}</span>")
         examples = {
@@ -42,6 +32,11 @@ def build() -> SimpleNamespace:
             for kind, label in text.EXAMPLES.items()
         }
         answer = gr.HTML(elem_id="answer")
+    error = gr.HTML(elem_id="generate-error")
+    shown = stage()
+    with gr.Row(elem_classes="controls"):
+        pause = gr.Checkbox(True, label=text.PAUSE_LABEL, info=text.PAUSE_INFO, elem_id="generate-pause")
+        guess = gr.Checkbox(False, label=text.GUESS_LABEL, info=text.GUESS_INFO, elem_id="generate-guess")
     with gr.Row(elem_classes="controls"):
         tokens = gr.Slider(
             1, settings.MAX_NEW_TOKENS, settings.DEFAULT_NEW_TOKENS, step=1, label=text.TOKENS_LABEL, buttons=[],
@@ -57,99 +52,88 @@ def build() -> SimpleNamespace:
         system = gr.Textbox(
             label=text.SYSTEM_LABEL, placeholder=text.SYSTEM_HINT, max_lines=3, interactive=False, elem_id="system"
         )
+    gr.HTML(f'<p class="lead">{text.GENERATE_LEAD}</p>')
     return SimpleNamespace(
-        prompt=prompt, go=go, stop=stop, error=error, examples=examples, answer=answer,
-        settings=[tokens, temperature, seed], shown=[*panes, verdict, error, go, stop],
-        conversation=[chat, system], model=gr.State(""),
-        options=[prompt, tokens, temperature, seed, chat, system],
+        prompt=prompt, go=go, stop=stop, examples=examples, answer=answer, stage=shown, temperature=temperature,
+        shown=[shown, error, go, stop], settings=[tokens, temperature, seed], conversation=[chat, system],
+        ways=[pause, guess], model=gr.State(""),
+        options=[prompt, tokens, temperature, seed, chat, system, pause, guess],
     )  # fmt: skip
 
 
 def wire(bar: gr.HTML, panel: SimpleNamespace) -> None:
-    """Generate on the button, on an example and at first sight; Stop ends the computation."""
-    heavy = {**QUIET, "concurrency_limit": 2, "concurrency_id": "generate"}
-    inputs = [bar, panel.prompt, *panel.settings, *panel.conversation]
-    suited = [*panel.conversation, panel.prompt, panel.settings[1], panel.examples["question"], panel.model]
-    runs = [gr.on([panel.go.click, panel.prompt.submit], run, inputs, panel.shown, **heavy)]
-    drawn = views.on_draw(bar, "generate", suit_model, [bar, panel.prompt, panel.model], suited, queue=False, **QUIET)
-    runs.append(drawn.then(follow, [panel.shown[1], *inputs], panel.shown, **heavy))
+    """Generate on the button, on an example and at first sight; Stop ends it, and what waits in the line leaves it.
+
+    All of them are one event: a tab writes one pair of texts at a time. As far as gradio knows nobody waits: the line is ours.
+    """
+    heavy = {**LATEST, "concurrency_limit": settings.TEXTS_WAITING, "concurrency_id": "generate on the page"}
+    inputs = [bar, panel.prompt, *panel.settings, *panel.conversation, *panel.ways]
+    suited = [
+        *panel.conversation,
+        panel.prompt,
+        panel.temperature,
+        panel.examples["question"],
+        panel.model,
+        panel.stage,
+    ]
+    views.on_draw(
+        bar, "generate", suit_model, [bar, panel.prompt, panel.temperature, panel.model], suited, queue=False, **QUIET
+    )
+    running = gr.on([panel.go.click, panel.prompt.submit, panel.stage.submit], act, inputs, panel.shown, **heavy)
+    running.then(None, None, [panel.go, panel.stop], js=_AT_REST)
     for kind, button in panel.examples.items():
-        picked = button.click(
-            lambda kind=kind: pick(kind), None, [panel.prompt, panel.answer, panel.settings[1]], **QUIET
-        )
-        runs.append(picked.then(run, inputs, panel.shown, **heavy))
-    for one in runs:
-        one.then(lambda: buttons(running=False), None, panel.shown[-2:], queue=False, **QUIET)
-    panel.stop.click(_stops.press, None, panel.shown[-1], queue=False, **QUIET)
+        picked = [panel.prompt, panel.answer, panel.temperature, panel.stage]
+        button.click(partial(pick, kind), None, picked, **LIVE)
+    panel.stop.click(generate_run.stops.press, None, panel.stop, queue=False, **QUIET)
     panel.prompt.input(lambda: "", None, panel.answer, queue=False, **QUIET)
 
 
-def follow(shared_pane: str, view: View, *asked: Any) -> Iterator[tuple]:
-    """At first sight both texts; later a sentence, where the texts belong to another view than the present one."""
-    if "data-view" in shared_pane:
-        yield gr.skip(), gr.skip(), outdated(view, shared_pane), *[gr.skip()] * 3
+_AT_REST = """() => [{__type__: 'update', interactive: true}, {__type__: 'update', interactive: false}]"""
+"""The two buttons when nothing is written any more. In the browser: the server may be why."""
+
+
+def act(event: gr.EventData, request: gr.Request, view: View, prompt: str, *how: Any) -> Iterator[tuple]:
+    """New texts, or those on the stage go on where its button was pressed. how: settings, conversation and ways."""
+    sent = event._data
+    if isinstance(sent, dict) and "further" in sent:
+        yield from generate_run.go_on(sent["further"], request)
         return
-    yield from run(view, *asked)
+    tokens, temperature, seed, chat, system, pause, guess = how
+    yield from generate_run.run(view, prompt, tokens, temperature, seed, request, chat, system, pause, guess)
 
 
-def run(
-    view: View,
-    prompt: str,
-    max_new_tokens: int,
-    temperature: float,
-    seed: int,
-    request: gr.Request | None = None,
-    chat: bool = False,
-    system: str = "",
-) -> Iterator[tuple]:
-    """Both texts as they grow: HTML of the two panes and the verdict, an error sentence, the two buttons.
-
-    The buttons stay as they are at the end: the page takes no click on Generate before this event is over.
-    """
-    stopped = _stops.from_now(request)
-    sides = [gr.skip(), gr.skip(), gr.skip()]
-    yield (*sides, "", *buttons(running=True))
-    error = ""
-    try:
-        asked = (view["model"], view["plan"], prompt, int(max_new_tokens), temperature, int(seed or 0))
-        with closing(services.generate(*asked, view.get("heads", ""), chat, system)) as steps:
-            for progress in steps:
-                sides = generate_html.pair(f"{prompt}\n\n" if chat else prompt, progress, view)
-                yield (*sides, "", gr.skip(), gr.skip())
-                if stopped():
-                    break
-    except ValueError as problem:
-        error = html.error(problem)
-    yield (*sides, error, gr.skip(), gr.skip())
-
-
-def suit_model(view: View, prompt: str, suited_to: str) -> tuple:
+def suit_model(view: View, prompt: str, temperature: float, suited_to: str) -> tuple:
     """Chat and its system text, prompt, temperature and the button for questions, as they suit the page's model.
 
-    Nothing changes while the model stays `suited_to`; a prompt of the visitor's own stays always.
+    Nothing changes while the model stays `suited_to`; a prompt of the visitor's own stays always, and so does a
+    temperature. At first sight the stage is made ready for the first texts.
     """
     if not view or view["model"] == suited_to:
-        return (gr.skip(),) * 6
-    from core.decoding.chat import has_template
-
-    chat = has_template(get_model(view["model"]).tokenizer)
+        return (gr.skip(),) * 7
+    chat = _speaks(view["model"])
     own = prompt not in (*text.PROMPTS, *text.QUESTIONS)
-    first, temperature = (text.QUESTIONS[0], 0.0) if chat else (text.PROMPTS[0], settings.PROSE_TEMPERATURE)
+    usual = _usual(bool(suited_to) and _speaks(suited_to))[1]
+    first = _usual(chat)
     return (
         gr.update(value=chat, interactive=chat, info=text.CHAT_INFO if chat else text.NO_CHAT),
         gr.update(interactive=chat),
-        gr.skip() if own else first,
-        gr.skip() if own else temperature,
+        gr.skip() if own else first[0],
+        gr.skip() if own or temperature != usual else first[1],
         gr.update(visible=chat),
         view["model"],
+        gr.skip() if suited_to else {"state": "ready"},
     )
 
 
-def outdated(view: View, shared_pane: str) -> str:
-    """What the page says below the texts when they belong to another view than the present one."""
-    if generate_html.is_of_view(shared_pane, view):
-        return gr.skip()
-    return html.verdict(text.OUTDATED.format(model=view["model"], plan=generate_html.plan_name(view)))
+def _speaks(model_name: str) -> bool:
+    from core.decoding.chat import has_template
+
+    return has_template(get_model(model_name).tokenizer)
+
+
+def _usual(chat: bool) -> tuple[str, float]:
+    """The prompt and the temperature that a model is shown with first."""
+    return (text.QUESTIONS[0], 0.0) if chat else (text.PROMPTS[0], settings.PROSE_TEMPERATURE)
 
 
 @cache
@@ -158,11 +142,17 @@ def examples_of(skill: str) -> list[Example]:
     return evaluation_examples(skill, 40, seed=7)
 
 
-def pick(kind: str) -> tuple[str, str, float]:
-    """A prompt of this kind, the right answer where there is one, and the temperature that suits it."""
+def pick(kind: str, request: gr.Request | None = None) -> tuple[str, str, float, dict]:
+    """A prompt of this kind, the right answer where there is one, the temperature that suits it, and the stage made ready.
+
+    What this visitor has written right now ends.
+    """
+    if request is not None:
+        generate_run.stops.press(request)
+    ready = {"state": "ready"}
     if kind == "question":
-        return random.choice(text.QUESTIONS), "", 0.0
+        return random.choice(text.QUESTIONS), "", 0.0, ready
     if kind not in SKILLS:
-        return random.choice(text.PROMPTS), "", settings.PROSE_TEMPERATURE
+        return random.choice(text.PROMPTS), "", settings.PROSE_TEMPERATURE, ready
     prompt, answer = random.choice(examples_of(kind))
-    return prompt, html.note(text.RIGHT_ANSWER.format(answer=answer.strip())), 0.0
+    return prompt, html.note(text.RIGHT_ANSWER.format(answer=answer.strip())), 0.0, ready

@@ -1,6 +1,7 @@
-"""The two panes of the part Generate. What models write is shown as it is, never as HTML."""
+"""What the stage of the part Generate shows: two texts, where they part, and numbers. Models' words are never HTML here."""
 
 from html import escape
+from os.path import commonprefix
 from typing import TYPE_CHECKING
 
 from app import text, units
@@ -8,69 +9,141 @@ from app.components import html
 from app.registry import View
 
 if TYPE_CHECKING:  # it imports torch
-    from core.decoding.generation import PairProgress, Stream
+    from core.decoding.generation import Candidate, PairProgress, Stream
+
+SIDES = ("dense", "shared")
+_BLANKS = {" ": "␣", "\n": "↵", "\r": "␍", "\t": "⇥"}
 
 
-def waiting_pane(side: str) -> str:
-    """A pane before its first text."""
-    return _pane(side, text.PANE_TITLES[side], '<span class="prompt">…</span>', _facts({}))
+def texts(
+    prompt: str, progress: "PairProgress", view: View, temperature: float, order: tuple[str, str], hidden: bool
+) -> dict:
+    """The stage's `panes` from left to right, `verdict` and `note`; while `hidden`, nothing of it tells which is which.
 
-
-def pair(prompt: str, progress: "PairProgress", view: View) -> list[str]:
-    """The dense pane, the shared pane and the verdict."""
-    titles = {"dense": text.PANE_TITLES["dense"], "shared": f"{text.PANE_TITLES['shared']} · {plan_name(view)}"}
+    order: which model stands left and which right. What a hidden stage will show when it is asked to is its `secret`.
+    """
+    streams = {"dense": progress.dense, "shared": progress.shared}
+    mark = parted_at(progress)
     panes = []
-    for side, stream in (("dense", progress.dense), ("shared", progress.shared)):
-        words = _marked(prompt, stream.text, progress.first_difference)
-        panes.append(_pane(side, titles[side], words, _facts(_measured(stream)), view))
-    return [*panes, html.verdict(_difference(progress), progress.memory_bytes)]
+    for place, side in enumerate(order):
+        candidates = getattr(progress.parting, side) if progress.parting and mark is not None else ()
+        panes.append(
+            {
+                "text": words(prompt, streams[side], mark),
+                "likeliest": likeliest(candidates, temperature),
+                "side": "" if hidden else side,
+                "title": text.HIDDEN_TITLES[place] if hidden else title(side, view),
+                "facts": facts(None if hidden else streams[side]),
+            }
+        )
+    shown = {"panes": panes, "verdict": verdict(progress, mark), "note": note(progress)}
+    if hidden:
+        shown["secret"] = [{"side": side, "title": title(side, view), "facts": facts(streams[side])} for side in order]
+    return shown
 
 
-def is_of_view(pane: str, view: View) -> bool:
-    """Whether a pane shows a text of this model and plan, or no text yet."""
-    return "data-view" not in pane or _view_mark(view) in pane
-
-
-def _view_mark(view: View) -> str:
-    return f'data-view="{escape(view["model"])} {escape(view["plan"])} {escape(view.get("heads", ""))}"'
+def title(side: str, view: View) -> str:
+    """What stands above a text."""
+    return text.PANE_TITLES["dense"] if side == "dense" else f"{text.PANE_TITLES['shared']} · {plan_name(view)}"
 
 
 def plan_name(view: View) -> str:
     """The plan of a view for titles."""
-    return view["plan"] + (text.HEAD_MAPPED if view.get("heads") else "")
+    alike = text.NOTHING_SHARED if view["plan"] == "dense" else ""
+    return view["plan"] + (text.HEAD_MAPPED if view.get("heads") else alike)
 
 
-def _pane(side: str, title: str, body: str, facts: str, view: View | None = None) -> str:
-    return (
-        f'<section class="pane {side}" aria-label="{escape(title)}" {_view_mark(view) if view else ""}>'
-        f'<h3>{escape(title)}</h3><div class="text" tabindex="0"><div>{body}</div></div>{facts}</section>'
-    )
+def parted_at(progress: "PairProgress") -> int | None:
+    """Where both texts get their mark, in characters; None while they agree, and where they agreed to the end.
+
+    A token that differs is marked from its beginning, even where the two tokens begin alike.
+    """
+    if progress.parting is None:
+        return progress.first_difference
+    same = len(commonprefix([progress.dense.text, progress.shared.text]))
+    finished = progress.dense.finished and progress.shared.finished
+    return None if finished and progress.first_difference is None else min(progress.parting.character, same)
 
 
-def _marked(prompt: str, continuation: str, difference: int | None) -> str:
+def words(prompt: str, stream: "Stream", mark: int | None) -> str:
     """The prompt in grey, the text that both models wrote, and from the first difference on a mark."""
-    cut = len(continuation) if difference is None else difference
-    word = len(continuation) - len(continuation[cut:].lstrip())
-    word_end = (
-        word + len(continuation[word:].split(maxsplit=1)[0]) if continuation[word:].strip() else len(continuation)
+    written = stream.text
+    cut = len(written) if mark is None else mark
+    blanks = len(written[cut:]) - len(written[cut:].lstrip())
+    begin = cut if blanks == len(written) - cut else cut + blanks  # blanks are marked where nothing else is there yet
+    end = begin + len(written[begin:].split(maxsplit=1)[0]) if written[begin:].strip() else len(written)
+    same, first, rest = written[:begin], written[begin:end], written[end:]
+    marked = f'<mark title="{escape(text.MARK_TITLE)}">{escape(first)}</mark>' if first else ""
+    if mark is not None and not first and stream.finished:
+        marked = f'<mark class="end">{escape(text.ENDS_HERE)}</mark>'
+    return (
+        f'<span class="prompt">{escape(prompt)}</span>{escape(same)}{marked}<span class="after">{escape(rest)}</span>'
     )
-    same, first, rest = continuation[:cut], continuation[cut:word_end], continuation[word_end:]
-    mark = f'<mark title="{escape(text.MARK_TITLE)}">{escape(first)}</mark>' if first else ""
-    return f'<span class="prompt">{escape(prompt)}</span>{escape(same)}{mark}<span class="after">{escape(rest)}</span>'
 
 
-def _difference(progress: "PairProgress") -> str:
-    """Where the two texts part, and whether the times to their first tokens tell the two models apart."""
-    alike = text.NO_FIRST_TOKEN_DIFFERENCE if progress.first_token_differs is False else ""
-    return f"{_parting(progress)} {alike}".strip()
+def likeliest(candidates: "tuple[Candidate, ...]", temperature: float) -> str:
+    """What a model found likeliest where the texts part, with bars; nothing while they agree."""
+    if not candidates:
+        return ""
+    heading = text.LIKELIEST_AT.format(temperature=temperature) if temperature else text.LIKELIEST
+    rows = "".join(
+        f'<li{" class=chosen" if one.chosen else ""}><span class="token">{visible(one.text)}</span>'
+        f'<span class="bar-place"><i style="width: {100 * one.probability:.1f}%"></i></span>'
+        f"<b>{_percent(one.probability)}{text.CHOSEN if one.chosen else ''}</b></li>"
+        for one in candidates
+    )
+    return f"<p>{escape(heading)}</p><ol>{rows}</ol>"
 
 
-def _parting(progress: "PairProgress") -> str:
-    if progress.first_difference is not None:
-        same = progress.dense.text[: progress.first_difference]
+def visible(token: str) -> str:
+    """A token as HTML in which spaces, line ends and what cannot be printed can be seen."""
+    return "".join(map(_visible, token)) or f'<i class="blank">{escape(text.EMPTY_TOKEN)}</i>'
+
+
+def _visible(character: str) -> str:
+    if character in _BLANKS:
+        return f'<i class="blank">{_BLANKS[character]}</i>'
+    return escape(character) if character.isprintable() else f'<i class="blank">U+{ord(character):04X}</i>'
+
+
+def _percent(share: float) -> str:
+    if share < 0.001:
+        return "< 0.1%"
+    return f"{share:.0%}" if share >= 0.1 else f"{share:.1%}"
+
+
+def verdict(progress: "PairProgress", mark: int | None) -> str:
+    """Where the two texts part, in words."""
+    if mark == 0:
+        return text.DIFFERENT_AT_ONCE
+    if mark is not None:
+        same = progress.dense.text[:mark]
         count = len(same.split())
         return text.DIFFERENT.format(words=f"{count} word{'s' * (count != 1)}", characters=len(same))
     return text.SAME if progress.dense.finished and progress.shared.finished else text.SAME_SO_FAR
+
+
+def note(progress: "PairProgress") -> str:
+    """Which times tell the two models apart, and the memory that they hold."""
+    alike = {
+        (False, False): text.NO_TIMES_DIFFERENCE,
+        (False, True): text.NO_FIRST_TOKEN_DIFFERENCE,
+        (False, None): text.NO_FIRST_TOKEN_DIFFERENCE,
+        (True, False): text.NO_SPEED_DIFFERENCE,
+        (None, False): text.NO_SPEED_DIFFERENCE,
+    }.get((progress.first_token_differs, progress.speed_differs), "")
+    held = text.MEMORY_HELD.format(amount=units.amount(progress.memory_bytes, "bytes")) if progress.memory_bytes else ""
+    return f"{alike} {held}".strip()
+
+
+def facts(stream: "Stream | None") -> str:
+    """Three measured numbers below a text, with dashes for what is not known yet."""
+    values = _measured(stream) if stream else {}
+    cells = "".join(
+        f'<div title="{escape(hint)}"><b>{escape(values.get(name, "–"))}</b><span>{escape(label)}</span></div>'
+        for name, (label, hint) in text.GENERATE_FACTS.items()
+    )
+    return f'<div class="facts">{cells}</div>{html.badge("measured")}'
 
 
 def _measured(stream: "Stream") -> dict[str, str]:
@@ -79,11 +152,3 @@ def _measured(stream: "Stream") -> dict[str, str]:
         "first_token": units.seconds(stream.time_to_first_token_s) if stream.time_to_first_token_s else "–",
         "cache": units.amount(stream.cache_bytes, "bytes"),
     }
-
-
-def _facts(values: dict[str, str]) -> str:
-    cells = "".join(
-        f'<div title="{escape(hint)}"><b>{escape(values.get(name, "–"))}</b><span>{escape(label)}</span></div>'
-        for name, (label, hint) in text.GENERATE_FACTS.items()
-    )
-    return f'<div class="facts">{cells}</div>{html.badge("measured")}'

@@ -7,21 +7,19 @@ import gradio as gr
 
 from app import links, plans, settings, text
 from app.components import html
-from app.components.events import LIVE, QUIET
-from app.panels import model_html, offer
+from app.components.events import LATEST, LIVE, QUIET
+from app.facts import facts, sizes
+from app.panels import offer
 from app.registry import LoadedModel, View, get_model
 from core import pretrained
 from core.plan import SharingPlan
 
 _UNCHANGED = gr.skip()
+OUTPUTS = ("view", "model_error", "plan_error", "facts", "preset", "plan")
+"""What every change of model or plan sets, in order: the view, two sentences, the strip's facts, and two controls."""
 
 
-def build_summary() -> gr.HTML:
-    """The plan as a picture and in words, which stays in sight."""
-    return gr.HTML(elem_id="plan-summary")
-
-
-def build(summary: gr.HTML) -> SimpleNamespace:
+def build(strip: gr.HTML) -> SimpleNamespace:
     """The controls; `restore` fills them."""
     with gr.Row(elem_id="controls"):
         name = gr.Dropdown(
@@ -34,7 +32,7 @@ def build(summary: gr.HTML) -> SimpleNamespace:
     offered = offer.build()
     return SimpleNamespace(
         name=name, load=load, offer=offered, preset=preset, plan=plan,
-        shown=[model_error, plan_error, summary, preset, plan],
+        strip=strip, shown=[model_error, plan_error, strip, preset, plan],
     )  # fmt: skip
 
 
@@ -45,11 +43,17 @@ def wire(demo: gr.Blocks, bar: gr.HTML, panel: SimpleNamespace) -> None:
     gr.on([panel.load.click, panel.name.select], switch_model, [panel.name, bar], outputs, **loading)
     panel.preset.input(apply_text, [panel.preset, bar], outputs, **LIVE)
     bar.sync(sync, bar, outputs, **LIVE)
+    panel.strip.learn(learn, bar, panel.strip, **LATEST)
     bar.open(open_view, bar, [*outputs, panel.name], **loading)
     panel.plan.input(apply_while_typing, [panel.plan, bar], outputs, **LIVE)
     gr.on([panel.plan.submit, panel.plan.blur], apply_text, [panel.plan, bar], outputs, **LIVE)
     fetched = offer.wire(demo, panel.offer)
     fetched.then(show_fetched, bar, [panel.offer.column, panel.name, *outputs], **loading)
+
+
+def learn(view: View) -> dict:
+    """The facts on the page's model: it is another one, or another score of it was measured."""
+    return facts(view["model"])
 
 
 def choices() -> list[str]:
@@ -77,14 +81,22 @@ def restore(request: gr.Request) -> tuple:
 
 def open_view(view: View) -> tuple:
     """The view of an address that the visitor went back or forth to, which names another model."""
-    return _opened(view["model"], view.get("plan"), view.get("heads", ""))
+    *shown, name = _opened(view["model"], view.get("plan"), view.get("heads", ""))
+    return *_answer(dict(zip(OUTPUTS, shown, strict=True)), view), name
 
 
 def sync(view: View) -> tuple:
     """A gesture made this plan in the browser: the controls follow, and a plan that cannot be is taken back."""
-    shown = show(get_model(view["model"]), view["plan"], "", view.get("heads", ""))
+    shown = show(get_model(view["model"]), view["plan"], "", view.get("heads", ""), view["model"])
     if not shown["plan_error"]:
-        shown["view"] = _UNCHANGED  # the visitor may be further by now
+        shown["view"] = _UNCHANGED
+    return _answer(shown, view)
+
+
+def _answer(shown: dict, view: View) -> tuple:
+    """The outputs, for the browser to tell whether the visitor is further by now: then the view in it comes too late."""
+    if isinstance(shown["view"], dict) and "turn" in view and "model" in shown["view"]:
+        shown["view"]["turn"] = view["turn"]
     return tuple(shown.values())
 
 
@@ -107,7 +119,7 @@ def switch_model(name: str, view: View) -> tuple:
         return (_UNCHANGED, html.error(error), *[_UNCHANGED] * 4)
     dense = SharingPlan.parse("", model.num_layers)
     plan = dense if view["plan"] == dense.name else plans.default_plan(model.num_layers, view["plan"], model.kinds)
-    return tuple(show(model, str(plan)).values())
+    return _answer(show(model, str(plan)), view)
 
 
 def apply_while_typing(plan_text: str, view: View) -> tuple:
@@ -121,39 +133,50 @@ def apply_while_typing(plan_text: str, view: View) -> tuple:
 
 def apply_except(control: str, plan_text: str, view: View) -> tuple:
     """Apply the plan, without touching the control that is under the user's hand."""
-    return tuple({**show(get_model(view["model"]), plan_text, view["plan"]), control: _UNCHANGED}.values())
+    return _answer({**_changed(plan_text, view), control: _UNCHANGED}, view)
 
 
 def apply_text(plan_text: str, view: View) -> tuple:
     """The text is finished, or a ready-made plan chosen: make it the plan. Bad text gets a sentence and stays."""
-    shown = show(get_model(view["model"]), plan_text, view["plan"])
+    shown = _changed(plan_text, view)
     if shown["plan_error"]:
         shown["plan"] = _UNCHANGED  # the box may hold newer text by now
-    return tuple(shown.values())
+    return _answer(shown, view)
+
+
+def _changed(plan_text: str, view: View) -> dict:
+    """`show` for a plan in words. The head map stays for followers whose leader stays."""
+    model, heads = get_model(view["model"]), view.get("heads", "")
+    try:
+        before, after = (SharingPlan.parse(one, model.num_layers) for one in (view["plan"], plan_text))
+        heads = plans.kept_heads(heads, before, after)
+    except ValueError:  # `show` says what is wrong
+        heads = ""
+    return show(model, plan_text, view["plan"], heads, view["model"])
 
 
 def apply_plan(plan_text: str, head_map: dict[int, tuple[int, ...]], view: View) -> tuple:
     """A plan chosen elsewhere on the page becomes the page's plan, with the head map that belongs to it."""
-    shown = show(get_model(view["model"]), plan_text, view["plan"], json.dumps(head_map) if head_map else "")
-    return tuple(shown.values())
+    heads = json.dumps(head_map) if head_map else ""
+    return _answer(show(get_model(view["model"]), plan_text, view["plan"], heads, view["model"]), view)
 
 
-def show(model: LoadedModel, plan_text: str, fallback: str = "", heads: str = "") -> dict:
+def show(model: LoadedModel, plan_text: str, fallback: str = "", heads: str = "", known: str = "") -> dict:
     """Values of all outputs for `plan_text` and the head map `heads` (short or JSON: `app.links`; or empty).
 
-    If one of them is bad, for the plan `fallback`, with a sentence about the fault. The view has the short form.
+    If one of them is bad, for the plan `fallback`, with a sentence about the fault. known: the model whose facts the
+    browser has already. In the view it is JSON.
     """
     try:
         plan, problem = model.plan(plan_text), ""
-        heads = links.shorten(heads) if model.head_map(plan, heads) else ""
+        heads = links.lengthen(heads) if model.head_map(plan, heads) else ""
     except ValueError as error:
         plan, problem, heads = model.plan(fallback), str(error), ""
-    remarks = [text.FIXED_PLAN] * bool(model.fixed_plan) + [text.HEADS_ON] * bool(heads)
     return {
         "view": {"model": model.name, "plan": plan.name, **({"heads": heads} if heads else {})},
         "model_error": "",
         "plan_error": html.error(problem),
-        "summary": model_html.plan_summary(plan, " ".join(remarks)),
+        "facts": _UNCHANGED if model.name == known else sizes(model),
         **control_updates(model, plan),
         "plan": gr.update(value=plan_text if problem else plan.name, interactive=not model.fixed_plan),
     }

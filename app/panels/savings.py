@@ -12,8 +12,9 @@ from app.charts.style import message
 from app.components import html
 from app.components.chart import chart, figure_json
 from app.components.events import LIVE
+from app.panels import subject
 from app.registry import View
-from app.services import LOADED, longest_context, plan_for, savings, shape_choices, shape_of
+from app.services import longest_context, plan_for, savings, shape_of
 from core.cost import BYTES_PER_VALUE
 from core.plan import SharingPlan
 
@@ -23,9 +24,7 @@ _CURVES = ("KV cache", "attention-weight FLOPs", "total FLOPs")
 def build() -> SimpleNamespace:
     """Number cards and charts with the sliders that drive them."""
     gr.HTML(html.section("savings", text.VIEWS["savings"], text.SAVINGS_LEAD))
-    with gr.Row(elem_classes="controls"):
-        shape = gr.Dropdown(shape_choices(), value=LOADED, label=text.SHAPE_LABEL, elem_id="savings-shape")
-        plan = gr.Textbox(label=text.SHAPE_PLAN_LABEL, interactive=False, max_lines=1, elem_id="savings-plan")
+    of = subject.build("savings")
     with gr.Row(elem_classes="controls"):
         batch = gr.Slider(1, 64, 1, step=1, label=text.BATCH_LABEL, elem_id="savings-batch", buttons=[])
         context = gr.Slider(16, 1024, 1024, step=1, label=text.CONTEXT_LABEL, elem_id="savings-context", buttons=[])
@@ -37,10 +36,10 @@ def build() -> SimpleNamespace:
     error = gr.HTML(elem_id="savings-error")
     cards = gr.HTML(elem_id="savings-cards")
     with gr.Row(elem_classes="charts"):
-        figures = [chart(310, f"savings-chart-{index}", titled=True) for index in range(len(_CURVES) + 1)]
+        figures = [chart(310, f"savings-chart-{index}") for index in range(len(_CURVES) + 1)]
     return SimpleNamespace(
-        shape=shape, plan=plan, context=context, prompt=prompt, sizes=[batch, context, prompt, dtype, execution],
-        outputs=[error, cards, *figures], options=[shape, batch, context, prompt, dtype, execution],
+        of=of, shape=of.shape, plan=of.plan, context=context, prompt=prompt, sizes=[batch, context, prompt, dtype, execution],
+        outputs=[error, cards, *figures], options=[of.shape, batch, context, prompt, dtype, execution],
     )  # fmt: skip
 
 
@@ -49,7 +48,9 @@ def wire(bar: gr.HTML, panel: SimpleNamespace) -> None:
     inputs = [bar, panel.shape, panel.plan, *panel.sizes]
     controls = [panel.plan, panel.context, panel.prompt]
     views.on_draw(bar, "savings", follow_view, [bar, panel.shape, *panel.sizes], [*controls, *panel.outputs], **LIVE)
-    panel.shape.input(switch_shape, [bar, panel.shape, *panel.sizes], [*controls, *panel.outputs], **LIVE)
+    switched = {"fn": switch_shape, "inputs": [bar, panel.shape, *panel.sizes], "outputs": [*controls, *panel.outputs]}
+    panel.shape.input(**switched, **LIVE)
+    subject.wire(panel.of).then(**switched, **LIVE)
     typed = [panel.plan.input, panel.plan.submit]
     gr.on([size.input for size in panel.sizes] + typed, draw, inputs, panel.outputs, **LIVE)
 
@@ -69,7 +70,7 @@ def follow_view(view: View, choice: str, batch: int, context: int, prompt: int, 
     step = max(1, longest // 256)
     context, prompt = min(context, longest), min(prompt, longest)
     return (
-        gr.update(value=plan, interactive=choice != LOADED),
+        plan,
         gr.update(minimum=step, maximum=longest, step=step, value=context),
         gr.update(minimum=step, maximum=longest, step=step, value=prompt),
         *draw(view, choice, plan, batch, context, prompt, *formats),
@@ -98,7 +99,8 @@ def draw(view: View, choice: str, plan_text: str, batch: int, context: int, prom
     titles = {name: text.QUANTITIES[name][0] for name in _CURVES}
     figures = [charts.savings_curve(frame[frame.quantity == name], title, context) for name, title in titles.items()]
     figures.append(charts.saved_curves(frame, titles, context))
-    return "", cards(chosen), *map(figure_json, figures)
+    drawn = (figure_json(figure, **subject.of_figures(choice, plan.name)) for figure in figures)
+    return "", subject.line(view, choice, plan.name) + cards(chosen), *drawn
 
 
 def cards(chosen: pd.DataFrame) -> str:

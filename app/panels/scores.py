@@ -2,6 +2,8 @@
 
 import hashlib
 import tempfile
+from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +12,7 @@ import gradio as gr
 import pandas as pd
 import plotly.graph_objects as go
 
-from app import settings, text, views
+from app import levels, settings, text, views
 from app.charts import scores as charts
 from app.charts.style import message
 from app.components import html
@@ -38,9 +40,9 @@ def build() -> SimpleNamespace:
     folded = clickable_table("scores-folded")
     about = gr.HTML(html.note(" "), elem_id="scores-about")
     problems = gr.HTML(elem_id="scores-problems")
-    tradeoff = chart(460, "scores-tradeoff", titled=True)
+    tradeoff = chart(460, "scores-tradeoff")
     details = gr.HTML(elem_id="scores-details")
-    bars = chart(460, "scores-bars", titled=True)
+    bars = chart(460, "scores-bars")
     table = clickable_table("scores-table")
     export = gr.DownloadButton(text.EXPORT_BUTTON, size="sm", elem_id="scores-export")
     selected, model = gr.State(None), gr.State("")
@@ -74,14 +76,13 @@ def wire(bar: gr.HTML, latest: gr.State, panel: SimpleNamespace) -> gr.State:
     return panel.selected
 
 
-def choices(view: View, linked: tuple[list[str], str | None, str | None] = ([], None, None)) -> tuple:
+def choices(view: View, asked: Sequence[str] = (), wanted: str | None = None, axis: str | None = None) -> tuple:
     """What can be selected, a note about files that are not records, and what the records of the page's model say.
 
-    Chosen first is what a link asks for (`linked`: models, task and axis), else the page's model, where it has scores, and
+    Chosen first is what a link asks for (models `asked`, task `wanted`, `axis`), else the page's model, where it has scores, and
     its task that tells plans apart best.
     """
     known, name = store(), get_model(view["model"]).identity.name
-    asked, wanted, axis = linked
     models = [model for model in asked if model in set(known.frame.model)] or models_like(name)
     task, folded = tasks_of_models(models)
     if wanted in set(task_names(known.frame)):
@@ -103,7 +104,7 @@ def follow_view(view: View, shown: str, *filters: Any) -> tuple:
     """`choices` when the page's model is another one than that shown; else everything stays. filters: as a link set them."""
     if get_model(view["model"]).identity.name == shown:
         return (gr.skip(),) * 8
-    return choices(view) if shown else choices(view, filters)
+    return choices(view) if shown else choices(view, *filters)
 
 
 def tasks_of_models(models: list[str]) -> tuple[dict, str]:
@@ -178,7 +179,7 @@ def about(chosen: pd.DataFrame, task: str | None) -> str:
     asked = (text.TASKS | text.BENCHMARKS).get(name) or next(
         (words for start, words in text.BENCHMARKS.items() if name.startswith(start)), " "
     )
-    return html.note(asked) + html.warning(guessing(chosen)) + html.note(free_words(chosen))
+    return html.note(asked) + guessing(chosen) + free_words(chosen)
 
 
 def free_words(chosen: pd.DataFrame) -> str:
@@ -188,7 +189,7 @@ def free_words(chosen: pd.DataFrame) -> str:
         return ""
     plans = ", ".join(dict.fromkeys(plan_names(compared[compared.free])))
     free = text.FREE_PLANS.format(plans=plans, tasks=FREE_TASKS) if plans else text.NO_FREE
-    return f"{free} {text.WORSE_ABOUT}"
+    return f'<p class="note">{escape(free)} {levels.said(text.WORSE_ABOUT)}</p>'
 
 
 def draw_clicked(view: View, models: list[str], task: str, kinds: list[str], axis: str, event: gr.EventData) -> tuple:
@@ -234,14 +235,14 @@ def _tradeoff(chosen: pd.DataFrame, axis: str, selected: Selected | None) -> go.
 
 
 def guessing(chosen: pd.DataFrame) -> str:
-    """One sentence about the scores that are no better than guessing; nothing when there are none."""
+    """A warning of the scores that are no better than guessing; nothing when there are none."""
     guessed = chosen[chosen.at_chance]
     if guessed.empty:
         return ""
     dense = guessed[guessed.kind == "dense"].model.unique().tolist()
     if dense:
-        return text.AT_CHANCE_DENSE.format(models=" and ".join(dense), chance=guessed.chance.iloc[0])
-    return text.AT_CHANCE.format(plans=", ".join(guessed.plan), chance=guessed.chance.iloc[0])
+        return html.warning(text.AT_CHANCE_DENSE, models=" and ".join(dense), chance=guessed.chance.iloc[0])
+    return html.warning(text.AT_CHANCE, plans=", ".join(guessed.plan), chance=guessed.chance.iloc[0])
 
 
 def csv_file(frame: pd.DataFrame) -> Path:

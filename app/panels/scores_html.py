@@ -1,6 +1,7 @@
 """The table of the part Scores, and how one score was measured."""
 
 import json
+from functools import lru_cache
 from html import escape
 from typing import Any
 
@@ -8,7 +9,9 @@ import pandas as pd
 
 from app import text, units
 from app.components import html
+from app.components.mini_strip import mini_strip
 from app.measured import Selected
+from core.plan import SharingPlan
 
 
 def score_table(frame: pd.DataFrame, selected: Selected | None = None) -> str:
@@ -30,8 +33,14 @@ def _score_cells(row: Any) -> str:
     value, saved = f"{row.value:.3f}{units.plus_minus(row.stderr)}", f"{row.saved_percent:.1f}%"
     values = (row.kind, row.task, row.metric, value, worse_words(row), row.n, saved, row.machine)
     spans = ",<wbr>".join(f"<span>{escape(span)}</span>" for span in row.plan.split(","))  # lines break between spans
-    cells = [escape(row.model), spans, *(escape(str(value)) for value in values)]
+    drawn = mini_strip(_plan(row.plan, row.num_layers))
+    cells = [escape(row.model), f"{drawn} {spans}", *(escape(str(value)) for value in values)]
     return "".join(f"<td>{cell}</td>" for cell in cells)
+
+
+@lru_cache(1024)
+def _plan(plan_name: str, num_layers: int) -> SharingPlan:
+    return SharingPlan.parse(plan_name, num_layers)
 
 
 def worse_words(row: Any) -> str:

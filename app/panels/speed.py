@@ -7,16 +7,17 @@ from typing import Any
 import gradio as gr
 import pandas as pd
 
-from app import text, units, views
+from app import levels, text, units, views
 from app.charts import speed as charts
 from app.charts.style import message
 from app.components import html
 from app.components.chart import chart, figure_json
 from app.components.events import LIVE
 from app.measured import timings
+from app.panels import subject
 from app.panels.speed_html import fits_table
 from app.registry import View, get_model
-from app.services import LOADED, contexts_up_to, longest_context, plan_for, shape_choices, shape_of
+from app.services import LOADED, contexts_up_to, longest_context, plan_for, shape_of
 from core.cost import (
     BYTES_PER_VALUE,
     DEVICES,
@@ -61,9 +62,8 @@ class Question:
 def build() -> SimpleNamespace:
     """Controls, cards, charts, and the table of hardware."""
     gr.HTML(html.section("speed", text.VIEWS["speed"], text.SPEED_LEAD))
+    of = subject.build("speed")
     with gr.Row(elem_classes="controls"):
-        shape = gr.Dropdown(shape_choices(), value=LOADED, label=text.SHAPE_LABEL, elem_id="speed-shape")
-        plan = gr.Textbox(label=text.SHAPE_PLAN_LABEL, max_lines=1, elem_id="speed-plan")
         device = gr.Dropdown(
             list(with_measured_bandwidth(timings())),
             value=_FIRST_DEVICE,
@@ -82,18 +82,18 @@ def build() -> SimpleNamespace:
         bandwidth = gr.Radio(sources, value="measured", label=text.BANDWIDTH_LABEL, elem_id="speed-bandwidth")
     error, cards = gr.HTML(elem_id="speed-error"), gr.HTML(elem_id="speed-cards")
     with gr.Row(elem_classes="charts"):
-        curves = [chart(330, f"speed-{name}", titled=True) for name in ("latency", "memory")]
+        curves = [chart(330, f"speed-{name}") for name in ("latency", "memory")]
     about = gr.HTML(elem_id="speed-about")
-    bars = chart(400, "speed-bars", titled=True)
+    bars = chart(400, "speed-bars")
     with gr.Row(elem_classes="charts"):
-        prefill = chart(300, "speed-prefill", titled=True)
-        gr.HTML(f'<p class="warning">{text.PREFILL_TRUTH}</p>', elem_id="speed-prefill-truth")
-    gr.HTML(f"<h3>{text.FITS_HEADING}</h3><p class='lead'>{text.FITS_LEAD}</p>")
+        prefill = chart(300, "speed-prefill")
+        gr.HTML(f'<p class="warning">{levels.said_in_html(text.PREFILL_TRUTH)}</p>', elem_id="speed-prefill-truth")
+    gr.HTML(html.subsection(text.FITS_HEADING, text.FITS_LEAD))
     table = gr.HTML(elem_id="speed-fits")
     return SimpleNamespace(
-        shape=shape, plan=plan, sizes=[device, devices, batch, context, dtype, bandwidth],
+        of=of, shape=of.shape, plan=of.plan, sizes=[device, devices, batch, context, dtype, bandwidth],
         outputs=[error, cards, *curves, about, bars, prefill, table],
-        options=[shape, device, devices, batch, context, dtype, bandwidth],
+        options=[of.shape, device, devices, batch, context, dtype, bandwidth],
     )  # fmt: skip
 
 
@@ -102,6 +102,7 @@ def wire(bar: gr.HTML, panel: SimpleNamespace) -> None:
     follow = [bar, panel.shape, *panel.sizes]
     views.on_draw(bar, "speed", follow_view, follow, [panel.plan, *panel.outputs], **LIVE)
     panel.shape.input(follow_view, follow, [panel.plan, *panel.outputs], **LIVE)
+    subject.wire(panel.of).then(follow_view, follow, [panel.plan, *panel.outputs], **LIVE)
     inputs = [bar, panel.shape, panel.plan, *panel.sizes]
     typed = [panel.plan.input, panel.plan.submit]
     gr.on([size.input for size in panel.sizes] + typed, draw, inputs, panel.outputs, **LIVE)
@@ -113,7 +114,7 @@ def follow_view(view: View, choice: str, *sizes: Any) -> tuple:
         plan = plan_for(view, shape_of(choice, view["model"]))
     except ValueError as problem:
         return gr.skip(), *_nothing(problem)
-    return gr.update(value=plan, interactive=choice != LOADED), *draw(view, choice, plan, *sizes)
+    return plan, *draw(view, choice, plan, *sizes)
 
 
 def draw(
@@ -138,8 +139,18 @@ def draw(
         here = (measured.device == device) & (measured.devices == asked.devices) & (measured.dtype == dtype)
         table = [one for one in machines.values() if one.memory_bytes]
         fits = fits_frame(shape, plan, asked.batch, asked.context, dtype, table)
-        latency, memory, words, *bars = figures(asked, measured[here], places_of(measured))
-        return "", cards(asked), latency, memory, words + html.note(note), *bars, fits_table(fits)
+        latency, memory, words, *bars = figures(
+            asked, measured[here], places_of(measured), subject.of_figures(choice, plan.name)
+        )
+        return (
+            "",
+            subject.line(view, choice, plan.name) + cards(asked),
+            latency,
+            memory,
+            words + html.note(note),
+            *bars,
+            fits_table(fits),
+        )
     except ValueError as problem:
         return _nothing(problem)
 
@@ -202,8 +213,9 @@ def _numbers(asked: Question, plan: SharingPlan) -> tuple[DecodePrediction, floa
 
 
 def _why(asked: Question, dense: DecodePrediction) -> str:
-    """What the time of a dense step is spent on, in words."""
-    words = text.SPEED_WHY.format(
+    """What the time of a dense step is spent on, in words, as HTML."""
+    words = levels.said(
+        text.SPEED_WHY,
         weights=units.amount(dense.weights.bytes_moved, "bytes"),
         cache=units.amount(dense.attention.bytes_moved, "bytes"),
         bandwidth=units.amount(asked.device.bandwidth_bytes_per_s, "bytes"),
@@ -211,13 +223,13 @@ def _why(asked: Question, dense: DecodePrediction) -> str:
         cache_ms=units.milliseconds(dense.attention.seconds * 1e3),
     )
     unknown = "" if dense.weights.compute_s is not None else text.NO_RATE.format(dtype=asked.dtype)
-    return f"{words} {text.BOUND[dense.weights.bound]} {unknown}"
+    return f"{words} {levels.said(text.BOUND[dense.weights.bound])} {unknown}"
 
 
-def figures(asked: Question, measured: pd.DataFrame, places: str) -> list[str]:
+def figures(asked: Question, measured: pd.DataFrame, places: str, of: dict[str, str]) -> list[str]:
     """Latency and memory over context, a sentence about the measurements, predicted beside measured, prefill.
 
-    measured: on the hardware asked for. places: all hardware that the model was timed on.
+    measured: on the hardware asked for. places: all hardware that the model was timed on. of: `subject.of_figures`.
     """
     points = measured[
         (measured.batch_size == asked.batch) & ((measured.model == "dense") | (measured.plan == str(asked.plan)))
@@ -226,11 +238,11 @@ def figures(asked: Question, measured: pd.DataFrame, places: str) -> list[str]:
     curves, capacity = predicted_curves(asked, longest), asked.device.memory_bytes
     chosen = nearest(measured, asked)
     return [
-        figure_json(charts.predicted_curves(curves, points, "ms", text.LATENCY_TITLE, asked.context)),
-        figure_json(charts.predicted_curves(curves, points, "bytes", text.MEMORY_TITLE, asked.context, capacity)),
+        figure_json(charts.predicted_curves(curves, points, "ms", text.LATENCY_TITLE, asked.context), **of),
+        figure_json(charts.predicted_curves(curves, points, "bytes", text.MEMORY_TITLE, asked.context, capacity), **of),
         about(measured, asked, places),
-        figure_json(charts.predicted_bars(chosen, TOLERANCE)),
-        figure_json(charts.prefill_bars(chosen)),
+        figure_json(charts.predicted_bars(chosen, TOLERANCE), **of),
+        figure_json(charts.prefill_bars(chosen), **of),
     ]
 
 

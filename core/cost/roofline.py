@@ -6,7 +6,7 @@ other elementwise work, sampling, traffic between devices. `core.timing.predicte
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -73,19 +73,25 @@ def predict_decode(
 
     bandwidth_bytes_per_s: a measured bandwidth in place of the data sheet's. Weights and cache are of format `dtype`.
     """
-    bytes_per_value, rate = bytes_of(dtype), device.flops_per_s.get(dtype)
+    bytes_per_value = bytes_of(dtype)
     moved = decode_bytes_moved(shape, plan, batch_size, context_tokens, bytes_per_value)
     flops = forward_flops(shape, plan, batch_size, 1, context_tokens - 1)
-    bandwidth = bandwidth_bytes_per_s or device.bandwidth_bytes_per_s
+    if bandwidth_bytes_per_s:
+        device = replace(device, bandwidth_bytes_per_s=bandwidth_bytes_per_s)
+    weights = moved.weights, flops.total - flops.attention
+    return decode_prediction(device, weights, (moved.total - moved.weights, flops.attention), batch_size, dtype)
 
-    def part(bytes_moved: int, part_flops: int) -> Part:
-        return Part(bytes_moved, part_flops, bytes_moved / bandwidth, part_flops / rate if rate else None)
 
-    return DecodePrediction(
-        weights=part(moved.weights, flops.total - flops.attention),
-        attention=part(moved.total - moved.weights, flops.attention),
-        batch_size=batch_size,
-    )
+def decode_prediction(
+    device: Device, weights: tuple[int, int], attention: tuple[int, int], batch_size: int, dtype: str
+) -> DecodePrediction:
+    """A decode step of the whole batch that moves so many bytes and does so many FLOPs: (bytes, FLOPs) of each part."""
+    bandwidth, rate = device.bandwidth_bytes_per_s, device.flops_per_s.get(dtype)
+
+    def part(bytes_moved: int, flops: int) -> Part:
+        return Part(bytes_moved, flops, bytes_moved / bandwidth, flops / rate if rate else None)
+
+    return DecodePrediction(part(*weights), part(*attention), batch_size)
 
 
 def largest_batch(

@@ -36,10 +36,34 @@ class Stream:
 
 
 @dataclass(frozen=True)
+class Candidate:
+    """A token that a model may write next, and the probability with which it takes it."""
+
+    text: str  # what it adds to the text; of a special token its name
+    probability: float
+    chosen: bool
+
+
+@dataclass(frozen=True)
+class Parting:
+    """The place where the two models first chose different tokens, and what each of them found likeliest there.
+
+    dense, shared: the likeliest tokens first; a chosen one that is not among them comes last. Probabilities are those that
+    the choice was made by: at temperature 0 the model's own, else those at the temperature (and top_p) that was asked for.
+    """
+
+    tokens: int  # that both chose alike before
+    character: int  # of both continuations: where the differing tokens begin
+    dense: tuple[Candidate, ...]
+    shared: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True)
 class PairProgress:
     """Both continuations, and the character offset where their texts first differ (None while they agree).
 
     first_token_differs: whether the two times to the first token differ by more than they vary; None until they are known.
+    speed_differs: the same of the times of the later steps. parting: None as long as both chose the same tokens.
     """
 
     dense: Stream
@@ -48,6 +72,8 @@ class PairProgress:
     memory_bytes: int = 0
     """Held right now: on a GPU by all tensors there, else by this process. Both models share their weights."""
     first_token_differs: bool | None = None
+    speed_differs: bool | None = None
+    parting: Parting | None = None
 
 
 def generate_pair(
@@ -63,6 +89,8 @@ def generate_pair(
     system: str = "",
 ) -> Iterator[PairProgress]:
     """Continue `prompt` with both models; yields after every pair of steps, closing the iterator stops the work.
+
+    Whoever stops asking for a while, at the parting of the texts say, goes on from there.
 
     temperature: 0 takes the likeliest token; above, tokens are drawn with `seed`, with the same random numbers for
         both models, so that equal models give equal texts. top_p: draw from the likeliest tokens that make up this
@@ -88,6 +116,10 @@ FEWEST_READINGS, MOST_READINGS = 2, 8
 """Timed readings of the prompt by each model; even, so that each model begins equally often."""
 TELLING_READINGS = 4
 """With fewer readings chance alone would often put all times of one model below all of the other's."""
+TELLING_STEPS = 8
+"""Of fewer step times the middle half is two or three numbers."""
+LIKELIEST = 5
+"""Tokens that are shown where the texts part."""
 
 
 def _alternate(sides: list["_Side"]) -> Iterator[PairProgress]:
@@ -95,21 +127,23 @@ def _alternate(sides: list["_Side"]) -> Iterator[PairProgress]:
     for side in sides:
         side.step()
     pair_s = time.perf_counter() - begin
+    parting = _parting(sides)  # before the prompt is read again: that overwrites what the choice was made by
     at_once = pair_s * MOST_READINGS / 2 <= AT_ONCE_S
     if at_once:
         for _ in _timed_readings(sides, AT_ONCE_S, TELLING_READINGS):
             pass
-    yield _progress(sides)
+    yield _progress(sides, parting)
     order = sides[::-1]
     while not all(side.stream.finished for side in sides):
         running = [side for side in order if not side.stream.finished]
         for side in running:
             side.step(alone=len(running) < len(sides))
         order = order[::-1]
-        yield _progress(sides)
+        parting = parting or _parting(sides)
+        yield _progress(sides, parting)
     if not at_once:
         for _ in _timed_readings(sides, LATER_S, FEWEST_READINGS):
-            yield _progress(sides)
+            yield _progress(sides, parting)
 
 
 def _timed_readings(sides: list["_Side"], seconds: float, fewest: int) -> Iterator[None]:
@@ -123,10 +157,25 @@ def _timed_readings(sides: list["_Side"], seconds: float, fewest: int) -> Iterat
         yield
 
 
-def _progress(sides: list["_Side"]) -> PairProgress:
+def _progress(sides: list["_Side"], parting: Parting | None) -> PairProgress:
     left, right = (side.stream for side in sides)
-    differs = times_differ(*(side.first_token_times_s for side in sides))
-    return PairProgress(left, right, first_difference(left, right), held_bytes(sides[0].model.device), differs)
+    return PairProgress(
+        left,
+        right,
+        first_difference(left, right),
+        held_bytes(sides[0].model.device),
+        times_differ(*(side.first_token_times_s for side in sides)),
+        speeds_differ(*(side.step_times_s for side in sides)),
+        parting,
+    )
+
+
+def _parting(sides: list["_Side"]) -> Parting | None:
+    """What each side chose from in the step that it has just taken, if that was not the same token."""
+    left, right = sides
+    if left.token == right.token:
+        return None
+    return Parting(left.tokens - 1, left.parted_at(), left.candidates(), right.candidates())
 
 
 def times_differ(left: Sequence[float], right: Sequence[float]) -> bool | None:
@@ -138,6 +187,17 @@ def times_differ(left: Sequence[float], right: Sequence[float]) -> bool | None:
     if min(len(left), len(right)) < TELLING_READINGS:
         return None
     one, other = (sorted(times)[: len(times) - len(times) // 5] for times in (left, right))
+    return one[-1] < other[0] or other[-1] < one[0]
+
+
+def speeds_differ(left: Sequence[float], right: Sequence[float]) -> bool | None:
+    """Whether the times of two models' steps lie further apart than they spread: their middle halves do not overlap.
+
+    Steps are many, and single ones are slow for reasons of the machine. None for times that are too few to tell.
+    """
+    if min(len(left), len(right)) < TELLING_STEPS:
+        return None
+    one, other = (sorted(times)[len(times) // 4 : len(times) - len(times) // 4] for times in (left, right))
     return one[-1] < other[0] or other[-1] < one[0]
 
 
@@ -179,6 +239,8 @@ class _Side:
         if temperature and top_p < 1:
             self.warpers.append(TopPLogitsWarper(top_p))
         self.chosen = self.ids[:, -1]  # the newest token
+        self.token = -1  # the same as a number
+        self.scores = torch.empty(0)  # [1, vocabulary]: what it was chosen by
         self.step_times_s: list[float] = []  # of the steps that both models took in turn
         self.first_token_times_s: list[float] = []
         self.tokens = 0
@@ -193,13 +255,38 @@ class _Side:
         """
         begin = time.perf_counter()
         logits = self.decoder.step(self.chosen) if self.tokens else self.decoder.prefill(self.ids)
-        chosen = self._choose(logits, self.random)
-        token = int(chosen.item())  # waits for the device
+        self.scores = self._score(logits)
+        chosen = _choose(self.scores, self.random)
+        self.token = int(chosen.item())  # waits for the device
         if self.tokens and not alone:  # the first reading of the prompt pays for the start
             self.step_times_s.append(time.perf_counter() - begin)
         self.tokens += 1
         self.ids, self.chosen = torch.cat([self.ids, chosen], dim=1), chosen[:, 0]
-        self._update(token)
+        self._update(self.token)
+
+    @torch.inference_mode()
+    def candidates(self) -> tuple[Candidate, ...]:
+        """The likeliest tokens of the newest step, and the chosen one."""
+        shares = self.scores[0].softmax(-1)
+        likeliest = shares.topk(min(LIKELIEST, len(shares))).indices.tolist()
+        tokens = dict.fromkeys([*likeliest, self.token])
+        before = self.ids[0, :-1].tolist()
+        return tuple(
+            Candidate(self._added(before, token), float(shares[token]), token == self.token)
+            for token in tokens
+            if shares[token] > 0  # beyond top_p nothing is left
+        )
+
+    def _added(self, before: list[int], token: int) -> str:
+        """What a token adds to the text of the tokens before it: alone, many would lose the space that they begin with."""
+        whole, begin = (str(self.tokenizer.decode(ids)) for ids in ([*before, token], before))
+        begin = begin.rstrip(_UNFINISHED)
+        return whole[len(begin) :] if whole.startswith(begin) else str(self.tokenizer.decode([token]))
+
+    def parted_at(self) -> int:
+        """Characters of the continuation before the newest token."""
+        before = str(self.tokenizer.decode(self.ids[0, :-1], skip_special_tokens=True))
+        return max(0, len(before.rstrip(_UNFINISHED)) - len(self.prompt_text))
 
     @torch.inference_mode()
     def read_again(self) -> None:
@@ -208,14 +295,13 @@ class _Side:
         random = torch.Generator(self.model.device).manual_seed(self.seed) if self.random else None
         self.decoder.restart()
         begin = time.perf_counter()
-        int(self._choose(self.decoder.prefill(prompt), random).item())
+        int(_choose(self._score(self.decoder.prefill(prompt)), random).item())
         self.first_token_times_s.append(time.perf_counter() - begin)
         self.stream = replace(self.stream, time_to_first_token_s=statistics.median(self.first_token_times_s))
 
-    def _choose(self, logits: torch.Tensor, random: torch.Generator | None) -> torch.Tensor:
-        """The next token, [1, 1], from logits [1, vocabulary]."""
-        scores = self.warpers(self.ids, logits.float())  # type: ignore[arg-type]  # ids are a LongTensor, which torch cannot tell
-        return scores.softmax(-1).multinomial(1, generator=random) if random else scores.argmax(-1, True)
+    def _score(self, logits: torch.Tensor) -> torch.Tensor:
+        """Logits [1, vocabulary] at the temperature, without what top_p leaves out."""
+        return self.warpers(self.ids, logits.float())  # type: ignore[arg-type]  # ids are a LongTensor, which torch cannot tell
 
     def _text(self) -> str:
         """All tokens so far, the prompt's included."""
@@ -226,12 +312,21 @@ class _Side:
         text = self._text()[len(self.prompt_text) :]
         self.stream = replace(
             self.stream,
-            text=text if finished else text.rstrip("\ufffd"),  # the first bytes of a character that is not whole yet
+            text=text if finished else text.rstrip(_UNFINISHED),
             tokens=self.tokens,
             tokens_per_second=1 / statistics.median(self.step_times_s) if self.step_times_s else None,
             cache_bytes=self.decoder.cache_bytes,
             finished=finished,
         )
+
+
+_UNFINISHED = "\ufffd"
+"""In the place of the first bytes of a character that is not whole yet."""
+
+
+def _choose(scores: torch.Tensor, random: torch.Generator | None) -> torch.Tensor:
+    """The next token, [1, 1], by its scores [1, vocabulary]."""
+    return scores.softmax(-1).multinomial(1, generator=random) if random else scores.argmax(-1, True)
 
 
 def _end_tokens(model: PreTrainedModel) -> tuple[int, ...]:

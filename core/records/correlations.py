@@ -28,9 +28,8 @@ class RankCorrelation(NamedTuple):
                 f"Whether similarity tells where sharing is cheap cannot be said: all {self.pairs} pairs are equally similar "
                 f"or do equally much damage, or some of it is not a number ({self.method})."
             )
-        interval = (
-            f"ρ = {self.rho:.2f}, {CONFIDENCE:.0%} interval {self.low:.2f} to {self.high:.2f}, {self.pairs} pairs"
-        )
+        rho, low, high = (f"{round(number, 2) + 0.0:.2f}".replace("-", "−") for number in (self.rho, self.low, self.high))
+        interval = f"ρ = {rho}, {CONFIDENCE:.0%} interval {low} to {high}, {self.pairs} pairs"
         weakly = "only weakly: a poor guide; " if abs(self.rho) < WEAK else ""
         if self.high < 0:
             return f"More similar layers do less damage when they share ({weakly}{self.method}: {interval})."

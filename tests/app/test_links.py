@@ -13,6 +13,7 @@ from app import links
 from app.panels import model as panel
 from app.registry import get_model
 from core.records.searches import load_searches
+from tests.support.node import call
 from tests.test_docs import ROOT
 
 EVER_WRITTEN = {
@@ -98,13 +99,26 @@ def test_maps_that_no_link_can_hold_are_one_sentence(bad):
         links.shorten(bad)
 
 
-def test_the_page_takes_both_forms_and_writes_the_short_one(folder):
+def test_the_browser_writes_and_reads_the_same_form():
+    maps = [point.head_map for _, points in load_searches(ROOT / "results")[0] for point in points if point.head_map]
+    texts = [json.dumps({str(layer): list(row) for layer, row in sorted(one.items())}) for one in maps[:40]]
+    texts += [a_map(1, 1), a_map(80, 64), '{"3": [0, 0], "255": [0, 0]}']
+    short = [links.shorten(heads) for heads in texts]
+    assert call(("heads",), *(("shortHeads", [heads]) for heads in texts)) == short
+    assert call(("heads",), *(("longHeads", [heads]) for heads in short)) == texts
+    others = ["", "{", "{}", '{"3": [1, 2], "4": [1]}', '{"3": [256]}', "1AgQDAwROB", packed(255, 255, 0, *range(255))]
+    assert call(("heads",), *(("shortHeads", [heads]) for heads in others[:-2])) == others[:-2]
+    assert call(("heads",), *(("longHeads", [heads]) for heads in others)) == others
+
+
+def test_the_page_takes_both_forms(folder):
     model = get_model(folder)
     plan, heads = model.plan("2-4"), EVER_WRITTEN["version 1"]
     assert [model.head_map(plan, written) for written in EVER_WRITTEN.values()] == [links.read_heads(heads)] * 3
     assert model.shared(plan, heads) is model.shared(plan, links.lengthen(heads))
     for written in EVER_WRITTEN.values():
-        assert panel.show(model, "2-4", heads=written)["view"]["heads"] == heads
+        shown = panel.show(model, "2-4", heads=written)["view"]["heads"]
+        assert json.loads(shown) == {"3": [1, 0, 3, 2], "4": [0, 0, 1, 1]}
     assert panel.show(model, "2-4", heads="{}")["view"].get("heads", "") == ""
     shown = panel.show(model, "2-4", heads="1AgQDAwROB")
     assert "heads" not in shown["view"] and "damaged" in shown["plan_error"]

@@ -39,6 +39,28 @@ def test_text_and_paper_notation_read_back_as_the_same_plan(plan):
     assert SharingPlan.parse(plan.name, plan.num_layers) == plan
 
 
+SEPARATORS = st.sampled_from([",", ";", ", ", " ; ", " ", "\xa0", "\n", ",\n", "\r\n", "，", " \u202f"])
+DASHES = st.sampled_from(["-", "–", "−", "‑", " - ", "\xa0–\xa0", "—", "\u2060-"])
+
+
+@given(plans(), st.data())
+def test_a_plan_is_read_however_its_spans_are_joined_and_its_dashes_are_drawn(plan, data):
+    for written in (str(plan), plan.paper_notation):
+        typed = "".join(data.draw({",": SEPARATORS, "-": DASHES}.get(sign, st.just(sign))) for sign in written)
+        end = data.draw(st.sampled_from(["", " ", "\n", ",", "; ", ",\n"])) if plan.followers else " "
+        assert SharingPlan.parse(typed + end, plan.num_layers) == plan
+
+
+@given(st.text("0123456789-~_>,; \n\xa0–−SA", max_size=30))
+def test_whatever_is_typed_is_a_plan_or_gets_one_sentence(typed):
+    try:
+        plan = SharingPlan.parse(typed, 24)
+    except ValueError as error:
+        assert str(error).endswith(".") and "\n" not in str(error)
+    else:
+        assert SharingPlan.parse(str(plan), 24) == plan
+
+
 @given(plans())
 def test_every_layer_has_one_role(plan):
     for layer in range(plan.num_layers):
@@ -65,6 +87,9 @@ def test_spans_are_groups_without_gaps(plan):
         ("SA 23~26, sa 3~3", ((2, 3), (22, 26))),
         ("0-31", ((0, 31),)),
         ("3-4,5-6", ((3, 4), (5, 6))),
+        ("17–22; 5−6,", ((5, 6), (17, 22))),
+        ("5-6,\n17-22\n", ((5, 6), (17, 22))),
+        ("SA 18~22\xa05–6", ((5, 6), (17, 22))),
         ("3-4-5-6,7_8", ((3, 6), (7, 8))),
         ("", ()),
         ("Dense", ()),
@@ -109,7 +134,8 @@ def test_plans_are_values():
     [
         ("abc", "'abc' is not a span: write first-last"),
         ("5", "'5' is not a span"),
-        ("3-5,", "'' is not a span"),
+        (",", "'' is not a span"),
+        (",3-5", "'' is not a span"),
         ("3-5;;7-9", "'' is not a span"),
         ("5 6", "'5 6' is not a span"),
         ("3–", "'3-' is not a span"),

@@ -10,7 +10,6 @@ from core import load_model, share_attention
 from core.decoding import generation
 from core.decoding.eager import Decoder
 from core.decoding.generation import generate_pair, times_differ
-from tests.support.page import VIEW
 
 PROMPT = "The old man looked at the sea and"
 
@@ -95,7 +94,23 @@ def test_times_tell_two_models_apart_only_when_they_part():
     assert times_differ([1.0, 1.1], [2.0, 2.1]) is None
     stream = generation.Stream(" was", 1, 8, 0.012, finished=True)
     for differs, said in ((False, True), (True, False), (None, False)):
-        verdict = generate_html.pair("It", generation.PairProgress(stream, stream, first_token_differs=differs), VIEW)[
-            2
-        ]
-        assert ("no difference measurable" in verdict) is said
+        note = generate_html.note(generation.PairProgress(stream, stream, first_token_differs=differs))
+        assert ("Time to the first token: no difference measurable" in note) is said
+
+
+def test_the_same_of_tokens_per_second(two_dense):
+    """Two dense views write at speeds that differ by chance, and the page shows both without a word."""
+    ends = [last(generate_pair(*two_dense, PROMPT, 24)) for _ in range(6)]
+    assert all(end.dense.text == end.shared.text for end in ends)
+    assert sum(end.speed_differs is False for end in ends) >= 5
+    stream = generation.Stream(" was", 1, 8, 0.012, 30.0, finished=True)
+    for first, later, said in (
+        (False, False, "Time to the first token and tokens per second: no difference"),
+        (True, False, "Tokens per second: no difference"),
+        (None, False, "Tokens per second: no difference"),
+        (True, True, ""),
+    ):
+        note = generate_html.note(
+            generation.PairProgress(stream, stream, first_token_differs=first, speed_differs=later)
+        )
+        assert note.startswith(said) and ("no difference" in note) is bool(said)

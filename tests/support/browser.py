@@ -64,7 +64,7 @@ def wait_until_idle(page: "Page") -> None:
     page.wait_for_function("window.explorer?.idle")
     if page.evaluate("explorer.shown") == "generate":
         page.wait_for_selector("#generate-go:not([disabled])")
-        page.wait_for_function("document.querySelector('#pane-shared .facts b')?.innerText.match(/[0-9]/)")
+        page.wait_for_function("document.querySelector('.stage')?.dataset.state?.match(/paused|done|stopped|failed/)")
     page.wait_for_function("!document.querySelector(`#view-${explorer.shown} .chart:not([data-drawn])`)")
 
 

@@ -58,6 +58,8 @@ def pair_progress(dense: str, shared: str, difference: int | None, finished: boo
         first_difference=difference,
         memory_bytes=1_234_000_000,
         first_token_differs=None,
+        speed_differs=None,
+        parting=None,
     )
 
 

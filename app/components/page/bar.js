@@ -21,6 +21,15 @@ const to_href = () => {  // so that a view can be opened in another tab
   }
 };
 explorer.subscribe('view', to_href);
+explorer.subscribe('view', ({model, plan, heads}) => {
+  const chip = element.querySelector('.chip');
+  chip.textContent = model.split('/').pop() + ' · ' + plan + (heads ? ' · head-mapped' : '');
+  chip.title = model + ' with plan ' + plan;
+});
+element.querySelector('.skip').addEventListener('click', event => {
+  event.preventDefault();
+  document.getElementById('view-' + explorer.shown)?.querySelector('h2')?.focus();
+});
 document.addEventListener('click', event => {
   const link = event.target.closest?.('a[data-view]');
   if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;

@@ -1,13 +1,15 @@
 // What all parts of the page in the browser share: model, plan and head map, which view is on screen, and the address.
 // Parts subscribe here; they do not know of each other. Nothing here waits for the server.
 window.explorer = (() => {
-  const state = {view: {}, shown: '', facts: null, theme: '', level: ''};
-  const subscribers = {view: [], shown: [], facts: [], theme: [], level: []};
+  const state = {view: {}, shown: '', facts: null, theme: '', level: '', steps: {step: 0, last: 0}};
+  const subscribers = {view: [], shown: [], facts: [], theme: [], level: [], steps: []};
   const OWN = ['view', 'model', 'plan', 'heads', 'level', 'talk'];  // of the address; everything else is an option
   const visited = new Set();
   const drawn = {}, asked = {};  // view → the model, plan and heads that it shows, and that it was last asked to show
+  let turn = 0;  // counts what the visitor did here: an answer to something older comes too late
   let bar = null;  // {get, set, fire} of the component that holds the view
-  let views = [], defaults = {}, options = {}, typing = false, later = 0;
+  let views = [], defaults = {}, options = {}, later = 0;
+  const typing = {edit: 0, finished: true, kept: -1};  // edits of the plan's text: the present one, and that in the address
 
   const address = () => new URL(window.location);
   const key = ({model, plan, heads}) => JSON.stringify([model, plan, heads || '']);
@@ -20,13 +22,15 @@ window.explorer = (() => {
 
   function write(how) {
     const url = address(), {model, plan, heads} = state.view;
-    const values = {view: state.shown, model, plan, heads};
+    const values = {view: state.shown, model, plan, heads: heads && shortHeads(heads)};
     for (const [name, value] of Object.entries(values))
       if (value === undefined || value === '') url.searchParams.delete(name);
       else url.searchParams.set(name, value);
     if (how === 'none' || String(url) === String(window.location)) return;
-    if (how === 'push') history.pushState(history.state, '', url);
-    else history.replaceState(history.state, '', url);
+    if (how !== 'push') return history.replaceState(history.state, '', url);
+    const step = state.steps.step + 1;
+    history.pushState({...history.state, step}, '', url);
+    tell('steps', {step, last: step});
   }
 
   function draw() {
@@ -42,9 +46,14 @@ window.explorer = (() => {
     tell('view', view);
   }
 
-  function to_top() {
-    window.scrollTo(0, 0);
-    document.getElementById('view-' + state.shown)?.querySelector('h2')?.focus({preventScroll: true});
+  // The heading of the view on screen takes the focus, as soon as gradio has made it.
+  function to_top(name = state.shown, frames = 300) {
+    if (name !== state.shown) return;
+    const heading = document.getElementById('view-' + name)?.querySelector('h2');
+    if (heading?.getClientRects().length) {
+      window.scrollTo(0, 0);
+      heading.focus({preventScroll: true});
+    } else if (frames) requestAnimationFrame(() => to_top(name, frames - 1));
   }
 
   const explorer = {
@@ -57,7 +66,8 @@ window.explorer = (() => {
     get idle() { return !!state.view.model && drawn[state.shown] === key(state.view); },
     address,
 
-    // kind: view, shown, facts, theme or level. Called at once if there is something already, and on every change.
+    // kind: view, shown, facts, theme, level, or steps (where in the history of this page). Called at once if there is
+    // something already, and on every change.
     subscribe(kind, subscriber) {
       subscribers[kind].push(subscriber);
       if (is_there(state[kind])) subscriber(state[kind]);
@@ -72,11 +82,13 @@ window.explorer = (() => {
     },
 
     // The server has answered what the page is about.
-    received(view) {
-      if (!view || !view.model || key(view) === key(state.view)) return;
+    received(answer) {
+      if (!answer || !answer.model || key(answer) === key(state.view)) return;
+      const {turn: of, ...view} = answer;
+      if (state.view.model && (of ?? 0) !== turn) return bar.set({...state.view, turn});
       const first = !state.view.model, at_box = !!document.activeElement?.closest('#plan-text');
-      const on = typing && at_box;  // one plan that is being typed is one step back
-      typing = at_box;
+      const on = at_box && typing.kept === typing.edit;  // one plan that is being typed is one step back
+      typing.kept = at_box ? typing.edit : -1;
       become(view, first || on ? 'replace' : 'push');
       if (!first) draw();
     },
@@ -87,8 +99,9 @@ window.explorer = (() => {
     apply({plan, heads}, how = 'push') {
       const view = {model: state.view.model, plan, ...(heads ? {heads} : {})};
       if (key(view) === key(state.view)) return;
-      typing = false;
-      bar.set(view);
+      typing.kept = -1;
+      turn += 1;
+      bar.set({...view, turn});
       become(view, how);
       bar.fire('sync');
       draw();
@@ -106,6 +119,9 @@ window.explorer = (() => {
       draw();
       if (other && how !== 'none') to_top();
     },
+    // One step of the history, if there is one on this page.
+    back() { if (state.steps.step > 0) history.back(); },
+    forward() { if (state.steps.step < state.steps.last) history.forward(); },
     next() { explorer.show(views[(views.indexOf(state.shown) + 1) % views.length]); },
     // Which views gradio has to have made by now.
     mounted: () => views.map(name => ({__type__: 'update', visible: visited.has(name)})),
@@ -131,14 +147,27 @@ window.explorer = (() => {
     },
   };
 
-  window.addEventListener('popstate', () => {
+  const at_plan = event => event.target.closest?.('#plan-text');
+  document.addEventListener('input', event => {
+    if (!at_plan(event)) return;
+    if (typing.finished) typing.edit += 1;
+    typing.finished = false;
+  }, true);
+  document.addEventListener('keydown', event => { if (event.key === 'Enter' && at_plan(event)) typing.finished = true; }, true);
+  document.addEventListener('focusout', event => { if (at_plan(event)) typing.finished = true; }, true);
+
+  window.addEventListener('popstate', event => {
     const wanted = address().searchParams, view = {...state.view};
     for (const name of ['model', 'plan', 'heads']) if (wanted.has(name)) view[name] = wanted.get(name); else delete view[name];
-    typing = false;
+    if (view.heads) view.heads = longHeads(view.heads);
+    typing.kept = -1;
+    const step = event.state?.step || 0;
+    tell('steps', {step, last: Math.max(step, state.steps.last)});
     if (!bar) return;
     if (view.model === state.view.model) explorer.apply(view, 'none');
-    else if (view.model) { bar.set(view); bar.fire('open'); }
+    else if (view.model) { turn += 1; bar.set({...view, turn}); bar.fire('open'); }
     explorer.show(wanted.get('view') || views[0], 'none');
   });
+  state.steps = {step: history.state?.step || 0, last: history.state?.step || 0};
   return explorer;
 })();

@@ -23,10 +23,11 @@ def build() -> SimpleNamespace:
     """The triangle with its text, the bars, the budget with its answer, and the scatter."""
     gr.HTML(html.section("where", text.VIEWS["where"], text.WHERE_LEAD))
     said = gr.HTML(elem_id="where-findings")
+    limits = gr.HTML(elem_id="where-limits")
     parts = {"triangle": triangle.build(), "suggestion": suggestion.build(), "guide": guide.build()}
     plans, pairs = parts["suggestion"], parts["guide"]
     options = [plans.kind, plans.value, *plans.constraints, pairs.method]
-    return SimpleNamespace(state=gr.State(None), said=said, options=options, **parts)
+    return SimpleNamespace(state=gr.State(None), said=said, limits=limits, options=options, **parts)
 
 
 def wire(bar: gr.HTML, controls: SimpleNamespace, panel: SimpleNamespace) -> None:
@@ -39,9 +40,10 @@ def wire(bar: gr.HTML, controls: SimpleNamespace, panel: SimpleNamespace) -> Non
     spans_drawn = [spans.heatmap, spans.bars, spans.about]
     views.on_draw(
         bar, "where", show, [bar, panel.state, *budget, pairs.method],
-        [panel.state, plans.value, *spans_drawn, *plans.answered, *pairs.drawn], **drawing,
+        [panel.state, plans.value, *spans_drawn, *plans.answered, *pairs.drawn, panel.said, panel.limits,
+         *(part.run for part in (spans, plans, pairs))],
+        queue=False, **drawing,
     )  # fmt: skip
-    views.on_draw(bar, "where", say, bar, panel.said, **drawing)
     for part, function, inputs, outputs in (
         (spans, triangle.measure, source, spans_drawn),
         (plans, suggestion.measure, [*source, *budget, *plans.constraints], plans.answered),
@@ -64,12 +66,6 @@ def wire(bar: gr.HTML, controls: SimpleNamespace, panel: SimpleNamespace) -> Non
     plans.front.point(suggestion.apply_point, [panel.state, bar], model_outputs, queue=False, **quiet)
 
 
-def say(view: View) -> str:
-    """What the records of the page's model say, in sentences."""
-    name = get_model(view["model"]).identity.name
-    return html.findings(dense_name(name), findings(name))
-
-
 def show(view: dict, known: Known | None, kind: str, value: float, method: str) -> tuple:
     """Everything that is known about the page's model, drawn for the page's plan."""
     drawn_before = known is not None
@@ -78,4 +74,16 @@ def show(view: dict, known: Known | None, kind: str, value: float, method: str) 
     slider = suggestion.slider_of(kind, known, None if drawn_before else value) if changed else gr.skip()
     value = slider["value"] if changed else value
     scatter = guide.draw(known, method) if changed else (gr.skip(), gr.skip())
-    return known, slider, *triangle.draw(view, known), *suggestion.answer(view, known, kind, value), *scatter
+    about = _about_model(view) if changed else (gr.skip(),) * 5
+    return known, slider, *triangle.draw(view, known), *suggestion.answer(view, known, kind, value), *scatter, *about
+
+
+def _about_model(view: View) -> tuple:
+    """What the records of the page's model say, in sentences; whether other plans can be tried on it; the three buttons.
+
+    A tuned model's plan is fixed: the page says so, and the buttons do not offer to try another one on it.
+    """
+    model = get_model(view["model"])
+    name, fixed = model.identity.name, model.fixed_plan
+    said = html.findings(dense_name(name), findings(name))
+    return said, html.warning(text.NOT_FOR_TUNED) if fixed else "", *[gr.update(interactive=not fixed)] * 3

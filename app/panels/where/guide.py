@@ -21,7 +21,7 @@ def build() -> SimpleNamespace:
     """The choice of a method, the verdict and the scatter."""
     from core.damage.similarity import SIMILARITY_METHODS
 
-    gr.HTML(f'<h3 id="guide">{text.GUIDE_HEADING}</h3><p>{text.GUIDE_LEAD}</p>')
+    gr.HTML(html.subsection(text.GUIDE_HEADING, text.GUIDE_LEAD, "guide"))
     with gr.Row(elem_classes="controls"):
         method = gr.Radio(list(SIMILARITY_METHODS), value="per_head", label=text.METHOD_LABEL, elem_id="guide-method")
         run, stop = run_and_stop(text.MEASURE_PAIRS_BUTTON, "guide-pairs")

@@ -20,13 +20,15 @@ from app.searches import Known, Step
 
 def build() -> SimpleNamespace:
     """The budget with its limits, the front, and the answer beside it."""
-    gr.HTML(f'<h3 id="suggest">{text.SUGGEST_HEADING}</h3><p>{text.SUGGEST_LEAD}</p>')
+    gr.HTML(html.subsection(text.SUGGEST_HEADING, text.SUGGEST_LEAD, "suggest"))
     with gr.Row(elem_classes="controls"):
         kind = gr.Radio(
             [(label, kind) for kind, label in text.BUDGETS.items()], value="cache_saving", label=text.BUDGET_LABEL,
             elem_id="suggest-kind",
         )  # fmt: skip
-        value = gr.Slider(0.01, 999, 10, step=0.01, label=text.BUDGETS["cache_saving"], elem_id="suggest-value", buttons=[])
+        value = gr.Slider(
+            0.01, 999, 10, step=0.01, label=text.BUDGETS["cache_saving"], elem_id="suggest-value", buttons=[]
+        )
     with gr.Row(elem_classes="controls"):
         protect_first = gr.Number(0, label=text.PROTECT_FIRST_LABEL, precision=0, minimum=0, elem_id="protect-first")
         protect_last = gr.Number(0, label=text.PROTECT_LAST_LABEL, precision=0, minimum=0, elem_id="protect-last")

@@ -5,6 +5,7 @@ from math import isnan
 
 from app import text
 from app.components.html import badge, note
+from app.components.mini_strip import mini_strip
 from core.records.searches import HeadMap, PlanDamage
 
 
@@ -17,11 +18,11 @@ def card_of(found: PlanDamage, same_size: PlanDamage | None) -> str:
     if same_size and same_size.plan != found.plan:
         beside = text.SUGGESTED_SPAN.format(plan=same_size.plan, damage=_nats(same_size.judged))
     return (
-        f'<div class="card"><h3>{escape(found.plan.name)}</h3><p class="sentence">{escape(found.plan.describe())}</p>'
+        f'<div class="card"><h3>{escape(found.plan.name)} {mini_strip(found.plan)}</h3><p class="sentence">{escape(found.plan.describe())}</p>'
         f'<p class="big">{found.cache_saving:.1%}</p><p>{text.SUGGESTED_SAVING} {badge("predicted")}</p>'
         f'<p class="big">{escape(_nats(found.judged))}</p><p>{text.SUGGESTED_DAMAGE} {badge("measured_there")}</p>'
         f"{note(text.SUGGESTED_CALIBRATION.format(damage=_nats(found)))}"
-        f"{note(text.SUGGESTED_SURE.format(tokens=f'{found.judged.tokens:,}'))}"
+        f"{note(text.SUGGESTED_SURE, tokens=f'{found.judged.tokens:,}')}"
         f"{note(beside)}{_head_table(found.head_map)}</div>"
     )
 

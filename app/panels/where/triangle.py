@@ -35,7 +35,7 @@ def build() -> SimpleNamespace:
             )  # fmt: skip
             run, stop = run_and_stop(text.MEASURE_SPANS_BUTTON, "where-sweep")
             progress = gr.HTML(elem_id="where-progress")
-    bars = chart(300, "where-bars", titled=True)
+    bars = chart(300, "where-bars")
     return SimpleNamespace(
         heatmap=heatmap, about=about, own_text=own_text, upload=upload, tokens=tokens, run=run, stop=stop,
         progress=progress, bars=bars,

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from tests.support.browser import changes, plan_box, type_plan, wait_until_idle
+from tests.support.browser import changes, go_to, plan_box, type_plan, wait_until_idle
 
 pytestmark = pytest.mark.browser
 
@@ -40,19 +40,18 @@ def test_a_model_that_cannot_be_loaded_gets_a_sentence_and_the_page_goes_on(open
     page.wait_for_selector("#generate-stop:not([disabled])")
 
 
-def test_plan_sliders_push_each_other_and_everything_follows(open_page):
-    page = open_page()
-    leader = page.locator("#plan-leader input[type=range]")
-    leader.focus()
-    cards = changes(page, "#savings-cards .cards", lambda: leader.press("End"))
+def test_a_plan_is_typed_and_what_is_looked_at_follows(open_page):
+    page = open_page("?view=savings")
+    cards = changes(page, "#savings-cards .cards", lambda: type_plan(page, "22-23"))
     assert "Layer 22 computes, 23 reuses" in page.inner_text("#plan-summary")
     assert "−2.1%" in cards  # one follower of 24 layers caches no keys: 1/48
     assert plan_box(page).input_value() == "22-23" and "plan=22-23" in page.url
+    go_to(page, "similarity")
     page.wait_for_function("document.querySelector('#similarity-heatmap .chart').ariaLabel.includes('22-23')")
 
 
 def test_savings_follow_sliders_and_other_models(open_page):
-    page = open_page()
+    page = open_page("?view=savings")
     batch = page.locator("#savings-batch input[type=range]")
     batch.focus()
     before = page.inner_text("#savings-cards")
@@ -68,7 +67,7 @@ def test_savings_follow_sliders_and_other_models(open_page):
 
 
 def test_speed_follows_sliders_hardware_and_the_plan(open_page):
-    page = open_page()
+    page = open_page("?view=speed&speed-shape=Llama-3-8B")
     assert page.locator("#speed-fits tbody tr").count() > 10 and "predicted" in page.inner_text("#speed-cards")
     batch = page.locator("#speed-batch input[type=range]")
     batch.focus()

@@ -62,7 +62,11 @@ def test_the_shell_example_of_the_guide_runs(name, address):
         pytest.skip("There is no curl.")
     [example] = blocks(SECTIONS[name], "sh")
     done = subprocess.run(
-        ["bash", "-c", example.replace(THERE, address.rstrip("/"))], capture_output=True, text=True, timeout=120, check=True
+        ["bash", "-c", example.replace(THERE, address.rstrip("/"))],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
     )
     *_, last = re.findall(r"^event: (\w+)\ndata: (.*)$", done.stdout, re.MULTILINE)
     assert last[0] == "complete" and json.loads(last[1])[0], done.stdout[-500:]

@@ -9,6 +9,7 @@ from tests.support.browser import (
     PATIENCE_MS,
     evaluate,
     free_port,
+    go_to,
     prompt_box,
     serve,
     wait_for,
@@ -24,13 +25,14 @@ def task_shown(page) -> str:
 
 
 def test_an_evaluation_shows_progress_and_its_scores_appear_at_once_and_in_other_tabs(open_page, results):
-    page, other = open_page(), open_page()
+    page, other = open_page("?view=evaluate"), open_page("?view=scores")
     evaluate(page, 20)
     page.wait_for_selector("#evaluate-stop:not([disabled])")
     page.wait_for_selector("#evaluate-progress [role=progressbar]")
     wait_for_words(page, "#evaluate-progress", "n = 20")
     page.wait_for_selector("#evaluate-go:not([disabled])")
     assert len(list(results.glob("demo/*/*limit=20.json"))) == 4
+    go_to(page, "scores")
     page.wait_for_function("document.querySelector('#scores-task input').value.includes('limit=20')")
     page.wait_for_function("document.querySelectorAll('#scores-table tbody tr').length === 2")
     wait_for_words(page, "#scores-details", "--limit 20")
@@ -42,15 +44,17 @@ def test_an_evaluation_shows_progress_and_its_scores_appear_at_once_and_in_other
 
 
 def test_an_evaluation_leaves_room_for_generation_and_stops_at_once(open_page, results):
-    page = open_page()
+    page = open_page("?view=evaluate")
     evaluate(page, 480)
     wait_for_words(page, "#evaluate-progress", "of 480")
     prompt = "A fox went to the sea and"
+    go_to(page, "generate")
     prompt_box(page).fill(prompt)
     page.click("#generate-go")
     written = "p => { const shown = document.querySelector('#pane-dense .text').innerText;"
     written += " return shown.startsWith(p) && shown.length > p.length + 40; }"
     page.wait_for_function(written, arg=prompt, timeout=10_000)
+    go_to(page, "evaluate")
     page.click("#evaluate-stop")
     wait_for_words(page, "#evaluate-progress", "Stopped")
     assert not list(results.glob("demo/*/*limit=480.json"))
@@ -60,7 +64,7 @@ def test_an_evaluation_leaves_room_for_generation_and_stops_at_once(open_page, r
 
 
 def test_a_closed_tab_stops_its_evaluation(open_page, results):
-    closed, page = open_page(), open_page()
+    closed, page = open_page("?view=evaluate"), open_page("?view=evaluate")
     evaluate(closed, 490)
     wait_for_words(closed, "#evaluate-progress", "of 490")
     evaluate(page, 30)
@@ -71,7 +75,7 @@ def test_a_closed_tab_stops_its_evaluation(open_page, results):
 
 
 def test_a_benchmark_of_ones_own_is_uploaded_checked_and_measured(open_page, tmp_path):
-    page = open_page()
+    page = open_page("?view=evaluate")
     good, bad = tmp_path / "colours.jsonl", tmp_path / "bad.jsonl"
     good.write_text('{"prompt": "${1+1} <b>Snow</b> is", "choices": ["white", "black"], "answer": "white"}')
     bad.write_text(good.read_text() + "\n{]")
@@ -83,6 +87,7 @@ def test_a_benchmark_of_ones_own_is_uploaded_checked_and_measured(open_page, tmp
     evaluate(page, 10)
     wait_for_words(page, "#evaluate-progress", "custom_colours")
     page.wait_for_selector("#evaluate-go:not([disabled])")
+    go_to(page, "scores")
     page.wait_for_function("document.querySelector('#scores-task input').value.includes('custom_colours')")
     page.locator("#answers-only").click()
     wait_for_words(page, "#answers-page", "${1+1} <b>Snow</b> is")
@@ -95,7 +100,7 @@ def test_a_killed_server_loses_the_running_task_only(browser, tmp_path):
         wait_for(address, server)
         page = browser.new_page()
         page.set_default_timeout(PATIENCE_MS)
-        page.goto(address, wait_until="domcontentloaded")
+        page.goto(f"{address}?view=evaluate", wait_until="domcontentloaded")
         wait_until_idle(page)
         evaluate(page, 200)
         last_moment = time.monotonic() + PATIENCE_MS / 1000
@@ -108,7 +113,7 @@ def test_a_killed_server_loses_the_running_task_only(browser, tmp_path):
         assert len(list(results.glob("demo/17-22/*.json"))) < 2
         server = serve(port, results)
         wait_for(address, server)
-        page.goto(address, wait_until="domcontentloaded")
+        page.goto(f"{address}?view=evaluate", wait_until="domcontentloaded")
         wait_until_idle(page)
         evaluate(page, 200)
         wait_for_words(page, "#evaluate-progress", "n = 200")

@@ -10,7 +10,7 @@ pytestmark = pytest.mark.browser
 
 
 def test_scores_tell_how_they_were_measured_and_can_be_taken_away(open_page):
-    page = open_page()
+    page = open_page("?view=scores")
     assert "python -m core evaluate" in page.inner_text("#scores-details pre")
     with page.expect_download() as download:
         page.click("#scores-export")
@@ -19,7 +19,7 @@ def test_scores_tell_how_they_were_measured_and_can_be_taken_away(open_page):
 
 
 def test_a_click_on_a_bar_selects_it_everywhere(open_page):
-    page = open_page()
+    page = open_page("?view=scores")
     page.locator("#scores-task input").click()
     page.get_by_role("option", name="demo_prose").first.click()  # where every bar is long enough to click on
     page.wait_for_selector("#scores-tradeoff :text('demo_prose')")
@@ -38,7 +38,7 @@ def test_a_click_on_a_bar_selects_it_everywhere(open_page):
 
 
 def test_a_score_that_cannot_tell_is_folded_and_can_be_opened(open_page):
-    page = open_page()
+    page = open_page("?view=scores")
     wait_for_words(page, "#scores-findings", "In plain words")
     assert not page.is_visible("#scores-folded tr[data-id]")
     page.click("#scores-folded summary")

@@ -79,7 +79,9 @@ def test_back_and_forward_walk_through_views_and_plans(open_page):
 
 
 def test_a_link_opens_the_view_with_its_options_and_names_what_cannot_be(open_page):
-    page = open_page("?view=savings&plan=5-6&savings-batch=9&savings-shape=Llama-3-8B&savings-dtype=int3&savings-prompt=x")
+    page = open_page(
+        "?view=savings&plan=5-6&savings-batch=9&savings-shape=Llama-3-8B&savings-dtype=int3&savings-prompt=x"
+    )
     assert plan_box(page).input_value() == "5-6"
     assert page.locator("#savings-batch input[type=number]").input_value() == "9"
     problems = page.inner_text("#link-problems")

@@ -2,19 +2,21 @@
 
 import pytest
 
-from tests.support.browser import PATIENCE_MS, plan_box, prompt_box
+from tests.support.browser import PATIENCE_MS, go_to, plan_box, prompt_box
 
 pytestmark = pytest.mark.browser
 
 
 def test_spans_fill_in_stop_keeps_them_and_a_click_makes_one_the_plan(open_page):
-    page = open_page()
+    page = open_page("?view=where")
     page.click("#where-sweep")
     page.wait_for_selector("#where-progress:has-text('left')")
+    go_to(page, "generate")
     prompt_box(page).fill("A fox")
     page.click("#generate-go")  # a sweep does not keep others waiting
     page.wait_for_function("document.querySelector('#pane-shared .text').innerText.length > 20")
     page.wait_for_selector("#generate-go:not([disabled])")
+    go_to(page, "where")
     page.click("#where-sweep-stop")
     page.wait_for_selector("#where-progress:has-text('Stopped')")
     page.wait_for_selector("#where-sweep:not([disabled])")
@@ -28,7 +30,7 @@ def test_spans_fill_in_stop_keeps_them_and_a_click_makes_one_the_plan(open_page)
 
 
 def test_a_suggestion_is_applied_with_its_head_map(open_page, address):
-    page = open_page()
+    page = open_page("?view=where")
     page.get_by_label("let this many layers reuse").check()
     page.locator("#suggest-value input[type=number]").fill("1")
     page.locator("#suggest-value input[type=number]").press("Enter")
@@ -41,5 +43,5 @@ def test_a_suggestion_is_applied_with_its_head_map(open_page, address):
     page.click("#suggest-apply")
     page.wait_for_selector(".chip:has-text('head-mapped')")
     assert "heads=" in page.url
-    page = open_page(page.url.removeprefix(address))
+    page = open_page(page.url.removeprefix(address).replace("view=where", "view=generate"))
     assert "head-mapped" in page.inner_text(".chip") and "head-mapped" in page.inner_text("#pane-shared h3")

@@ -36,16 +36,11 @@ def test_the_first_plan_shares_within_kinds(name):
     assert model.restore(SimpleNamespace(query_params={"model": name, "plan": "1-3-5"}))[0]["plan"] == "1-3-5"
 
 
-def test_sliders_strip_and_sentence_show_groups(view):
-    shown = dict(zip(("view", "_", "plan_error", "summary"), model.apply_text("1-3-5,2-4-6", view)[:4], strict=True))
+def test_groups_are_taken_and_the_strip_knows_the_kinds(view):
+    shown = dict(zip(model.OUTPUTS, model.apply_text("1-3-5,2-4-6", view), strict=True))
     assert shown["view"]["plan"] == "1-3-5,2-4-6" and not shown["plan_error"]
-    assert shown["summary"].count('class="leader" title') == 2 and shown["summary"].count('class="shared" title') == 4
-    assert "layer 5 reuses the attention weights of layer 1" in shown["summary"]
-    assert "Layer 1 computes, 3 and 5 reuse; layer 2 computes, 4 and 6 reuse" in shown["summary"]
-    moved = model.move_leader(1, 6, view)
-    assert moved[0]["plan"] == "1-3-5" and moved[6]["value"] == 5
-    assert model.move_last(2, 7, view)[0]["plan"] == "2-4-6"
-    assert model.move_last(6, 7, view)[0]["plan"] == "5_7"
+    kinds = model.switch_model(view["model"], view)[model.OUTPUTS.index("facts")]["kinds"]
+    assert len(set(kinds)) == 2 and kinds[2] == kinds[4] == kinds[6] != kinds[1]
 
 
 def test_a_plan_across_kinds_is_refused_where_it_is_typed(view):

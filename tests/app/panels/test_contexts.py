@@ -51,7 +51,8 @@ def test_tasks_of_several_lengths_can_be_chosen(long, view):
 
 
 def test_scores_and_speed_stand_at_the_same_contexts(long, view):
-    about, scores, speed = contexts.draw(view, TASK, FIRST.words)
+    about, scores, speed, *places = contexts.draw(view, TASK, FIRST.words)
+    assert all(place["visible"] for place in places)
     dense, shared = json.loads(scores)["data"]
     assert array(shared["y"]).tolist() == [0.88, 0.5, 0.13] and array(dense["y"]).tolist() == [0.9, 0.8, 0.14]
     assert shared["line"]["width"] == 4 and dense["line"]["dash"] == "dash"  # the plan of the page
@@ -62,7 +63,7 @@ def test_scores_and_speed_stand_at_the_same_contexts(long, view):
 
 
 def test_where_the_dense_model_fails_the_page_says_so(long, view):
-    about, scores, _ = contexts.draw(view, TASK, FIRST.words)
+    about, scores, *_ = contexts.draw(view, TASK, FIRST.words)
     assert "At 2,048 tokens the dense model itself is no better than guessing" in about
     assert json.loads(scores)["data"][1]["marker"]["symbol"] == ["square", "square", "square-open"]
     assert json.loads(scores)["layout"]["annotations"][0]["y"] == pytest.approx(1 / 8)
@@ -73,15 +74,16 @@ def test_measured_speed_takes_the_place_of_predicted(long, view):
     timing(long, 1040, 0.012, 0.010)  # near enough to 1,024
     measured = Setting("NVIDIA H200", 8, "bfloat16")
     assert contexts.choices(view, "")[1]["choices"] == [measured.words, FIRST.words]
-    about, _, speed = contexts.draw(view, TASK, measured.words)
+    about, _, speed, *_ = contexts.draw(view, TASK, measured.words)
     (line,) = json.loads(speed)["data"]
     assert line["marker"]["symbol"] == ["diamond", "diamond", "circle-open"]
     assert array(line["y"])[:2].tolist() == pytest.approx([10 / 9, 1.2])
     assert all(words in about for words in text.CONTEXTS_SPEED.values())
 
 
-def test_without_scores_over_context_the_page_says_how_to_measure_them(tmp_path, monkeypatch, view):
+def test_without_scores_over_context_the_page_says_how_to_measure_them_and_draws_nothing(tmp_path, monkeypatch, view):
     monkeypatch.setattr(settings, "RESULTS", tmp_path)
     assert contexts.choices(view, "")[0]["choices"] == []
-    about, scores, speed = contexts.draw(view, None, None)
-    assert "--tasks long_choice" in about and "No scores over context" in scores and "No scores over context" in speed
+    about, scores, speed, *places = contexts.draw(view, None, None)
+    assert "--tasks long_choice" in about and scores == speed == contexts.gr.skip()
+    assert [place["visible"] for place in places] == [False, False]

@@ -1,6 +1,8 @@
 """Evaluate: records that the scores show, Stop, taking turns, benchmarks of one's own."""
 
+import shlex
 import time
+from argparse import ArgumentParser
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +12,7 @@ import core.evaluation.evaluate
 from app import measured, settings, text
 from app.compute import compute
 from app.panels import evaluate, scores
-from tests.support.page import UNCHANGED
+from tests.support.page import UNCHANGED, Words
 
 OWN = b'{"prompt": "Snow is", "choices": ["white", "black"], "answer": "white"}\n'
 
@@ -142,3 +144,15 @@ def test_a_bad_benchmark_is_refused_with_its_line(tmp_path, content):
     own, tasks, error = evaluate.add_benchmark(str(tmp_path / "bad.yaml"), {}, [])
     assert own == tasks == UNCHANGED and "bad.yaml" in error
     assert "line" in error or "empty" in error
+
+
+def test_the_command_measures_the_same(view):
+    from core.commands.evaluate import add_arguments
+
+    shown = Words(evaluate.command({**view, "heads": '{"3": [1, 0, 2, 3]}'}, ["demo_copy", "demo_prose"], 50))
+    parser = ArgumentParser()
+    add_arguments(parser)
+    asked = parser.parse_args(shlex.split(shown.words.partition("core evaluate")[2]))
+    assert (asked.model, asked.plan, asked.tasks) == ([view["model"]], ["dense", "2-4"], "demo_copy,demo_prose")
+    assert asked.limit == 50 and asked.head_map == '{"3": [1, 0, 2, 3]}'
+    assert "--plan 2-4" not in evaluate.command({**view, "plan": "dense"}, ["demo_copy"], 50)

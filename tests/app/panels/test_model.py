@@ -8,7 +8,7 @@ from app.panels import model
 from core.plan import SharingPlan
 from tests.support.page import UNCHANGED
 
-NAMES = ("view", "model_error", "plan_error", "summary", "preset", "leader", "last", "plan")
+NAMES = model.OUTPUTS
 
 
 def _named(outputs) -> dict:
@@ -27,26 +27,35 @@ def test_half_a_plan_while_typing_changes_nothing(view):
     assert all(update == UNCHANGED for update in model.apply_while_typing("3-", view))
 
 
-def test_a_slider_pushes_the_other_one(view):
-    up = _named(model.move_leader(4, 3, view))
-    assert up["view"]["plan"] == "4-5" and up["last"]["value"] == 5 and up["leader"] == UNCHANGED
-    down = _named(model.move_last(4, 2, view))
-    assert down["view"]["plan"] == "1-2" and down["leader"]["value"] == 1 and down["last"] == UNCHANGED
+def test_a_gesture_is_followed_and_a_plan_that_cannot_be_is_taken_back(view):
+    followed = _named(model.sync({**view, "plan": "1-2,4-5"}))
+    assert followed["view"] == UNCHANGED and followed["plan"]["value"] == "1-2,4-5" and not followed["plan_error"]
+    refused = _named(model.sync({**view, "plan": "4-99"}))
+    assert refused["view"]["plan"] == "dense" and "out of range" in refused["plan_error"]
 
 
-def test_the_plan_is_told_in_words_with_both_notations(view):
-    summary = _named(model.apply_text("2-4", view))["summary"]
-    assert "Layer 2 computes, 3–4 reuse" in summary and "SA 3~4" in summary
+def test_answers_tell_which_turn_they_are_of(view):
+    view = {**view, "turn": 7}
+    for answered in (model.apply_text("1-2", view), model.apply_while_typing("1-2", view), model.switch_model("demo", view)):
+        assert answered[0]["turn"] == 7 and answered[0] != view
+    assert model.open_view({**view, "plan": "1-2"})[0]["turn"] == 7
+    assert model.sync({**view, "plan": "4-99"})[0]["turn"] == 7
+    assert "turn" not in model.apply_text("1-2", {"model": view["model"], "plan": "2-4"})[0]
+
+
+def test_an_address_of_another_model_is_opened(folder):
+    *outputs, name = model.open_view({"model": folder, "plan": "4-5"})
+    assert outputs[0] == {"model": folder, "plan": "4-5"} and name["value"] == folder
 
 
 def test_the_address_restores_model_and_plan(folder):
     outputs = model.restore(SimpleNamespace(query_params={"model": folder, "plan": "1-2,4-5"}))
-    assert outputs[0] == {"model": folder, "plan": "1-2,4-5"} and outputs[-1] == folder
+    assert outputs[0] == {"model": folder, "plan": "1-2,4-5"} and outputs[-1]["value"] == folder
 
 
 def test_a_bad_plan_in_the_address_is_explained(folder):
     outputs = model.restore(SimpleNamespace(query_params={"model": folder, "plan": "70-90"}))
-    assert "out of range" in outputs[2] and outputs[7]["value"] == "70-90"
+    assert "out of range" in outputs[2] and outputs[5]["value"] == "70-90"
     assert SharingPlan.parse(outputs[0]["plan"], 6).spans
 
 

@@ -45,7 +45,7 @@ def fetching(nothing_fetched, monkeypatch):
 def test_nothing_is_fetched_without_a_click(fetching):
     assert offer.is_open() and settings.default_model() == "demo"
     assert NAME not in model.choices()
-    assert model.show_fetched({"model": "demo", "plan": "17-22"}) == (UNCHANGED,) * 10
+    assert model.show_fetched({"model": "demo", "plan": "17-22"}) == (UNCHANGED,) * 8
     assert fetching == []
 
 

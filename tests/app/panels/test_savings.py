@@ -27,8 +27,8 @@ def test_a_bad_plan_for_another_shape_is_explained(view):
 
 def test_the_plan_follows_to_another_depth(view):
     plan, *_ = savings.follow_view(view, "Llama-3-8B", *SIZES)
-    assert SharingPlan.parse(plan["value"], 32).spans == ((11, 21),)
-    assert savings.follow_view(view, "loaded", *SIZES)[0]["value"] == "2-4"
+    assert SharingPlan.parse(plan, 32).spans == ((11, 21),)
+    assert savings.follow_view(view, "loaded", *SIZES)[0] == "2-4"
 
 
 def test_a_model_whose_costs_are_not_known_leaves_a_sentence_and_no_old_numbers(monkeypatch):

@@ -67,10 +67,18 @@ def test_a_measured_bandwidth_can_stand_in_for_that_of_the_data_sheet(view, time
 
 def test_predicted_and_measured_are_told_apart_and_never_in_one_bar(view, timed):
     bars = json.loads(speed.draw(view, "Llama-3-8B", "22-26", *ASKED)[5])["data"]
-    assert [trace["name"] for trace in bars] == [
-        "dense, predicted", "dense, measured", "shared, predicted", "shared, measured",
+    assert [(trace["name"], trace["type"]) for trace in bars] == [
+        ("dense, measured", "bar"), ("shared, measured", "bar"),
+        ("dense, predicted", "scatter"), ("shared, predicted", "scatter"),
     ]  # fmt: skip
-    assert all(("predicted" in trace["name"]) == (trace["marker"]["pattern"]["shape"] == "/") for trace in bars)
+
+
+def test_charts_of_another_shape_say_whose_they_are(view, timed):
+    drawn = speed.draw(view, "Llama-3-8B", "22-26", *ASKED)
+    for sent in (drawn[2], drawn[5]):
+        meta = json.loads(sent)["layout"]["meta"]
+        assert (meta["model"], meta["plan"]) == ("Llama-3-8B", "22-26")
+    assert "model" not in json.loads(speed.draw(view, "loaded", "2-4", *ASKED)[2])["layout"]["meta"]
 
 
 def test_speed_names_the_hardware_that_a_model_was_timed_on_and_what_is_not_known_of_it(view, timed):
@@ -91,4 +99,4 @@ def test_speed_without_timings_says_so_and_bad_plans_are_explained(view, tmp_pat
     assert "No timings" in about and "No timings" in bars and "timed on" not in about
     error, cards, *_, table = speed.draw(view, "Llama-3-8B", "22-99", *ASKED)
     assert "layers 0 to 31" in error and not cards and not table
-    assert speed.follow_view(view, "Llama-3-8B", *ASKED)[0]["value"] == "11-21"
+    assert speed.follow_view(view, "Llama-3-8B", *ASKED)[0] == "11-21"

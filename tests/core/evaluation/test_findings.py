@@ -130,7 +130,7 @@ def test_similarity_speaks_by_its_best_method(scored, search):
     }
     search("pairs", [], **settings)
     assert sentences(found(scored))[1].startswith(
-        "More similar layers do less damage when they share (per_head: ρ = -0.50"
+        "More similar layers do less damage when they share (per_head: ρ = −0.50"
     )
 
 

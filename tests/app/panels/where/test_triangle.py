@@ -5,10 +5,9 @@ import json
 from types import SimpleNamespace
 
 import numpy as np
-import pytest
+import pandas as pd
 
 from app import searches, text
-from app.charts import where as charts
 from app.panels.where import running
 from app.panels.where import triangle as panel
 from app.registry import get_model
@@ -16,7 +15,7 @@ from tests.support.damage import LAYERS, plan
 
 
 def triangle(value: str) -> np.ndarray:
-    """log10 of the damages, [followers - 1, leader]."""
+    """Where the damages stand among all, [followers - 1, leader]."""
     sent = json.loads(value)["data"][0]["z"]
     return np.frombuffer(base64.b64decode(sent["bdata"]), sent["dtype"]).reshape(LAYERS - 1, LAYERS)
 
@@ -49,9 +48,9 @@ def test_what_the_page_measures_is_the_cores_damage(view, known):
     row = drawn[0].sweep.set_index(["first", "last"]).loc[(1, 4)]
     assert row.damage == measured.damage and row.kl_stderr == measured.kl_stderr and row.tokens == 1024
     heatmap = json.loads(drawn[1])
-    assert 10 ** triangle(drawn[1])[2, 1] == pytest.approx(
-        max(row.damage, 10 ** np.floor(np.log10(charts._LEAST_DAMAGE))), rel=1e-3
-    )
+    table = pd.DataFrame(heatmap["layout"]["meta"]["table"]).set_index("plan")
+    assert table["damage (nats/token)"]["1-4"] == round(row.damage, 6)
+    assert triangle(drawn[1])[2, 1] == round((drawn[0].sweep.damage < row.damage).sum() / 14, 4)
     assert "layer 1 computes; 2–4 reuse (paper: SA 2~4)" in heatmap["data"][0]["text"][2][1]
     assert len(heatmap["layout"]["shapes"]) == 2  # the page's plan, outlined
 

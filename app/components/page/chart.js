@@ -1,0 +1,1 @@
+charts.mount(element, props, watch, data => trigger('point', data));

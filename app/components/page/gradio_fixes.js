@@ -1,0 +1,55 @@
+// What gradio's own components lack for keyboards, screen readers and paper, mended from outside. `words`: text.GRADIO_FIXES.
+
+// Its list boxes stay open when Tab leaves them, above what comes next: they are closed as Escape closes them.
+document.addEventListener('keydown', event => {
+  const box = event.target.closest?.('[role=combobox][aria-expanded=true]');
+  if (box && event.key === 'Tab') box.dispatchEvent(new KeyboardEvent('keydown', {key: 'Escape', bubbles: true}));
+}, true);
+
+// Its words when the server is gone do not say that nothing is lost.
+const say = toast => {
+  const message = toast.querySelector('.toast-message-text'), title = toast.querySelector('.toast-title');
+  if (!/^Connection to the server was lost/.test(message?.textContent.trim())) return;
+  message.textContent = words.lost;
+  if (title) title.textContent = words.lost_title;
+};
+// Its radio buttons have a name each, so that every one is a stop of Tab and arrows do nothing: those of a block are one group.
+const group = radio => { radio.name = `group-${radio.closest('.block')?.id || 'of-page'}`; };
+new MutationObserver(changes => {
+  for (const {addedNodes} of changes)
+    for (const node of addedNodes) {
+      if (!(node instanceof HTMLElement)) continue;  // of charts come thousands
+      node.querySelectorAll('input[type=radio]').forEach(group);
+      (node.closest('.toast-wrap') || node).querySelectorAll('.toast-body').forEach(say);
+    }
+}).observe(document.documentElement, {childList: true, subtree: true});
+
+// On paper everything is light and as wide as the sheet: charts are drawn for it, and back for the screen afterwards.
+const LONG = ['where', 'speed', 'scores'];  // print.css shrinks these further, so that two sheets hold them
+const WIDTH = 640, HALF = 305;  // px on the sheet
+const screen_sizes = new Map();
+let was_dark = false;
+const charts = () => [...document.querySelectorAll('.chart')].filter(chart => chart.clientWidth && chart._fullLayout);
+addEventListener('beforeprint', () => {
+  was_dark = document.body.classList.contains('dark');
+  if (was_dark) {
+    document.body.classList.remove('dark');
+    explorer.tell('theme', 'light');
+  }
+  const long = LONG.includes(explorer.shown), shrunk = long ? 0.6 : 0.7, highest = long ? 270 : 460;
+  for (const chart of charts()) {
+    const {width, height, autosize} = chart.layout;
+    screen_sizes.set(chart, {width: width ?? null, height: height ?? null, autosize: autosize ?? true});
+    const low = chart.data.length ? Math.min(chart.clientHeight, highest) : 60;  // without data: one sentence
+    chart.style.setProperty('--on-paper', `${low}px`);
+    Plotly.relayout(chart, {width: (chart.closest('.charts') ? HALF : WIDTH) / shrunk, height: low, autosize: false});
+  }
+});
+addEventListener('afterprint', () => {
+  if (was_dark) {
+    document.body.classList.add('dark');
+    explorer.tell('theme', 'dark');
+  }
+  for (const [chart, sizes] of screen_sizes) Plotly.relayout(chart, sizes);
+  screen_sizes.clear();
+});

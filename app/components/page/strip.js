@@ -1,0 +1,311 @@
+// The layer strip: all layers in a row, and the hands of the page. Draws and says what a gesture makes before it asks anybody.
+// plan.js and figures.js stand before this file. Props: value (app.facts), words (app.text.STRIP).
+
+const words = JSON.parse(props.words);
+const at = selector => element.querySelector(selector);
+const [tiles, arcs, sentence, about, status] = ['.tiles', '.arcs', '.sentence', '.about', '[role=status]'].map(at);
+const SVG = 'http://www.w3.org/2000/svg';
+const NARROWEST = 26, NARROWEST_OF_ALL = 16, ARC_HEIGHT = 18;  // px; with narrower tiles than these come more rows
+
+let facts = null;
+let plan = [];          // the groups that are drawn: those of the page, or what a gesture that goes on would make of them
+let focused = 0;        // the tile that Tab reaches
+let hovered = null;     // the layer under the mouse
+let start = null;       // a dense layer that was clicked: where the next click ends the span
+let drag = null;        // {from, to, before, moved} while a pointer is down
+let reach = null;       // {from, to, before} while Shift and arrows extend
+let places = [], rows = 1, columns = 1;  // middle of each tile in px, and how many there are
+
+const fill = (template, values) => template.replace(/\{(\w+)\}/g, (_, name) => values[name]);
+const tileOf = layer => tiles.children[layer];
+const isCurrent = () => facts && explorer.view.model === facts.model;
+const pagesPlan = () => readPlan(explorer.view.plan);
+
+// What is drawn and said
+
+function build() {
+  if (tiles.children.length === facts.layers && tiles.dataset.model === facts.model) return;
+  tiles.dataset.model = facts.model;
+  tiles.replaceChildren(...range(0, facts.layers - 1).map(layer => {
+    const tile = document.createElement('button');
+    tile.type = 'button';
+    tile.dataset.layer = layer;
+    tile.setAttribute('aria-describedby', 'strip-about');
+    const number = document.createElement('span');
+    number.textContent = layer;
+    tile.append(number, document.createElement('i'));
+    return tile;
+  }));
+  focused = Math.min(focused, facts.layers - 1);
+  arrange();
+}
+
+function shade() {
+  const known = Object.values(facts.damage).map(([damage]) => damage);
+  const log = damage => Math.log10(Math.max(damage, 1e-4));
+  const [low, high] = [Math.min(...known.map(log)), Math.max(...known.map(log))];
+  for (const [layer, tile] of [...tiles.children].entries()) {
+    const found = facts.damage[layer];
+    const harm = found ? (high > low ? (log(found[0]) - low) / (high - low) : 0.5) : 0;
+    tile.lastChild.hidden = !found;
+    tile.lastChild.style.setProperty('--harm', harm.toFixed(3));
+  }
+  const legend = at('.legend');
+  legend.hidden = !known.length;
+  if (known.length) {
+    legend.title = facts.damage_about;
+    at('.legend .low').textContent = Math.min(...known).toPrecision(2);
+    at('.legend .high').textContent = fill(words.legend_high, {damage: Math.max(...known).toPrecision(2)});
+  }
+}
+
+/** How many rows, and where the tiles are: read once, not while something moves. */
+function arrange() {
+  if (!facts || !tiles.clientWidth) return;
+  const width = size => tiles.clientWidth / Math.ceil(facts.layers / size);
+  rows = width(1) >= NARROWEST ? 1 : 2;
+  while (width(rows) < NARROWEST_OF_ALL) rows += 1;
+  columns = Math.ceil(facts.layers / rows);
+  tiles.style.setProperty('--columns', columns);
+  tiles.classList.toggle('rows', rows > 1);
+  places = [...tiles.children].map(tile => [tile.offsetLeft + tile.offsetWidth / 2, tile.offsetTop]);
+  arcs.setAttribute('viewBox', `0 0 ${tiles.clientWidth} ${tiles.clientHeight}`);
+  drawArcs();
+}
+
+function drawArcs() {
+  if (!places.length) return;
+  const paths = plan.flatMap(([leader, ...followers]) => followers.map(layer => {
+    const path = document.createElementNS(SVG, 'path');
+    path.setAttribute('d', arc(places[leader], places[layer]));
+    path.classList.toggle('lit', [leader, layer].includes(hovered ?? (element.contains(document.activeElement) ? focused : null)));
+    return path;
+  }));
+  arcs.replaceChildren(...paths);
+}
+
+/** From the leader's tile to the follower's; into another row it comes in from the left. */
+function arc([x, y], [to, below]) {
+  const from = y === below ? x : 0, height = Math.min(ARC_HEIGHT - 2, 5 + (to - from) / 12);
+  const top = below - height * 1.3;
+  return `M${from} ${y === below ? below - 1 : top} C${from} ${top} ${to} ${top} ${to} ${below - 1}`;
+}
+
+function draw() {
+  if (!isCurrent()) return;
+  build();
+  const leaders = leadersOf(plan);
+  element.classList.toggle('fixed', facts.fixed);
+  element.classList.toggle('is-dense', !plan.length);
+  for (const [layer, tile] of [...tiles.children].entries()) {
+    const role = roleOf(plan, layer);
+    tile.className = `tile ${role}${layer === start ? ' start' : ''}`;
+    tile.setAttribute('aria-pressed', role === 'shared');
+    tile.setAttribute('aria-disabled', facts.fixed);
+    tile.setAttribute('aria-label', fill(words[`label_${role}`], {layer, leader: leaders.get(layer)}));
+    tile.tabIndex = layer === focused ? 0 : -1;
+  }
+  drawArcs();
+  sentence.textContent = describePlan(plan, facts.layers);
+  tell();
+}
+
+/** The line below: about the layer under mouse or focus, else what a hand can do here. */
+function tell() {
+  const layer = hovered ?? (tiles.contains(document.activeElement) ? focused : null);
+  about.textContent = layer === null || !isCurrent() ? hint() : aboutLayer(layer);
+  about.classList.toggle('hint', layer === null);
+}
+
+function hint() {
+  if (facts?.fixed) return words.fixed;
+  if (start !== null) return fill(words.started, {layer: start});
+  const head = explorer.view.heads ? `${words.heads_on} ` : '';
+  return head + words.hint;
+}
+
+function aboutLayer(layer) {
+  const role = roleOf(plan, layer), group = plan.find(one => one.includes(layer)) || [layer];
+  const costs = facts.costs && facts.costs.sorts[facts.costs.sort_of[layer]];
+  const said = [fill(words[`does_${role}`], {layer, leader: group[0], followers: listed(group.slice(1))})];
+  if (costs) {
+    const window = costs.window ? fill(words.window, {tokens: costs.window.toLocaleString('en')}) : '';
+    const size = bytesText(role === 'shared' ? costs.per_token / 2 : costs.per_token);
+    said.push(fill(words[role === 'shared' ? 'caches_values' : 'caches_both'], {size, window}));
+  }
+  const damage = facts.damage[layer];
+  if (damage) said.push(fill(words.alone, {damage: changeText(damage[0], damage[1], digitsOf(damage[0]))}));
+  return said.join(' ');
+}
+
+const digitsOf = value => Math.min(4, Math.max(2, 2 - Math.floor(Math.log10(Math.abs(value) || 1))));
+
+// Gestures
+
+function preview(groups) {
+  plan = groups;
+  draw();
+  document.dispatchEvent(new CustomEvent('plan-preview', {detail: plan}));
+}
+
+/** Make `plan` the plan of the page. */
+function become(groups, how = 'push') {
+  const [heads, lost] = keptHeads(explorer.view.heads, pagesPlan(), groups);
+  const again = planText(groups) === planText(pagesPlan());
+  plan = groups;
+  start = null;
+  if (again) return draw();
+  explorer.apply({plan: planText(groups), heads}, how);
+  if (lost.length) status.textContent += ` ${fill(words.heads_lost, {layers: listed(lost)})}`;
+  about.textContent = lost.length ? fill(words.heads_lost, {layers: listed(lost)}) : about.textContent;
+}
+
+/** What a click, Enter and Space do to a tile. */
+function press(layer) {
+  reach = null;
+  if (facts.fixed) { status.textContent = ''; status.textContent = words.fixed; return; }
+  if (start !== null && start !== layer) return become(withSpan(pagesPlan(), start, layer, facts.kinds));
+  if (roleOf(plan, layer) !== 'dense') return become(without(pagesPlan(), layer));
+  start = start === layer ? null : layer;
+  hovered = null;
+  draw();
+  about.textContent = hint();
+  status.textContent = about.textContent;
+}
+
+function focusOn(layer) {
+  focused = Math.min(Math.max(layer, 0), facts.layers - 1);
+  draw();
+  tileOf(focused).focus({preventScroll: true});
+}
+
+function cancel() {
+  if (drag) { const {before} = drag; drag = null; preview(before); }
+  reach = null;
+  start = null;
+  draw();
+}
+
+tiles.addEventListener('keydown', event => {
+  const tile = event.target.closest('.tile');
+  if (!tile || !isCurrent() || event.ctrlKey || event.metaKey || event.altKey) return;
+  const layer = Number(tile.dataset.layer);
+  const moves = {ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns};
+  const to = event.key === 'Home' ? 0 : event.key === 'End' ? facts.layers - 1 : layer + (moves[event.key] || 0);
+  if (event.key in moves || event.key === 'Home' || event.key === 'End') {
+    if (to < 0 || to >= facts.layers) return event.preventDefault();
+    if (event.shiftKey && !facts.fixed) extend(layer, to);
+    else reach = null;
+    focusOn(to);
+  } else if (event.key === 'Delete' || event.key === 'Backspace') {
+    if (!facts.fixed && roleOf(plan, layer) !== 'dense') become(without(pagesPlan(), layer));
+  } else if (event.key === 'Escape') {
+    cancel();
+  } else return;
+  event.preventDefault();
+});
+
+/** Shift and an arrow: from where it began to here; one step back for all of it. */
+function extend(layer, to) {
+  const goes_on = reach && reach.to === layer && planText(plan) === reach.text;
+  if (!goes_on) reach = {from: layer, before: pagesPlan(), pushed: false};
+  const groups = withSpan(reach.before, reach.from, to, facts.kinds);
+  const how = reach.pushed ? 'replace' : 'push';
+  reach.pushed = reach.pushed || planText(groups) !== planText(reach.before);
+  const kept = reach;
+  become(groups, how);
+  reach = {...kept, to, text: planText(groups)};
+}
+
+tiles.addEventListener('click', event => {
+  const tile = event.target.closest('.tile');
+  if (tile && isCurrent()) { focused = Number(tile.dataset.layer); press(focused); }
+});
+
+tiles.addEventListener('pointerdown', event => {
+  const tile = event.target.closest('.tile');
+  if (!tile || event.button || !isCurrent() || facts.fixed || drag) return;
+  const layer = Number(tile.dataset.layer);
+  drag = {from: layer, to: layer, before: pagesPlan(), moved: false, id: event.pointerId};
+});
+tiles.addEventListener('pointermove', event => {
+  if (!drag || event.pointerId !== drag.id) return;
+  const layer = layerAt(event.clientX, event.clientY);
+  if (layer === drag.to) return;
+  if (!drag.moved) tiles.setPointerCapture(event.pointerId);  // not before: a click needs its tile
+  Object.assign(drag, {to: layer, moved: true});
+  [focused, hovered, start, reach] = [layer, null, null, null];
+  preview(withSpan(drag.before, drag.from, layer, facts.kinds));
+});
+tiles.addEventListener('pointerup', event => {
+  if (!drag || event.pointerId !== drag.id) return;
+  const {moved, before} = drag;
+  drag = null;
+  if (!moved) return;
+  const made = plan;
+  plan = before;
+  become(made);
+});
+tiles.addEventListener('pointercancel', () => { if (drag?.moved) cancel(); drag = null; });
+addEventListener('pointerup', event => { if (drag && !drag.moved && event.pointerId === drag.id) drag = null; });
+tiles.addEventListener('contextmenu', event => { if (drag) event.preventDefault(); });  // a finger that stays long
+
+function layerAt(x, y) {
+  const box = tiles.getBoundingClientRect();
+  const cell = (value, length, count) => Math.min(count - 1, Math.max(0, Math.floor(value / length * count)));
+  const row = cell(y - box.top, box.height, rows), column = cell(x - box.left, box.width, columns);
+  return Math.min(facts.layers - 1, row * columns + column);
+}
+
+const look = layer => { hovered = layer; if (isCurrent()) { tell(); drawArcs(); } };
+tiles.addEventListener('pointerover', event => {
+  const tile = event.target.closest('.tile');
+  if (tile && !drag?.moved && event.pointerType === 'mouse') look(Number(tile.dataset.layer));
+});
+tiles.addEventListener('pointerleave', () => look(null));
+tiles.addEventListener('focusin', event => {
+  const tile = event.target.closest('.tile');
+  if (tile) { focused = Number(tile.dataset.layer); if (isCurrent()) draw(); }
+});
+tiles.addEventListener('focusout', () => setTimeout(() => look(hovered)));
+
+// Undo and redo are the browser's Back and Forward
+
+const [undo, redo] = ['.undo', '.redo'].map(at);
+undo.addEventListener('click', () => explorer.back());
+redo.addEventListener('click', () => explorer.forward());
+explorer.subscribe('steps', ({step, last}) => {
+  undo.setAttribute('aria-disabled', step === 0);
+  redo.setAttribute('aria-disabled', step === last);
+});
+document.addEventListener('keydown', event => {
+  if (!(event.ctrlKey || event.metaKey) || event.altKey || event.key.toLowerCase() !== 'z') return;
+  if (event.target.closest?.('input, textarea, select, [contenteditable=true]')) return;
+  event.preventDefault();
+  if (event.shiftKey) explorer.forward();
+  else explorer.back();
+});
+
+// The page
+
+function follow() {
+  if (!isCurrent() || drag?.moved) return;
+  plan = pagesPlan();
+  if (reach && reach.text !== planText(plan)) reach = null;
+  draw();
+  const said = sentence.textContent;
+  if (status.dataset.said !== said) { status.dataset.said = said; status.textContent = said; }
+}
+function take() {
+  if (!props.value || !props.value.model) return;
+  explorer.tell('facts', props.value);
+  if (props.value.pending) trigger('learn');  // what was measured comes later, so that nobody waits for it
+}
+explorer.subscribe('facts', found => {
+  [facts, start, reach, drag] = [found, null, null, null];
+  if (isCurrent()) { build(); shade(); follow(); }
+});
+explorer.subscribe('view', () => { if (isCurrent()) { build(); if (!places.length) shade(); follow(); } });
+watch('value', take);
+take();
+new ResizeObserver(arrange).observe(tiles);

@@ -1,0 +1,33 @@
+"""Computations that wait for their visitor to go on. What is no longer there has to be computed again."""
+
+import secrets
+from collections import OrderedDict
+from collections.abc import Generator
+from threading import Lock
+from typing import Any
+
+from app.compute import BORROWED
+
+
+class Paused:
+    """At most `capacity` computations, each under a key that nobody guesses; the oldest is dropped for a new one."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = 0 if BORROWED else capacity
+        self._kept: OrderedDict[str, Generator[Any, None, None]] = OrderedDict()
+        self._lock = Lock()
+
+    def keep(self, steps: Generator[Any, None, None]) -> str:
+        """Keep what has computed for now. Returns the key that `take` wants."""
+        key = secrets.token_urlsafe(12)
+        with self._lock:
+            self._kept[key] = steps
+            dropped = [self._kept.popitem(last=False)[1] for _ in range(len(self._kept) - self.capacity)]
+        for old in dropped:
+            old.close()
+        return key
+
+    def take(self, key: str) -> Generator[Any, None, None] | None:
+        """The computation that was kept under this key, once; None when it is not there any more."""
+        with self._lock:
+            return self._kept.pop(key, None)

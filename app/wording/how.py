@@ -1,0 +1,189 @@
+"""The view How it works."""
+
+from app import text
+from app.wording.form import Wording
+
+_FORMULAS: dict[str, Wording] = {
+    "attention": Wording(
+        newcomer="How much each word is marked, and what is then noted from the marked ones.",
+        researcher=(
+            "For one head and one layer; the mask M keeps later positions and those outside a window out, and query "
+            "heads of one group read the same K and V."
+        ),
+    ),
+    "sharing": Wording(
+        newcomer="A follower <i>f</i> takes over the marks of its leader <i>ℓ</i>, and takes notes of its own.",
+        researcher=(
+            "Follower <i>f</i> applies A<sub>ℓ</sub> of its leader to its own V<sub>f</sub>, whatever its residual "
+            "stream would have asked for: exact for equal distributions, else an approximation without a bound."
+        ),
+    ),
+    "heads": Wording(
+        newcomer="Highlighter <i>h</i> of the follower takes over from highlighter <i>m(h)</i> of the leader.",
+        researcher=(
+            "Query head <i>h</i> reads distribution <i>m(h)</i>; <i>m</i> is any map, not only a permutation, and "
+            "may leave the key-value group."
+        ),
+    ),
+    "cache": Wording(
+        newcomer="A label and a note for every word from every reader that marks; a note alone from every follower.",
+        researcher=(
+            "B sequences, b bytes a value, H<sub>kv</sub> key-value heads of size d; T<sub>l</sub> positions in the "
+            "window of layer l."
+        ),
+    ),
+    "saved": Wording(
+        newcomer="The work of marking, counted in single sums: a multiplication and an addition are two operations.",
+        researcher=(
+            "D is the hidden size, H the number of query heads; each multiply-add is two operations, softmax a "
+            "constant number for each weight."
+        ),
+    ),
+}
+_LIMITS: tuple[Wording, ...] = (
+    Wording(
+        newcomer=(
+            "<b>Notes.</b> Every follower still takes, keeps and reads notes of its own; only its labels go. So no "
+            "plan saves more than half of what is kept."
+        ),
+        researcher=(
+            "<b>Values.</b> V is computed, cached and read in every layer: the saved share of the cache is half the "
+            "share of followers, so no more than half of the cache."
+        ),
+    ),
+    Wording(
+        newcomer=(
+            "<b>The rest of the reading.</b> After marking, every reader thinks about what was marked, and that "
+            "goes on as before. While the text is short, thinking is most of the work, and sharing hardly shows."
+        ),
+        researcher=(
+            "<b>MLP and W<sub>O</sub>.</b> They run in every layer. At short context their FLOPs and bytes dominate "
+            "a decode step, and the attention part is within its noise."
+        ),
+    ),
+    Wording(
+        newcomer=(
+            "<b>Reading what is there.</b> All its words go through at once, and the marks are used and forgotten "
+            "in one quick motion. Followers have to make them again, and save little."
+        ),
+        researcher=(
+            "<b>Prefill.</b> Fused kernels do not materialise softmax(QKᵀ/√d). Followers recompute it from the "
+            "leader's Q and K and save two projections, none of the quadratic term."
+        ),
+    ),
+    Wording(
+        newcomer=(
+            "<b>Handing over.</b> The leader has to write its marks down, and followers have to read them. Usually "
+            "nobody does that. The amounts above include it."
+        ),
+        researcher=(
+            "<b>Traffic of A.</b> Leaders write H × T values, each follower reads them; a fused kernel keeps them "
+            "on chip. With grouped queries A is large beside K. The bytes above count it."
+        ),
+    ),
+    Wording(
+        newcomer=(
+            "<b>What was learned.</b> The two programs on this page share what they have learned, so what followers "
+            "do not need stays in memory, unread. Only a program that is saved with its plan is smaller."
+        ),
+        researcher=(
+            "<b>Parameters.</b> A view shares its tensors with the dense model: W<sub>Q</sub> and W<sub>K</sub> of "
+            "followers stay allocated, unread. Only a saved or tuned checkpoint is smaller."
+        ),
+    ),
+    Wording(
+        newcomer=(
+            "<b>Kinds of readers.</b> Some look at the last few words only, others at everything. Marks fit only "
+            "between readers of one kind."
+        ),
+        researcher=(
+            "<b>Kinds of layers.</b> Distributions over different supports (sliding and full attention) are not "
+            "exchangeable: groups are within a kind."
+        ),
+    ),
+    Wording(
+        newcomer=(
+            "<b>The text.</b> With sharing it is another program. Whether it still writes good sense cannot be seen "
+            "here: it has to be tried out."
+        ),
+        researcher=(
+            "<b>Quality.</b> The plan changes the function that the model computes. Nothing here bounds the loss: "
+            "damage and benchmark scores have to be measured."
+        ),
+    ),
+    Wording(
+        newcomer=(
+            "<b>The sums.</b> These numbers come from sizes alone. A real machine also loses time with starting and "
+            "tidying up, so it takes longer."
+        ),
+        researcher=(
+            "<b>Model of cost.</b> Matmuls, softmax and least traffic only. Launches, norms, rotary embedding and "
+            "sampling are not in it, so a real step takes longer."
+        ),
+    ),
+)
+HOW: dict[str, Wording] = {
+    text.HOW_LEAD: Wording(
+        newcomer=(
+            "This is <b>one step</b> of the program of this page with the choice made above: it has read all words "
+            "so far and writes one more. Every reader is here: what it has, what it does, what it writes down for "
+            "later, and what followers take over from their leader. All sizes are those of this very program."
+        ),
+        researcher=(
+            "<b>One decode step</b> at batch one, through this model under its plan, execution by reuse: modules, "
+            "tensor shapes, cache and hand-over of every layer, with closed-form FLOPs and least memory traffic."
+        ),
+    ),
+    text.HOW_DENSE: Wording(
+        newcomer="Nobody takes over anything yet: choose some readers above, and the drawing follows.",
+        researcher="The plan is dense: no groups. Choose layers above, and the drawing follows.",
+    ),
+    text.HOW_SHARE: Wording(
+        newcomer=(
+            "Of all the work in this step without sharing, {share} is marking. Sharing can take away no more than "
+            "that, and only in followers: with the present choice {saved}."
+        ),
+        researcher=(
+            "W_Q, W_K, QKᵀ and softmax are {share} of the dense step's FLOPs, the ceiling of what sharing can "
+            "remove; under this plan it removes {saved}."
+        ),
+    ),
+    text.HOW_LAYERS_LEAD: Wording(
+        newcomer=(
+            "Readers that are alike stand in one row. Solid boxes are there and used; dashed ones a follower does "
+            "without. The line on the left carries a leader's marks to its followers. The amounts are those of one "
+            "reader."
+        ),
+        researcher=(
+            "Rows are runs of layers with equal role, window and MLP; a pattern that repeats is drawn once. Dashed: "
+            "absent in followers. The line on the left is the hand-over of A. FLOPs and bytes are of one layer."
+        ),
+    ),
+    text.HOW_PAIR_LEAD: Wording(
+        newcomer=(
+            "Two readers from top to bottom. The leader makes three things of the new word: a question (Q), a label "
+            "(K) and a note (V). It compares its question with all labels: these are its marks. The follower makes "
+            "a note only, and weighs its notes by the leader's marks. Numbers with a × between them are sizes."
+        ),
+        researcher=(
+            "Tensor shapes of the new position at batch one. The leader computes q, k, v and A; the follower "
+            "computes v alone and applies A of its leader, so its residual stream has no say in where it looks."
+        ),
+    ),
+    text.HOW_HEADS_LEAD: Wording(
+        newcomer=(
+            "A highlighter of a follower need not take over from the leader's highlighter of the same number. Lines "
+            "go from the leader's on top to the follower's below."
+        ),
+        researcher=(
+            "Follower head h reads leader head m(h), chosen on calibration text. Lines go from the leader's heads "
+            "on top to the follower's heads below; several may read one."
+        ),
+    ),
+    **{text.HOW_FORMULAS[name][1]: wording for name, wording in _FORMULAS.items()},
+    **dict(zip(text.HOW_LIMITS, _LIMITS, strict=True)),
+    text.LEVEL_HINT: Wording(
+        newcomer="Choose how things are explained: in everyday words, or in those of the field.",
+        researcher="Register of the explaining texts; numbers and labels are the same at all levels.",
+    ),
+}

@@ -1,0 +1,195 @@
+"""First paragraphs: what a part of the page shows, and how to read it."""
+
+from app import text
+from app.wording.form import Wording
+
+LEADS: dict[str, Wording] = {
+    text.TAGLINE: Wording(
+        newcomer=(
+            "A program that writes text reads it many times over: picture a row of readers. Each one marks, with a "
+            "highlighter, which earlier words matter for the next word. With <b>Shared Attention</b> one reader "
+            "does the marking, and the next ones simply take over the marks. That saves memory and work, and it "
+            "changes what the program writes."
+        ),
+        researcher=(
+            "Each decoder layer computes its own attention distributions softmax(QKᵀ/√d) over the prefix, its "
+            "<b>attention weights</b>. <b>Shared Attention</b> lets followers apply their leader's distributions to "
+            "their own values: no query and key projections, no QKᵀ, no softmax, no keys in the cache. That "
+            "perturbs the model, by how much is an empirical question."
+        ),
+    ),
+    text.INVITATION: Wording(
+        newcomer=(
+            "Pick a program, pick the readers that take over marks, and see what it writes, what that saves and "
+            "what gets worse."
+        ),
+        researcher=(
+            "Choose a checkpoint and a sharing plan; generation, predicted and measured cost, damage and benchmark "
+            "scores follow."
+        ),
+    ),
+    text.GENERATE_LEAD: Wording(
+        newcomer=(
+            "The same program goes on with the same text twice, a word or a piece of a word at a time. On the left "
+            "every reader marks for itself (<b class='dense'>dense</b>); on the right some take over the marks of "
+            "another (<b class='shared'>shared</b>). Watch where the two texts part."
+        ),
+        researcher=(
+            "Both models decode from one prompt with one seed, and share one set of weights: on the left the <b "
+            "class='dense'>dense</b> one, on the right a view in which followers reuse their leader's "
+            "softmax(QKᵀ/√d) (<b class='shared'>shared</b>). After the first differing token the prefixes differ, "
+            "so what comes later is no paired comparison. A tuned model has weights of its own."
+        ),
+    ),
+    text.SIMILARITY_LEAD: Wording(
+        newcomer=(
+            "Do two readers mark the same words? Each cell compares two of them on the text below: <b>1</b> means "
+            "the same marks, <b>0</b> quite different ones. Boxes show the readers that take over marks. <b>Click a "
+            "cell</b> to see the marks of both."
+        ),
+        researcher=(
+            "Each cell is the similarity of two layers' attention distributions in the <b class='dense'>dense</b> "
+            "model on the text below, averaged over heads and positions: <b>1</b> for equal, <b>0</b> for unlike "
+            "ones. It says nothing of values or of how an error propagates. Boxes are the groups of the plan. "
+            "<b>Click a cell</b> for the maps themselves."
+        ),
+    ),
+    text.MAPS_LEAD: Wording(
+        newcomer=(
+            "Each row is a word that looks back, each column a word that is looked at: a bright cell in row "
+            "<i>r</i>, column <i>c</i> means that word <i>r</i> takes much from word <i>c</i>. If marks are taken "
+            "over, the left picture replaces the right one. The first word often shines for no good reason; point "
+            "at a cell to read its value."
+        ),
+        researcher=(
+            "Row <i>r</i>, column <i>c</i> is the weight of position <i>c</i> in the distribution of position "
+            "<i>r</i>; rows sum to one. Under the plan the left map replaces the right one, head by head or through "
+            "the head map. The first token is an attention sink in nearly every layer and may dominate the colour "
+            "scale; values are in the hover."
+        ),
+    ),
+    text.WHERE_LEAD: Wording(
+        newcomer=(
+            "Which readers can do without marks of their own? Each cell is one choice: the column is the reader who "
+            "marks, the row how many after it take its marks over. The colour is the measured <b>damage</b>: how "
+            "much worse the program guesses the next word of a test text (less is better, 0 is the untouched "
+            "program). <b>Click a cell</b> to try it on the whole page."
+        ),
+        researcher=(
+            "Each cell is one span, direct sharing: the column is the leader, the row the number of followers. The "
+            "colour is its <b>damage</b>, the rise of mean cross-entropy above the dense model on the half of the "
+            "calibration text that plans are chosen on (nats per token; 0 is dense). Single spans do not add up, "
+            "and nats do not foretell retrieval. <b>Click a cell</b> to make it the plan of the page."
+        ),
+    ),
+    text.SUGGEST_LEAD: Wording(
+        newcomer=(
+            "Say what you want, and get the choice that was measured to harm least. It is picked on one half of the "
+            "test text and judged on the other half, like an exam with new questions: that result counts."
+        ),
+        researcher=(
+            "State a budget; the plan of least measured damage among those that a search has run is returned. "
+            "Selection is on one half of the calibration text, the estimate on the other half, so it is free of "
+            "selection bias but holds for text of that kind only."
+        ),
+    ),
+    text.GUIDE_LEAD: Wording(
+        newcomer=(
+            "If two readers mark alike, does it do no harm when one takes over from the other? Each point is such a "
+            "pair. If it were so, the points would fall from left to right. The marks are compared on the first "
+            "eight pieces of the text."
+        ),
+        researcher=(
+            "Each point is a pair of layers: similarity of their attention against the damage of sharing between "
+            "the two alone. A useful proxy would show a strong negative rank correlation. Similarity is taken from "
+            "the first eight pieces of the calibration text."
+        ),
+    ),
+    text.SAVINGS_LEAD: Wording(
+        newcomer=(
+            "What is saved, worked out from the program's sizes: exact counting, no stopwatch. Text that is already "
+            "there is read in one go, and little is saved then; most is saved while new text is written word by "
+            "word."
+        ),
+        researcher=(
+            "Closed-form counts from the model's dimensions (they equal instrumented counting), no timings: cache "
+            "bytes, FLOPs, parameters. In prefill a fused kernel materialises no attention weights, so followers "
+            "recompute them from the leader's Q and K and save their two projections only; the full saving is in "
+            "decoding."
+        ),
+    ),
+    text.SPEED_LEAD: Wording(
+        newcomer=(
+            "How long one more word takes for every text that is written at the same time: one <b>step</b>. The "
+            "chip has to fetch the whole program and all its notes for it, and fetching mostly takes longer than "
+            "working. So a <b>predicted</b> step is the amount to fetch, divided by how fast the memory delivers: "
+            "nothing can be faster. <b>Measured</b> steps were timed on the machine named."
+        ),
+        researcher=(
+            "Time of one decode <b>step</b> of the whole batch. <b>Predicted</b>: a roofline, the longer of bytes "
+            "moved over memory bandwidth and FLOPs over matmul rate, for weights and for attention in turn; a lower "
+            "bound without launches, norms and sampling. <b>Measured</b>: medians of records on the machine named; "
+            "the two are never mixed in one number."
+        ),
+    ),
+    text.FITS_LEAD: Wording(
+        newcomer=(
+            "Where the program would fit, with the choices above; every number is predicted. A dash: it does not "
+            "fit, or no price is known."
+        ),
+        researcher=(
+            "Roofline and capacity for model, plan, batch, context and number format chosen above, every number "
+            "predicted; weights, cache and what leaders leave for followers are counted, work space is not. A dash: "
+            "does not fit, or no public price."
+        ),
+    ),
+    text.SCORES_LEAD: Wording(
+        newcomer=(
+            "What gets worse: programs with and without sharing answered the same questions. Every point was "
+            "measured and is kept as a file in this project; the bars on the points show how far chance alone might "
+            "move them. <b>Click</b> a point, a bar or a row: the three go together, and the answers are below."
+        ),
+        researcher=(
+            "Paired evaluation of dense and shared models by lm-evaluation-harness. Every point is a stored record "
+            "with command, hashes and single answers; error bars are ± one standard error of the score itself, not "
+            "of the paired difference, which the table tests. <b>Click</b> a point, a bar or a row: the three go "
+            "together, and the answers are below."
+        ),
+    ),
+    text.CONTEXTS_LEAD: Wording(
+        newcomer=(
+            "Sharing saves most time where the text is long, so here both are shown for the same length: left what "
+            "is still answered right when the fact needed stands somewhere in so much text; right how much faster "
+            "the next word comes."
+        ),
+        researcher=(
+            "Time saved grows with context, and so may the harm, so both are shown at equal context: left retrieval "
+            "accuracy with the facts at random depth, right the speed-up of a decode step. Contexts at which the "
+            "dense model itself is at chance say nothing."
+        ),
+    ),
+    text.CURVES_LEAD: Wording(
+        newcomer=(
+            "The more is saved, the more is harmed: the best choice of each size that was found, and the best "
+            "unbroken row of readers of that size, all judged on text that was not used for choosing. Where single "
+            "marks were matched up, the line says so."
+        ),
+        researcher=(
+            "Damage against saving: the best plan of each size along a search path, and the best single span of "
+            "that size, all estimated on held-out text. A search is greedy and no guarantee of the optimum. Curves "
+            "with head maps are named."
+        ),
+    ),
+    text.EVALUATE_LEAD: Wording(
+        newcomer=(
+            "Measure it yourself: the program without sharing (<b class='dense'>dense</b>) and with the choice of "
+            "this page answer the same questions, here and now. The result appears in <b>Scores</b> at once; what "
+            "was measured before is not measured again."
+        ),
+        researcher=(
+            "Runs lm-evaluation-harness here, on the <b class='dense'>dense</b> model and on the plan of this page, "
+            "with the same documents. Records appear in <b>Scores</b> at once; what is stored for these weights, "
+            "plan and task version is not run again."
+        ),
+    ),
+}

@@ -1,0 +1,114 @@
+"""What each layer takes of one decode step, *predicted*, so that a step can be drawn layer by layer.
+
+No formula stands here: each layer is counted as a model of that layer alone, and a follower as what it adds to its leader.
+Together the layers are the totals of `forward_flops` and `decode_bytes_moved` without what lies outside them
+(embeddings, last norm, vocabulary head).
+"""
+
+from dataclasses import dataclass, fields, replace
+from functools import cache
+from typing import TypeVar
+
+from core.cost.checks import checked_plan
+from core.cost.components import Components
+from core.cost.flops import FlopCount, forward_flops
+from core.cost.memory import DecodeBytes, ParameterCount, decode_bytes_moved, kv_cache_bytes, parameter_count
+from core.cost.shapes import ModelShape
+from core.plan import SharingPlan
+
+_Counts = TypeVar("_Counts", bound=Components)
+
+
+@dataclass(frozen=True)
+class LayerStep:
+    """One layer's part of one decode step."""
+
+    flops: FlopCount
+    moved: DecodeBytes
+    parameters: ParameterCount
+    """Of the layer under the plan; of a mixture of experts, all experts."""
+    cache_bytes_per_token: int
+    """Keys and values of one token of one sequence, or values alone."""
+    cached_bytes: int
+    """What its cache holds before the step: all of `context_tokens` but the new token, as far as its window reaches."""
+
+
+def step_by_layer(
+    shape: ModelShape, plan: SharingPlan | str, batch_size: int, context_tokens: int, bytes_per_value: int = 2
+) -> tuple[LayerStep, ...]:
+    """The cost of every layer in one decode step, execution `reuse`; arguments as for `decode_bytes_moved`.
+
+    Each part of bytes and FLOPs sums to that of the whole model. Of a mixture of experts the expected number of weights
+    is rounded for each layer, not once.
+    """
+    plan = checked_plan(
+        shape, plan, batch_size=batch_size, context_tokens=context_tokens, bytes_per_value=bytes_per_value
+    )
+    with_experts = set(shape.experts.layers) if shape.experts else set()
+    leaders, followers = set(plan.leaders), set(plan.followers)
+
+    @cache
+    def cost(window: int | None, experts: bool, role: str) -> LayerStep:
+        return _cost(_alone(shape, window, experts), role, batch_size, context_tokens, bytes_per_value)
+
+    return tuple(
+        cost(window, layer in with_experts, _role(layer, leaders, followers))
+        for layer, window in enumerate(shape.sliding_windows)
+    )
+
+
+def _role(layer: int, leaders: set[int], followers: set[int]) -> str:
+    return "leader" if layer in leaders else "follower" if layer in followers else "dense"
+
+
+def _alone(shape: ModelShape, window: int | None, experts: bool) -> ModelShape:
+    """A model of one such layer, with nothing around it."""
+    chosen = replace(shape.experts, layers=(0,)) if shape.experts and experts else None
+    layer = replace(shape, num_layers=1, sliding_windows=(window,), experts=chosen)
+    return replace(
+        layer, vocab_size=0, tied_embeddings=True, embedding_size=None, position_rows=0, outer_norms=0, head_bias=False
+    )
+
+
+def _cost(alone: ModelShape, role: str, batch_size: int, context_tokens: int, bytes_per_value: int) -> LayerStep:
+    dense = _model_cost(alone, "", batch_size, context_tokens, bytes_per_value)
+    if role == "dense":
+        return dense
+    twice = replace(alone.experts, layers=(0, 1)) if alone.experts else None
+    pair = replace(alone, num_layers=2, sliding_windows=alone.sliding_windows * 2, experts=twice)
+    both = _model_cost(pair, "0-1", batch_size, context_tokens, bytes_per_value)
+    leader = replace(dense, moved=replace(dense.moved, attention_weights_written=both.moved.attention_weights_written))
+    return leader if role == "leader" else _less(both, leader)
+
+
+def _model_cost(shape: ModelShape, plan: str, batch_size: int, context_tokens: int, bytes_per_value: int) -> LayerStep:
+    before = context_tokens - 1
+    return LayerStep(
+        flops=forward_flops(shape, plan, batch_size, 1, before),
+        moved=decode_bytes_moved(shape, plan, batch_size, context_tokens, bytes_per_value),
+        parameters=parameter_count(shape, plan),
+        cache_bytes_per_token=_per_token(shape, plan, bytes_per_value),
+        cached_bytes=kv_cache_bytes(shape, plan, batch_size, before, bytes_per_value) if before else 0,
+    )
+
+
+def _per_token(shape: ModelShape, plan: str, bytes_per_value: int) -> int:
+    """Also of a window of one token, which keeps nothing: what a token would take."""
+    unbounded = replace(shape, sliding_windows=(None,) * shape.num_layers)
+    return kv_cache_bytes(unbounded, plan, 1, 1, bytes_per_value)
+
+
+def _less(whole: LayerStep, part: LayerStep) -> LayerStep:
+    return LayerStep(
+        _difference(whole.flops, part.flops),
+        _difference(whole.moved, part.moved),
+        _difference(whole.parameters, part.parameters),
+        whole.cache_bytes_per_token - part.cache_bytes_per_token,
+        whole.cached_bytes - part.cached_bytes,
+    )
+
+
+def _difference(whole: _Counts, part: _Counts) -> _Counts:
+    return type(whole)(
+        **{field.name: getattr(whole, field.name) - getattr(part, field.name) for field in fields(whole)}
+    )

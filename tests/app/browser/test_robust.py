@@ -1,0 +1,102 @@
+"""What does not go as planned: two tabs, a telephone, and a server that is started again under an open page."""
+
+import re
+
+import pytest
+
+from app import text
+from tests.support.browser import (
+    DESKTOP,
+    free_port,
+    go_to,
+    plan_box,
+    prompt_box,
+    serve,
+    type_plan,
+    wait_for,
+    wait_until_idle,
+)
+
+pytestmark = pytest.mark.browser
+
+
+def test_two_tabs_of_one_visitor_have_views_and_plans_of_their_own(open_page):
+    first = open_page("?view=savings")
+    second = open_page("?view=savings&plan=2-3", beside=first)
+    type_plan(first, "5-6")
+    first.wait_for_function("explorer.view.plan === '5-6' && explorer.idle")
+    go_to(second, "speed")
+    assert first.evaluate("explorer.shown") == "savings" and second.evaluate("explorer.view.plan") == "2-3"
+    assert plan_box(second).input_value() == "2-3" and "plan=2-3" in second.url
+    type_plan(second, "8-9")
+    second.wait_for_function("explorer.view.plan === '8-9' && explorer.idle")
+    assert first.evaluate("explorer.view.plan") == "5-6" and "−2.1%" in first.inner_text("#savings-cards")
+
+
+def test_a_telephone_reaches_every_view_by_touch_without_scrolling_sideways(open_page):
+    page = open_page(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True, device_scale_factor=2)
+    for name in text.VIEWS:
+        page.tap(f".bar nav a[data-view={name}]")
+        wait_until_idle(page)
+        assert page.evaluate("explorer.shown") == name
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        small = page.evaluate(_SMALL_TARGETS)
+        assert not small, f"{name}: {small}"
+
+
+# Of what a finger hits, apart from links within a sentence.
+_SMALL_TARGETS = """[...document.querySelectorAll('button, .bar a, .next a, summary')].filter(one => {
+  const {width, height} = one.getBoundingClientRect();
+  return one.offsetParent && !one.closest('.chart') && getComputedStyle(one).visibility !== 'hidden'
+    && width && (height < 40 || width < 40) && !one.closest('#strip');
+}).map(one => `${one.outerHTML.slice(0, 80)} ${Math.round(one.getBoundingClientRect().height)}`)"""
+
+
+@pytest.fixture
+def own_server(results):
+    """`own_server()` starts the page at one address, again and again; `stop()` kills it as a crash would."""
+    port, running = free_port(), []
+
+    def start() -> str:
+        running.append(serve(port, results))
+        return wait_for(f"http://127.0.0.1:{port}/", running[-1])
+
+    def stop() -> None:
+        running[-1].kill()
+        running[-1].wait(timeout=20)
+
+    yield start, stop
+    if running[-1].poll() is None:
+        stop()
+
+
+def test_a_page_outlives_a_restart_of_its_server_with_its_inputs(browser, own_server):
+    start, stop = own_server
+    context = browser.new_context(viewport=DESKTOP)
+    context.set_default_timeout(120_000)
+    page = context.new_page()
+    page.goto(start() + "?view=generate&plan=5-6", wait_until="domcontentloaded")
+    wait_until_idle(page)
+    prompt_box(page).fill("The fox said that")
+    page.wait_for_function("location.search.includes('prompt=')")
+    go_to(page, "savings")
+    batch = page.locator("#savings-batch input[type=number]")
+    batch.fill("7")
+    batch.press("Tab")
+    page.wait_for_function("location.search.includes('savings-batch=7')")
+    stop()
+    batch.fill("8")
+    batch.press("Tab")
+    page.wait_for_selector(f":text({text.GRADIO_FIXES["lost"]!r})")  # a sentence, not silence
+    assert "savings-batch=8" in page.url  # what is chosen meanwhile stays
+    start()
+    page.wait_for_selector(f":text({text.GRADIO_FIXES["lost"]!r})", state="detached")
+    wait_until_idle(page)
+    assert page.evaluate("explorer.shown") == "savings" and plan_box(page).input_value() == "5-6"
+    assert batch.input_value() == "8"
+    type_plan(page, "5-9")
+    page.wait_for_function("explorer.view.plan === '5-9' && explorer.idle")
+    assert re.search(r"−8\.3%", page.inner_text("#savings-cards"))  # 4 of 24 layers: 4/48
+    go_to(page, "generate")
+    assert prompt_box(page).input_value() == "The fox said that"
+    context.close()

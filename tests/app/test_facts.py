@@ -1,0 +1,123 @@
+"""app.facts: what the browser is told of a model, and what figures.js makes of it, against core.cost and the records."""
+
+import json
+
+import orjson
+import pytest
+
+from app import facts, measured, settings
+from app.registry import get_model
+from core.cost import known_shapes, predict_decode, savings_frame
+from core.evaluation.resolve import over_context
+from core.plan import SharingPlan
+from core.records.searches import load_searches
+from core.timing.predicted import with_measured_bandwidth
+from tests.support.node import call
+
+BOTH = ("plan", "figures")
+
+
+@pytest.fixture(scope="module")
+def demo():
+    return facts.facts("demo")
+
+
+def measured_of(known, plan: str, heads: str = "") -> dict:
+    [groups] = call(BOTH, ("readPlan", [plan]))
+    [found] = call(BOTH, ("measuredOf", [known, groups, heads]))
+    return found
+
+
+def test_facts_fit_into_one_small_message(demo):
+    assert len(orjson.dumps(demo)) < facts.MOST_BYTES  # as gradio sends it: all keys are text
+    assert (demo["model"], demo["layers"], demo["kinds"], demo["fixed"]) == ("demo", 24, [0] * 24, False)
+    assert demo["costs"]["setting"] == "16 × 1K, H200"  # the context that the model is made for
+    assert list(demo["damage"]) == [str(layer) for layer in range(1, 24)] and "sweep" in demo["damage_about"]
+
+
+def test_a_long_sweep_is_cut_to_what_fits(demo):
+    sweep = {str(leader): [0.123, 0.0123] * (63 - leader) for leader in range(63)}
+    whole = facts._cut({**demo, "sweep": sweep})
+    assert len(json.dumps(whole)) <= facts.MOST_BYTES
+    lengths = {leader: len(row) for leader, row in whole["sweep"].items()}
+    assert lengths["62"] == 2 and max(lengths.values()) >= 20 and whole["measured"] == demo["measured"]
+
+
+@pytest.mark.parametrize("name", sorted(known_shapes()))
+def test_the_browser_predicts_what_the_formulas_do(name, demo, monkeypatch):
+    shape = known_shapes()[name]
+    monkeypatch.setattr(facts, "shape_of", lambda choice, model: shape)
+    known = {**demo, "costs": facts._costs(get_model("demo"))}
+    costs, device = known["costs"], with_measured_bandwidth(measured.timings())[settings.HEADLINE_DEVICE]
+    windows = shape.sliding_windows
+    kinds = [windows.index(window) for window in windows]
+    same = [layer for layer in range(shape.num_layers) if kinds[layer] == kinds[-1]]
+    texts = ["dense", SharingPlan.of_groups([same[-3:]], shape.num_layers).name]
+    texts.append(SharingPlan.of_groups([same[:2], same[3:]], shape.num_layers).name)
+    groups = call(BOTH, *(("readPlan", [text]) for text in texts))
+    found = call(BOTH, *(("predictedOf", [costs, one]) for one in groups))
+    batch, context = costs["batch"], costs["context"]
+    steps = [predict_decode(shape, text, device, batch, context).step_s for text in ("", *texts)]
+    for text, step_s, said in zip(texts, steps[1:], found, strict=True):
+        frame = savings_frame(shape, text, batch, [context]).set_index("quantity")
+        assert said["saved"] == pytest.approx(frame.saved_percent["KV cache"], abs=1e-9)
+        assert said["speed"] == pytest.approx(steps[0] / step_s, rel=1e-12)
+
+
+def test_damage_is_that_of_the_records(demo):
+    [search] = [one for one in load_searches(settings.RESULTS)[0] if str(one.path) == DEMO_SEARCH]
+    for point in search.points:
+        if point.split == "held-out":
+            damage = measured_of(demo, point.plan.name)["damage"]
+            assert damage == [float(f"{point.damage:.3g}"), float(f"{point.stderr:.3g}"), 1]
+    swept = measured_of(demo, "2-5")["damage"]
+    [sweep] = [one for one in load_searches(settings.RESULTS)[0] if str(one.path) == "demo/searches/sweep.jsonl"]
+    [point] = [one for one in sweep.points if one.plan.name == "2-5"]
+    assert swept == [float(f"{point.damage:.3g}"), float(f"{point.stderr:.3g}"), 0]
+    assert measured_of(demo, "2-5,8-9") == {"damage": None, "task": None}
+    assert demo["damage"]["5"] == demo["sweep"]["4"][:2]
+
+
+DEMO_SEARCH = "demo/searches/search+followers=23+spans+beam=4.jsonl"
+
+
+def test_head_maps_have_damages_of_their_own(demo):
+    mapped = [
+        one for search in load_searches(settings.RESULTS)[0] if search.record.model == "demo"
+        for one in search.points if one.head_map and one.split == "held-out"
+    ]  # fmt: skip
+    assert mapped
+    for point in mapped:
+        assert measured_of(demo, point.plan.name, json.dumps(point.head_map))["damage"][2] == 1
+    assert measured_of(demo, "17-22", json.dumps({18: [0] * 12})) == {"damage": None, "task": None}
+
+
+def test_scores_are_of_the_task_that_tells_plans_apart_best(demo):
+    tasks = [task for task in measured.store().tasks if task.dense.model == "demo" and task.resolves]
+    best = next(task for task in tasks if not over_context(task.dense.task))
+    [verdict] = [one for one in best.verdicts if one.record.plan == "17-22" and one.record.kind == "direct"]
+    number, change, stderr = measured_of(demo, "17-22")["task"]
+    task = demo["tasks"][number]
+    times = 100 if task["digits"] == 1 else 1
+    sign = -1 if best.score.higher_is_better else 1
+    assert task["name"] == best.name
+    assert change == pytest.approx(sign * times * verdict.loss.drop, rel=5e-3)
+    assert stderr == pytest.approx(times * verdict.loss.stderr, rel=5e-3)
+
+
+def test_the_tuned_model_has_a_fixed_plan_and_scores_of_its_own(demo):
+    tuned = facts.facts("demo-tuned-17-22")
+    assert (tuned["fixed"], tuned["plan"], tuned["damage"], tuned["sweep"]) == (True, "17-22", {}, {})
+    own, direct = (measured_of(known, "17-22") for known in (tuned, demo))
+    assert own["damage"] is None and own["task"] and own["task"] != direct["task"]
+
+
+def test_a_model_without_records_or_formulas(folder, results, monkeypatch):
+    found = facts.facts(folder)
+    assert found["costs"]["context"] == 128 and found["measured"] == found["damage"] == {} and not found["tasks"]
+
+    def unknown(choice, model):
+        raise ValueError("Costs are not known.")
+
+    monkeypatch.setattr(facts, "shape_of", unknown)
+    assert facts.facts(folder)["costs"] is None

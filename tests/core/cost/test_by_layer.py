@@ -1,0 +1,104 @@
+"""core.cost.by_layer: sums over layers are what the formulas say of the whole model, whatever the plan."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.cost import (
+    DEVICES,
+    Experts,
+    bytes_of,
+    costs_by_layer,
+    decode_bytes_moved,
+    forward_flops,
+    known_shapes,
+    kv_cache_bytes,
+    predict_decode,
+    savings_frame,
+)
+from core.plan import SharingPlan
+
+LLAMA = known_shapes()["Llama-3-8B"]
+DTYPES = st.sampled_from(["float32", "bfloat16", "float8"])
+_EVERY = Experts(8, 2, 64, tuple(range(0, 32, 2)), router_bias=True, shared_size=32, shared_gate=True)
+SHAPES = {
+    **known_shapes(),
+    "alternating": replace(LLAMA, sliding_windows=(None, 128) * 16),
+    "windows alone": replace(LLAMA, sliding_windows=(1,) * 32),
+    "everything else": replace(
+        LLAMA, experts=_EVERY, qkv_bias=True, output_bias=True, mlp_bias=True, head_bias=True, sinks=True,
+        qk_norm="all heads", qk_norm_vectors=2, norm_vectors=2, position_rows=4096, embedding_size=512,
+    ),
+}  # fmt: skip
+
+
+@st.composite
+def shared_shapes(draw):
+    """A shape, and any plan that shares within its sliding windows."""
+    shape = SHAPES[draw(st.sampled_from(sorted(SHAPES)))]
+    leaders: list[int] = []
+    for layer, window in enumerate(shape.sliding_windows):
+        before = [one for one in range(layer) if leaders[one] == one and shape.sliding_windows[one] == window]
+        leaders.append(draw(st.sampled_from([layer, *before[-3:]])))
+    members = [[layer for layer, leader in enumerate(leaders) if leader == one] for one in sorted(set(leaders))]
+    return shape, SharingPlan.of_groups([group for group in members if len(group) > 1], shape.num_layers)
+
+
+@given(
+    shared=shared_shapes(), batch=st.integers(1, 300), context=st.integers(1, 200_000), dtype=DTYPES,
+    device=st.sampled_from(sorted(DEVICES)).map(DEVICES.get),
+)  # fmt: skip
+def test_sums_over_layers_are_the_whole_model(shared, batch, context, dtype, device):
+    shape, plan = shared
+    costs, size = costs_by_layer(shape, batch, context, dtype), bytes_of(dtype)
+    whole = costs.of(plan)
+    assert whole.cache_bytes == kv_cache_bytes(shape, plan, batch, context, size)
+    moved, flops = (
+        decode_bytes_moved(shape, plan, batch, context, size),
+        forward_flops(shape, plan, batch, 1, context - 1),
+    )
+    assert (whole.weight_bytes, whole.attention_bytes) == (moved.weights, moved.total - moved.weights)
+    assert (whole.weight_flops, whole.attention_flops) == (flops.total - flops.attention, flops.attention)
+    assert costs.predict_decode(plan, device, dtype) == predict_decode(shape, plan, device, batch, context, dtype)
+    frame = savings_frame(shape, plan, batch, [context], 1, size).set_index("quantity")
+    dense = costs.of("")
+    for quantity, field in (("KV cache", "cache_bytes"), ("projection parameters", "projection_parameters")):
+        before, after = getattr(dense, field), getattr(whole, field)
+        assert (before, after) == (frame.dense[quantity], frame.shared[quantity])
+        saved = 100 * (before - after) / before if before else 0
+        assert saved == pytest.approx(frame.saved_percent[quantity], abs=1e-9)
+
+
+def test_a_layer_of_llama_3_8b_by_hand():
+    costs = costs_by_layer(LLAMA, 16, 8192)
+    [layer] = set(costs.layers)
+    assert layer.window is None and layer.cache_bytes_per_token == 2 * 8 * 128 * 2
+    held = 16 * 8192 * 8 * 128 * 2
+    assert (layer.computes.cache_bytes, layer.leads.cache_bytes, layer.follows.cache_bytes) == (
+        2 * held,
+        2 * held,
+        held,
+    )
+    left_behind = 16 * 32 * 8192 * 2
+    assert layer.leads.attention_bytes - layer.computes.attention_bytes == left_behind
+    assert layer.follows.attention_bytes == 16 * 8193 * 8 * 128 * 2 + left_behind
+    assert layer.computes.weight_bytes == 4096 * (4096 + 1024) * 2 and layer.follows.weight_bytes == 0
+    assert costs.rest.cache_bytes == costs.rest.attention_bytes == costs.rest.attention_flops == 0
+
+
+def test_layers_of_a_sliding_window_are_told_apart():
+    full, sliding = costs_by_layer(SHAPES["alternating"], 1, 8192).layers[:2]
+    assert (full.window, sliding.window) == (None, 128)
+    assert sliding.computes.cache_bytes * 8192 == full.computes.cache_bytes * 127
+    assert sliding.follows.attention_flops * 64 == full.follows.attention_flops
+
+
+def test_plans_and_sizes_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="sliding windows differ"):
+        costs_by_layer(SHAPES["alternating"], 1, 64).of("2-3")
+    with pytest.raises(ValueError, match="batch_size is 0"):
+        costs_by_layer(LLAMA, 0, 64)
+    with pytest.raises(ValueError, match="no number format 'int3'"):
+        costs_by_layer(LLAMA, 1, 64, "int3")
