@@ -1,6 +1,7 @@
 """`python -m app`: start the page."""
 
 import argparse
+import importlib.util
 import os
 import socket
 import sys
@@ -9,6 +10,9 @@ import webbrowser
 from core.console import spell_what_is_missing
 
 LOCALHOST = "127.0.0.1"
+MCP_MISSING = (
+    "--mcp needs the package mcp, which is not installed: pip install 'mcp>=1.21,<2', or this project's extra."
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -16,6 +20,8 @@ def main(arguments: list[str] | None = None) -> int:
     spell_what_is_missing()
     options = _parser().parse_args(arguments)
     problem = port_problem(options.host, options.port) or port_problem(LOCALHOST, options.port)  # gradio asks for both
+    if options.mcp and importlib.util.find_spec("mcp") is None:
+        problem = problem or MCP_MISSING
     if problem:
         print(problem, file=sys.stderr)
         return 2
@@ -32,6 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
         server_name=server_name(options.host),
         server_port=options.port,
         inbrowser=options.open and _has_browser(),
+        mcp_server=options.mcp,
         **launch_options(),
     )
     return 0
@@ -43,6 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=7860, help="port to listen on")
     parser.add_argument(
         "--model", help="the model shown first: a bundled or fetched name, a hub id, a local folder or a GGUF file"
+    )
+    parser.add_argument(
+        "--mcp", action="store_true", help="offer the endpoints as MCP tools too, at /gradio_api/mcp/ (docs/api.md)"
     )
     parser.add_argument("--open", action="store_true", help="open the page in the browser, if there is one")
     return parser

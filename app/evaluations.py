@@ -38,7 +38,7 @@ def steps(
 ) -> Iterator[Step | None]:
     """The steps of one evaluation, None when there is nothing new for a moment. Closing it ends the computation.
 
-    heads: the plan's head map as JSON; empty for direct sharing.
+    heads: the plan's head map (`app.links`); empty for direct sharing.
 
     Everything is measured in the thread that computes, which gives way to others after each batch.
     """

@@ -33,6 +33,7 @@ from app.panels import (
     scores,
     similarity,
     speed,
+    take_away,
     talk,
     where,
 )
@@ -67,6 +68,7 @@ def build() -> gr.Blocks:
             layers = strip()
             headline()
         controls = model.build(layers)
+        taken = take_away.build()
         problems = gr.HTML(elem_id="link-problems")
         with gr.Column(elem_id="main"):
             columns, parts = [], {}
@@ -91,6 +93,7 @@ def build() -> gr.Blocks:
         contexts.wire(bar, latest, parts[contexts])
         curves.wire(bar, parts[curves])
         how.wire(bar, parts[how])
+        take_away.wire(bar, taken, parts[savings].sizes, parts[speed].sizes)
         talk.wire(bar, dialog)
         _restore(
             demo, bar, controls, problems, [one for part in parts.values() for one in getattr(part, "options", ())]
@@ -139,7 +142,12 @@ def _head() -> str:
     folder = settings.ASSETS / "style"
     styles = "".join(f"<style>{(folder / f'{name}.css').read_text(encoding='utf-8')}</style>" for name in _AS_IT_IS)
     early = _with(page_script("early"), url=PLOTLY_URL, without=_WITHOUT_CHARTS)
-    scripts = (page_script("explorer"), _with(page_script("gradio_fixes"), words=text.GRADIO_FIXES), early)
+    scripts = (
+        page_script("heads"),
+        page_script("explorer"),
+        _with(page_script("gradio_fixes"), words=text.GRADIO_FIXES),
+        early,
+    )
     return fonts + styles + "".join(f"<script>{script}</script>" for script in scripts) + charts_head()
 
 

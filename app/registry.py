@@ -8,7 +8,7 @@ from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from app import settings, text
+from app import links, settings, text
 from app.compute import compute
 from core.configs import text_config
 from core.evaluation.resolve import BUNDLED_TWINS
@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # the page is there before torch is
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 View = dict[str, str]
-"""What the whole page is about: `model`, `plan`, and `heads` where the plan has a head map (as JSON)."""
+"""What the whole page is about: `model`, `plan`, and `heads` where the plan has a head map (JSON; `app.links` reads its short form too)."""
 
 
 class LRUCache:
@@ -160,15 +160,16 @@ class LoadedModel:
         return layer_kinds(self.model)
 
     def head_map(self, plan: SharingPlan, heads: str) -> dict[int, tuple[int, ...]]:
-        """The head map that the JSON text `heads` means ({} for an empty one). Raises ValueError for a bad one."""
+        """The head map that the text `heads` means, in either form ({} for an empty one). Raises ValueError for a bad one."""
         if not heads:
             return {}
         if self.tuned:
             raise ValueError(text.NO_HEADS_FOR_TUNED)
         from core.sharing.view import check_head_map
 
+        as_json = links.lengthen(heads)
         try:
-            found = read_head_map(heads)
+            found = read_head_map(as_json)
         except ValueError as error:
             raise ValueError(text.BAD_HEADS) from error
         check_head_map(found, plan, self.num_heads)
@@ -177,7 +178,7 @@ class LoadedModel:
     def shared(self, plan: SharingPlan, heads: str = "") -> "PreTrainedModel":
         """The shared model for `plan`: a view of the dense model (no second copy of weights), or the tuned model.
 
-        heads: its head map as JSON; empty for direct sharing.
+        heads: its head map as a link has it; empty for direct sharing.
         """
         from core import share_attention
 

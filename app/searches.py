@@ -194,14 +194,15 @@ class Step(NamedTuple):
 
 
 @on_gpu
-def spans(model_name: str, own_text: str, tokens: int) -> Iterator[Step]:
-    """The damage of every span, batch after batch of the text."""
-    from core.damage.candidates import contiguous_spans
+def spans(model_name: str, own_text: str, tokens: int, followers: int = 0) -> Iterator[Step]:
+    """The damage of every span of at most so many followers (0: any), batch after batch of the text."""
+    from core.damage.candidates import Constraints, contiguous_spans
     from core.damage.spans import sweep
 
+    allowed = Constraints(longest_span=followers + 1 if followers else None)
     meter, _ = meters(get_model(model_name), own_text, tokens)
-    total = len(contiguous_spans(meter.runner.model)) * len(meter.batches)
-    for done, span in enumerate(taking_turns(sweep(meter)), start=1):
+    total = len(contiguous_spans(meter.runner.model, allowed)) * len(meter.batches)
+    for done, span in enumerate(taking_turns(sweep(meter, allowed)), start=1):
         yield Step([span], done, total, _work(meter))
 
 
@@ -259,6 +260,13 @@ def with_suggestion(known: Known, step: Step, own_text: str) -> Known:
     front = tuple(found.chosen if one.plan == found.chosen.plan else one for one in found.front)
     about = f"{about_here(found.chosen, own_text)} {step.work}"
     return replace(known, front=front, contiguous=found.contiguous, front_about=about, improved={})
+
+
+def frame_of(found: list[PlanDamage]) -> pd.DataFrame:
+    """The latest damage of each span that was measured, as `Known.sweep` has it."""
+    from core.damage.spans import sweep_frame
+
+    return sweep_frame(found)
 
 
 def about_here(measured: PlanDamage, own_text: str) -> str:

@@ -173,7 +173,7 @@ def generate(
 
     The step in which the two models first choose different tokens is always among what is left.
 
-    heads: the plan's head map as JSON; empty for direct sharing. chat, system: as `generate_pair` takes them.
+    heads: the plan's head map (`app.links`); empty for direct sharing. chat, system: as `generate_pair` takes them.
     """
     from core.decoding.generation import generate_pair
 

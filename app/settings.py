@@ -38,6 +38,7 @@ MAP_WINDOW = 24  # words: a map of more has no room for them on its axes
 UPDATES_PER_SECOND = 8
 CALIBRATION_TOKENS = (1024, 2048, 4096, 8192)  # what a visitor may choose; the first is quick
 SUGGEST_TOKENS = (64, 65_536)  # what a program may ask for: fewer have no four chunks that a layer can look back in
+SWEEP_TOKENS = 4_000_000  # of all spans together that a program may ask for: minutes of a small model on two cores
 CALIBRATION_CHUNK_TOKENS = 256
 CALIBRATION_BATCH_TOKENS = 1024  # cells of the sweep are computed in this many tokens, between which others have turns
 SWEEP_UPDATES_PER_SECOND = 3

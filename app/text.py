@@ -1047,3 +1047,59 @@ CITATION_URL = "https://arxiv.org/abs/2407.12866"
 CITATION_LINK = "Read the paper"
 LICENCE = "Apache License 2.0"
 DIAGRAM_ROWS = ("leader computes", "follower reuses", "follower reuses", "follower reuses")
+
+TAKE_BUTTON = "Take it with you"
+TAKE_HINT = "One HTML file of this comparison: figures, tables, commands, link and citation. It opens without a network."
+TAKE_TITLE = "{model} with plan {plan}"
+TAKE_HEAD = "Comparison of the dense model with one sharing plan, made by {title} {version} on {date}."
+TAKE_HEADLINE = {
+    "cache": "KV cache",
+    "speed": "Speed",
+    "damage": "Damage",
+    "score": "Score",
+}
+TAKE_SPEED_SETTING = "{batch} × {context} tokens, {device}, {dtype}"
+TAKE_PREDICTED, TAKE_MEASURED, TAKE_UNKNOWN = "predicted", "measured", "not measured"
+TAKE_NATS = "nats/token"
+TAKE_SECTIONS = {
+    "plan": "The plan",
+    "savings": "What it saves",
+    "speed": "How fast it is",
+    "scores": "What it costs",
+    "texts": "What the two models wrote",
+    "again": "Make it again",
+    "cite": "Cite it",
+}
+TAKE_FIGURES = {
+    "savings": "Dense and shared of each quantity, each pair on a scale of its own.",
+    "curve": "KV cache of the dense and of the shared model over context length.",
+    "scores": "Change of each share of right answers in points, with its 95% interval; orange: worse than dense.",
+}
+TAKE_CONTEXT_AXIS = "context length (tokens)"
+TAKE_DROP_AXIS = "shared − dense, in points (95% interval)"
+TAKE_SAVINGS_ABOUT = (
+    "Exact counts from the model's dimensions, no timings: {batch} × {context} tokens, {prompt} of them prompt, {dtype}."
+)
+TAKE_SAVINGS_CAPTION = "Savings, predicted"
+TAKE_SAVINGS_COLUMNS = ("Quantity", "Dense", "Shared", "Saved")
+TAKE_SPEED_CAPTION = "One decode step, predicted from the bytes that it reads: {setting}"
+TAKE_SPEED_COLUMNS = ("Quantity", "Dense", "Shared", "Change")
+TAKE_TIMED_CAPTION = "Decode steps, measured on the machines named"
+TAKE_TIMED_COLUMNS = ("Machine", "Model", "Batch", "Context", "Format", "Dense", "Shared", "Faster")
+TAKE_NOT_TIMED = "This plan was not timed."
+TAKE_SCORES_CAPTION = "Scores, measured (± one standard error; ↓: lower is better)"
+TAKE_SCORES_COLUMNS = ("Task · score", "n", "Dense", "Shared", "Change", "p", "Worse?")
+TAKE_POINTS = "points"
+TAKE_UNPAIRED = "(unpaired)"
+TAKE_VERDICTS = "{yes} of {all} scores are worse than the dense model's, {no} are not, {rest} cannot tell."
+TAKE_NOT_SCORED = "No scores of this plan were measured beside the dense model's."
+TAKE_DAMAGE = "Damage, measured: {damage} ± {stderr} nats per token more than the dense model's loss, on {tokens} tokens{where}."
+TAKE_HELD_OUT, TAKE_CHOSEN_ON = " of text that no choice has seen", " of the text that plans are chosen on"
+TAKE_HEADS_CAPTION = "Head map: which leader head each head of a follower reads"
+TAKE_HEADS_COLUMNS = ("Follower", "Leader heads, from head 0 on")
+TAKE_COMMANDS = "The measurements were made by:"
+TAKE_OPEN = "The page with this comparison:"
+TAKE_LINK = "This view on the page"
+TAKE_PAPER, TAKE_SOFTWARE = "The method:", "This software:"
+TAKE_COLOPHON = "{title} {version}, commit {commit}, {date}. {licence}."
+TAKE_NO_COMMIT = "unknown"

@@ -23,7 +23,7 @@ def events() -> list[str]:
 
 def on_draw(bar: gr.HTML, name: str, fn: Callable, inputs: Any, outputs: Any, **options: Any) -> gr.events.Dependency:
     """Run `fn` whenever the view `name` has to be drawn. Only success marks it as drawn: else it is tried again."""
-    drawn = getattr(bar, f"draw_{name}")(fn, inputs, outputs, **options)
+    drawn = getattr(bar, f"draw_{name}")(fn, inputs, outputs, **{"api_visibility": "private", **options})
     drawn.success(None, None, None, js=f"() => {{ explorer.drawn('{name}'); return []; }}")
     drawn.failure(None, None, None, js=f"() => {{ explorer.failed('{name}'); return []; }}")
     return drawn

@@ -11,7 +11,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
 SHIPPED = PACKAGE / "_shipped"
-"""What an installed package brings along: `assets` and `results`. A checkout has none of it."""
+"""What an installed package brings along: `assets`, `results` and CITATION.cff. A checkout has none of it."""
 
 
 def checkout_of(package: Path) -> Path | None:
@@ -41,6 +41,7 @@ _WRITTEN = CHECKOUT or _user_data()
 
 ASSETS = (CHECKOUT or SHIPPED) / "assets"
 MODELS = ASSETS / "models"
+CITATION = (CHECKOUT or SHIPPED) / "CITATION.cff"
 RESULTS = _WRITTEN / "results"
 """Where records are kept unless another folder is named; to read them, ask `with_shipped`."""
 JOURNALS = _WRITTEN / "runs" / "searches"

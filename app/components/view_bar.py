@@ -34,7 +34,8 @@ EVENTS = ("mount", "sync", "open", *views.events())
 def view_bar() -> gr.HTML:
     """The bar; its value is the view, `{"model": name, "plan": plan text}`, as input and as output of events.
 
-    `heads`, where it is there, is the head map of the plan as JSON: {follower: leader head of each head}.
+    `heads`, where it is there, is the head map of the plan as JSON: {follower: leader head of each head}. The address has
+    its short form (`app.links`).
     """
     events = f"// {' '.join(map(repr, EVENTS))}\n"  # gradio listens to events that the script quotes
     return gr.HTML(

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import gradio as gr
 
-from app import plans, settings, text
+from app import links, plans, settings, text
 from app.components import html
 from app.components.events import LATEST, LIVE, QUIET
 from app.facts import facts, sizes
@@ -162,14 +162,14 @@ def apply_plan(plan_text: str, head_map: dict[int, tuple[int, ...]], view: View)
 
 
 def show(model: LoadedModel, plan_text: str, fallback: str = "", heads: str = "", known: str = "") -> dict:
-    """Values of all outputs for `plan_text` and the head map `heads` (JSON, or empty).
+    """Values of all outputs for `plan_text` and the head map `heads` (short or JSON: `app.links`; or empty).
 
     If one of them is bad, for the plan `fallback`, with a sentence about the fault. known: the model whose facts the
-    browser has already.
+    browser has already. In the view it is JSON.
     """
     try:
         plan, problem = model.plan(plan_text), ""
-        model.head_map(plan, heads)
+        heads = links.lengthen(heads) if model.head_map(plan, heads) else ""
     except ValueError as error:
         plan, problem, heads = model.plan(fallback), str(error), ""
     return {

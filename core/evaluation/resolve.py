@@ -119,6 +119,22 @@ def pairs_of(places: Iterable[Place], twins: Mapping[str, str] = BUNDLED_TWINS) 
     return found
 
 
+def pairs_between(
+    places: Iterable[Place], others: Iterable[Place], twins: Mapping[str, str] = BUNDLED_TWINS
+) -> list[Pair]:
+    """Each record with that among `others` of the same questions, asked in the same way, in the place of the dense one.
+
+    Records without such a one are left out. Both are of the same weights, unless one of them was tuned.
+    """
+    asked = {_asked(record, twins): (folder, record) for folder, record in others}
+    found = [(place, asked.get(_asked(place[1], twins))) for place in places]
+    return [Pair(one, other) for one, other in found if other and _of_one_model(one[1], other[1])]
+
+
+def _of_one_model(one: Record, other: Record) -> bool:
+    return "tuned" in (one.kind, other.kind) or one.weights_sha256 == other.weights_sha256
+
+
 def _asked(record: Record, twins: Mapping[str, str]) -> tuple:
     """What must be equal for two records of a model to be compared."""
     options = tuple(sorted(record.options.items()))

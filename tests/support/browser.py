@@ -39,11 +39,11 @@ def free_port() -> int:
         return free.getsockname()[1]
 
 
-def serve(port: int, results: Path) -> subprocess.Popen:
-    """The command that users type, with this folder of results; it answers after a while."""
+def serve(port: int, results: Path, *more: str) -> subprocess.Popen:
+    """The command that users type, with this folder of results and these arguments; it answers after a while."""
     nowhere = {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_EXTRA_INDEX_URL": ""}
     environment = os.environ | nowhere | {"SHARED_ATTENTION_RESULTS": str(results)}
-    return subprocess.Popen([sys.executable, "-m", "app", "--port", str(port)], cwd=ROOT, env=environment)
+    return subprocess.Popen([sys.executable, "-m", "app", "--port", str(port), *more], cwd=ROOT, env=environment)
 
 
 def wait_for(url: str, server: subprocess.Popen) -> str:

@@ -22,7 +22,7 @@ window.explorer = (() => {
 
   function write(how) {
     const url = address(), {model, plan, heads} = state.view;
-    const values = {view: state.shown, model, plan, heads};
+    const values = {view: state.shown, model, plan, heads: heads && shortHeads(heads)};
     for (const [name, value] of Object.entries(values))
       if (value === undefined || value === '') url.searchParams.delete(name);
       else url.searchParams.set(name, value);
@@ -159,6 +159,7 @@ window.explorer = (() => {
   window.addEventListener('popstate', event => {
     const wanted = address().searchParams, view = {...state.view};
     for (const name of ['model', 'plan', 'heads']) if (wanted.has(name)) view[name] = wanted.get(name); else delete view[name];
+    if (view.heads) view.heads = longHeads(view.heads);
     typing.kept = -1;
     const step = event.state?.step || 0;
     tell('steps', {step, last: Math.max(step, state.steps.last)});

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from core.evaluation.losses import FILE, LossIndex, load_index
-from core.evaluation.resolve import MARGIN, Task, summaries, tasks_of
+from core.evaluation.resolve import MARGIN, Task, pairs_between, summaries, tasks_of
+from core.records.scores import load_records
 from tests.support.scores import learnt, right, store
 
 
@@ -195,3 +196,17 @@ def test_files_of_answers_that_are_missing_are_not_remembered(quiz, tmp_path):
     list(LossIndex(cache).learn(pairs))
     answers.write_bytes(content)
     assert 0 < len(LossIndex(cache).missing(pairs)) < 5
+
+
+def test_two_plans_are_compared_with_each_other(quiz):
+    places = {record.plan: (quiz, record) for record in load_records(quiz)[0]}
+    pairs = pairs_between([places["1-9"]], [places["17-22"]])
+    index = LossIndex()
+    assert len(list(index.learn(pairs))) == 1
+    (task,) = tasks_of(pairs, index)
+    [verdict] = task.verdicts
+    assert (task.dense.plan, verdict.record.plan, verdict.worse) == ("17-22", "1-9", "yes")
+    assert verdict.loss.drop == pytest.approx(0.095) and verdict.loss.paired
+    retrained = places["17-22"][1].model_copy(update={"weights_sha256": "1"})
+    assert pairs_between([places["1-9"]], [(quiz, retrained)]) == []
+    assert len(pairs_between([places["1-9"]], [(quiz, retrained.model_copy(update={"kind": "tuned"}))])) == 1
