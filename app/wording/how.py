@@ -58,7 +58,7 @@ _LIMITS: tuple[Wording, ...] = (
         ),
         researcher=(
             "<b>MLP and W<sub>O</sub>.</b> They run in every layer. At short context their FLOPs and bytes dominate "
-            "a decode step, and the attention part is within its noise."
+            "a decode step, and the attention part is small beside them."
         ),
     ),
     Wording(
