@@ -2,6 +2,7 @@
 # make test   the same set-up plus the test tools, then all tests (a process per core), the types and the linter
 # make properties    thousands of random plans, shapes, paddings and caches against the oracle (about ten minutes)
 # make bench   time of one decode step on a CPU, shared ÷ dense
+# make bench-page   how fast the page answers, in Chromium: make bench-page BENCH_ARGS="--against COMMIT"
 # make findings   write again what the README says of the records, and what their answers say, after records changed
 # make screenshots   take the pictures of the README again (needs Chromium)
 # make clean  remove .venv
@@ -27,7 +28,7 @@ CPU_TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 PIP_INSTALL = $(VENV)/bin/python -m pip install --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 
-.PHONY: run test properties bench findings screenshots clean
+.PHONY: run test properties bench bench-page findings screenshots clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/run.stamp
@@ -45,6 +46,9 @@ properties: $(VENV)/test.stamp
 
 bench: $(VENV)/test.stamp
 	$(VENV)/bin/python -m tests.benchmarks.decode_step $(BENCH_ARGS)
+
+bench-page: $(VENV)/test.stamp
+	$(VENV)/bin/python -m tests.benchmarks.page $(BENCH_ARGS)
 
 findings: $(VENV)/run.stamp
 	for model in $(FINDINGS); do $(VENV)/bin/python -m core findings --model $$model --keep || exit 1; done

@@ -76,9 +76,10 @@ UNDO_LABEL = "Undo (Ctrl Z): one step back"
 REDO_LABEL = "Redo (Ctrl Shift Z): one step forward"
 STRIP = {
     "hint": (
-        "Drag across layers: a span. Drag one of its ends: it moves. Click a follower or a leader: it is gone. Or click "
-        "two layers one after the other."
+        "Drag across layers to make a span, or an end to move it. Click a follower or a leader to free it; or click two "
+        "layers."
     ),
+    "hint_short": "Drag across layers, or tap them.",
     "started": "A span from layer {layer}: click the layer where it ends. Escape: no span.",
     "fixed": FIXED_PLAN,
     "heads_on": HEADS_ON,
@@ -93,18 +94,18 @@ STRIP = {
     "caches_values": "Cached: values only, {size} a token{window}.",
     "window": " of the last {tokens}",
     "alone": "As the only follower: {damage} nats (measured).",
-    "legend": "Damage of a layer as the only follower, nats:",
-    "legend_high": "{damage}",
+    "legend": "Damage alone (nats):",
+    "legend_title": "How much worse the model gets when this layer alone reuses the one before it. {about}",
 }
 """What the browser fills in (app/components/page/strip.js)."""
 HEADLINE_LABEL = "What this plan saves and costs"
+HEADLINE_PREDICTED = "predicted"
 HEADLINE_POINTS = "percentage points"
 HEADLINE = {
     "cache": "{saved} cache",
     "cache_title": "Predicted: bytes of keys and values. Leads to Savings.",
     "speed": "× {speed} speed",
     "speed_title": "Predicted: tokens per second, shared ÷ dense. Leads to Speed.",
-    "setting": "({setting}, predicted)",
     "no_cache": "cache: not known",
     "no_speed": "speed: not known",
     "no_costs": "No formulas for this kind of model.",
@@ -645,7 +646,7 @@ SCORES_COMMAND_LABEL = "How was this measured?"
 
 EVALUATE_LEAD = (
     "Measure it yourself: the <b class='dense'>dense</b> model and the plan of this page answer the same questions, here "
-    "and now. What is measured appears in <b>Scores</b>, above, at once; what is stored already is not measured "
+    "and now. What is measured appears in <b>Scores</b> at once; what is stored already is not measured "
     "again."
 )
 EVALUATE_TASKS_LABEL = "Tasks"

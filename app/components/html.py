@@ -70,11 +70,14 @@ def progress(done: int, total: int, left_s: float) -> str:
 
 
 def progress_bar(share: float, words: str) -> str:
-    """How much of a computation is done (0 to 1), and where it stands in words."""
+    """How much of a computation is done (0 to 1), and where it stands in words.
+
+    Screen readers ask the bar for it; only the sentences before and after it are said by themselves (gradio_fixes.js).
+    """
     percent = round(100 * min(max(share, 0.0), 1.0))
     return (
-        f'<div class="progress" role="progressbar" aria-valuenow="{percent}" aria-label="{escape(words)}">'
-        f'<i style="width: {percent}%"></i></div><p class="note">{escape(words)}</p>'
+        f'<div aria-live="off"><div class="progress" role="progressbar" aria-valuenow="{percent}" '
+        f'aria-label="{escape(words)}"><i style="width: {percent}%"></i></div><p class="note">{escape(words)}</p></div>'
     )
 
 

@@ -171,7 +171,7 @@ def _height(lines: int) -> int:
 
 def _matrix(letter: str, shape: str = "") -> str:
     """Its name, with the letter below the line, and its shape behind it."""
-    return f'W<tspan dy="5">{letter}</tspan>' + (f'<tspan dy="-5"> {shape}</tspan>' if shape else "")
+    return f'W<tspan dy="4">{letter}</tspan>' + (f'<tspan dy="-4"> {shape}</tspan>' if shape else "")
 
 
 def _flops(count: int) -> str:

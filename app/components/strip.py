@@ -15,21 +15,23 @@ from app.components.page import page_script
 _KEY = "".join(f'<span><i class="{kind}"></i>{escape(word)}</span>' for kind, word in text.STRIP_KEY)
 _TEMPLATE = f"""
 <div class="strip">
-  <div class="stage">
-    <div class="frame">
-      <svg class="arcs" aria-hidden="true"></svg>
-      <div class="tiles" role="toolbar" aria-label="{escape(text.STRIP_LABEL)}" aria-describedby="strip-keys"></div>
+  <div class="frame">
+    <svg class="arcs" aria-hidden="true"></svg>
+    <div class="tiles" role="toolbar" aria-label="{escape(text.STRIP_LABEL)}" aria-describedby="strip-keys"></div>
+  </div>
+  <div class="said">
+    <div class="lines">
+      <p class="sentence"></p>
+      <div class="below">
+        <p class="about hint" id="strip-about"></p>
+        <p class="legend" hidden>{escape(text.STRIP["legend"])} <b class="low"></b><i></i><b class="high"></b></p>
+        <p class="key" aria-hidden="true">{_KEY}</p>
+      </div>
     </div>
     <button class="undo" type="button" aria-label="{escape(text.UNDO_LABEL)}" title="{escape(text.UNDO_LABEL)}"
       aria-disabled="true">↶</button>
     <button class="redo" type="button" aria-label="{escape(text.REDO_LABEL)}" title="{escape(text.REDO_LABEL)}"
       aria-disabled="true">↷</button>
-  </div>
-  <p class="sentence"></p>
-  <div class="below">
-    <p class="about hint" id="strip-about"></p>
-    <p class="legend" hidden>{escape(text.STRIP["legend"])} <b class="low"></b><i></i><b class="high"></b></p>
-    <p class="key" aria-hidden="true">{_KEY}</p>
   </div>
   <p class="unseen" id="strip-keys">{escape(text.STRIP_KEYS)}</p>
   <p class="unseen" role="status"></p>

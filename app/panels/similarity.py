@@ -13,14 +13,14 @@ from app.components.chart import chart, figure_json
 from app.components.events import LATEST
 from app.components.page import page_script
 from app.panels import similarity_html
-from app.registry import LoadedModel, View, get_model
+from app.registry import View, get_model
 from core.plan import SharingPlan
 
 Layer = int | str | None
-"""A layer or a head as its control holds it: text where a link set it, nothing before the first sight."""
+"""A layer, a head, or all heads, as their controls hold them; nothing before the first sight."""
 
 _MEAN = "mean of all heads"
-_MOST_HEADS = 128  # that a link may ask for before the model is known
+_MOST = 128  # layers and heads that a link may ask for before the model is known
 
 
 def build() -> SimpleNamespace:
@@ -46,9 +46,9 @@ def build() -> SimpleNamespace:
             gr.HTML(html.warning(text.SIMILARITY_WARNING))
     gr.HTML(html.subsection(text.MAPS_HEADING, text.MAPS_LEAD, "maps"))
     with gr.Row(elem_classes="controls"):
-        leader = gr.Dropdown([], label=text.MAP_LEADER_LABEL, elem_id="map-leader")
-        follower = gr.Dropdown([], label=text.MAP_FOLLOWER_LABEL, elem_id="map-follower")
-        head = gr.Dropdown(_heads(_MOST_HEADS), value=_MEAN, label=text.MAP_HEAD_LABEL, elem_id="map-head")
+        leader = gr.Dropdown(_layers(_MOST), value=None, label=text.MAP_LEADER_LABEL, elem_id="map-leader")
+        follower = gr.Dropdown(_layers(_MOST), value=None, label=text.MAP_FOLLOWER_LABEL, elem_id="map-follower")
+        head = gr.Dropdown(_heads(_MOST), value=_MEAN, label=text.MAP_HEAD_LABEL, elem_id="map-head")
         start = gr.Slider(
             1, settings.MAX_MAP_TOKENS, 1, step=1, label=text.MAP_START_LABEL.format(tokens=settings.MAP_WINDOW),
             elem_id="map-start", buttons=[],
@@ -103,7 +103,7 @@ def draw(
         return gr.skip(), gr.skip(), html.error(problem), *[gr.skip()] * 10
     now = (model.name, plan.name)
     problems: list[str] = []
-    layers, heads = _layers(model), _heads(model.num_heads)
+    layers, heads = _layers(model.num_layers), _heads(model.num_heads)
     if shown is not None and tuple(shown) != now:
         leader = follower = None
         head = head if shown[0] == model.name else _MEAN
@@ -149,8 +149,8 @@ def draw_heatmap_of(view: View, source: str, method: str) -> tuple[str, str, str
     return figure_json(figure), html.note(about), ""
 
 
-def _layers(model: LoadedModel) -> list[tuple[str, Layer]]:
-    return [(f"layer {layer}", layer) for layer in range(model.num_layers)]
+def _layers(number: int) -> list[tuple[str, Layer]]:
+    return [(f"layer {layer}", layer) for layer in range(number)]
 
 
 def _heads(number: int) -> list[tuple[str, Layer]]:
@@ -165,7 +165,7 @@ def _first_pair(plan: SharingPlan) -> tuple[int, int]:
 
 
 def _known(name: str, asked: Layer, choices: list[tuple[str, Layer]], usual: Layer, problems: list[str]) -> Layer:
-    """The choice that is asked for, which is text in a link; the usual one where there is none, with a sentence."""
+    """The choice that is asked for; the usual one where there is none, or where the model has no such layer or head."""
     if asked is None or asked == "":
         return usual
     for _, value in choices:

@@ -55,11 +55,11 @@ def _template() -> str:
     )
     return (
         '<div class="talk" role="dialog" aria-modal="true" aria-labelledby="talk-title" hidden>'
-        '<header><h2 id="talk-title" tabindex="-1"></h2><p class="said"></p></header>'
-        '<div class="slide"></div>'
-        f'<footer><span class="number"></span><span class="next-slide"></span><span class="buttons">{buttons}</span></footer>'
-        f'<dl class="keys" hidden>{keys}</dl>'
-        '<p class="status" aria-live="polite"></p></div>'
+        '<header><h2 id="talk-title" tabindex="-1"></h2><p class="talk-said"></p></header>'
+        '<div class="talk-slide"></div>'
+        f'<footer><span class="talk-number"></span><span class="talk-next-slide"></span><span class="talk-buttons">{buttons}</span></footer>'
+        f'<dl class="talk-keys" hidden>{keys}</dl>'
+        '<p class="talk-status" aria-live="polite"></p></div>'
     )
 
 

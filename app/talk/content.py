@@ -81,7 +81,7 @@ def _attention(subject: Subject) -> Content:
     most = ", ".join(f"{words[j]} {weight:.0%}" for _, j, weight in looked_at)
     label = text.TALK_LOOKS.format(word=words[-1], most=most)
     about = text.TALK_WHICH_HEAD.format(layer=layer, head=head, heads=len(weights))
-    return Content(drawing.arcs(cells, rows, label, "words") + drawing.paragraph(about, "quiet", "measured"))
+    return Content(drawing.arcs(cells, rows, label, "talk-words") + drawing.paragraph(about, "quiet", "measured"))
 
 
 def _sentence(model: LoadedModel) -> tuple[tuple[int, ...], list[str]]:
@@ -128,14 +128,14 @@ def _share(subject: Subject) -> Content:
     )
     if not plan.followers:
         said = drawing.paragraph(text.TALK_NO_SHARING)
-        return Content(f'{drawing.strip(plan)}{said}<div class="pair">{boxes}</div>')
+        return Content(f'{drawing.strip(plan)}{said}<div class="talk-pair">{boxes}</div>')
     try:
         saved = units.saved(_saved(_shape(subject), plan)["KV cache"])
     except ValueError:
         saved = text.TALK_UNKNOWN
     words = text.TALK_REUSE.format(followers=len(plan.followers), layers=plan.num_layers, saved=saved)
     about = f"<p><b>{escape(subject.plan_name)}</b>: {escape(words)} {drawing.badge('predicted')}</p>"
-    return Content(f'{drawing.strip(plan)}{about}<div class="pair">{boxes}</div>')
+    return Content(f'{drawing.strip(plan)}{about}<div class="talk-pair">{boxes}</div>')
 
 
 # Where the texts part
@@ -143,7 +143,7 @@ def _share(subject: Subject) -> Content:
 
 def _part(subject: Subject) -> Content:
     """Two panes that wait for a key."""
-    return Content(_panes(None, subject) + f'<p class="verdict">{_write_button(text.TALK_PRESS_G)}</p>')
+    return Content(_panes(None, subject) + f'<p class="talk-verdict">{_write_button(text.TALK_PRESS_G)}</p>')
 
 
 TOKENS = 48  # as many as two columns of large type hold
@@ -164,7 +164,7 @@ def writing(view: View) -> Iterator[str]:
     asked = (view["model"], view["plan"], prompt, TOKENS, temperature, 0, view.get("heads", ""), chat)
     with closing(services.generate(*asked)) as steps:
         for progress in steps:
-            yield f'{_panes(progress, subject)}<p class="verdict">{_verdict(progress)}</p>'
+            yield f'{_panes(progress, subject)}<p class="talk-verdict">{_verdict(progress)}</p>'
 
 
 def _write_button(words: str) -> str:
@@ -183,7 +183,7 @@ def _panes(progress: "PairProgress | None", subject: Subject) -> str:
             f'<section class="talk-pane {side}"><h3>{escape(title)}</h3><div class="text"><div>'
             f'<span class="quiet">{escape(prompt)}{"<br><br>" if chat else ""}</span>{body}</div></div></section>'
         )
-    return f'<div class="pair">{"".join(panes)}</div>'
+    return f'<div class="talk-pair">{"".join(panes)}</div>'
 
 
 def _marked(written: str, difference: int | None) -> str:
@@ -331,7 +331,7 @@ def _saves(subject: Subject) -> Content:
         for dense, shared in [[units.milliseconds(1e3 * step_s) for step_s in found]]
     ]
     elsewhere = text.TALK_ELSEWHERE.format(batch=batch, context=units.tokens_short(context), steps=", ".join(steps))
-    shown = f'<div class="pair">{cards}</div>{about}{drawing.table(head, rows)}'
+    shown = f'<div class="talk-pair">{cards}</div>{about}{drawing.table(head, rows)}'
     return Content(shown + (drawing.paragraph(elsewhere, "quiet") if steps else ""))
 
 
@@ -407,7 +407,7 @@ def _turn(subject: Subject) -> Content:
     model = subject.view["model"].rstrip("/").rpartition("/")[2]
     about = text.TALK_ON.format(model=model, plan=subject.plan_name)
     paper = f'<a href="{text.CITATION_URL}" target="_blank" rel="noopener">{escape(text.CITATION_LINK)}</a>'
-    return Content(f'<ul class="ways-on">{items}<li>{paper}</li></ul>{drawing.paragraph(about, "quiet")}')
+    return Content(f'<ul class="talk-ways-on">{items}<li>{paper}</li></ul>{drawing.paragraph(about, "quiet")}')
 
 
 _SLIDES: dict[str, Callable[[Subject], Content]] = {

@@ -35,8 +35,8 @@ def arcs(cells: Iterable[str], groups: Sequence[Sequence[tuple[int, int, float]]
     """
     data = escape(json.dumps([[(i, j, round(weight, 4)) for i, j, weight in group] for group in groups]))
     return (
-        f'<div class="arcs {kind}" data-arcs="{data}" role="img" aria-label="{escape(label)}"><svg></svg>'
-        f'<div class="cells">{"".join(cells)}</div></div>'
+        f'<div class="talk-arcs {kind}" data-arcs="{data}" role="img" aria-label="{escape(label)}"><svg></svg>'
+        f'<div class="talk-cells">{"".join(cells)}</div></div>'
     )
 
 
@@ -48,7 +48,7 @@ def strip(plan: SharingPlan) -> str:
         for layer in range(plan.num_layers)
     ]
     reused = [(leader, follower, 0.15) for leader, *followers in plan.groups for follower in followers]
-    return arcs(cells, [reused], plan.describe(), "layers")
+    return arcs(cells, [reused], plan.describe(), "talk-layers")
 
 
 def _role(plan: SharingPlan, layer: int) -> str:
@@ -70,7 +70,7 @@ def bars(rows: Sequence[tuple[str, float, str, str]]) -> str:
     """One bar per row: (words, length, value in words, class). The longest fills its place; below 0 there is no bar."""
     longest = max([length for _, length, _, _ in rows] + [0.0]) or 1.0
     drawn = "".join(
-        f'<div class="row {kind}"><span>{escape(words)}</span><span class="bar">'
+        f'<div class="talk-row {kind}"><span>{escape(words)}</span><span class="talk-length">'
         f'<i style="width: {100 * max(0.0, length) / longest:.1f}%"></i></span><b>{escape(value)}</b></div>'
         for words, length, value, kind in rows
     )
@@ -105,7 +105,7 @@ def steps(title: str, lines: Sequence[str], kind: str) -> str:
 
 def beside(left: str, right: str) -> str:
     """Two halves of a slide."""
-    return f'<div class="beside"><div>{left}</div><div>{right}</div></div>'
+    return f'<div class="talk-beside"><div>{left}</div><div>{right}</div></div>'
 
 
 def scale(figure: go.Figure) -> str:
@@ -116,7 +116,7 @@ def scale(figure: go.Figure) -> str:
         one if one is not None else found
         for one, found in ((heatmap.zmin, np.nanmin(values)), (heatmap.zmax, np.nanmax(values)))
     )
-    return f'<p class="scale"><b>{low:.2f}</b><i></i><b>{high:.2f}</b></p>'
+    return f'<p class="talk-scale"><b>{low:.2f}</b><i></i><b>{high:.2f}</b></p>'
 
 
 CHART = '<div class="talk-chart"></div>'

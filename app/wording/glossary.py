@@ -5,12 +5,12 @@ from app.wording.form import Wording
 
 _MEANINGS: dict[str, Wording] = {
     "token": Wording(
-        newcomer="A word or a piece of a word. The program reads and writes piece by piece.",
+        newcomer="A word or a piece of a word. The model reads and writes piece by piece.",
         researcher="An entry of the tokenizer's vocabulary; the unit of context, cache and loss.",
     ),
     "layer": Wording(
         newcomer=(
-            "One of the readers that the program is made of; each goes over the text after the one before. They are "
+            "One of the readers that the model is made of; each goes over the text after the one before. They are "
             "numbered from 0."
         ),
         researcher=(
@@ -32,7 +32,7 @@ _MEANINGS: dict[str, Wording] = {
         ),
     ),
     "dense": Wording(
-        newcomer="The program as it is: every reader marks for itself. Everything is compared with it.",
+        newcomer="The model as it is: every reader marks for itself. Everything is compared with it.",
         researcher=(
             "The model without a sharing plan: every layer computes its own attention distribution. It has nothing "
             "to do with sparsity of weights. The baseline of every comparison."
@@ -70,7 +70,7 @@ _MEANINGS: dict[str, Wording] = {
     "direct, head-mapped, tuned": Wording(
         newcomer=(
             "Three ways to share: as it is; each highlighter of a follower takes over from the most similar one of "
-            "its leader; the program is trained further, so that it learns to cope."
+            "its leader; the model is trained further, so that it learns to cope."
         ),
         researcher=(
             "Three ways to share: checkpoint untouched; follower head h reads leader head m(h), chosen on "
@@ -115,7 +115,7 @@ _MEANINGS: dict[str, Wording] = {
         researcher="A metric of lm-evaluation-harness, with its standard error over documents.",
     ),
     "damage": Wording(
-        newcomer="How much worse a program guesses the next word of the same text when readers share.",
+        newcomer="How much worse a model guesses the next word of the same text when readers share.",
         researcher=(
             "Rise of mean cross-entropy over the dense model on the same tokens, in nats per token; its exponential "
             "is the ratio of perplexities."

@@ -34,7 +34,7 @@ HINTS: dict[str, Wording] = {
     ),
     _hint(text.QUANTITIES["projection parameters"]): Wording(
         newcomer=(
-            "What the program has learned about where to look and what to note. A follower needs the second half only."
+            "What the model has learned about where to look and what to note. A follower needs the second half only."
         ),
         researcher=(
             "Parameters of W_Q, W_K, W_V and W_O. A follower has no W_Q and W_K; a view of a dense model keeps them "
@@ -50,7 +50,7 @@ HINTS: dict[str, Wording] = {
         researcher="Throughput of the batch: batch size over the time of a step.",
     ),
     _hint(text.SPEED_CARDS["memory"]): Wording(
-        newcomer="The program, what its readers wrote down, and the marks that a leader leaves for its followers.",
+        newcomer="The model, what its readers wrote down, and the marks that a leader leaves for its followers.",
         researcher=(
             "Parameters under the plan, K and V, and the softmax outputs of leaders that have followers to come; no "
             "activations, no work space."
@@ -75,7 +75,7 @@ HINTS: dict[str, Wording] = {
     ),
     _hint(text.HOW_CARDS["moved"]): Wording(
         newcomer=(
-            "How much memory has to hand over for it: mostly what the program has learned, then what it wrote down."
+            "How much memory has to hand over for it: mostly what the model has learned, then what it wrote down."
         ),
         researcher=(
             "Least traffic of one decode step: parameters, K and V read, new K and V written, softmax outputs "

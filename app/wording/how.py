@@ -77,14 +77,15 @@ _LIMITS: tuple[Wording, ...] = (
             "nobody does that. The amounts above include it."
         ),
         researcher=(
-            "<b>Traffic of A.</b> Leaders write H × T values, each follower reads them; a fused kernel keeps them "
-            "on chip. With grouped queries A is large beside K. The bytes above count it."
+            "<b>Traffic of A.</b> Leaders write H × T values, each follower reads them; a fused kernel keeps them on chip. "
+            "Beside the keys that a follower saves, H<sub>kv</sub> × d × T values, it is little, but not nothing. The "
+            "bytes above count it."
         ),
     ),
     Wording(
         newcomer=(
-            "<b>What was learned.</b> The two programs on this page share what they have learned, so what followers "
-            "do not need stays in memory, unread. Only a program that is saved with its plan is smaller."
+            "<b>What was learned.</b> The two models on this page share what they have learned, so what followers "
+            "do not need stays in memory, unread. Only a model that is saved with its plan is smaller."
         ),
         researcher=(
             "<b>Parameters.</b> A view shares its tensors with the dense model: W<sub>Q</sub> and W<sub>K</sub> of "
@@ -103,7 +104,7 @@ _LIMITS: tuple[Wording, ...] = (
     ),
     Wording(
         newcomer=(
-            "<b>The text.</b> With sharing it is another program. Whether it still writes good sense cannot be seen "
+            "<b>The text.</b> With sharing it is another model. Whether it still writes good sense cannot be seen "
             "here: it has to be tried out."
         ),
         researcher=(
@@ -125,9 +126,9 @@ _LIMITS: tuple[Wording, ...] = (
 HOW: dict[str, Wording] = {
     text.HOW_LEAD: Wording(
         newcomer=(
-            "This is <b>one step</b> of the program of this page with the choice made above: it has read all words "
+            "This is <b>one step</b> of the model of this page with the choice made above: it has read all words "
             "so far and writes one more. Every reader is here: what it has, what it does, what it writes down for "
-            "later, and what followers take over from their leader. All sizes are those of this very program."
+            "later, and what followers take over from their leader. All sizes are those of this very model."
         ),
         researcher=(
             "<b>One decode step</b> at batch one, through this model under its plan, execution by reuse: modules, "

@@ -6,21 +6,21 @@ from app.wording.form import Wording
 LEADS: dict[str, Wording] = {
     text.TAGLINE: Wording(
         newcomer=(
-            "A program that writes text reads it many times over: picture a row of readers. Each one marks, with a "
-            "highlighter, which earlier words matter for the next word. With <b>Shared Attention</b> one reader "
-            "does the marking, and the next ones simply take over the marks. That saves memory and work, and it "
-            "changes what the program writes."
+            "A language model is a program that writes text, and to do so it goes over the text many times. Picture "
+            "its layers as a row of readers. Each one marks, with a highlighter, which earlier words matter for the "
+            "next word. With <b>Shared Attention</b> one reader does the marking, and the next ones simply take "
+            "over the marks. That saves memory and work, and it changes what the model writes."
         ),
         researcher=(
             "Each decoder layer computes its own attention distributions softmax(QKᵀ/√d) over the prefix, its "
             "<b>attention weights</b>. <b>Shared Attention</b> lets followers apply their leader's distributions to "
             "their own values: no query and key projections, no QKᵀ, no softmax, no keys in the cache. That "
-            "perturbs the model, by how much is an empirical question."
+            "perturbs the model; by how much is an empirical question."
         ),
     ),
     text.INVITATION: Wording(
         newcomer=(
-            "Pick a program, pick the readers that take over marks, and see what it writes, what that saves and "
+            "Pick a model, pick the readers that take over marks, and see what it writes, what that saves and "
             "what gets worse."
         ),
         researcher=(
@@ -30,9 +30,10 @@ LEADS: dict[str, Wording] = {
     ),
     text.GENERATE_LEAD: Wording(
         newcomer=(
-            "The same program goes on with the same text twice, a word or a piece of a word at a time. On the left "
-            "every reader marks for itself (<b class='dense'>dense</b>); on the right some take over the marks of "
-            "another (<b class='shared'>shared</b>). Watch where the two texts part."
+            "The same model goes on with the same text twice, a word or a piece of a word at a time. On the left "
+            "every reader (layer) marks for itself (<b class='dense'>dense</b>); on the right some take over the "
+            "marks of another (<b class='shared'>shared</b>). Watch where the two texts part. Nothing else differs, "
+            "unless the model was trained further."
         ),
         researcher=(
             "Both models decode from one prompt with one seed, and share one set of weights: on the left the <b "
@@ -43,43 +44,46 @@ LEADS: dict[str, Wording] = {
     ),
     text.SIMILARITY_LEAD: Wording(
         newcomer=(
-            "Do two readers mark the same words? Each cell compares two of them on the text below: <b>1</b> means "
-            "the same marks, <b>0</b> quite different ones. Boxes show the readers that take over marks. <b>Click a "
-            "cell</b> to see the marks of both."
+            "Do two readers (layers) mark the same words? Each cell compares two of them on the text below: "
+            "<b>1</b> means the same marks, <b>0</b> quite different ones. Every pair stands there once. Boxes show "
+            "who takes over from whom, with the value in hundredths. <b>Click a cell</b> to see where the two look, "
+            "word by word."
         ),
         researcher=(
             "Each cell is the similarity of two layers' attention distributions in the <b class='dense'>dense</b> "
-            "model on the text below, averaged over heads and positions: <b>1</b> for equal, <b>0</b> for unlike "
-            "ones. It says nothing of values or of how an error propagates. Boxes are the groups of the plan. "
-            "<b>Click a cell</b> for the maps themselves."
+            "model on the text below: <b>1</b> for equal, <b>0</b> for unlike ones, one triangle of a symmetric "
+            "matrix. It says nothing of values or of how an error propagates. Boxes mark leader and follower of the "
+            "plan, values in hundredths. <b>Click a cell</b> for the maps themselves."
         ),
     ),
     text.MAPS_LEAD: Wording(
         newcomer=(
-            "Each row is a word that looks back, each column a word that is looked at: a bright cell in row "
-            "<i>r</i>, column <i>c</i> means that word <i>r</i> takes much from word <i>c</i>. If marks are taken "
-            "over, the left picture replaces the right one. The first word often shines for no good reason; point "
-            "at a cell to read its value."
+            "<b>Point at a word</b>: arcs lead to the words that it looks at, the thicker the more, above in the "
+            "leader, below in the follower. The pictures show all words at once: each row is a word that looks, "
+            "each column a word that is looked at. If marks are taken over, the left picture takes the place of the "
+            "second. The third, their difference, is what gets lost. The first word collects marks from nearly "
+            "everybody and may be beyond the scale."
         ),
         researcher=(
-            "Row <i>r</i>, column <i>c</i> is the weight of position <i>c</i> in the distribution of position "
-            "<i>r</i>; rows sum to one. Under the plan the left map replaces the right one, head by head or through "
-            "the head map. The first token is an attention sink in nearly every layer and may dominate the colour "
-            "scale; values are in the hover."
+            "<b>Point at a token</b>: arcs are the weights of its row, above in the leader, below in the follower. "
+            "Rows are query positions and sum to one, columns key positions. Under the plan the left map replaces "
+            "the second, head by head or through the head map; the third is their difference, the perturbation at "
+            "this layer. The first token is an attention sink in nearly every layer and may be beyond the scale."
         ),
     ),
     text.WHERE_LEAD: Wording(
         newcomer=(
-            "Which readers can do without marks of their own? Each cell is one choice: the column is the reader who "
-            "marks, the row how many after it take its marks over. The colour is the measured <b>damage</b>: how "
-            "much worse the program guesses the next word of a test text (less is better, 0 is the untouched "
-            "program). <b>Click a cell</b> to try it on the whole page."
+            "Which readers (layers) can do without marks of their own? Each cell is one choice: the column is the "
+            "reader who marks, the row how many after it take its marks over. The colour is the measured "
+            "<b>damage</b>: how much worse the model guesses the next word of a test text (less is better, 0 is the "
+            "untouched model). Colours go by rank, so that neighbours can be told apart: their values stand above "
+            "the colours. <b>Click a cell</b> to try it on the whole page."
         ),
         researcher=(
             "Each cell is one span, direct sharing: the column is the leader, the row the number of followers. The "
-            "colour is its <b>damage</b>, the rise of mean cross-entropy above the dense model on the half of the "
-            "calibration text that plans are chosen on (nats per token; 0 is dense). Single spans do not add up, "
-            "and nats do not foretell retrieval. <b>Click a cell</b> to make it the plan of the page."
+            "colour is the rank of its <b>damage</b>, the rise of mean cross-entropy above the dense model on "
+            "calibration text (nats per token; 0 is dense); values stand above the colours. Damages of single spans "
+            "do not add up, and nats do not foretell retrieval. <b>Click a cell</b> to make it the plan of the page."
         ),
     ),
     text.SUGGEST_LEAD: Wording(
@@ -95,7 +99,7 @@ LEADS: dict[str, Wording] = {
     ),
     text.GUIDE_LEAD: Wording(
         newcomer=(
-            "If two readers mark alike, does it do no harm when one takes over from the other? Each point is such a "
+            "If two readers (layers) mark alike, does it do no harm when one takes over from the other? Each point is such a "
             "pair. If it were so, the points would fall from left to right. The marks are compared on the first "
             "eight pieces of the text."
         ),
@@ -107,7 +111,7 @@ LEADS: dict[str, Wording] = {
     ),
     text.SAVINGS_LEAD: Wording(
         newcomer=(
-            "What is saved, worked out from the program's sizes: exact counting, no stopwatch. Text that is already "
+            "What is saved, worked out from the model's sizes: exact counting, no stopwatch. Text that is already "
             "there is read in one go, and little is saved then; most is saved while new text is written word by "
             "word."
         ),
@@ -121,7 +125,7 @@ LEADS: dict[str, Wording] = {
     text.SPEED_LEAD: Wording(
         newcomer=(
             "How long one more word takes for every text that is written at the same time: one <b>step</b>. The "
-            "chip has to fetch the whole program and all its notes for it, and fetching mostly takes longer than "
+            "chip has to fetch the whole model and all its notes for it, and fetching mostly takes longer than "
             "working. So a <b>predicted</b> step is the amount to fetch, divided by how fast the memory delivers: "
             "nothing can be faster. <b>Measured</b> steps were timed on the machine named."
         ),
@@ -134,7 +138,7 @@ LEADS: dict[str, Wording] = {
     ),
     text.FITS_LEAD: Wording(
         newcomer=(
-            "Where the program would fit, with the choices above; every number is predicted. A dash: it does not "
+            "Where the model would fit, with the choices above; every number is predicted. A dash: it does not "
             "fit, or no price is known."
         ),
         researcher=(
@@ -145,7 +149,7 @@ LEADS: dict[str, Wording] = {
     ),
     text.SCORES_LEAD: Wording(
         newcomer=(
-            "What gets worse: programs with and without sharing answered the same questions. Every point was "
+            "What gets worse: models with and without sharing answered the same questions. Every point was "
             "measured and is kept as a file in this project; the bars on the points show how far chance alone might "
             "move them. <b>Click</b> a point, a bar or a row: the three go together, and the answers are below."
         ),
@@ -182,7 +186,7 @@ LEADS: dict[str, Wording] = {
     ),
     text.EVALUATE_LEAD: Wording(
         newcomer=(
-            "Measure it yourself: the program without sharing (<b class='dense'>dense</b>) and with the choice of "
+            "Measure it yourself: the model without sharing (<b class='dense'>dense</b>) and with the choice of "
             "this page answer the same questions, here and now. The result appears in <b>Scores</b> at once; what "
             "was measured before is not measured again."
         ),

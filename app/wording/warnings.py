@@ -42,7 +42,7 @@ WARNINGS: dict[str, Wording] = {
     ),
     text.NOT_FOR_TUNED: Wording(
         newcomer=(
-            "This program was trained further with its sharing in place: its followers have forgotten how to mark, "
+            "This model was trained further with its sharing in place: its followers have forgotten how to mark, "
             "so no other choice can be tried on it. Choose the one that it was made from."
         ),
         researcher=(
@@ -72,7 +72,7 @@ WARNINGS: dict[str, Wording] = {
     ),
     text.SPEED_WHY: Wording(
         newcomer=(
-            "Why: each dense step fetches {weights} of the program once for all texts, and {cache} of notes and "
+            "Why: each dense step fetches {weights} of the model once for all texts, and {cache} of notes and "
             "labels. At {bandwidth} per second that takes at least {weights_ms} and {cache_ms}. Sharing leaves out "
             "labels, so it shortens the second part."
         ),

@@ -89,7 +89,7 @@ def test_head_maps_have_damages_of_their_own(demo):
     assert mapped
     for point in mapped:
         assert measured_of(demo, point.plan.name, json.dumps(point.head_map))["damage"][2] == 1
-    assert measured_of(demo, "17-22", json.dumps({18: [0] * 12})) == {"damage": None, "task": None}
+    assert measured_of(demo, "17-22", json.dumps({18: [0] * 6})) == {"damage": None, "task": None}
 
 
 def test_scores_are_of_the_task_that_tells_plans_apart_best(demo):

@@ -77,6 +77,7 @@ def test_a_drag_changes_no_group_that_it_does_not_touch():
             leader = plan.leader_of(layer)
             assert made.leader_of(layer) == leader or made.leader_of(leader) != leader
 
+
 @pytest.mark.parametrize(
     "before, start, end, after",
     [

@@ -60,14 +60,11 @@ def test_ready_made_plans_of_a_model_whose_kinds_alternate():
     }
 
 
-@given(KINDS, st.data())
-def test_sliders_choose_layers_of_one_kind(kinds, data):
-    leader, last = (data.draw(st.integers(low, len(kinds) - 2 + low)) for low in (0, 1))
-    for moved in (plans.moved_leader(leader, last, kinds), plans.moved_last(leader, last, kinds)):
-        plan = SharingPlan.parse(moved, len(kinds))
-        [(first, *followers)] = plan.groups
-        same = [kinds[layer] == kinds[first] for layer in followers]
-        assert all(same) or (len(set(kinds)) > 1 and kinds[first] not in kinds[first + 1 :])
+def test_a_head_map_stays_where_the_leader_stays():
+    heads = '{"5": [1, 0], "6": [0, 0], "9": [1, 1]}'
+    before, after = (SharingPlan.parse(text, 12) for text in ("4-6,8-9", "4-5,7-9"))
+    assert plans.kept_heads(heads, before, after) == '{"5": [1, 0]}'
+    assert plans.kept_heads(heads, before, SharingPlan.parse("", 12)) == plans.kept_heads("", before, after) == ""
 
 
 def test_a_plan_of_groups_is_carried_to_another_depth():

@@ -18,7 +18,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, Page, Request, sync_playwright
+from playwright.sync_api import Browser, Error, Page, Request, sync_playwright
 
 from core.records.provenance import git_commit, machine
 from tests.support.browser import CHROMIUM, DESKTOP, FLAGS, PATIENCE_MS, ROOT, free_port, wait_for
@@ -215,7 +215,8 @@ def gestures(browser: Browser, address: str, repeats: int) -> dict[str, Any]:
 def gesture_of(page: Page) -> tuple[str, Callable[[int], None]]:
     """What a visitor does for the smallest other plan here: at the strip, at a slider, or in the text box."""
     if page.locator("#strip .tile").count():
-        return "click on the last follower in the strip", lambda number: page.click(f"#strip .tile >> nth={22 - number}")
+        tiles = page.locator("#strip .tile")
+        return "click on the last follower in the strip", lambda number: tiles.nth(22 - number).click()
     if page.locator("#plan-leader").count():
         slider = page.locator("#plan-leader input[type=range]")
         slider.focus()
@@ -225,29 +226,18 @@ def gesture_of(page: Page) -> tuple[str, Callable[[int], None]]:
 
 
 def savings_ms(request: Request) -> float | None:
-    """How long the server took for the savings, if this request asked for them."""
+    """How long the server took until its answer began, if this answer holds the cards of savings."""
     response = request.response()
-    if response is None or "/run/" not in request.url:
+    if response is None or "/run/" not in request.url or "Attention-weight FLOPs" not in response.text():
         return None
-    timing = request.timing
-    return timing["responseStart"] - timing["requestStart"] if "savings-chart" in body(request) else None
-
-
-def body(request: Request) -> str:
-    """The answer, marked where it holds the cards of savings; nothing where it cannot be read any more."""
-    try:
-        response = request.response()
-        words = response.text() if response else ""
-    except Exception:  # an answer that streams has no text
-        return ""
-    return "savings-chart" if 'class=\\"cards\\"' in words and "Attention-weight FLOPs" in words else ""
+    return request.timing["responseStart"] - request.timing["requestStart"]
 
 
 def kilobytes(request: Request) -> float:
     """What a request and its answer weigh, heads included."""
     try:
         return sum(request.sizes().values()) / 1000
-    except Exception:  # one that was broken off has no sizes
+    except Error:  # one that was broken off has no sizes
         return 0.0
 
 

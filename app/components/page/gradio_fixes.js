@@ -1,9 +1,12 @@
 // What gradio's own components lack for keyboards, screen readers and paper, mended from outside. `words`: text.GRADIO_FIXES.
 
-// Its list boxes stay open when Tab leaves them, above what comes next: they are closed as Escape closes them.
+// Its list boxes stay open when Tab leaves them, above what comes next: gradio opens them at any key but Escape. They are
+// closed as Escape closes them, and gradio does not see the Tab.
 document.addEventListener('keydown', event => {
   const box = event.target.closest?.('[role=combobox][aria-expanded=true]');
-  if (box && event.key === 'Tab') box.dispatchEvent(new KeyboardEvent('keydown', {key: 'Escape', bubbles: true}));
+  if (!box || event.key !== 'Tab') return;
+  event.stopPropagation();
+  box.dispatchEvent(new KeyboardEvent('keydown', {key: 'Escape', bubbles: true}));
 }, true);
 
 // Its words when the server is gone do not say that nothing is lost.
@@ -15,11 +18,16 @@ const say = toast => {
 };
 // Its radio buttons have a name each, so that every one is a stop of Tab and arrows do nothing: those of a block are one group.
 const group = radio => { radio.name = `group-${radio.closest('.block')?.id || 'of-page'}`; };
+// Its HTML cannot say that it speaks: how far a computation is, and what came of it.
+const SPEAKING = '#evaluate-progress, #where-progress, #suggest-progress, #guide-progress, #offer-progress, #guide-verdict';
+const speak = part => part.setAttribute('aria-live', 'polite');
 new MutationObserver(changes => {
   for (const {addedNodes} of changes)
     for (const node of addedNodes) {
       if (!(node instanceof HTMLElement)) continue;  // of charts come thousands
       node.querySelectorAll('input[type=radio]').forEach(group);
+      node.querySelectorAll(SPEAKING).forEach(speak);
+      if (node.matches(SPEAKING)) speak(node);
       (node.closest('.toast-wrap') || node).querySelectorAll('.toast-body').forEach(say);
     }
 }).observe(document.documentElement, {childList: true, subtree: true});

@@ -4,7 +4,7 @@
 const words = JSON.parse(props.words);
 const status = element.querySelector('[role=status]');
 const parts = Object.fromEntries([...element.querySelectorAll('a')].map(link => [link.dataset.part, link]));
-const setting = element.querySelector('.setting');
+const [setting, where] = ['.setting', '.where'].map(part => element.querySelector(part));
 const fill = (template, values) => template.replace(/\{(\w+)\}/g, (_, name) => values[name]);
 let facts = null;
 
@@ -22,7 +22,8 @@ function show(part, said, known, view, title, options = {}) {
 
 function draw(plan, heads) {
   const costs = facts.costs;
-  setting.textContent = costs ? fill(words.setting, {setting: costs.setting}) : '';
+  setting.hidden = !costs;
+  where.textContent = costs ? `${costs.setting}, ` : '';
   if (costs) {
     const {saved, speed} = predictedOf(costs, plan);
     const sizes = name => ({[`${name}-batch`]: costs.batch, [`${name}-context`]: costs.context});
@@ -57,7 +58,7 @@ const isCurrent = () => facts && explorer.view.model === facts.model;
 function follow() {
   if (!isCurrent()) return;
   draw(readPlan(explorer.view.plan), explorer.view.heads);
-  const said = element.querySelector('.headline').innerText.replace(/\s+/g, ' ');
+  const said = element.querySelector('.headline').textContent.replace(/\s+/g, ' ').trim();
   if (status.textContent !== said) status.textContent = said;
 }
 explorer.subscribe('facts', found => { facts = found; follow(); });

@@ -4,6 +4,7 @@
 const words = JSON.parse(props.words);
 const at = selector => element.querySelector(selector);
 const [tiles, arcs, sentence, about, status] = ['.tiles', '.arcs', '.sentence', '.about', '[role=status]'].map(at);
+const narrow = matchMedia('(max-width: 900px)');
 const SVG = 'http://www.w3.org/2000/svg';
 const NARROWEST = 26, NARROWEST_OF_ALL = 16, ARC_HEIGHT = 18;  // px; with narrower tiles than these come more rows
 
@@ -53,9 +54,9 @@ function shade() {
   const legend = at('.legend');
   legend.hidden = !known.length;
   if (known.length) {
-    legend.title = facts.damage_about;
+    legend.title = fill(words.legend_title, {about: facts.damage_about});
     at('.legend .low').textContent = Math.min(...known).toPrecision(2);
-    at('.legend .high').textContent = fill(words.legend_high, {damage: Math.max(...known).toPrecision(2)});
+    at('.legend .high').textContent = Math.max(...known).toPrecision(2);
   }
 }
 
@@ -97,13 +98,17 @@ function draw() {
   const leaders = leadersOf(plan);
   element.classList.toggle('fixed', facts.fixed);
   element.classList.toggle('is-dense', !plan.length);
-  for (const [layer, tile] of [...tiles.children].entries()) {
-    const role = roleOf(plan, layer);
+  for (let layer = 0; layer < facts.layers; layer += 1) {
+    const tile = tileOf(layer), role = roleOf(plan, layer), leader = leaders.get(layer);
+    const tabIndex = layer === focused ? 0 : -1;
+    if (tile.tabIndex !== tabIndex) tile.tabIndex = tabIndex;
+    const state = [role, leader, layer === start, facts.fixed].join();
+    if (tile.dataset.state === state) continue;  // most stay as they are
+    tile.dataset.state = state;
     tile.className = `tile ${role}${layer === start ? ' start' : ''}`;
     tile.setAttribute('aria-pressed', role === 'shared');
     tile.setAttribute('aria-disabled', facts.fixed);
-    tile.setAttribute('aria-label', fill(words[`label_${role}`], {layer, leader: leaders.get(layer)}));
-    tile.tabIndex = layer === focused ? 0 : -1;
+    tile.setAttribute('aria-label', fill(words[`label_${role}`], {layer, leader}));
   }
   drawArcs();
   sentence.textContent = describePlan(plan, facts.layers);
@@ -113,15 +118,16 @@ function draw() {
 /** The line below: about the layer under mouse or focus, else what a hand can do here. */
 function tell() {
   const layer = hovered ?? (tiles.contains(document.activeElement) ? focused : null);
-  about.textContent = layer === null || !isCurrent() ? hint() : aboutLayer(layer);
-  about.classList.toggle('hint', layer === null);
+  const known = layer !== null && start === null && isCurrent();
+  about.textContent = known ? aboutLayer(layer) : hint();
+  about.classList.toggle('hint', !known);
 }
 
 function hint() {
   if (facts?.fixed) return words.fixed;
   if (start !== null) return fill(words.started, {layer: start});
   const head = explorer.view.heads ? `${words.heads_on} ` : '';
-  return head + words.hint;
+  return head + (narrow.matches ? words.hint_short : words.hint);
 }
 
 function aboutLayer(layer) {
@@ -167,10 +173,8 @@ function press(layer) {
   if (start !== null && start !== layer) return become(withSpan(pagesPlan(), start, layer, facts.kinds));
   if (roleOf(plan, layer) !== 'dense') return become(without(pagesPlan(), layer));
   start = start === layer ? null : layer;
-  hovered = null;
   draw();
-  about.textContent = hint();
-  status.textContent = about.textContent;
+  status.textContent = hint();
 }
 
 function focusOn(layer) {

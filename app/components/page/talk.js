@@ -3,7 +3,7 @@
 const overlay = element.querySelector('.talk');
 const find = selector => overlay.querySelector(selector);
 const slides = JSON.parse(props.slides), words = JSON.parse(props.words), templates = JSON.parse(props.templates);
-const title = find('#talk-title'), said = find('.said'), slide = find('.slide'), status = find('.status'), keys = find('.keys');
+const title = find('#talk-title'), said = find('.talk-said'), slide = find('.talk-slide'), status = find('.talk-status'), keys = find('.talk-keys');
 const own_title = document.title;
 let at = 0, level = 'student', open = false, blank = false, writes = false, stays = false;
 let from = null;  // what had the focus before
@@ -56,7 +56,7 @@ async function put_content({html, figure}) {
     url.searchParams.delete('talk');
     link.href = url.search;
   }
-  slide.querySelectorAll('.arcs').forEach(draw_arcs);
+  slide.querySelectorAll('.talk-arcs').forEach(draw_arcs);
   if (figure) await draw_chart(JSON.parse(figure));
   slide.dataset.ready = slides[at].name;
 }
@@ -64,9 +64,9 @@ async function put_content({html, figure}) {
 // Arcs over cells: of words, or of layers
 
 function draw_arcs(box) {
-  const groups = JSON.parse(box.dataset.arcs), cells = [...box.querySelectorAll('.cells > *')];
+  const groups = JSON.parse(box.dataset.arcs), cells = [...box.querySelectorAll('.talk-cells > *')];
   const chosen = Number(box.dataset.chosen ?? groups.length - 1), svg = box.querySelector('svg');
-  const frame = svg.getBoundingClientRect(), words_look = box.classList.contains('words');
+  const frame = svg.getBoundingClientRect(), words_look = box.classList.contains('talk-words');
   const middle = cells.map(cell => { const r = cell.getBoundingClientRect(); return (r.left + r.right) / 2 - frame.left; });
   svg.setAttribute('viewBox', '0 0 ' + frame.width + ' ' + frame.height);
   if (!('chosen' in box.dataset)) box.scrollLeft = box.scrollWidth;  // the word that looks is the last one
@@ -81,23 +81,23 @@ function draw_arcs(box) {
   if (!words_look) return;
   const weights = new Map(groups[chosen].map(([, j, weight]) => [j, weight]));
   cells.forEach((cell, index) => {
-    cell.classList.toggle('looks', index === chosen);
+    cell.classList.toggle('talk-looks', index === chosen);
     const weight = weights.get(index) || 0;
     cell.querySelector('em').textContent = weight >= 0.05 ? Math.round(100 * weight) + '%' : '';
   });
 }
 
 function look_from(number) {
-  const box = find('.arcs.words');
+  const box = find('.talk-arcs.talk-words');
   box.dataset.chosen = number;
   draw_arcs(box);
-  announce([...box.querySelectorAll('.cells > *')].map(cell => cell.textContent).filter((_, index) => index <= number).join(' '));
+  announce([...box.querySelectorAll('.talk-cells > *')].map(cell => cell.textContent).filter((_, index) => index <= number).join(' '));
 }
 
 function another_word() {
-  const box = find('.arcs.words');
+  const box = find('.talk-arcs.talk-words');
   if (!box) return;
-  const count = box.querySelectorAll('.cells > *').length, chosen = Number(box.dataset.chosen ?? count - 1);
+  const count = box.querySelectorAll('.talk-cells > *').length, chosen = Number(box.dataset.chosen ?? count - 1);
   look_from(chosen <= 1 ? count - 1 : chosen - 1);  // the first has nothing to look at
 }
 
@@ -111,12 +111,13 @@ const plotly_is_there = async () => {
 function load_plotly() {
   const address = new URL(props.plotly, document.baseURI).href;
   if (window.Plotly || [...document.scripts].some(script => script.src === address)) return plotly_is_there();
-  plotly = plotly || fetch(address).then(answer => answer.blob()).then(code => {
+  plotly ??= fetch(address).then(answer => answer.blob()).then(code => {
     const script = document.createElement('script');
     script.src = URL.createObjectURL(code);
     document.head.append(script);
     return plotly_is_there();
   });
+  plotly.catch(() => { plotly = null; });  // the next chart tries again
   return plotly;
 }
 
@@ -125,7 +126,12 @@ async function draw_chart(figure) {
   if (!holder) return;
   holder.setAttribute('role', 'img');
   holder.setAttribute('aria-label', figure.layout.meta?.description || '');
-  await load_plotly();
+  try {
+    await load_plotly();
+  } catch {
+    put(words.failed);
+    return;
+  }
   if (slides[at].name !== name || !holder.isConnected) return;
   const px = parseFloat(getComputedStyle(slide).fontSize);
   const layout = {...figure.layout, autosize: true};
@@ -153,8 +159,8 @@ function show(number) {
   delete slide.dataset.ready;
   title.textContent = one.title;
   said.textContent = one[level] || one.student;
-  find('.number').textContent = (at + 1) + ' / ' + slides.length;
-  find('.next-slide').textContent = at + 1 < slides.length ? fill(words.next, {title: slides[at + 1].title}) : words.last;
+  find('.talk-number').textContent = (at + 1) + ' / ' + slides.length;
+  find('.talk-next-slide').textContent = at + 1 < slides.length ? fill(words.next, {title: slides[at + 1].title}) : words.last;
   announce(fill(words.status, {number: at + 1, count: slides.length, title: one.title}));
   remember(at + 1);
   document.title = (at + 1) + '. ' + one.title + ' · ' + own_title;
@@ -199,7 +205,7 @@ watch('value', () => {
   made.set(name, Promise.resolve(found));
   if (!open || slides[at].name !== name) return;
   put_content(found);
-  if (ended) announce(find('.verdict')?.textContent || '');
+  if (ended) announce(find('.talk-verdict')?.textContent || '');
 });
 
 // The dialog
@@ -306,7 +312,7 @@ function around(event) {  // Tab stays inside
 }
 
 function press(event) {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
+  if (!event.key || event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   if (!open) {
     if (key === 'p' && !event.repeat && !types(event.target)) { event.preventDefault(); begin(); }
@@ -329,7 +335,7 @@ function press(event) {
 document.addEventListener('keydown', press, true);
 overlay.addEventListener('click', event => {
   const button = event.target.closest('[data-does]'), link = event.target.closest('a[data-view]');
-  const word = event.target.closest('.arcs.words .cells > *');
+  const word = event.target.closest('.talk-words .talk-cells > *');
   if (button) does[button.dataset.does]();
   if (word) look_from([...word.parentElement.children].indexOf(word));
   if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;

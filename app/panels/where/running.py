@@ -48,7 +48,7 @@ def run(
                 per_run_s = (shown_at - first[0]) / (step.done - first[1]) if step.done > first[1] else 0
                 shown, items = drawn(step._replace(items=items)), []
                 words = html.progress(step.done, step.total, per_run_s * (step.total - step.done))
-                yield (*shown, html.note(words), gr.skip(), gr.skip())
+                yield (*shown, html.progress_bar(step.done / step.total, words), gr.skip(), gr.skip())
     except ValueError as error:
         yield (*unchanged, html.error(error), gr.skip(), gr.skip())
         return

@@ -22,10 +22,10 @@ def test_bad_plans_get_a_sentence_and_stay_in_the_box(open_page):
         type_plan(page, bad)
         page.wait_for_function(f"document.querySelector('#plan-error').innerText.includes('{told}')")
         assert plan_box(page).input_value() == bad
-    assert "Layer 17" in page.inner_text("#plan-summary")
+    assert "Layer 17" in page.inner_text("#strip .sentence")
     type_plan(page, "5-6,10-12")
     page.wait_for_function("!document.querySelector('#plan-error .error')")
-    assert "5 computes, 6 reuses; layer 10 computes, 11–12 reuse" in page.inner_text("#plan-summary")
+    assert "5 computes, 6 reuses; layer 10 computes, 11–12 reuse" in page.inner_text("#strip .sentence")
 
 
 def test_a_model_that_cannot_be_loaded_gets_a_sentence_and_the_page_goes_on(open_page):
@@ -43,7 +43,7 @@ def test_a_model_that_cannot_be_loaded_gets_a_sentence_and_the_page_goes_on(open
 def test_a_plan_is_typed_and_what_is_looked_at_follows(open_page):
     page = open_page("?view=savings")
     cards = changes(page, "#savings-cards .cards", lambda: type_plan(page, "22-23"))
-    assert "Layer 22 computes, 23 reuses" in page.inner_text("#plan-summary")
+    assert "Layer 22 computes, 23 reuses" in page.inner_text("#strip .sentence")
     assert "−2.1%" in cards  # one follower of 24 layers caches no keys: 1/48
     assert plan_box(page).input_value() == "22-23" and "plan=22-23" in page.url
     go_to(page, "similarity")

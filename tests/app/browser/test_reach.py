@@ -168,7 +168,8 @@ def test_print_shows_model_plan_and_view_without_controls_on_white(open_page):
     assert page.is_visible(".bar .chip") and page.is_visible("#savings-cards .card")
     for selector in (".bar nav", ".bar .mode", "#controls", "#view-savings .controls", "#view-savings .next", ".skip"):
         assert not page.locator(selector).first.is_visible(), selector
-    assert page.evaluate("getComputedStyle(document.querySelector('#view-savings')).backgroundColor") == "rgb(255, 255, 255)"
+    ground = page.evaluate("getComputedStyle(document.querySelector('#view-savings')).backgroundColor")
+    assert ground == "rgb(255, 255, 255)"
     page.evaluate("window.dispatchEvent(new Event('afterprint'))")
     page.emulate_media(media="screen")
     assert page.evaluate("document.body.classList.contains('dark')")

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.browser
 
 def test_first_sight_is_full_of_real_results(open_page):
     page = open_page()
-    assert "Layer 17 computes, 18–22 reuse" in page.inner_text("#plan-summary")
+    assert "Layer 17 computes, 18–22 reuse" in page.inner_text("#strip .sentence")
     dense, shared = page.inner_text("#pane-dense .text"), page.inner_text("#pane-shared .text")
     prompt = prompt_box(page).input_value()
     assert dense.startswith(prompt) and shared.startswith(prompt) and min(len(dense), len(shared)) > len(prompt) + 40

@@ -17,17 +17,18 @@ SMALL_TYPE = """() => {
   for (const one of document.querySelectorAll('#talk .talk *')) {
     const own = [...one.childNodes].some(node => node.nodeType === Node.TEXT_NODE && node.textContent.trim());
     const box = one.getBoundingClientRect(), at = one.getScreenCTM?.(), scale = at ? Math.hypot(at.a, at.b) : 1;
-    if (own && box.width && !one.closest('.status') && parseFloat(getComputedStyle(one).fontSize) * scale < 28)
+    if (own && box.width && !one.closest('.talk-status') && parseFloat(getComputedStyle(one).fontSize) * scale < 28)
       small.push(one.textContent.trim());
   }
   return small;
 }"""
 OUTSIDE = """() => {
-  const frame = document.querySelector('#talk .talk').getBoundingClientRect(), out = [];
-  for (const one of document.querySelectorAll('#talk .talk *')) {
+  const talk = document.querySelector('#talk .talk'), slide = talk.querySelector('.talk-slide'), out = [];
+  for (const one of talk.querySelectorAll('*')) {
+    const frame = (slide.contains(one) ? slide : talk).getBoundingClientRect();
     const box = one.getBoundingClientRect();
-    if (!box.width || !box.height || one.closest('.status, svg, .text')) continue;
-    const over = box.right > frame.right + 1 || box.left < frame.left - 1 || box.bottom > frame.bottom + 1;
+    if (!box.width || !box.height || one.closest('.talk-status, svg, .text')) continue;
+    const over = box.right > frame.right + 1 || box.left < frame.left - 1 || box.bottom > frame.bottom + 1 || box.top < frame.top - 1;
     if (over) out.push(one.className + ': ' + one.textContent.trim().slice(0, 40));
   }
   return out;
@@ -42,7 +43,8 @@ def talk(page) -> str:
 def wait_for_slide(page, name: str) -> None:
     """Until the slide is there with all that it shows."""
     page.wait_for_function(
-        "name => { const at = document.querySelector('#talk .slide'); return at?.dataset.ready === name; }", arg=name
+        "name => { const at = document.querySelector('#talk .talk-slide'); return at?.dataset.ready === name; }",
+        arg=name,
     )
 
 
@@ -56,11 +58,11 @@ def test_a_whole_talk_with_the_keyboard_alone(open_page):
     for number, slide in enumerate(SLIDES, start=1):
         wait_for_slide(page, slide.name)
         assert page.inner_text("#talk-title") == text.TALK[slide.name]["title"]
-        assert page.inner_text("#talk .said") == text.TALK[slide.name]["student"]
+        assert page.inner_text("#talk .talk-said") == text.TALK[slide.name]["student"]
         assert talk(page) == str(number) and page.title().startswith(f"{number}. {slide.title}")
         following = SLIDES[number].title if number < len(SLIDES) else ""
-        assert following in page.inner_text("#talk .next-slide")
-        assert slide.title in page.inner_text("#talk .status")
+        assert following in page.inner_text("#talk .talk-next-slide")
+        assert slide.title in page.inner_text("#talk .talk-status")
         assert page.evaluate(SMALL_TYPE) == [] and page.evaluate(OUTSIDE) == []
         assert page.evaluate("(at => at.scrollHeight <= at.clientHeight)(document.querySelector('#talk .talk'))")
         page.keyboard.press(("ArrowRight", "PageDown", " ", "ArrowDown")[number % 4])
@@ -85,7 +87,7 @@ def test_both_models_write_on_a_key(open_page):
     assert page.locator("#talk mark").count() == 0
     page.keyboard.press("g")
     page.wait_for_function(
-        "again => document.querySelector('#talk .verdict')?.innerText.includes(again)", arg=text.TALK_AGAIN
+        "again => document.querySelector('#talk .talk-verdict')?.innerText.includes(again)", arg=text.TALK_AGAIN
     )
     assert page.locator("#talk .talk-pane mark").count() == 2
     assert page.evaluate(SMALL_TYPE) == [] and page.evaluate(OUTSIDE) == []
@@ -145,13 +147,13 @@ def test_a_blank_screen_the_keys_and_another_word(open_page):
     assert "blank" in page.get_attribute("#talk .talk", "class")
     page.keyboard.press("ArrowRight")  # lights it only
     assert "blank" not in page.get_attribute("#talk .talk", "class")
-    assert page.get_attribute("#talk .slide", "data-slide") == "attention"
-    last = page.inner_text("#talk .looks b")
-    arcs = page.locator("#talk .arcs path").count()
+    assert page.get_attribute("#talk .talk-slide", "data-slide") == "attention"
+    last = page.inner_text("#talk .talk-looks b")
+    arcs = page.locator("#talk .talk-arcs path").count()
     page.keyboard.press("w")
-    assert page.inner_text("#talk .looks b") != last and arcs > 0
+    assert page.inner_text("#talk .talk-looks b") != last and arcs > 0
     page.keyboard.press("?")
-    assert page.locator("#talk .keys").is_visible()
+    assert page.locator("#talk .talk-keys").is_visible()
     assert page.evaluate(SMALL_TYPE) == []
 
 
@@ -168,7 +170,7 @@ def test_a_slide_that_was_made_is_kept_until_the_plan_changes(open_page):
     page.keyboard.press("v")
     page.evaluate("explorer.apply({plan: '5-9'})")
     page.keyboard.press("p")
-    page.wait_for_function("document.querySelector('#talk .slide').innerText.includes('5-9')")
+    page.wait_for_function("document.querySelector('#talk .talk-slide').innerText.includes('5-9')")
 
 
 @pytest.mark.parametrize("size", [(1920, 1080), (390, 844)])

@@ -18,13 +18,27 @@ def _named(outputs) -> dict:
 @pytest.mark.parametrize("bad", ["9-3", "2-9", "0~3", "1-3,2-4", "x", "3-3"])
 def test_bad_plan_text_gets_a_sentence_and_stays(view, bad):
     shown = _named(model.apply_text(bad, view))
-    assert shown["view"] == view
-    assert shown["plan"] == UNCHANGED
+    assert shown["view"] == view and shown["plan"] == UNCHANGED
     assert "layers 0 to 5" in shown["plan_error"] and 'role="alert"' in shown["plan_error"]
 
 
 def test_half_a_plan_while_typing_changes_nothing(view):
     assert all(update == UNCHANGED for update in model.apply_while_typing("3-", view))
+
+
+def test_typing_keeps_the_head_map_of_followers_whose_leader_stays(view):
+    mapped = {**view, "heads": '{"3": [1, 0, 2, 3], "4": [0, 0, 1, 1]}'}
+    assert _named(model.apply_text("2-3,4-5", mapped))["view"]["heads"] == '{"3": [1, 0, 2, 3]}'
+    assert "heads" not in _named(model.apply_while_typing("1-4", mapped))["view"]
+    assert _named(model.apply_text("2–4", mapped))["view"] == mapped  # the box was left without a change
+
+
+def test_facts_are_sent_once_for_a_model(folder, view):
+    opened = _named(model.restore(SimpleNamespace(query_params={"model": folder}))[:-1])["facts"]
+    assert (opened["model"], opened["layers"], opened["pending"]) == (folder, 6, True)
+    assert _named(model.apply_text("1-2", view))["facts"] == UNCHANGED == _named(model.sync(view))["facts"]
+    assert _named(model.switch_model(folder, view))["facts"] == opened  # loaded again: it may be another one by now
+    assert model.learn(view)["pending"] is False
 
 
 def test_a_gesture_is_followed_and_a_plan_that_cannot_be_is_taken_back(view):
