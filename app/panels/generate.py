@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from app import settings, text, views
+from app import levels, settings, text, views
 from app.components import html
 from app.components.events import LATEST, LIVE, QUIET
 from app.components.stage import stage
@@ -52,7 +52,7 @@ def build() -> SimpleNamespace:
         system = gr.Textbox(
             label=text.SYSTEM_LABEL, placeholder=text.SYSTEM_HINT, max_lines=3, interactive=False, elem_id="system"
         )
-    gr.HTML(f'<p class="lead">{text.GENERATE_LEAD}</p>')
+    gr.HTML(f'<p class="lead">{levels.said_in_html(text.GENERATE_LEAD)}</p>')
     return SimpleNamespace(
         prompt=prompt, go=go, stop=stop, examples=examples, answer=answer, stage=shown, temperature=temperature,
         shown=[shown, error, go, stop], settings=[tokens, temperature, seed], conversation=[chat, system],

@@ -219,6 +219,8 @@ def test_texts_of_another_plan_are_pale_without_a_request_and_can_be_written_ane
     assert len(requests) <= 2 and not any("queue" in url for url in requests)
     page.evaluate("explorer.apply({plan: '2-20'})")
     assert not page.locator(".stage.outdated").count()
+    wait_until_idle(page)
+    page.wait_for_function("document.querySelector('#plan-text :is(input, textarea)').value === '2-20'")
     type_plan(page, "3-19")
     page.wait_for_selector(".stage.outdated")
     act(page, "anew").click()
