@@ -65,7 +65,7 @@ function arrange() {
   if (!facts || !tiles.clientWidth) return;
   const width = size => tiles.clientWidth / Math.ceil(facts.layers / size);
   rows = width(1) >= NARROWEST ? 1 : 2;
-  while (width(rows) < NARROWEST_OF_ALL) rows += 1;
+  while (width(rows) < NARROWEST_OF_ALL && rows < facts.layers) rows += 1;  // in no width at all it would never end
   columns = Math.ceil(facts.layers / rows);
   tiles.style.setProperty('--columns', columns);
   tiles.classList.toggle('rows', rows > 1);
