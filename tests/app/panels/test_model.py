@@ -50,7 +50,11 @@ def test_a_gesture_is_followed_and_a_plan_that_cannot_be_is_taken_back(view):
 
 def test_answers_tell_which_turn_they_are_of(view):
     view = {**view, "turn": 7}
-    for answered in (model.apply_text("1-2", view), model.apply_while_typing("1-2", view), model.switch_model("demo", view)):
+    for answered in (
+        model.apply_text("1-2", view),
+        model.apply_while_typing("1-2", view),
+        model.switch_model("demo", view),
+    ):
         assert answered[0]["turn"] == 7 and answered[0] != view
     assert model.open_view({**view, "plan": "1-2"})[0]["turn"] == 7
     assert model.sync({**view, "plan": "4-99"})[0]["turn"] == 7
