@@ -88,7 +88,7 @@ def test_a_page_outlives_a_restart_of_its_server_with_its_inputs(browser, own_se
     batch.fill("8")
     batch.press("Tab")
     page.wait_for_selector(f":text({text.GRADIO_FIXES['lost']!r})")  # a sentence, not silence
-    assert "savings-batch=8" in page.url  # what is chosen meanwhile stays
+    page.wait_for_function("location.search.includes('savings-batch=8')")  # what is chosen meanwhile stays
     start()
     page.wait_for_selector(f":text({text.GRADIO_FIXES['lost']!r})", state="detached")
     wait_until_idle(page)
