@@ -1049,7 +1049,9 @@ LICENCE = "Apache License 2.0"
 DIAGRAM_ROWS = ("leader computes", "follower reuses", "follower reuses", "follower reuses")
 
 TAKE_BUTTON = "Take it with you"
-TAKE_HINT = "One HTML file of this comparison: figures, tables, commands, link and citation. It opens without a network."
+TAKE_HINT = (
+    "One HTML file of this comparison: figures, tables, commands, link and citation. It opens without a network."
+)
 TAKE_TITLE = "{model} with plan {plan}"
 TAKE_HEAD = "Comparison of the dense model with one sharing plan, made by {title} {version} on {date}."
 TAKE_HEADLINE = {
@@ -1077,9 +1079,7 @@ TAKE_FIGURES = {
 }
 TAKE_CONTEXT_AXIS = "context length (tokens)"
 TAKE_DROP_AXIS = "shared − dense, in points (95% interval)"
-TAKE_SAVINGS_ABOUT = (
-    "Exact counts from the model's dimensions, no timings: {batch} × {context} tokens, {prompt} of them prompt, {dtype}."
-)
+TAKE_SAVINGS_ABOUT = "Exact counts from the model's dimensions, no timings: {batch} × {context} tokens, {prompt} of them prompt, {dtype}."
 TAKE_SAVINGS_CAPTION = "Savings, predicted"
 TAKE_SAVINGS_COLUMNS = ("Quantity", "Dense", "Shared", "Saved")
 TAKE_SPEED_CAPTION = "One decode step, predicted from the bytes that it reads: {setting}"
@@ -1093,7 +1093,9 @@ TAKE_POINTS = "points"
 TAKE_UNPAIRED = "(unpaired)"
 TAKE_VERDICTS = "{yes} of {all} scores are worse than the dense model's, {no} are not, {rest} cannot tell."
 TAKE_NOT_SCORED = "No scores of this plan were measured beside the dense model's."
-TAKE_DAMAGE = "Damage, measured: {damage} ± {stderr} nats per token more than the dense model's loss, on {tokens} tokens{where}."
+TAKE_DAMAGE = (
+    "Damage, measured: {damage} ± {stderr} nats per token more than the dense model's loss, on {tokens} tokens{where}."
+)
 TAKE_HELD_OUT, TAKE_CHOSEN_ON = " of text that no choice has seen", " of the text that plans are chosen on"
 TAKE_HEADS_CAPTION = "Head map: which leader head each head of a follower reads"
 TAKE_HEADS_COLUMNS = ("Follower", "Leader heads, from head 0 on")

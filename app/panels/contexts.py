@@ -10,6 +10,7 @@ from app import text, views
 from app.charts import contexts as charts
 from app.components import html
 from app.components.chart import chart, figure_json
+from app.components.choice import linked_choice
 from app.components.events import LATEST
 from app.measured import models_like, plan_names, shape_of_record, store, timings
 from app.registry import View, get_model
@@ -41,8 +42,8 @@ def build() -> SimpleNamespace:
     """Two choices, what is asked, and the two charts side by side."""
     gr.HTML(html.subsection(text.CONTEXTS_HEADING, text.CONTEXTS_LEAD, "contexts"))
     with gr.Row(elem_classes="controls") as controls:
-        task = gr.Dropdown([], label=text.CONTEXTS_TASK_LABEL, elem_id="contexts-task")
-        setting = gr.Dropdown([], label=text.CONTEXTS_SETTING_LABEL, elem_id="contexts-setting")
+        task = linked_choice(text.CONTEXTS_TASK_LABEL, "contexts-task")
+        setting = linked_choice(text.CONTEXTS_SETTING_LABEL, "contexts-setting")
     about = gr.HTML(elem_id="contexts-about")
     with gr.Row(elem_classes="charts") as place:
         scores, speed = (chart(400, f"contexts-{name}") for name in ("scores", "speed"))
@@ -55,22 +56,27 @@ def build() -> SimpleNamespace:
 def wire(bar: gr.HTML, latest: gr.State, panel: SimpleNamespace) -> None:
     """Fill the choices for the page's model; draw for its plan, and when a score was measured."""
     asked = [bar, panel.task, panel.setting]
-    choosing = {"fn": choices, "inputs": [bar, panel.model], "outputs": [panel.task, panel.setting, panel.model]}
+    choosing = {"fn": choices, "inputs": [bar, panel.model, panel.task, panel.setting]}
+    choosing["outputs"] = [panel.task, panel.setting, panel.model]
     drawing = {"fn": draw, "inputs": asked, "outputs": panel.drawn, **LATEST}
     views.on_draw(bar, "scores", **choosing, **LATEST).then(**drawing)
     latest.change(**choosing, **LATEST).then(**drawing)
     gr.on([panel.task.input, panel.setting.input], **drawing)
 
 
-def choices(view: View, shown: str) -> tuple:
-    """The tasks over context and the settings of speed for the page's model; a choice stays while the model does."""
+def choices(view: View, shown: str, task: str | None = None, setting: str | None = None) -> tuple:
+    """The tasks over context and the settings of speed for the page's model.
+
+    A choice stays while the model does; at first sight it is what a link asks for, where there is such a one.
+    """
     model = get_model(view["model"]).identity.name
     frame = scores_over_context(model)
     tasks = list(dict.fromkeys(frame.family + " · " + frame.metric))
     settings = {setting.words: setting for setting in settings_of(model)}
-    first = {} if shown == model and tasks else {"value": tasks[0] if tasks else None}
-    speed = {} if shown == model else {"value": next(iter(settings))}
-    return gr.update(choices=tasks, **first), gr.update(choices=list(settings), **speed), model
+    first = tasks[0] if tasks else None
+    task = task if task in tasks and shown in ("", model) else first
+    setting = setting if setting in settings and shown in ("", model) else next(iter(settings))
+    return gr.update(choices=tasks, value=task), gr.update(choices=list(settings), value=setting), model
 
 
 def scores_over_context(model: str) -> pd.DataFrame:

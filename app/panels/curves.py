@@ -9,6 +9,7 @@ from app import settings, text, views
 from app.charts.where import search_curves
 from app.components import html
 from app.components.chart import chart, figure_json
+from app.components.choice import linked_choice
 from app.registry import View, get_model
 from core.records.searches import load_searches, searches_frame
 
@@ -17,7 +18,7 @@ def build() -> SimpleNamespace:
     """A heading, a choice of model, the chart, and a note about files that are no records."""
     gr.HTML(html.subsection(text.CURVES_HEADING, text.CURVES_LEAD, "curves"))
     with gr.Row(elem_classes="controls"):
-        model = gr.Dropdown([], label=text.MODEL_LABEL, elem_id="curves-model")
+        model = linked_choice(text.MODEL_LABEL, "curves-model")
     curves = chart(460, "curves-chart")
     problems = gr.HTML(elem_id="curves-problems")
     return SimpleNamespace(model=model, chart=curves, problems=problems, about=gr.State(""), options=[model])

@@ -17,6 +17,7 @@ from app.charts import scores as charts
 from app.charts.style import message
 from app.components import html
 from app.components.chart import chart, figure_json
+from app.components.choice import linked_choice
 from app.components.events import LATEST
 from app.components.table import clickable_table
 from app.measured import KINDS, Selected, dense_name, findings, models_like, plan_names, select, store, task_names
@@ -30,11 +31,15 @@ def build() -> SimpleNamespace:
     gr.HTML(html.section("scores", text.VIEWS["scores"], text.SCORES_LEAD))
     findings = gr.HTML(elem_id="scores-findings")
     with gr.Row(elem_classes="controls"):
-        models = gr.Dropdown([], multiselect=True, label=text.SCORES_MODEL_LABEL, elem_id="scores-models")
-        task = gr.Dropdown([], label=text.SCORES_TASK_LABEL, elem_id="scores-task")
+        models = linked_choice(text.SCORES_MODEL_LABEL, "scores-models", several=True)
+        task = linked_choice(text.SCORES_TASK_LABEL, "scores-task")
     with gr.Row(elem_classes="controls"):
         axis = gr.Dropdown(
-            list(text.AXES), value=next(iter(text.AXES)), label=text.SCORES_AXIS_LABEL, elem_id="scores-axis"
+            list(text.AXES),
+            value=next(iter(text.AXES)),
+            label=text.SCORES_AXIS_LABEL,
+            elem_id="scores-axis",
+            allow_custom_value=True,  # settings that were timed join when the view is first seen
         )
         kinds = gr.CheckboxGroup(list(KINDS), value=list(KINDS), label=text.SCORES_KINDS_LABEL, elem_id="scores-kinds")
     folded = clickable_table("scores-folded")

@@ -28,7 +28,9 @@ class RankCorrelation(NamedTuple):
                 f"Whether similarity tells where sharing is cheap cannot be said: all {self.pairs} pairs are equally similar "
                 f"or do equally much damage, or some of it is not a number ({self.method})."
             )
-        rho, low, high = (f"{round(number, 2) + 0.0:.2f}".replace("-", "−") for number in (self.rho, self.low, self.high))
+        rho, low, high = (
+            f"{round(number, 2) + 0.0:.2f}".replace("-", "−") for number in (self.rho, self.low, self.high)
+        )
         interval = f"ρ = {rho}, {CONFIDENCE:.0%} interval {low} to {high}, {self.pairs} pairs"
         weakly = "only weakly: a poor guide; " if abs(self.rho) < WEAK else ""
         if self.high < 0:

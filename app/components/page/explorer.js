@@ -138,7 +138,7 @@ window.explorer = (() => {
       later = setTimeout(() => {
         const url = address();
         for (const [name, value] of Object.entries(options)) {
-          const usual = JSON.stringify(value ?? null) === JSON.stringify(defaults[name] ?? null);
+          const usual = JSON.stringify(value ?? '') === JSON.stringify(defaults[name] ?? '');  // an empty text is none
           if (usual) url.searchParams.delete(name);
           else url.searchParams.set(name, value instanceof Array ? value.join('|') : value ?? '');
         }
