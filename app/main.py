@@ -67,8 +67,10 @@ def build() -> gr.Blocks:
             bar = view_bar()
             layers = strip()
             headline()
-        controls = model.build(layers)
-        taken = take_away.build()
+        with gr.Row(elem_id="controls"):
+            controls = model.build(layers)
+            taken = take_away.build()
+        model.build_below(controls)
         problems = gr.HTML(elem_id="link-problems")
         with gr.Column(elem_id="main"):
             columns, parts = [], {}

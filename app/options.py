@@ -31,6 +31,9 @@ def wire(bar: gr.HTML, components: Sequence[gr.components.Component]) -> None:
     """Keep the address in step with the settings, in the browser alone."""
     bar.props["usual"] = json.dumps(usual(components))
     names = json.dumps([name_of(one) for one in components])
+    bar.settle(
+        None, None, list(components), js=f"() => explorer.wanted({names})", queue=False, api_visibility="private"
+    ).then(None, None, None, js="() => { explorer.settled(); return []; }")
     gr.on(
         [one.change for one in components], None, list(components), None,
         js=f"(...values) => {{ explorer.keep({names}, values); return []; }}", queue=False, api_visibility="private",

@@ -61,8 +61,6 @@ TWIN_QUANTIZED = "Measured on the {file} file of the same model ({model} in the 
 TWIN_RANDOM = "Timed with random weights of the same sizes."
 TWIN = "Measured on {model}, a model of the same name in a local folder."
 PRESET_LABEL = "Ready-made plans"
-LEADER_LABEL = "Leader (computes)"
-LAST_LABEL = "Last follower (reuses)"
 PLAN_LABEL = "Sharing plan as text"
 PLAN_INFO = "Several spans: 17-22,5-6. Layers one by one: 2-4-6. Empty: dense. SA 18~22 works too."
 STRIP_KEY = (("dense", "computes"), ("leader", "leader"), ("shared", "reuses"))
@@ -101,7 +99,9 @@ STRIP = {
 HEADLINE_LABEL = "What this plan saves and costs"
 HEADLINE_PREDICTED = "predicted"
 HEADLINE_POINTS = "percentage points"
+HEAD_MAPPED = " · head-mapped"
 HEADLINE = {
+    "mapped": HEAD_MAPPED,
     "cache": "{saved} cache",
     "cache_title": "Predicted: bytes of keys and values. Leads to Savings.",
     "speed": "× {speed} speed",
@@ -398,7 +398,6 @@ SUGGESTED_SAVING = "of the KV cache saved"
 SUGGESTED_HEADS = "Head map: which leader head each head reads"
 NO_HEADS_FOR_TUNED = "A tuned model runs with the heads that it was tuned with: leave out the head map."
 BAD_HEADS = 'The head map in the address is not one; it looks like {"18": [0, 1, 2]}.'
-HEAD_MAPPED = " · head-mapped"
 GUIDE_HEADING = "Is similarity a guide?"
 GUIDE_LEAD = (
     "Each point is a pair of layers: how similar their attention is, and what it costs when the later layer alone "

@@ -27,8 +27,9 @@ _TEMPLATE = f"""
   <button class="mode" type="button" aria-label="{escape(text.MODE_LABEL)}">◐</button>
 </div>
 """
-EVENTS = ("mount", "sync", "open", *views.events())
-"""mount: a view is looked at for the first time. sync: a gesture made another plan. open: an address names a model."""
+EVENTS = ("mount", "sync", "open", "settle", *views.events())
+"""mount: a view is looked at for the first time. sync: a gesture made another plan. open: an address names a model. settle: a
+link of the page asks for options."""
 
 
 def view_bar() -> gr.HTML:

@@ -20,20 +20,21 @@ OUTPUTS = ("view", "model_error", "plan_error", "facts", "preset", "plan")
 
 
 def build(strip: gr.HTML) -> SimpleNamespace:
-    """The controls; `restore` fills them."""
-    with gr.Row(elem_id="controls"):
-        name = gr.Dropdown(
-            choices(), label=text.MODEL_LABEL, info=text.MODEL_INFO, allow_custom_value=True, elem_id="model-name",
-        )  # fmt: skip
-        load = gr.Button(text.LOAD_BUTTON, size="sm", elem_id="model-load")
-        preset = gr.Dropdown([], label=text.PRESET_LABEL, elem_id="plan-preset")
-        plan = gr.Textbox(label=text.PLAN_LABEL, info=text.PLAN_INFO, max_lines=1, elem_id="plan-text")
-    model_error, plan_error = gr.HTML(elem_id="model-error"), gr.HTML(elem_id="plan-error")
-    offered = offer.build()
-    return SimpleNamespace(
-        name=name, load=load, offer=offered, preset=preset, plan=plan,
-        strip=strip, shown=[model_error, plan_error, strip, preset, plan],
+    """The controls, in one row; `restore` fills them."""
+    name = gr.Dropdown(
+        choices(), label=text.MODEL_LABEL, info=text.MODEL_INFO, allow_custom_value=True, elem_id="model-name",
     )  # fmt: skip
+    load = gr.Button(text.LOAD_BUTTON, size="sm", elem_id="model-load")
+    preset = gr.Dropdown([], label=text.PRESET_LABEL, elem_id="plan-preset")
+    plan = gr.Textbox(label=text.PLAN_LABEL, info=text.PLAN_INFO, max_lines=1, elem_id="plan-text")
+    return SimpleNamespace(name=name, load=load, preset=preset, plan=plan, strip=strip)
+
+
+def build_below(panel: SimpleNamespace) -> None:
+    """What stands below the row: faults of model and plan, and the offer of a real model."""
+    faults = gr.HTML(elem_id="model-error"), gr.HTML(elem_id="plan-error")
+    panel.offer = offer.build()
+    panel.shown = [*faults, panel.strip, panel.preset, panel.plan]
 
 
 def wire(demo: gr.Blocks, bar: gr.HTML, panel: SimpleNamespace) -> None:

@@ -34,8 +34,18 @@ document.addEventListener('click', event => {
   const link = event.target.closest?.('a[data-view]');
   if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
   event.preventDefault();
-  explorer.show(link.dataset.view);
+  explorer.follow(link);
 });
+// How much of the top stays in sight: all of it, on a telephone the headline alone.
+const head = document.getElementById('head');
+const measure = () => {
+  const all = head.offsetHeight, line = document.getElementById('headline');
+  const kept = innerWidth > 900 || !line ? all : line.offsetHeight + 8;
+  document.documentElement.style.setProperty('--head-height', `${all}px`);
+  document.documentElement.style.setProperty('--in-sight', `${kept}px`);
+};
+new ResizeObserver(measure).observe(head);
+addEventListener('resize', measure);
 const KEY = 'shared-attention-mode';
 const kept = localStorage.getItem(KEY);
 if (kept && !new URLSearchParams(location.search).has('__theme'))

@@ -8,7 +8,7 @@ window.explorer = (() => {
   const drawn = {}, asked = {};  // view → the model, plan and heads that it shows, and that it was last asked to show
   let turn = 0;  // counts what the visitor did here: an answer to something older comes too late
   let bar = null;  // {get, set, fire} of the component that holds the view
-  let views = [], defaults = {}, options = {}, later = 0;
+  let views = [], defaults = {}, options = {}, wanted = {}, later = 0;
   const typing = {edit: 0, finished: true, kept: -1};  // edits of the plan's text: the present one, and that in the address
 
   const address = () => new URL(window.location);
@@ -123,6 +123,17 @@ window.explorer = (() => {
     back() { if (state.steps.step > 0) history.back(); },
     forward() { if (state.steps.step < state.steps.last) history.forward(); },
     next() { explorer.show(views[(views.indexOf(state.shown) + 1) % views.length]); },
+    // A link of the page: its view, with what it says of options.
+    follow(link) {
+      const asked = new URL(link.href).searchParams;
+      wanted = Object.fromEntries(Object.keys(defaults).filter(name => asked.has(name) && asked.get(name) !== String(options[name]))
+        .map(name => [name, typeof defaults[name] === 'number' ? Number(asked.get(name)) : asked.get(name)]));
+      explorer.show(link.dataset.view);
+      if (Object.keys(wanted).length) bar.fire('settle');
+    },
+    // The values of the options that a link asked for, in the order in which the page knows them.
+    wanted: names => names.map(name => name in wanted ? {__type__: 'update', value: wanted[name]} : {__type__: 'update'}),
+    settled() { explorer.stale(state.shown); },
     // Which views gradio has to have made by now.
     mounted: () => views.map(name => ({__type__: 'update', visible: visited.has(name)})),
     drawn(name) { drawn[name] = asked[name]; },

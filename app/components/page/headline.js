@@ -57,6 +57,8 @@ function draw(plan, heads) {
 const isCurrent = () => facts && explorer.view.model === facts.model;
 function follow() {
   if (!isCurrent()) return;
+  const {model, plan, heads} = explorer.view;
+  element.querySelector('.whose').textContent = `${model.split('/').pop()} · ${plan}${heads ? words.mapped : ''}`;
   draw(readPlan(explorer.view.plan), explorer.view.heads);
   const said = element.querySelector('.headline').textContent.replace(/\s+/g, ' ').trim();
   if (status.textContent !== said) status.textContent = said;
