@@ -37,7 +37,7 @@ from core.timing.predicted import compare_timings, with_measured_bandwidth
 TOLERANCE = 0.15
 """A prediction that the measured time differs from by more than this share is pointed out."""
 _FIRST_DEVICE = "NVIDIA H200"
-_LONGEST_CONTEXT = 131_072
+_LONGEST_CONTEXT, _STEP = 131_072, 256
 _MOST_BARS = 6
 
 
@@ -73,7 +73,7 @@ def build() -> SimpleNamespace:
     with gr.Row(elem_classes="controls"):
         batch = gr.Slider(1, 128, 16, step=1, label=text.BATCH_LABEL, elem_id="speed-batch", buttons=[])
         context = gr.Slider(
-            256, _LONGEST_CONTEXT, 8192, step=256, label=text.CONTEXT_LABEL, elem_id="speed-context", buttons=[]
+            _STEP, _LONGEST_CONTEXT, 8192, step=_STEP, label=text.CONTEXT_LABEL, elem_id="speed-context", buttons=[]
         )
         devices = gr.Slider(1, 8, 1, step=1, label=text.DEVICES_LABEL, elem_id="speed-devices", buttons=[])
     with gr.Row(elem_classes="controls"):
@@ -91,7 +91,7 @@ def build() -> SimpleNamespace:
     gr.HTML(html.subsection(text.FITS_HEADING, text.FITS_LEAD))
     table = gr.HTML(elem_id="speed-fits")
     return SimpleNamespace(
-        of=of, shape=of.shape, plan=of.plan, sizes=[device, devices, batch, context, dtype, bandwidth],
+        of=of, shape=of.shape, plan=of.plan, context=context, sizes=[device, devices, batch, context, dtype, bandwidth],
         outputs=[error, cards, *curves, about, bars, prefill, table],
         options=[of.shape, device, devices, batch, context, dtype, bandwidth],
     )  # fmt: skip
@@ -100,21 +100,29 @@ def build() -> SimpleNamespace:
 def wire(bar: gr.HTML, panel: SimpleNamespace) -> None:
     """Everything redraws while a slider is dragged; the plan follows that of the page."""
     follow = [bar, panel.shape, *panel.sizes]
-    views.on_draw(bar, "speed", follow_view, follow, [panel.plan, *panel.outputs], **LIVE)
-    panel.shape.input(follow_view, follow, [panel.plan, *panel.outputs], **LIVE)
-    subject.wire(panel.of).then(follow_view, follow, [panel.plan, *panel.outputs], **LIVE)
+    followed = [panel.plan, panel.context, *panel.outputs]
+    views.on_draw(bar, "speed", follow_view, follow, followed, **LIVE)
+    panel.shape.input(follow_view, follow, followed, **LIVE)
+    subject.wire(panel.of).then(follow_view, follow, followed, **LIVE)
     inputs = [bar, panel.shape, panel.plan, *panel.sizes]
     typed = [panel.plan.input, panel.plan.submit]
     gr.on([size.input for size in panel.sizes] + typed, draw, inputs, panel.outputs, **LIVE)
 
 
-def follow_view(view: View, choice: str, *sizes: Any) -> tuple:
-    """The page's model or plan, or the shape, changed: the plan at the same relative depth."""
+def follow_view(view: View, choice: str, device: str, devices: int, batch: int, context: int, *formats: Any) -> tuple:
+    """The page's model or plan, or the shape, changed: the plan at the same relative depth, a context that it knows.
+
+    Well-known shapes may be asked for more than they were made for: what such a model would need is worth knowing.
+    """
     try:
-        plan = plan_for(view, shape_of(choice, view["model"]))
+        shape = shape_of(choice, view["model"])
+        plan = plan_for(view, shape)
     except ValueError as problem:
-        return gr.skip(), *_nothing(problem)
-    return plan, *draw(view, choice, plan, *sizes)
+        return gr.skip(), gr.skip(), *_nothing(problem)
+    longest = max(_STEP, longest_context(shape)) if choice == LOADED else _LONGEST_CONTEXT
+    context = min(context, longest)
+    slider = gr.update(maximum=longest, value=context)
+    return plan, slider, *draw(view, choice, plan, device, devices, batch, context, *formats)
 
 
 def draw(

@@ -99,4 +99,7 @@ def test_speed_without_timings_says_so_and_bad_plans_are_explained(view, tmp_pat
     assert "No timings" in about and "No timings" in bars and "timed on" not in about
     error, cards, *_, table = speed.draw(view, "Llama-3-8B", "22-99", *ASKED)
     assert "layers 0 to 31" in error and not cards and not table
-    assert speed.follow_view(view, "Llama-3-8B", *ASKED)[0] == "11-21"
+    plan, slider, *_ = speed.follow_view(view, "Llama-3-8B", *ASKED)
+    assert plan == "11-21" and slider["value"] == 8192
+    plan, slider, *_ = speed.follow_view(view, "loaded", *ASKED)  # made for 128 tokens
+    assert plan == "2-4" and slider["value"] == slider["maximum"] == 256
