@@ -182,7 +182,7 @@ def test_python_blocks_run_and_print_what_stands_below_them(tmp_path):
 
 def test_the_tour_follows_the_page():
     parts = re.findall(r"^\*\*(.+?)\.\*\*", section("Tour of the page"), flags=re.MULTILINE)
-    assert parts == [text.MODEL_HEADING, *text.VIEWS.values()]
+    assert parts == [text.MODEL_HEADING, *text.VIEWS.values(), text.TALK_BUTTON]
 
 
 def test_endpoints_are_those_of_the_app():
