@@ -17,8 +17,8 @@ SEPARATOR = "|"
 
 
 def usual(components: Sequence[gr.components.Component]) -> dict[str, Any]:
-    """The value of each option that needs no word in a link, by its name."""
-    return {name_of(one): one.value for one in components}
+    """The value of each option that needs no word in a link, by its name; none where a view fills it at first sight."""
+    return {name_of(one): "" if one.value is None and isinstance(one, gr.Textbox) else one.value for one in components}
 
 
 def name_of(component: gr.components.Component) -> str:

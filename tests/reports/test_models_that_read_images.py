@@ -136,7 +136,10 @@ def test_the_page_takes_it(tmp_path):
     *_, last = services.generate(name, "3-4-6", "The sea", 4, 0.0, 0)
     assert last.shared.finished and last.shared.tokens == 4
     assert services.similarity(name, "The sea was calm that day.", "per_head").matrix.shape == (8, 8)
-    assert similarity.choose_pair(shown["view"], "mean of all heads")[0]["value"] == 3
+    drawn = similarity.draw(
+        shown["view"], "The sea was calm that day.", "per_head", None, None, "mean of all heads", 1, None
+    )
+    assert [update.get("value") for update in drawn if isinstance(update, dict)][:2] == [3, 4]
     assert services.shape_of(services.LOADED, name).num_layers == 8
     meter, _ = searches.meters(loaded, "", 64)
     assert max(map(len, meter.text.chunks)) <= 16

@@ -58,14 +58,14 @@ def test_a_text_that_is_cut_says_so(tiny, monkeypatch):
     """Similarity's text is cut at 512 tokens, the maps at 128, and nothing says so."""
     view, long = {"model": tiny, "plan": "2-4"}, "The sea was calm and grey. " * 200
     total = len(get_model(tiny).tokenizer(long).input_ids)
-    _, about, error = similarity.draw(view, long, "head_mean")
+    _, about, error = similarity.draw_heatmap(view, long, "head_mean")
     assert f"{total:,} tokens" in about and f"first {settings.MAX_SIMILARITY_TOKENS}" in about and not error
     assert f"first {settings.MAX_MAP_TOKENS}" in similarity.draw_maps(view, long, 1, 2, 0)[0]
     found = api.similarity_endpoint(long, tiny)
     assert (found["tokens"], found["text_tokens"]) == (settings.MAX_SIMILARITY_TOKENS, total)
     assert "only the first" in found["note"]
     short = "The sea was calm."
-    assert "only the first" not in similarity.draw(view, short, "head_mean")[1]
+    assert "only the first" not in similarity.draw_heatmap(view, short, "head_mean")[1]
     assert api.similarity_endpoint(short, tiny)["note"] == ""
 
 

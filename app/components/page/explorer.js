@@ -144,7 +144,13 @@ window.explorer = (() => {
 
     // Options in the address: those that are not as usual.
     keep(names, values) {
-      names.forEach((name, index) => { options[name] = values[index]; });
+      const asked = address().searchParams;
+      names.forEach((name, index) => {
+        const value = values[index], filled = value !== null && String(value) !== '';
+        // What a view was filled with at first sight is as usual, unless a link asked for it.
+        if (filled && !asked.has(name) && (defaults[name] === null || (defaults[name] instanceof Array && !defaults[name].length))) defaults[name] = value;
+        options[name] = value;
+      });
       clearTimeout(later);
       later = setTimeout(() => {
         const url = address();

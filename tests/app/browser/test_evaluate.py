@@ -44,7 +44,7 @@ def test_an_evaluation_shows_progress_and_its_scores_appear_at_once_and_in_other
 
 
 def test_an_evaluation_leaves_room_for_generation_and_stops_at_once(open_page, results):
-    page = open_page("?view=evaluate")
+    page = open_page("?view=evaluate&generate-pause=false")
     evaluate(page, 480)
     wait_for_words(page, "#evaluate-progress", "of 480")
     prompt = "A fox went to the sea and"

@@ -25,8 +25,8 @@ def test_a_click_on_a_bar_selects_it_everywhere(open_page):
     page.wait_for_selector("#scores-tradeoff :text('demo_prose')")
     ring = "JSON.stringify(document.querySelector('#scores-tradeoff .chart').data.find(t => t.name === 'selected').x)"
     before = page.evaluate(ring)
-    page.locator("#scores-bars .bars .point").last.scroll_into_view_if_needed()
-    page.locator("#scores-bars .bars .point").last.click(force=True)
+    page.locator("#scores-bars .point").last.scroll_into_view_if_needed()
+    page.locator("#scores-bars .point").last.click(force=True)
     chosen = "#scores-table tr[aria-selected=true]"
     page.wait_for_function(f"document.querySelector('{chosen}').innerText.includes('1-23')")
     wait_for_words(page, "#scores-details", "--plan 1-23")

@@ -65,8 +65,9 @@ def test_generate_and_similarity_take_groups(view):
     *_, last = services.generate(view["model"], "1-3-5,2-4-6", "The sea", 3, 0.0, 0)
     assert last.shared.finished and last.shared.tokens == 3
     assert last.shared.cache_bytes < last.dense.cache_bytes
-    leader, follower, _ = similarity.choose_pair(view, "mean of all heads")
-    assert (leader["value"], follower["value"]) == (2, 4)
+    shown = similarity.draw(view, "The sea was calm that day.", "head_mean", None, None, "mean of all heads", 1, None)
+    chosen = [update.get("value") for update in shown if isinstance(update, dict)]
+    assert chosen[:2] == [2, 4]
     shape = services.shape_of(services.LOADED, view["model"])
     assert services.plan_for(view, shape) == "2-4-6"
     assert services.savings(shape, get_model(view["model"]).plan("2-4-6"), 1, 64, 8, "bfloat16").saved_percent.max() > 0

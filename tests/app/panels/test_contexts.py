@@ -46,8 +46,11 @@ def test_tasks_of_several_lengths_can_be_chosen(long, view):
     task, setting, model = contexts.choices(view, "")
     assert task["choices"] == ["long_needle · exact_match", TASK] and task["value"] == "long_needle · exact_match"
     assert setting["choices"] == [FIRST.words] == [setting["value"]] and model == "tiny"
-    task, setting, _ = contexts.choices(view, "tiny")
-    assert "value" not in task and "value" not in setting  # what a visitor chose stays
+    task, setting, _ = contexts.choices(view, "tiny", TASK, FIRST.words)
+    assert task["value"] == TASK and setting["value"] == FIRST.words  # what a visitor chose stays
+    task, setting, _ = contexts.choices(view, "", TASK, "an old laptop")  # of a link
+    assert task["value"] == TASK and setting["value"] == FIRST.words
+    assert contexts.choices(view, "another", TASK)[0]["value"] == "long_needle · exact_match"
 
 
 def test_scores_and_speed_stand_at_the_same_contexts(long, view):

@@ -52,10 +52,10 @@ def test_one_click_applies_plan_and_head_map_everywhere(view):
     heads = {3: (1, 0, 2, 2)}
     shown = model_panel.apply_plan("2-3", heads, view)
     assert shown[0] == {"model": view["model"], "plan": "2-3", "heads": json.dumps(heads)}
-    assert text.HEADS_ON in shown[3]
     shared = get_model(view["model"]).shared(SharingPlan.parse("2-3", LAYERS), shown[0]["heads"])
     assert shared.sharing_head_map == heads
-    assert "heads" not in model_panel.apply_text("2-4", shown[0])[0]  # it belongs to its plan only
+    assert model_panel.apply_text("2-4", shown[0])[0]["heads"] == '{"3": [1, 0, 2, 2]}'  # its leader is the same
+    assert "heads" not in model_panel.apply_text("1-3", shown[0])[0]
 
 
 def test_an_evaluation_on_the_page_measures_the_head_map(view, tmp_path, monkeypatch):
