@@ -13,12 +13,12 @@ from tests.support.browser import CHROMIUM, FLAGS, ROOT, wait_until_idle
 
 SCREENSHOTS = ROOT / "assets" / "screenshots"
 PICTURES = {
-    "page": ("generate", ""), "similarity": ("similarity", ""), "where": ("where", "where-heatmap"), "speed": ("speed", ""),
+    "page": ("generate", ""), "similarity": ("similarity", ""), "where": ("where", "where-heatmap"), "speed": ("speed", "speed-latency"),
     "scores": ("scores", "scores-tradeoff"),
 }  # fmt: skip
 """File name → the view, and the id of what stands at the top of the picture (empty: the view itself)."""
-OPTIONS = "scores-task=demo_prose+·+bits_per_byte"
-WINDOW = {"width": 1360, "height": 860}
+OPTIONS = "scores-task=demo_prose+·+bits_per_byte&speed-shape=Llama-3-8B"
+WINDOW = {"width": 1360, "height": 960}
 PATIENCE_MS = 60_000
 
 
