@@ -42,7 +42,7 @@ LIMITS = {
     "strip_ms": 50, "sentence_ms": 50, "headline_ms": 50, "savings_server_ms": 150, "requests": 2, "kilobytes": 100,
     "charts_off_screen": 0, "theme_blocked_ms": 300, "texts_begun_s": 2.5, "cards_drawn_s": 2.5,
 }  # fmt: skip
-"""What issue 13 asks of the page: at most this."""
+"""What the page promises on two quiet cores: at most this."""
 
 
 class Traffic:
