@@ -30,7 +30,7 @@ def texts(page) -> list[str]:
 
 def wait_for_state(page, state: str) -> None:
     """Until the stage says so, and the buttons have followed."""
-    page.wait_for_function("state => document.querySelector('.stage').dataset.state === state", arg=state)
+    page.wait_for_function("state => document.querySelector('.stage')?.dataset.state === state", arg=state)
     if state not in ("waiting", "running"):
         page.wait_for_selector("#generate-go:not([disabled])")
 
