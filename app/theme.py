@@ -54,6 +54,7 @@ _ONE_VALUE = {
     "form_gap_width": "0px",
     "layout_gap": "16px",
     "button_border_width": "1px",
+    "button_transition": "none",  # one that may be pressed again is readable at once, not after a fade
 }
 
 # The variables mean other colours in dark mode, but only where gradio's dark rules state them again.

@@ -151,6 +151,7 @@ class _Drawing:
         words = "".join(
             f'<text x="{x + width / 2:g}" y="{y + 20 + index * _LINE:g}"{_BOLD if index == 0 else ""}>{line}</text>'
             for index, line in enumerate(lines)
+            if line  # a place that is kept free
         )
         self.parts.append(
             f'<g class="{kind}"><rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height}" rx="8"/>{words}</g>'

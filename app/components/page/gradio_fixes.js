@@ -33,7 +33,7 @@ new MutationObserver(changes => {
 }).observe(document.documentElement, {childList: true, subtree: true});
 
 // On paper everything is light and as wide as the sheet: charts are drawn for it, and back for the screen afterwards.
-const LONG = ['where', 'speed', 'scores'];  // print.css shrinks these further, so that two sheets hold them
+const SHRUNK = {where: 0.6, speed: 0.6, scores: 0.55};  // by print.css, so that two sheets hold them; others to 0.7
 const WIDTH = 640, HALF = 305;  // px on the sheet
 const screen_sizes = new Map();
 let was_dark = false;
@@ -44,7 +44,7 @@ addEventListener('beforeprint', () => {
     document.body.classList.remove('dark');
     explorer.tell('theme', 'light');
   }
-  const long = LONG.includes(explorer.shown), shrunk = long ? 0.6 : 0.7, highest = long ? 270 : 460;
+  const long = explorer.shown in SHRUNK, shrunk = long ? SHRUNK[explorer.shown] : 0.7, highest = long ? 270 : 460;
   for (const chart of charts()) {
     const {width, height, autosize} = chart.layout;
     screen_sizes.set(chart, {width: width ?? null, height: height ?? null, autosize: autosize ?? true});

@@ -253,6 +253,8 @@ tiles.addEventListener('pointerup', event => {
 });
 tiles.addEventListener('pointercancel', () => { if (drag?.moved) cancel(); drag = null; });
 addEventListener('pointerup', event => { if (drag && !drag.moved && event.pointerId === drag.id) drag = null; });
+// A finger's drag is no fling to the browser: it would swallow the next tap to end the fling.
+tiles.addEventListener('touchmove', event => { if (drag?.moved && event.cancelable) event.preventDefault(); }, {passive: false});
 tiles.addEventListener('contextmenu', event => { if (drag) event.preventDefault(); });  // a finger that stays long
 
 function layerAt(x, y) {

@@ -30,7 +30,7 @@ def texts(page) -> list[str]:
 
 def wait_for_state(page, state: str) -> None:
     """Until the stage says so, and the buttons have followed."""
-    page.wait_for_function("state => document.querySelector('.stage').dataset.state === state", arg=state)
+    page.wait_for_function("state => document.querySelector('.stage')?.dataset.state === state", arg=state)
     if state not in ("waiting", "running"):
         page.wait_for_selector("#generate-go:not([disabled])")
 
@@ -274,8 +274,12 @@ def test_a_killed_server_keeps_what_was_typed_and_texts_go_on(browser, results):
         page.click("#generate-go")
         page.wait_for_timeout(1000)
         page.wait_for_selector("#generate-go:not([disabled])")
+        lost = f":text({text.GRADIO_FIXES['lost']!r})"
+        page.wait_for_selector(lost)
         server = serve(port, results)
         wait_for(address, server)
+        page.wait_for_selector(lost, state="detached")  # with it gradio loads the page anew
+        wait_until_idle(page)
         assert prompt_box(page).input_value() == "A fox went to the sea and"
         act(page, "further").click()
         wait_for_state(page, "done")
