@@ -89,3 +89,20 @@ def test_a_link_opens_the_view_with_its_options_and_names_what_cannot_be(open_pa
     again = open_page("?" + page.url.partition("?")[2])
     assert again.locator("#savings-batch input[type=number]").input_value() == "9"
     assert open_page("?view=nowhere").evaluate("explorer.shown") == "generate"
+
+
+def test_numbers_of_the_headline_lead_to_where_they_come_from(open_page):
+    page = open_page("?view=how")
+    page.click("#headline a[data-part=cache]")
+    page.wait_for_function("document.querySelector('#savings-batch input[type=number]')?.value === '16'")
+    assert asked(page)["view"] == "savings"
+    page.click("#headline a[data-part=speed]")
+    page.wait_for_function("document.querySelector('#speed-context input[type=number]')?.value === '1024'")
+    name = page.get_attribute("#headline a[data-part=task]", "href").partition("scores-task=")[2]
+    page.click("#headline a[data-part=task]")
+    wait_until_idle(page)
+    shown = page.input_value("#scores-task input")
+    assert shown and shown == parse_qs(f"task={name}")["task"][0]
+    page.click("#headline a[data-part=damage]")
+    wait_until_idle(page)
+    assert on_screen(page) == ["view-where"]
