@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import gradio as gr
 import pandas as pd
@@ -71,7 +70,7 @@ def wire(bar: gr.HTML, latest: gr.State, panel: SimpleNamespace) -> gr.State:
     models.input(tasks_of_models, models, [task, panel.folded], **LATEST).then(**drawn)
     gr.on([control.input for control in (task, *others)], **drawn)
     panel.folded.point(choose_folded, models, task, **LATEST).then(**drawn)
-    asked = [bar, panel.model, models, task, panel.filters[3]]
+    asked = [bar, panel.model, latest, models, task, panel.filters[3]]
     views.on_draw(bar, "scores", follow_view, asked, about_model, **LATEST).then(
         lambda view, *filters: draw(view, *filters, None), inputs[:-1], panel.shown, **LATEST
     )
@@ -105,11 +104,26 @@ def choices(view: View, asked: Sequence[str] = (), wanted: str | None = None, ax
     )
 
 
-def follow_view(view: View, shown: str, *filters: Any) -> tuple:
-    """`choices` when the page's model is another one than that shown; else everything stays. filters: as a link set them."""
+def follow_view(
+    view: View,
+    shown: str,
+    latest: Selected | None = None,
+    asked: Sequence[str] = (),
+    wanted: str | None = None,
+    axis: str | None = None,
+) -> tuple:
+    """`choices` when the page's model is another one than that shown; else everything stays.
+
+    latest: the record that was measured on the page last: at first sight its task is chosen, before what a link asks for
+    (models `asked`, task `wanted`, `axis`).
+    """
     if get_model(view["model"]).identity.name == shown:
         return (gr.skip(),) * 8
-    return choices(view) if shown else choices(view, *filters)
+    if shown:
+        return choices(view)
+    known = store().frame
+    measured_here = task_names(known[known.path == latest[0]]).tolist() if latest else []
+    return choices(view, asked, next(iter(measured_here), wanted), axis)
 
 
 def tasks_of_models(models: list[str]) -> tuple[dict, str]:
