@@ -35,6 +35,8 @@ TEXTS_BEGUN = """() => {
   return !!prompt && longer('dense') && longer('shared');
 }"""
 CARDS_DRAWN = "document.querySelectorAll('#savings-cards .big').length >= 4"
+_STREAM = "/queue/data"
+"""Where answers of the queue come from."""
 QUIET_MS = 1000
 """Without a request for so long, nothing more is coming."""
 
@@ -57,9 +59,13 @@ class Traffic:
         page.on("requestfailed", self._end)
 
     def _begin(self, request: Request) -> None:
-        if "/heartbeat/" not in request.url:
+        if "/heartbeat/" in request.url:
+            return
+        self._last = time.monotonic()
+        if _STREAM in request.url:  # it stays open
+            self.finished.append(request)
+        else:
             self._flying.add(request)
-            self._last = time.monotonic()
 
     def _end(self, request: Request) -> None:
         if request in self._flying:
@@ -234,7 +240,9 @@ def savings_ms(request: Request) -> float | None:
 
 
 def kilobytes(request: Request) -> float:
-    """What a request and its answer weigh, heads included."""
+    """What a request and its answer weigh, heads included; nothing for a stream, whose end nobody sees."""
+    if _STREAM in request.url:
+        return 0.0
     try:
         return sum(request.sizes().values()) / 1000
     except Error:  # one that was broken off has no sizes
