@@ -40,6 +40,12 @@ window.explorer = (() => {
     bar.fire('draw_' + name);
   }
 
+  /** Once the browser has shown what is drawn by now. */
+  function after_paint(act) {
+    if (document.hidden) setTimeout(act);
+    else requestAnimationFrame(() => setTimeout(act));
+  }
+
   function become(view, how) {
     state.view = view;
     write(how);
@@ -100,11 +106,14 @@ window.explorer = (() => {
       const view = {model: state.view.model, plan, ...(heads ? {heads} : {})};
       if (key(view) === key(state.view)) return;
       typing.kept = -1;
-      turn += 1;
-      bar.set({...view, turn});
+      const mine = turn += 1;
       become(view, how);
-      bar.fire('sync');
-      draw();
+      after_paint(() => {  // what gradio does about it takes a tenth of a second
+        if (mine !== turn) return;
+        bar.set({...view, turn});
+        bar.fire('sync');
+        draw();
+      });
     },
 
     show(name, how = 'push') {
