@@ -1048,9 +1048,6 @@ LICENCE = "Apache License 2.0"
 DIAGRAM_ROWS = ("leader computes", "follower reuses", "follower reuses", "follower reuses")
 
 TAKE_BUTTON = "Take it with you"
-TAKE_HINT = (
-    "One HTML file of this comparison: figures, tables, commands, link and citation. It opens without a network."
-)
 TAKE_TITLE = "{model} with plan {plan}"
 TAKE_HEAD = "Comparison of the dense model with one sharing plan, made by {title} {version} on {date}."
 TAKE_HEADLINE = {

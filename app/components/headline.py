@@ -13,8 +13,8 @@ from app.components.page import page_script
 
 _DOT = '<span class="dot" aria-hidden="true"> · </span>'
 _TEMPLATE = f"""
+<span class="chip"></span>
 <p class="headline" role="group" aria-label="{escape(text.HEADLINE_LABEL)}">
-  <span class="whose"></span>
   <a data-part="cache" href="?view=savings"></a>{_DOT}<a data-part="speed" href="?view=speed"></a>
   <span class="setting">(<span class="where"></span>{escape(text.HEADLINE_PREDICTED)})</span>{_DOT}<a data-part="damage" href="?view=where"></a>{_DOT}<a data-part="task"
   href="?view=scores"></a>

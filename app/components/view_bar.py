@@ -21,7 +21,6 @@ _TEMPLATE = f"""
 <div class="bar">
   <a class="brand" aria-label="{escape(text.TITLE)}" data-view="{next(iter(views.VIEWS))}" href="?">{text.LOGO}<span>{escape(text.TITLE)}</span></a>
   <nav aria-label="{escape(text.NAV_LABEL)}">{_LINKS}</nav>
-  <span class="chip"></span>
   {level_switch()}
   <button class="talk-button" type="button" data-talk aria-label="{escape(text.TALK_LABEL)}">{escape(text.TALK_BUTTON)}</button>
   <button class="mode" type="button" aria-label="{escape(text.MODE_LABEL)}">◐</button>

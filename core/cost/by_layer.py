@@ -1,19 +1,20 @@
 """What a decode step costs layer by layer, *predicted*: whoever has these few numbers can add up any plan without asking.
 
-The formulas are those of `memory`, `flops` and `roofline`, taken apart: the sums over layers equal what these say of the
-whole model, exactly. Conventions and what is ignored: see there. The page sends the numbers to the browser once for a
-model, which then says what a plan saves while a finger still moves.
+No formula stands here: `step` counts a layer alone in each role, and the sums over layers equal what `memory`, `flops` and
+`roofline` say of the whole model, exactly. The page sends the numbers to the browser once for a model, which then says
+what a plan saves while a finger still moves.
 """
 
 from collections.abc import Iterable
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
+from functools import cache
 
 from core.cost.checks import check_sizes, checked_plan
 from core.cost.devices import Device
-from core.cost.flops import SOFTMAX_FLOPS_PER_WEIGHT, forward_flops
-from core.cost.memory import attention_weight_parameters, bytes_of, decode_bytes_moved, kv_cache_bytes
+from core.cost.memory import bytes_of
 from core.cost.roofline import DecodePrediction, decode_prediction
-from core.cost.shapes import ModelShape, cached_tokens
+from core.cost.shapes import ModelShape
+from core.cost.step import ROLES, LayerStep, layer_step, model_step
 from core.plan import SharingPlan
 
 
@@ -30,6 +31,13 @@ class LayerCost:
     attention_bytes: int = 0
     """Moved: cache read and written, attention weights written by leaders and read by followers."""
     attention_flops: int = 0
+
+    @classmethod
+    def of(cls, step: LayerStep) -> "LayerCost":
+        """What matters here of a layer's decode step."""
+        weights = step.moved.weights, step.flops.total - step.flops.attention
+        attention = step.moved.total - step.moved.weights, step.flops.attention
+        return cls(step.cached_bytes, step.parameters.projections, *weights, *attention)
 
     @classmethod
     def sum(cls, costs: "Iterable[LayerCost]") -> "LayerCost":
@@ -62,7 +70,7 @@ class LayerCosts:
 
 @dataclass(frozen=True)
 class CostsByLayer:
-    """All layers of a model at one batch and context, and what no plan changes: embeddings, MLPs, norms, the head."""
+    """All layers of a model at one batch and context, and what no plan changes: embeddings, MLPs, the last norm, the head."""
 
     shape: ModelShape
     batch_size: int
@@ -89,57 +97,14 @@ def costs_by_layer(shape: ModelShape, batch_size: int, context_tokens: int, dtyp
     1 and for an unknown format.
     """
     check_sizes(1, batch_size=batch_size, context_tokens=context_tokens)
-    size = bytes_of(dtype)
-    kinds = {
-        window: _layer_costs(shape, window, batch_size, context_tokens, size) for window in set(shape.sliding_windows)
-    }
-    layers = tuple(kinds[window] for window in shape.sliding_windows)
-    rest = _dense(shape, batch_size, context_tokens, size) - LayerCost.sum(layer.computes for layer in layers)
+    sizes = batch_size, context_tokens, bytes_of(dtype)
+    without_mlps = replace(shape, intermediate_size=0, experts=None)  # no plan changes them
+
+    @cache
+    def costs(window: int | None) -> LayerCosts:
+        steps = [layer_step(without_mlps, window, False, role, *sizes) for role in ROLES]
+        return LayerCosts(window, steps[0].cache_bytes_per_token, *map(LayerCost.of, steps))
+
+    layers = tuple(map(costs, shape.sliding_windows))
+    rest = LayerCost.of(model_step(shape, "", *sizes)) - LayerCost.sum(layer.computes for layer in layers)
     return CostsByLayer(shape, batch_size, context_tokens, layers, rest)
-
-
-def _dense(shape: ModelShape, batch_size: int, context_tokens: int, size: int) -> LayerCost:
-    """The whole dense model."""
-    moved = decode_bytes_moved(shape, "", batch_size, context_tokens, size)
-    flops = forward_flops(shape, "", batch_size, 1, context_tokens - 1)
-    return LayerCost(
-        cache_bytes=kv_cache_bytes(shape, "", batch_size, context_tokens, size),
-        projection_parameters=shape.num_layers * _projections(shape, computes=True),
-        weight_bytes=moved.weights,
-        weight_flops=flops.total - flops.attention,
-        attention_bytes=moved.total - moved.weights,
-        attention_flops=flops.attention,
-    )
-
-
-def _projections(shape: ModelShape, computes: bool) -> int:
-    """Parameters of the projections of one layer."""
-    rows = shape.hidden_size + shape.qkv_bias
-    asked = rows * (shape.query_size + shape.kv_size) if computes else 0
-    return asked + rows * shape.kv_size + (shape.query_size + shape.output_bias) * shape.hidden_size
-
-
-def _layer_costs(shape: ModelShape, window: int | None, batch_size: int, context_tokens: int, size: int) -> LayerCosts:
-    """A layer with this sliding window. What it shares with all others in the same role is left to `rest`."""
-    attended = min(context_tokens, window or context_tokens)
-    weights_seen = batch_size * shape.num_heads * (cached_tokens(window, context_tokens - 1) + 1)
-    held = batch_size * shape.kv_size * cached_tokens(window, context_tokens) * size
-    moved = batch_size * shape.kv_size * (attended + 1) * size
-    left_behind = batch_size * shape.num_heads * attended * size
-    values = 2 * weights_seen * shape.head_dim
-    computes = LayerCost(
-        cache_bytes=2 * held,
-        projection_parameters=_projections(shape, computes=True),
-        weight_bytes=attention_weight_parameters(shape) * size,
-        weight_flops=2 * batch_size * shape.hidden_size * (shape.query_size + shape.kv_size),
-        attention_bytes=2 * moved,
-        attention_flops=2 * values + SOFTMAX_FLOPS_PER_WEIGHT * weights_seen,
-    )
-    leads = LayerCost.sum([computes, LayerCost(attention_bytes=left_behind)])
-    follows = LayerCost(
-        cache_bytes=held,
-        projection_parameters=_projections(shape, computes=False),
-        attention_bytes=moved + left_behind,
-        attention_flops=values,
-    )
-    return LayerCosts(window, 2 * shape.kv_size * size, computes, leads, follows)

@@ -202,13 +202,6 @@ def _projection_parameters(shape: ModelShape, with_query: int) -> dict[str, int]
     }
 
 
-def attention_weight_parameters(shape: ModelShape) -> int:
-    """Parameters that a layer needs to compute attention weights, and that a follower does not hold: query and key
-    projections, the norms on these, sinks."""
-    projections = (shape.hidden_size + shape.qkv_bias) * (shape.query_size + shape.kv_size)
-    return projections + _qk_norm_parameters(shape) + shape.num_heads * shape.sinks
-
-
 def _qk_norm_parameters(shape: ModelShape) -> int:
     """Parameters of the norms on queries and keys in one layer."""
     sizes = {"": 0, "head": 2 * shape.head_dim, "all heads": shape.query_size + shape.kv_size}

@@ -7,7 +7,7 @@ Together the layers are the totals of `forward_flops` and `decode_bytes_moved` w
 
 from dataclasses import dataclass, fields, replace
 from functools import cache
-from typing import TypeVar
+from typing import Literal, TypeVar, get_args
 
 from core.cost.checks import checked_plan
 from core.cost.components import Components
@@ -17,6 +17,9 @@ from core.cost.shapes import ModelShape
 from core.plan import SharingPlan
 
 _Counts = TypeVar("_Counts", bound=Components)
+Role = Literal["dense", "leader", "follower"]
+"""What a plan makes of a layer."""
+ROLES: tuple[Role, ...] = get_args(Role)
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class LayerStep:
     cache_bytes_per_token: int
     """Keys and values of one token of one sequence, or values alone."""
     cached_bytes: int
-    """What its cache holds before the step: all of `context_tokens` but the new token, as far as its window reaches."""
+    """What its cache holds after the step: all of `context_tokens`, as far as its window reaches."""
 
 
 def step_by_layer(
@@ -44,21 +47,37 @@ def step_by_layer(
     plan = checked_plan(
         shape, plan, batch_size=batch_size, context_tokens=context_tokens, bytes_per_value=bytes_per_value
     )
-    with_experts = set(shape.experts.layers) if shape.experts else set()
     leaders, followers = set(plan.leaders), set(plan.followers)
+    with_experts = set(shape.experts.layers) if shape.experts else set()
 
     @cache
-    def cost(window: int | None, experts: bool, role: str) -> LayerStep:
-        return _cost(_alone(shape, window, experts), role, batch_size, context_tokens, bytes_per_value)
+    def cost(window: int | None, experts: bool, role: Role) -> LayerStep:
+        return layer_step(shape, window, experts, role, batch_size, context_tokens, bytes_per_value)
 
     return tuple(
-        cost(window, layer in with_experts, _role(layer, leaders, followers))
+        cost(
+            window,
+            layer in with_experts,
+            "leader" if layer in leaders else "follower" if layer in followers else "dense",
+        )
         for layer, window in enumerate(shape.sliding_windows)
     )
 
 
-def _role(layer: int, leaders: set[int], followers: set[int]) -> str:
-    return "leader" if layer in leaders else "follower" if layer in followers else "dense"
+def layer_step(
+    shape: ModelShape, window: int | None, experts: bool, role: Role, batch_size: int, context_tokens: int,
+    bytes_per_value: int,
+) -> LayerStep:  # fmt: skip
+    """One layer of such a kind in a role."""
+    alone, sizes = _alone(shape, window, experts), (batch_size, context_tokens, bytes_per_value)
+    dense = model_step(alone, "", *sizes)
+    if role == "dense":
+        return dense
+    twice = replace(alone.experts, layers=(0, 1)) if alone.experts else None
+    pair = replace(alone, num_layers=2, sliding_windows=alone.sliding_windows * 2, experts=twice)
+    both = model_step(pair, "0-1", *sizes)
+    leader = replace(dense, moved=replace(dense.moved, attention_weights_written=both.moved.attention_weights_written))
+    return leader if role == "leader" else _less(both, leader)
 
 
 def _alone(shape: ModelShape, window: int | None, experts: bool) -> ModelShape:
@@ -70,25 +89,14 @@ def _alone(shape: ModelShape, window: int | None, experts: bool) -> ModelShape:
     )
 
 
-def _cost(alone: ModelShape, role: str, batch_size: int, context_tokens: int, bytes_per_value: int) -> LayerStep:
-    dense = _model_cost(alone, "", batch_size, context_tokens, bytes_per_value)
-    if role == "dense":
-        return dense
-    twice = replace(alone.experts, layers=(0, 1)) if alone.experts else None
-    pair = replace(alone, num_layers=2, sliding_windows=alone.sliding_windows * 2, experts=twice)
-    both = _model_cost(pair, "0-1", batch_size, context_tokens, bytes_per_value)
-    leader = replace(dense, moved=replace(dense.moved, attention_weights_written=both.moved.attention_weights_written))
-    return leader if role == "leader" else _less(both, leader)
-
-
-def _model_cost(shape: ModelShape, plan: str, batch_size: int, context_tokens: int, bytes_per_value: int) -> LayerStep:
-    before = context_tokens - 1
+def model_step(shape: ModelShape, plan: str, batch_size: int, context_tokens: int, bytes_per_value: int) -> LayerStep:
+    """A whole model, counted like a layer. cache_bytes_per_token: of all its layers."""
     return LayerStep(
-        flops=forward_flops(shape, plan, batch_size, 1, before),
+        flops=forward_flops(shape, plan, batch_size, 1, context_tokens - 1),
         moved=decode_bytes_moved(shape, plan, batch_size, context_tokens, bytes_per_value),
         parameters=parameter_count(shape, plan),
         cache_bytes_per_token=_per_token(shape, plan, bytes_per_value),
-        cached_bytes=kv_cache_bytes(shape, plan, batch_size, before, bytes_per_value) if before else 0,
+        cached_bytes=kv_cache_bytes(shape, plan, batch_size, context_tokens, bytes_per_value),
     )
 
 

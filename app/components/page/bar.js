@@ -13,28 +13,9 @@ explorer.subscribe('shown', name => {
     if (here) nav.scrollLeft = Math.max(0, link.offsetLeft - nav.clientWidth / 2 + link.clientWidth / 2);
   }
 });
-const to_href = () => {  // so that a view can be opened in another tab
-  for (const link of element.querySelectorAll('a[data-view]')) {
-    const url = explorer.address();
-    url.searchParams.set('view', link.dataset.view);
-    link.href = url.search;
-  }
-};
-explorer.subscribe('view', to_href);
-explorer.subscribe('view', ({model, plan, heads}) => {
-  const chip = element.querySelector('.chip');
-  chip.textContent = model.split('/').pop() + ' · ' + plan + (heads ? ' · head-mapped' : '');
-  chip.title = model + ' with plan ' + plan;
-});
 element.querySelector('.skip').addEventListener('click', event => {
   event.preventDefault();
   document.getElementById('view-' + explorer.shown)?.querySelector('h2')?.focus();
-});
-document.addEventListener('click', event => {
-  const link = event.target.closest?.('a[data-view]');
-  if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
-  event.preventDefault();
-  explorer.follow(link);
 });
 // How much of the top stays in sight: all of it, on a telephone the headline alone.
 const head = document.getElementById('head');

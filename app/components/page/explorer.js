@@ -3,7 +3,6 @@
 window.explorer = (() => {
   const state = {view: {}, shown: '', facts: null, theme: '', level: '', steps: {step: 0, last: 0}};
   const subscribers = {view: [], shown: [], facts: [], theme: [], level: [], steps: []};
-  const OWN = ['view', 'model', 'plan', 'heads', 'level', 'talk'];  // of the address; everything else is an option
   const visited = new Set();
   const drawn = {}, asked = {};  // view → the model, plan and heads that it shows, and that it was last asked to show
   let turn = 0;  // counts what the visitor did here: an answer to something older comes too late
@@ -67,7 +66,6 @@ window.explorer = (() => {
     get shown() { return state.shown; },
     get facts() { return state.facts; },
     get views() { return views; },
-    get options() { return Object.fromEntries([...address().searchParams].filter(([name]) => !OWN.includes(name))); },
     // Whether the view on screen shows the present model and plan.
     get idle() { return !!state.view.model && drawn[state.shown] === key(state.view); },
     address,
@@ -131,15 +129,6 @@ window.explorer = (() => {
     // One step of the history, if there is one on this page.
     back() { if (state.steps.step > 0) history.back(); },
     forward() { if (state.steps.step < state.steps.last) history.forward(); },
-    next() { explorer.show(views[(views.indexOf(state.shown) + 1) % views.length]); },
-    // A link of the page: its view, with what it says of options.
-    follow(link) {
-      const asked = new URL(link.href).searchParams;
-      wanted = Object.fromEntries(Object.keys(defaults).filter(name => asked.has(name) && asked.get(name) !== String(options[name]))
-        .map(name => [name, typeof defaults[name] === 'number' ? Number(asked.get(name)) : asked.get(name)]));
-      explorer.show(link.dataset.view);
-      if (Object.keys(wanted).length) bar.fire('settle');
-    },
     // The values of the options that a link asked for, in the order in which the page knows them.
     wanted: names => names.map(name => name in wanted ? {__type__: 'update', value: wanted[name]} : {__type__: 'update'}),
     settled() { explorer.stale(state.shown); },
@@ -172,6 +161,26 @@ window.explorer = (() => {
       }, 250);
     },
   };
+
+  // Links of the page: `data-view`, and `data-options` where they ask for more. A click shows that; the address is made when
+  // somebody is about to use it, so that another tab opens what stands here now.
+  const link_at = event => event.target.closest?.('a[data-view]');
+  const options_of = link => Object.entries(JSON.parse(link.dataset.options || '{}'));
+  for (const kind of ['pointerdown', 'focusin']) document.addEventListener(kind, event => {
+    const link = link_at(event), url = address();
+    if (!link) return;
+    for (const [name, value] of [['view', link.dataset.view], ...options_of(link)]) url.searchParams.set(name, value);
+    url.searchParams.delete('talk');
+    link.href = url.search;
+  });
+  document.addEventListener('click', event => {
+    const link = link_at(event);
+    if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    wanted = Object.fromEntries(options_of(link).filter(([name, value]) => value !== options[name]));
+    explorer.show(link.dataset.view);
+    if (Object.keys(wanted).length) bar.fire('settle');
+  });
 
   const at_plan = event => event.target.closest?.('#plan-text');
   document.addEventListener('input', event => {

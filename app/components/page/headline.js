@@ -14,10 +14,7 @@ function show(part, said, known, view, title, options = {}) {
   link.title = title;
   link.classList.toggle('unknown', !known);
   link.dataset.view = view;
-  const url = explorer.address();
-  url.searchParams.set('view', view);
-  for (const [name, value] of Object.entries(options)) url.searchParams.set(name, value);
-  link.href = url.search;
+  link.dataset.options = JSON.stringify(options);
 }
 
 function draw(plan, heads) {
@@ -57,14 +54,17 @@ function draw(plan, heads) {
 const isCurrent = () => facts && explorer.view.model === facts.model;
 function follow() {
   if (!isCurrent()) return;
-  const {model, plan, heads} = explorer.view;
-  element.querySelector('.whose').textContent = `${model.split('/').pop()} · ${plan}${heads ? words.mapped : ''}`;
   draw(readPlan(explorer.view.plan), explorer.view.heads);
   const said = element.querySelector('.headline').textContent.replace(/\s+/g, ' ').trim();
   if (status.textContent !== said) status.textContent = said;
 }
 explorer.subscribe('facts', found => { facts = found; follow(); });
 explorer.subscribe('view', follow);
+explorer.subscribe('view', ({model, plan, heads}) => {
+  const chip = element.querySelector('.chip');
+  chip.textContent = `${model.split('/').pop()} · ${plan}${heads ? words.mapped : ''}`;
+  chip.title = model;
+});
 document.addEventListener('plan-preview', event => {
   if (!isCurrent()) return;
   const [heads] = keptHeads(explorer.view.heads, readPlan(explorer.view.plan), event.detail);

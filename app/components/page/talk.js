@@ -50,12 +50,6 @@ function put(sentence) {
 async function put_content({html, figure}) {
   clear_chart();
   slide.innerHTML = html;
-  for (const link of slide.querySelectorAll('a[data-view]')) {
-    const url = explorer.address();
-    url.searchParams.set('view', link.dataset.view);
-    url.searchParams.delete('talk');
-    link.href = url.search;
-  }
   slide.querySelectorAll('.talk-arcs').forEach(draw_arcs);
   if (figure) await draw_chart(JSON.parse(figure));
   slide.dataset.ready = slides[at].name;

@@ -11,7 +11,6 @@ import gradio as gr
 from app import searches, text, views
 from app.components import html
 from app.components.stop import buttons
-from app.measured import dense_name, findings
 from app.panels import model as model_panel
 from app.panels.where import guide, suggestion, triangle
 from app.panels.where.running import stops
@@ -22,12 +21,11 @@ from app.searches import Known
 def build() -> SimpleNamespace:
     """The triangle with its text, the bars, the budget with its answer, and the scatter."""
     gr.HTML(html.section("where", text.VIEWS["where"], text.WHERE_LEAD))
-    said = gr.HTML(elem_id="where-findings")
     limits = gr.HTML(elem_id="where-limits")
     parts = {"triangle": triangle.build(), "suggestion": suggestion.build(), "guide": guide.build()}
     plans, pairs = parts["suggestion"], parts["guide"]
     options = [plans.kind, plans.value, *plans.constraints, pairs.method]
-    return SimpleNamespace(state=gr.State(None), said=said, limits=limits, options=options, **parts)
+    return SimpleNamespace(state=gr.State(None), limits=limits, options=options, **parts)
 
 
 def wire(bar: gr.HTML, controls: SimpleNamespace, panel: SimpleNamespace) -> None:
@@ -40,7 +38,7 @@ def wire(bar: gr.HTML, controls: SimpleNamespace, panel: SimpleNamespace) -> Non
     spans_drawn = [spans.heatmap, spans.bars, spans.about]
     views.on_draw(
         bar, "where", show, [bar, panel.state, *budget, pairs.method],
-        [panel.state, plans.value, *spans_drawn, *plans.answered, *pairs.drawn, panel.said, panel.limits,
+        [panel.state, plans.value, *spans_drawn, *plans.answered, *pairs.drawn, panel.limits,
          *(part.run for part in (spans, plans, pairs))],
         queue=False, **drawing,
     )  # fmt: skip
@@ -74,16 +72,11 @@ def show(view: dict, known: Known | None, kind: str, value: float, method: str) 
     slider = suggestion.slider_of(kind, known, None if drawn_before else value) if changed else gr.skip()
     value = slider["value"] if changed else value
     scatter = guide.draw(known, method) if changed else (gr.skip(), gr.skip())
-    about = _about_model(view) if changed else (gr.skip(),) * 5
-    return known, slider, *triangle.draw(view, known), *suggestion.answer(view, known, kind, value), *scatter, *about
+    limits = _limits(view) if changed else (gr.skip(),) * 4
+    return known, slider, *triangle.draw(view, known), *suggestion.answer(view, known, kind, value), *scatter, *limits
 
 
-def _about_model(view: View) -> tuple:
-    """What the records of the page's model say, in sentences; whether other plans can be tried on it; the three buttons.
-
-    A tuned model's plan is fixed: the page says so, and the buttons do not offer to try another one on it.
-    """
-    model = get_model(view["model"])
-    name, fixed = model.identity.name, model.fixed_plan
-    said = html.findings(dense_name(name), findings(name))
-    return said, html.warning(text.NOT_FOR_TUNED) if fixed else "", *[gr.update(interactive=not fixed)] * 3
+def _limits(view: View) -> tuple:
+    """A tuned model's plan is fixed: the page says so, and the three buttons do not offer to try another one on it."""
+    fixed = get_model(view["model"]).fixed_plan
+    return html.warning(text.NOT_FOR_TUNED) if fixed else "", *[gr.update(interactive=not fixed)] * 3

@@ -166,7 +166,7 @@ def test_print_shows_model_plan_and_view_without_controls_on_white(open_page):
     page = open_page("?view=savings", color_scheme="dark")
     page.emulate_media(media="print")
     page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
-    assert page.is_visible(".bar .chip") and page.is_visible("#savings-cards .card")
+    assert page.is_visible("#headline .chip") and page.is_visible("#savings-cards .card")
     for selector in (".bar nav", ".bar .mode", "#controls", "#view-savings .controls", "#view-savings .next", ".skip"):
         assert not page.locator(selector).first.is_visible(), selector
     ground = page.evaluate("getComputedStyle(document.querySelector('#view-savings')).backgroundColor")

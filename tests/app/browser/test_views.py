@@ -1,5 +1,6 @@
 """Views: one on screen at a time, each with an address, drawn when it is looked at, and only then."""
 
+import json
 import re
 from urllib.parse import parse_qs, urlsplit
 
@@ -57,6 +58,20 @@ def test_a_view_that_was_left_keeps_its_state_and_catches_up(open_page):
     assert batch.input_value() == "7" and "−14.6%" in page.inner_text("#savings-cards")  # 7 of 24 layers: 7/48
 
 
+def test_a_link_in_the_bar_changes_no_setting(open_page):
+    page = open_page("?view=savings&savings-batch=4")
+    type_plan(page, "5-6")
+    page.wait_for_function("explorer.view.plan === '5-6'")
+    batch = page.locator("#savings-batch input[type=number]")
+    batch.fill("7")
+    batch.press("Tab")
+    page.wait_for_function("location.search.includes('savings-batch=7')")
+    go_to(page, "speed")
+    go_to(page, "savings")
+    assert batch.input_value() == "7"
+    assert "savings-batch=7" in page.get_attribute(".bar nav a[data-view=savings]", "href")  # for another tab
+
+
 def test_back_and_forward_walk_through_views_and_plans(open_page):
     page = open_page()
     go_to(page, "savings")
@@ -98,11 +113,10 @@ def test_numbers_of_the_headline_lead_to_where_they_come_from(open_page):
     assert asked(page)["view"] == "savings"
     page.click("#headline a[data-part=speed]")
     page.wait_for_function("document.querySelector('#speed-context input[type=number]')?.value === '1024'")
-    name = page.get_attribute("#headline a[data-part=task]", "href").partition("scores-task=")[2]
+    name = json.loads(page.get_attribute("#headline a[data-part=task]", "data-options"))["scores-task"]
     page.click("#headline a[data-part=task]")
     wait_until_idle(page)
-    shown = page.input_value("#scores-task input")
-    assert shown and shown == parse_qs(f"task={name}")["task"][0]
+    assert page.input_value("#scores-task input") == name
     page.click("#headline a[data-part=damage]")
     wait_until_idle(page)
     assert on_screen(page) == ["view-where"]

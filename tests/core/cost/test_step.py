@@ -41,8 +41,7 @@ def check_sums(shape: ModelShape, plan, batch: int, context: int) -> None:
         assert {name: sums[name] for name in sums if name not in OUTSIDE} == {
             name: value for name, value in whole(count).items() if name not in OUTSIDE
         }, kind
-    if context > 1:
-        assert sum(cost.cached_bytes for cost in costs) == kv_cache_bytes(shape, plan, batch, context - 1, 4)
+    assert sum(cost.cached_bytes for cost in costs) == kv_cache_bytes(shape, plan, batch, context, 4)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
