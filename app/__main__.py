@@ -1,61 +1,52 @@
 """`python -m app`: start the page."""
 
-import argparse
 import importlib.util
-import os
 import socket
 import sys
 import webbrowser
 
+from pydantic import ValidationError
+from pydantic_settings.exceptions import SettingsError
+
+from app import settings
+from app.settings import LOCALHOST
 from core.console import spell_what_is_missing
 
-LOCALHOST = "127.0.0.1"
 MCP_MISSING = (
     "--mcp needs the package mcp, which is not installed: pip install 'mcp>=1.21,<2', or this project's extra."
 )
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Serve until Ctrl-C. Exit code 2 for a port that cannot be used, with one line on stderr."""
+    """Serve until Ctrl-C. Exit code 2 for a setting or a port that cannot be used, with one line on stderr."""
     spell_what_is_missing()
-    options = _parser().parse_args(arguments)
-    problem = port_problem(options.host, options.port) or port_problem(LOCALHOST, options.port)  # gradio asks for both
-    if options.mcp and importlib.util.find_spec("mcp") is None:
+    try:
+        chosen = settings.configure(sys.argv[1:] if arguments is None else arguments)
+    except (ValidationError, SettingsError) as error:
+        return _refuse(settings.problem_of(error))
+    problem = port_problem(chosen.host, chosen.port) or port_problem(LOCALHOST, chosen.port)  # gradio asks for both
+    if chosen.mcp and importlib.util.find_spec("mcp") is None:
         problem = problem or MCP_MISSING
+    if chosen.model:
+        problem = problem or model_problem(chosen.model)
     if problem:
-        print(problem, file=sys.stderr)
-        return 2
-    if options.model:
-        os.environ["SHARED_ATTENTION_MODEL"] = options.model
-        problem = model_problem(options.model)
-        if problem:
-            print(problem, file=sys.stderr)
-            return 2
+        return _refuse(problem)
     from app.main import demo, launch_options, warm_up  # late: --help and a bad port answer at once
 
     warm_up()
     demo.launch(
-        server_name=server_name(options.host),
-        server_port=options.port,
-        inbrowser=options.open and _has_browser(),
-        mcp_server=options.mcp,
+        server_name=server_name(chosen.host),
+        server_port=chosen.port,
+        inbrowser=chosen.open and _has_browser(),
+        mcp_server=chosen.mcp,
         **launch_options(),
     )
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m app", description="Shared Attention Explorer in the browser.")
-    parser.add_argument("--host", default=LOCALHOST, help="address to listen on (0.0.0.0 or ::: all)")
-    parser.add_argument("--port", type=int, default=7860, help="port to listen on")
-    parser.add_argument(
-        "--model", help="the model shown first: a bundled or fetched name, a hub id, a local folder or a GGUF file"
-    )
-    parser.add_argument(
-        "--mcp", action="store_true", help="offer the endpoints as MCP tools too, at /gradio_api/mcp/ (docs/api.md)"
-    )
-    parser.add_argument("--open", action="store_true", help="open the page in the browser, if there is one")
-    return parser
+def _refuse(problem: str) -> int:
+    print(problem, file=sys.stderr)
+    return 2
 
 
 def port_problem(host: str, port: int) -> str:

@@ -126,7 +126,7 @@ def generate_endpoint(
     with sentences_as_errors():
         words(model=model, plan=plan)
         texts(prompt=prompt, system=system)
-        max_new_tokens = whole("max_new_tokens", max_new_tokens, high=settings.MAX_NEW_TOKENS)
+        max_new_tokens = whole("max_new_tokens", max_new_tokens, high=settings.server.max_new_tokens)
         temperature, seed = number("temperature", temperature), whole("seed", seed, low=0)
         chat, details = flag("chat", chat), flag("details", details)
         asked = (model, plan, prompt, max_new_tokens, temperature, seed)

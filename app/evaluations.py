@@ -133,8 +133,8 @@ def _measure(
 
 def folder() -> Path:
     """Where records of this page are kept: the results of the project, or, where these cannot last, for this session."""
-    lasting = settings.KEEPS_RESULTS and _writable(settings.RESULTS)
-    return settings.RESULTS if lasting else settings.SESSION_RESULTS
+    lasting = settings.keeps_results() and _writable(settings.server.results)
+    return settings.server.results if lasting else settings.SESSION_RESULTS
 
 
 def _writable(place: Path) -> bool:

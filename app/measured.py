@@ -58,14 +58,14 @@ def store() -> Store:
     follower counts as half a layer of cache, which is exact where all layers cache equally many tokens, and FLOPs are
     NaN. `saved_percent` is the KV cache's.
     """
-    folders = (settings.RESULTS, settings.SESSION_RESULTS)
+    folders = (settings.server.results, settings.SESSION_RESULTS)
     loaded = *((name, id(config)) for name, config in loaded_configs().items()), *dense_twins().items()
     return _read(folders, tuple(tuple(_state(folder)) for folder in folders), loaded, _learner.learnt)
 
 
 def timings() -> list[TimingRecord]:
     """All timings of the project; read again when a file changes."""
-    return _timings(settings.RESULTS, tuple(_state(settings.RESULTS, "*/timings/*.json")))
+    return _timings(settings.server.results, tuple(_state(settings.server.results, "*/timings/*.json")))
 
 
 @lru_cache(2)
@@ -276,7 +276,7 @@ def tasks_between(places: Iterable[Place], others: Iterable[Place]) -> list[Task
 
     Answers that nobody has compared yet are read first: a tenth of a second for a thousand questions.
     """
-    index = _index(settings.RESULTS)
+    index = _index(settings.server.results)
     pairs = pairs_between(places, others, dense_twins())
     for _ in index.learn(pairs):
         pass
@@ -299,7 +299,7 @@ def _findings(model: str, known: Store, kept: list[StoredSearch]) -> Findings:
 
 def searches() -> list[StoredSearch]:
     """All stored searches of the project; read again when a file changes."""
-    return _searches(settings.RESULTS, tuple(_state(settings.RESULTS, "*/searches/*.jsonl")))
+    return _searches(settings.server.results, tuple(_state(settings.server.results, "*/searches/*.jsonl")))
 
 
 @lru_cache(2)

@@ -70,8 +70,8 @@ def read(component: gr.components.Component, written: str) -> Any:
         return [_choice(component, one) for one in written.split(SEPARATOR) if one]
     if isinstance(component, gr.Radio | gr.Dropdown):
         return _choice(component, written)
-    if len(written) > settings.MAX_PROMPT_CHARACTERS:
-        raise ValueError(text.TEXT_ALLOWED.format(most=settings.MAX_PROMPT_CHARACTERS))
+    if len(written) > settings.server.max_prompt_characters:
+        raise ValueError(text.TEXT_ALLOWED.format(most=settings.server.max_prompt_characters))
     return written
 
 

@@ -187,7 +187,7 @@ class LoadedModel:
         return self.tuned or self._views.get(key, lambda: _warmed(share_attention(self.model, plan, head_map)))
 
 
-_models = LRUCache(settings.MODELS_IN_MEMORY)
+_models = LRUCache(settings.server.models_in_memory)
 _configs: dict[str, "PretrainedConfig"] = {}
 _twins: dict[str, str] = {}
 
@@ -209,7 +209,7 @@ def get_model(name: str) -> LoadedModel:
 
 def load_first() -> None:
     """Load the first model; on a Space, where nobody is there to click, it is fetched first where the network allows."""
-    if settings.ON_A_SPACE and not settings.chosen_model():
+    if settings.ON_A_SPACE and not settings.server.model:
         from core.fetching import fetch
 
         with suppress(ValueError):  # without a network the bundled demo is shown

@@ -1,17 +1,153 @@
-"""Paths, limits and defaults of the app."""
+"""What whoever runs the server may set, in one typed place; and below it the page's own constants.
+
+Every field of `Settings` is a flag of `python -m app` and an environment variable: `max_new_tokens` is `--max-new-tokens`
+and `SHARED_ATTENTION_MAX_NEW_TOKENS`. A flag wins over the environment. `python -m app --help` lists them all.
+"""
 
 import os
+import sys
 import tempfile
 from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings.exceptions import SettingsError
 
 from core import places, pretrained
 
+LOCALHOST = "127.0.0.1"
+
+Names = Annotated[tuple[str, ...], NoDecode]
+"""Several names, separated by commas."""
+
+
+class Settings(BaseSettings):
+    """Shared Attention Explorer in the browser. Every flag is an environment variable too: --max-new-tokens is
+    SHARED_ATTENTION_MAX_NEW_TOKENS."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SHARED_ATTENTION_",
+        env_ignore_empty=True,
+        cli_prog_name="python -m app",
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_hide_none_type=True,
+        cli_avoid_json=True,
+        cli_enforce_required=False,
+        validate_assignment=True,
+        extra="ignore",
+    )
+
+    # Where it listens
+    host: str = Field(LOCALHOST, description="address to listen on (0.0.0.0 or ::: all)")
+    port: int = Field(7860, description="port to listen on")
+    hosts: Names = Field(
+        (),
+        description="names by which browsers may call the server, such as sharing.example.org; the machine's own and, "
+        "on a Space, the Space's are known",
+    )
+    login: SecretStr = Field(
+        SecretStr(""), description="name:password that visitors have to give; several separated by commas"
+    )
+    open: bool = Field(False, description="open the page in the browser, if there is one")
+    mcp: bool = Field(False, description="offer the endpoints as MCP tools too, at /gradio_api/mcp/ (docs/api.md)")
+    log: Literal["text", "json"] = Field(
+        "text", description="how the log is written: for people, or a JSON object a line"
+    )
+    metrics: bool = Field(True, description="answer /metrics, in the format of Prometheus")
+
+    # What may be done with it
+    model: str = Field(
+        "",
+        description="the model shown first: a bundled or fetched name, a hub id, a local folder or a GGUF file; empty: "
+        "the real one that was fetched, else the demo",
+    )
+    public: bool = Field(
+        "SPACE_ID" in os.environ,
+        description="for strangers: listed models only, and what they measure is theirs alone; on by default on a Space",
+    )
+    models: Names = Field(
+        (), description="models that public mode lists besides the bundled ones, the offered one and --model"
+    )
+    results: Path = Field(places.RESULTS, description="folder of the records that are shown")
+    read_only: bool = Field(False, description="never write to the results folder (public mode never does)")
+
+    # How much of it
+    max_prompt_characters: PositiveInt = Field(20_000, description="of a text that is continued or looked at")
+    max_text_characters: PositiveInt = Field(1_000_000, description="of a text that damage is measured on")
+    max_new_tokens: PositiveInt = Field(300, description="of one continuation")
+    max_questions: PositiveInt = Field(500, description="of each task that is evaluated on the page")
+    max_file_mb: PositiveFloat = Field(20, description="of an uploaded file")
+    texts_at_once: PositiveInt = Field(2, description="continuations that are written at the same time")
+    texts_waiting: PositiveInt = Field(240, description="visitors and programs in the line for continuations")
+    jobs_waiting: PositiveInt = Field(24, description="evaluations and searches in their line")
+    job_minutes: PositiveFloat = Field(30, description="after which an evaluation or a search ends")
+    models_in_memory: PositiveInt = Field(3, description="the least recently used one is dropped first")
+    loads_waiting: PositiveInt = Field(8, description="models in the line for loading")
+    load_seconds: PositiveFloat = Field(300, description="after which loading a model ends, downloads left out")
+    load_gb: PositiveFloat = Field(64, description="memory that loading a model may take, in gigabytes")
+    session_hours: PositiveFloat = Field(6, description="after which what an absent visitor measured is removed")
+    session_mb: PositiveFloat = Field(50, description="that one visitor's uploads, records and searches may take")
+    sessions: PositiveInt = Field(500, description="visitors whose things are kept; the longest absent one's go first")
+    shutdown_seconds: NonNegativeFloat = Field(3, description="that what runs has to end in when the server stops")
+
+    @field_validator("hosts", "models", mode="before")
+    @classmethod
+    def _split(cls, given: Any) -> tuple[str, ...]:
+        parts = given.split(",") if isinstance(given, str) else [part for one in given for part in str(one).split(",")]
+        return tuple(part.strip() for part in parts if part.strip())
+
+    @field_validator("results", mode="after")
+    @classmethod
+    def _home(cls, folder: Path) -> Path:
+        return folder.expanduser()
+
+
+def problem_of(error: ValidationError | SettingsError) -> str:
+    """What is wrong with the first setting that cannot be, in one sentence that names its flag and its variable."""
+    if isinstance(error, SettingsError):
+        return f"{str(error).rstrip('.')}: python -m app --help lists all settings."
+    first = error.errors()[0]
+    name = str(first["loc"][0]) if first["loc"] else ""
+    known = {spelling: field for field in Settings.model_fields for spelling in (field, field.replace("_", "-"))}
+    field = known.get(name, name)
+    shown = repr(first["input"])
+    shown = shown if len(shown) <= 60 else f"{shown[:60]}…"
+    return (
+        f"--{field.replace('_', '-')} (SHARED_ATTENTION_{field.upper()}) cannot be {shown}: "
+        f"{first['msg'][0].lower()}{first['msg'][1:]}."
+    )
+
+
+def _of_environment() -> Settings:
+    try:
+        return Settings()
+    except (ValidationError, SettingsError) as error:
+        print(problem_of(error), file=sys.stderr)
+        sys.exit(2)
+
+
+server = _of_environment()
+"""The settings of the server that runs here, read when something is needed, not at import: from the environment, until
+`configure` was told of flags."""
+
+
+def configure(arguments: list[str]) -> Settings:
+    """Read flags over the environment into `server`. Raises pydantic's ValidationError for a value that cannot be.
+
+    `--help` and unknown flags end the program, as argparse does.
+    """
+    chosen = Settings(_cli_parse_args=arguments)
+    for name in Settings.model_fields:
+        setattr(server, name, getattr(chosen, name))
+    return server
+
+
 ASSETS = places.ASSETS
-RESULTS = Path(os.environ.get("SHARED_ATTENTION_RESULTS", places.RESULTS))
-# Of evaluations on the page where RESULTS cannot be written or, on a Space, would not last: gone with the server.
+# Of evaluations on the page where the results folder cannot be written or must not be: gone with the server.
 SESSION_RESULTS = Path(tempfile.gettempdir()) / f"shared-attention-results-{os.getpid()}"
 ON_A_SPACE = "SPACE_ID" in os.environ
-KEEPS_RESULTS = not ON_A_SPACE
 
 VERSION = "0.1.0"
 DEMO = "demo"
@@ -19,17 +155,12 @@ OFFERED_MODEL = pretrained.FIRST
 DEFAULT_PLAN = "17-22"  # the span that the bundled tuned model was trained with
 DEFAULT_PLANS = {OFFERED_MODEL: "20-21"}  # where another one is a better start
 
-MODELS_IN_MEMORY = 3
 VIEWS_PER_MODEL = 8
 SIMILARITIES_IN_MEMORY = 64
 METERS_IN_MEMORY = 4  # each keeps the sums of every plan that was measured on its text
 LAYER_WEIGHTS_IN_MEMORY = 64
 
-MAX_PROMPT_CHARACTERS = 20_000  # of a text in a link
-MAX_NEW_TOKENS = 300
 DEFAULT_NEW_TOKENS = 64
-TEXTS_AT_ONCE = 2  # of visitors and programs: they share one computing thread
-TEXTS_WAITING = 24  # visitors who see their place in the line; each keeps a thread of the server
 PAUSED_IN_MEMORY = 4  # pairs of texts that wait where they part, with their caches
 PROSE_TEMPERATURE = 0.6  # a small model that always takes the likeliest token repeats itself
 MAX_SIMILARITY_TOKENS = 512  # attention weights take layers × heads × tokens² values
@@ -50,18 +181,17 @@ ANSWERS_AT_ONCE = 20  # records whose answers are read while a visitor waits; mo
 EVALUATION_UPDATES_PER_SECOND = 4
 DEFAULT_EVALUATION_TASKS = ("demo_copy", "demo_prose")
 DEFAULT_QUESTIONS = 50
-MAX_QUESTIONS = 500  # of each task
 EVALUATION_BATCH = 16  # questions at once: between two batches others have their turn
 
 
-def chosen_model() -> str:
-    """The model that whoever started the server chose; empty when nobody did."""
-    return os.environ.get("SHARED_ATTENTION_MODEL", "")
+def keeps_results() -> bool:
+    """Whether what visitors measure may go into the results folder; on a Space it would not last."""
+    return not (server.read_only or server.public or ON_A_SPACE)
 
 
 def default_model() -> str:
     """The model that is shown first: the chosen one, else the real one that was fetched, else the bundled demo."""
-    return chosen_model() or (OFFERED_MODEL if OFFERED_MODEL in pretrained.fetched() else DEMO)
+    return server.model or (OFFERED_MODEL if OFFERED_MODEL in pretrained.fetched() else DEMO)
 
 
 def default_plan(model_name: str) -> str:

@@ -39,7 +39,7 @@ def curves_frame() -> tuple[pd.DataFrame, list[str]]:
 
     Columns: those of `core.records.searches.searches_frame`, and `saved_percent`.
     """
-    records, problems = load_searches(settings.RESULTS)
+    records, problems = load_searches(settings.server.results)
     frame = searches_frame(records)
     kept = frame[(frame.kind == "search") & (frame.split == "held-out") & frame.role.isin(["found", "contiguous"])]
     return kept.assign(saved_percent=100 * kept.cache_saving).sort_values(["path", "role", "followers"]), problems

@@ -34,7 +34,7 @@ def build() -> SimpleNamespace:
             label=text.EVALUATE_TASKS_LABEL, info=text.EVALUATE_TASKS_INFO, elem_id="evaluate-tasks",
         )  # fmt: skip
         limit = gr.Slider(
-            10, settings.MAX_QUESTIONS, settings.DEFAULT_QUESTIONS, step=10, label=text.EVALUATE_LIMIT_LABEL,
+            10, settings.server.max_questions, settings.DEFAULT_QUESTIONS, step=10, label=text.EVALUATE_LIMIT_LABEL,
             info=text.EVALUATE_LIMIT_INFO, buttons=[], elem_id="evaluate-limit",
         )  # fmt: skip
     with gr.Row(elem_classes="examples"):
@@ -179,7 +179,7 @@ def _standing(step: Step | None, clock: _Clock) -> str | dict:
 def _finished(done: list[Record], failed: bool) -> str:
     if not done:
         return html.note("" if failed else text.EVALUATE_NOTHING)
-    kept = text.EVALUATE_KEPT if folder() == settings.RESULTS else text.EVALUATE_SESSION
+    kept = text.EVALUATE_KEPT if folder() == settings.server.results else text.EVALUATE_SESSION
     return _evaluated(done, kept)
 
 

@@ -39,7 +39,7 @@ def build() -> SimpleNamespace:
         guess = gr.Checkbox(False, label=text.GUESS_LABEL, info=text.GUESS_INFO, elem_id="generate-guess")
     with gr.Row(elem_classes="controls"):
         tokens = gr.Slider(
-            1, settings.MAX_NEW_TOKENS, settings.DEFAULT_NEW_TOKENS, step=1, label=text.TOKENS_LABEL, buttons=[],
+            1, settings.server.max_new_tokens, settings.DEFAULT_NEW_TOKENS, step=1, label=text.TOKENS_LABEL, buttons=[],
             elem_id="max-tokens",
         )  # fmt: skip
         temperature = gr.Slider(
@@ -66,7 +66,7 @@ def wire(bar: gr.HTML, panel: SimpleNamespace) -> None:
 
     All of them are one event: a tab writes one pair of texts at a time. As far as gradio knows nobody waits: the line is ours.
     """
-    heavy = {**LATEST, "concurrency_limit": settings.TEXTS_WAITING, "concurrency_id": "generate on the page"}
+    heavy = {**LATEST, "concurrency_limit": settings.server.texts_waiting, "concurrency_id": "generate on the page"}
     inputs = [bar, panel.prompt, *panel.settings, *panel.conversation, *panel.ways]
     suited = [
         *panel.conversation,

@@ -58,7 +58,7 @@ class Asked:
         if not known:
             raise ValueError(text.CANNOT_GO_ON)
         words(model=model, plan=plan, heads=heads, prompt=asked.prompt, system=asked.system, kept=asked.kept)
-        whole("max_new_tokens", asked.max_new_tokens, high=settings.MAX_NEW_TOKENS)
+        whole("max_new_tokens", asked.max_new_tokens, high=settings.server.max_new_tokens)
         whole("seed", asked.seed, low=0)
         number("temperature", asked.temperature)
         whole("written", asked.written)

@@ -41,7 +41,7 @@ def view(folder) -> dict[str, str]:
 @pytest.fixture
 def results(tmp_path, monkeypatch):
     """Two plans and the dense model on two tasks, and a file that is no record."""
-    monkeypatch.setattr(settings, "RESULTS", tmp_path)
+    monkeypatch.setattr(settings.server, "results", tmp_path)
     for task, metric in (("copy", "exact_match"), ("prose", "bits_per_byte")):
         for plan, value in (("", 0.9), ("2-3", 0.8), ("1-5", 0.4)):
             save_record(tmp_path, score_record(plan, task, metric, value))
@@ -52,7 +52,7 @@ def results(tmp_path, monkeypatch):
 @pytest.fixture
 def choices_of_two(tmp_path, monkeypatch, view):
     """`choices_of_two(dense, shared)`: records of a task with two choices and these numbers of right answers of 40."""
-    monkeypatch.setattr(settings, "RESULTS", tmp_path)
+    monkeypatch.setattr(settings.server, "results", tmp_path)
 
     def save(dense: int, shared: int):
         for plan, right in (("", dense), ("2-3", shared)):

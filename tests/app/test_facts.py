@@ -65,13 +65,13 @@ def test_the_browser_predicts_what_the_formulas_do(name, demo, monkeypatch):
 
 
 def test_damage_is_that_of_the_records(demo):
-    [search] = [one for one in load_searches(settings.RESULTS)[0] if str(one.path) == DEMO_SEARCH]
+    [search] = [one for one in load_searches(settings.server.results)[0] if str(one.path) == DEMO_SEARCH]
     for point in search.points:
         if point.split == "held-out":
             damage = measured_of(demo, point.plan.name)["damage"]
             assert damage == [float(f"{point.damage:.3g}"), float(f"{point.stderr:.3g}"), 1]
     swept = measured_of(demo, "2-5")["damage"]
-    [sweep] = [one for one in load_searches(settings.RESULTS)[0] if str(one.path) == "demo/searches/sweep.jsonl"]
+    [sweep] = [one for one in load_searches(settings.server.results)[0] if str(one.path) == "demo/searches/sweep.jsonl"]
     [point] = [one for one in sweep.points if one.plan.name == "2-5"]
     assert swept == [float(f"{point.damage:.3g}"), float(f"{point.stderr:.3g}"), 0]
     assert measured_of(demo, "2-5,8-9") == {"damage": None, "task": None}
@@ -83,7 +83,7 @@ DEMO_SEARCH = "demo/searches/search+followers=23+spans+beam=4.jsonl"
 
 def test_head_maps_have_damages_of_their_own(demo):
     mapped = [
-        one for search in load_searches(settings.RESULTS)[0] if search.record.model == "demo"
+        one for search in load_searches(settings.server.results)[0] if search.record.model == "demo"
         for one in search.points if one.head_map and one.split == "held-out"
     ]  # fmt: skip
     assert mapped

@@ -27,7 +27,7 @@ def test_stored_records_are_shown_at_once(folder, tmp_path, monkeypatch):
     for command in (["sweep"], ["search", "--followers", "2", "--front"], ["similarity", "--against-damage"]):
         assert main([*command, *sizes, *where]) == 0
     shutil.move(tmp_path / "tiny", tmp_path / "elsewhere")
-    monkeypatch.setattr(settings, "RESULTS", tmp_path)
+    monkeypatch.setattr(settings.server, "results", tmp_path)
     assert searches.known(folder).sweep.empty  # out of place: not this model's
     shutil.move(tmp_path / "elsewhere", tmp_path / "tiny")
     known = searches.known(folder)

@@ -55,7 +55,7 @@ def test_every_slide_shows_something_of_a_tuned_model(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_without_records_a_slide_says_so_and_has_no_number_of_its_own(name, view, tmp_path, monkeypatch):
-    monkeypatch.setattr(settings, "RESULTS", tmp_path)
+    monkeypatch.setattr(settings.server, "results", tmp_path)
     shown = content_of(name, view)
     assert text.TALK_BADGES["recorded"] not in shown.html
     expected = {
@@ -90,7 +90,7 @@ def test_the_damage_is_that_of_the_record_on_text_that_no_choice_saw():
     direct = records.damage_of(demo, plan, {})
     stored = [
         point
-        for kept in load_searches(settings.RESULTS)[0]
+        for kept in load_searches(settings.server.results)[0]
         if kept.record.model == "demo"
         for point in kept.points
         if point.plan == plan and point.split == "held-out"

@@ -11,4 +11,4 @@ def test_every_quantity_of_the_formulas_has_words():
 
 def test_every_task_with_scores_is_explained():
     explained = (*text.TASKS, *text.BENCHMARKS, "long_")
-    assert [r.task for r in load_records(settings.RESULTS)[0] if not r.task.startswith(explained)] == []
+    assert [r.task for r in load_records(settings.server.results)[0] if not r.task.startswith(explained)] == []

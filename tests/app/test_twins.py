@@ -50,7 +50,7 @@ def span() -> PlanDamage:
 
 
 def test_a_sweep_of_the_quantized_file_is_shown_for_the_original(original, tmp_path, monkeypatch):
-    monkeypatch.setattr(settings, "RESULTS", tmp_path)
+    monkeypatch.setattr(settings.server, "results", tmp_path)
     save_search(tmp_path, search(), [span()])
     known = searches.known("some-lab/tiny")
     assert len(known.sweep) == 1 and SAYS_SO in known.sweep_about
@@ -58,20 +58,20 @@ def test_a_sweep_of_the_quantized_file_is_shown_for_the_original(original, tmp_p
 
 @pytest.mark.parametrize("changes", [{"quantization": None}, {"num_layers": 8}])
 def test_records_of_another_model_are_not(original, tmp_path, monkeypatch, changes):
-    monkeypatch.setattr(settings, "RESULTS", tmp_path)
+    monkeypatch.setattr(settings.server, "results", tmp_path)
     save_search(tmp_path, search(**changes), [])
     assert searches.known("some-lab/tiny").sweep_about == ""
 
 
 def test_records_of_its_own_win(original, tmp_path, monkeypatch):
-    monkeypatch.setattr(settings, "RESULTS", tmp_path)
+    monkeypatch.setattr(settings.server, "results", tmp_path)
     save_search(tmp_path, search(), [span()])
     save_search(tmp_path, search(model="some-lab/tiny", weights_sha256="original", quantization=None), [span()])
     assert SAYS_SO not in searches.known("some-lab/tiny").sweep_about
 
 
 def test_scores_of_the_quantized_file_are_selected_and_named(original, tmp_path, monkeypatch):
-    monkeypatch.setattr(settings, "RESULTS", tmp_path)
+    monkeypatch.setattr(settings.server, "results", tmp_path)
     for plan in ("1-2", "2-3"):
         record = score_record(plan, "copy", "exact_match", 0.5).model_copy(update={"quantization": "GGUF Q4_1"})
         save_record(tmp_path, record)
@@ -81,7 +81,7 @@ def test_scores_of_the_quantized_file_are_selected_and_named(original, tmp_path,
 
 
 def test_timings_with_random_weights_are_shown_for_a_model_of_these_sizes(original, monkeypatch):
-    records, _ = load_timings(settings.RESULTS)
+    records, _ = load_timings(settings.server.results)
     shape = shape_of(speed.LOADED, "some-lab/tiny")
     of = {"model": "tiny", "num_layers": shape.num_layers}
     monkeypatch.setattr(speed, "timings", lambda: [record.model_copy(update=of) for record in records])

@@ -34,7 +34,7 @@ def tiny(tmp_path_factory) -> str:
         ("suggest", "text", [None, 5]),
         ("suggest", "budget", [None, 7]),
         ("suggest", "head_map", [None, ["output"]]),
-        ("generate", "max_new_tokens", [0, -5, settings.MAX_NEW_TOKENS + 1, 10**12, 1.5, "ten", None]),
+        ("generate", "max_new_tokens", [0, -5, settings.server.max_new_tokens + 1, 10**12, 1.5, "ten", None]),
         ("generate", "temperature", ["hot", None, float("nan"), -1, 1e9]),
         ("generate", "seed", [-1, 2**70, 0.5, "x", None]),
         ("generate", "prompt", [None, 5, ""]),

@@ -104,7 +104,7 @@ def test_searches_on_two_texts_of_one_name_are_both_kept(models, tmp_path):
 
 def test_a_name_with_tuned_in_it_is_a_name_like_any_other(tmp_path, monkeypatch):
     """Any model with -tuned- in its name is taken for a bundled one."""
-    monkeypatch.setattr(settings, "RESULTS", tmp_path)
+    monkeypatch.setattr(settings.server, "results", tmp_path)
     monkeypatch.setattr(registry, "_twins", {})
     of = {"model": "tiny-tuned-on-law"}
     for record in (score_record("", "copy", "acc", 0.9), score_record("", "copy", "acc", 0.5).model_copy(update=of)):
@@ -118,7 +118,7 @@ def test_a_name_with_tuned_in_it_is_a_name_like_any_other(tmp_path, monkeypatch)
 
 def test_the_dense_score_beside_an_answer_is_of_the_same_weights(tmp_path, monkeypatch):
     """A model that was trained on keeps its name: answers stand beside the older weights' dense ones."""
-    monkeypatch.setattr(settings, "RESULTS", tmp_path)
+    monkeypatch.setattr(settings.server, "results", tmp_path)
     save_record(tmp_path, score_record("", "copy", "acc", 0.9))
     newer = score_record("2-3", "copy", "acc", 0.4).model_copy(update={"weights_sha256": "newer"})
     save_record(tmp_path, newer)
@@ -156,7 +156,7 @@ def view(models):
 def known(view, tmp_path, monkeypatch):
     from app import searches
 
-    monkeypatch.setattr(settings, "RESULTS", tmp_path)
+    monkeypatch.setattr(settings.server, "results", tmp_path)
     found = searches.known(view["model"])
     assert found.num_layers == LAYERS
     return found
@@ -177,7 +177,7 @@ def test_the_score_of_the_page_is_that_of_its_head_map(view, tmp_path, monkeypat
     """Direct and head-mapped scores of one plan are told apart by the plan's name only."""
     from app.panels import scores
 
-    monkeypatch.setattr(settings, "RESULTS", tmp_path)
+    monkeypatch.setattr(settings.server, "results", tmp_path)
     heads = {layer: (3, 2, 1, 0) for layer in (3, 4)}
     direct = score_record("2-4", "copy", "acc", 0.4)
     mapped = direct.model_copy(update={"kind": "head-mapped", "head_map": heads})

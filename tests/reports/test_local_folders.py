@@ -34,7 +34,7 @@ def home(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def at_home(home, monkeypatch) -> Path:
-    monkeypatch.setattr(settings, "RESULTS", home / "results")
+    monkeypatch.setattr(settings.server, "results", home / "results")
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.chdir(home)
     return home

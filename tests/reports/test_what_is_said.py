@@ -78,7 +78,7 @@ def test_no_more_tokens_are_looked_at_than_the_model_has_places_for(tmp_path):
 
 def test_broken_timings_are_named_like_broken_scores(tmp_path, monkeypatch):
     """Broken timing records are not named anywhere on the page."""
-    monkeypatch.setattr(settings, "RESULTS", tmp_path)
+    monkeypatch.setattr(settings.server, "results", tmp_path)
     (tmp_path / "tiny/timings").mkdir(parents=True)
     (tmp_path / "tiny/timings/broken.json").write_text("{")
     assert (

@@ -18,7 +18,7 @@ TASK = "long_needle_choice · acc"
 @pytest.fixture
 def long(tmp_path, monkeypatch):
     """Three contexts, of which the last is too long for the dense model."""
-    monkeypatch.setattr(settings, "RESULTS", tmp_path)
+    monkeypatch.setattr(settings.server, "results", tmp_path)
     about = {"num_layers": 6, "model": "tiny", "metric": "acc", "choices": 8}
     for context, dense, shared in ((512, 90, 88), (1024, 80, 50), (2048, 14, 13)):
         for plan, count in (("", dense), ("2-4", shared)):
@@ -85,7 +85,7 @@ def test_measured_speed_takes_the_place_of_predicted(long, view):
 
 
 def test_without_scores_over_context_the_page_says_how_to_measure_them_and_draws_nothing(tmp_path, monkeypatch, view):
-    monkeypatch.setattr(settings, "RESULTS", tmp_path)
+    monkeypatch.setattr(settings.server, "results", tmp_path)
     assert contexts.choices(view, "")[0]["choices"] == []
     about, scores, speed, *places = contexts.draw(view, None, None)
     assert "--tasks long_choice" in about and scores == speed == contexts.gr.skip()

@@ -19,7 +19,7 @@ OWN = b'{"prompt": "Snow is", "choices": ["white", "black"], "answer": "white"}\
 
 @pytest.fixture
 def no_results(tmp_path, monkeypatch):
-    monkeypatch.setattr(settings, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(settings.server, "results", tmp_path / "results")
     return tmp_path / "results"
 
 
@@ -122,7 +122,7 @@ def test_what_cannot_be_stored_is_explained(no_results, view, monkeypatch):
 
 
 def test_where_results_do_not_last_they_are_kept_for_the_session(no_results, view, tmp_path, monkeypatch):
-    monkeypatch.setattr(settings, "KEEPS_RESULTS", False)
+    monkeypatch.setattr(settings.server, "read_only", True)
     monkeypatch.setattr(settings, "SESSION_RESULTS", tmp_path / "session")
     end = _evaluated(list(evaluate.run(view, ["demo_copy"], 10, {})))
     assert text.EVALUATE_SESSION in end["progress"] and not no_results.exists()

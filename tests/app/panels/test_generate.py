@@ -215,7 +215,7 @@ def test_texts_that_cannot_go_on_get_a_sentence(view):
     good = last(generate_run.run(view, PROMPT, 40, 0.0, 3, pause=True))["asked"]
     for bad in (
         None, {}, {**good, "colour": 1}, {**good, "order": ["dense", "dense"]}, {**good, "view": []},
-        {**good, "view": {"model": 3, "plan": ""}}, {**good, "max_new_tokens": settings.MAX_NEW_TOKENS + 1},
+        {**good, "view": {"model": 3, "plan": ""}}, {**good, "max_new_tokens": settings.server.max_new_tokens + 1},
         {**good, "written": -1}, {**good, "temperature": "hot"}, {**good, "order": 5}, {**good, "order": [1, "a"]},
     ):  # fmt: skip
         ((value, error, *_),) = generate_run.go_on(bad)

@@ -23,7 +23,7 @@ def nothing_fetched(tmp_path, monkeypatch):
     """An empty cache, no model in memory and none chosen."""
     monkeypatch.setattr(pretrained, "FOLDER", tmp_path / "models")
     monkeypatch.setattr(registry, "_models", LRUCache(2))
-    monkeypatch.delenv("SHARED_ATTENTION_MODEL", raising=False)
+    monkeypatch.setattr(settings.server, "model", "")
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_one_click_fetches_and_shows_the_model(fetching):
 
 def test_a_chosen_model_stays_the_default(fetching, monkeypatch):
     list(offer.run())
-    monkeypatch.setenv("SHARED_ATTENTION_MODEL", "demo-tuned-17-22")
+    monkeypatch.setattr(settings.server, "model", "demo-tuned-17-22")
     assert settings.default_model() == "demo-tuned-17-22"
 
 
@@ -87,10 +87,10 @@ def test_a_fetch_that_fails_is_one_sentence(nothing_fetched, monkeypatch):
 
 def test_a_space_fetches_it_by_itself_unless_a_model_is_chosen(fetching, monkeypatch):
     monkeypatch.setattr(settings, "ON_A_SPACE", True)
-    monkeypatch.setenv("SHARED_ATTENTION_MODEL", "demo")
+    monkeypatch.setattr(settings.server, "model", "demo")
     registry.load_first()
     assert fetching == []
-    monkeypatch.delenv("SHARED_ATTENTION_MODEL")
+    monkeypatch.setattr(settings.server, "model", "")
     registry.load_first()
     assert fetching == [NAME] and registry.get_model("").name == NAME
 

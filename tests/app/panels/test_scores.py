@@ -109,7 +109,7 @@ def test_broken_record_files_are_named(results, view):
 
 
 def test_no_records_at_all_still_draw(tmp_path, monkeypatch, view):
-    monkeypatch.setattr(settings, "RESULTS", tmp_path)
+    monkeypatch.setattr(settings.server, "results", tmp_path)
     scores.choices(view)
     assert "No scores" in scores.draw(view, [], None, list(measured.KINDS), "KV cache", None)[1]
 

@@ -16,7 +16,7 @@ from tests.support.page import array
 @pytest.fixture
 def timed(tmp_path, monkeypatch):
     """A folder with two timings of Llama-3-8B on an H200, one of them far from its prediction."""
-    monkeypatch.setattr(settings, "RESULTS", tmp_path)
+    monkeypatch.setattr(settings.server, "results", tmp_path)
     for plan, step_s in (("22-26", 0.0084), ("8-16", 0.0200)):
         spread = Quartiles(median=step_s, low=step_s - 1e-4, high=step_s + 1e-4, repeats=5)
         timing = Timed(
@@ -94,7 +94,7 @@ def test_speed_names_the_hardware_that_a_model_was_timed_on_and_what_is_not_know
 
 
 def test_speed_without_timings_says_so_and_bad_plans_are_explained(view, tmp_path, monkeypatch):
-    monkeypatch.setattr(settings, "RESULTS", tmp_path)
+    monkeypatch.setattr(settings.server, "results", tmp_path)
     _, _, _, _, about, bars, *_ = speed.draw(view, "loaded", "2-4", *ASKED)
     assert "No timings" in about and "No timings" in bars and "timed on" not in about
     error, cards, *_, table = speed.draw(view, "Llama-3-8B", "22-99", *ASKED)

@@ -18,7 +18,7 @@ KINDS = list(measured.KINDS)
 @pytest.fixture
 def judged(tmp_path, monkeypatch):
     """Six tasks: one plan is free, one is worse on all; a seventh is at the ceiling, an eighth tells most."""
-    monkeypatch.setattr(settings, "RESULTS", tmp_path)
+    monkeypatch.setattr(settings.server, "results", tmp_path)
     plans = {"num_layers": 6, "model": "tiny"}
     for number in range(6):
         for plan, count in (("", 300), ("2-3", 300), ("1-5", 200)):
@@ -100,7 +100,7 @@ def test_many_unread_answers_are_read_in_the_background(judged, monkeypatch):
 
 def test_the_first_view_of_many_plans_and_tasks_is_quick(tmp_path, monkeypatch, view):
     """40 plans × 20 tasks, answers unread: seconds would be spent if the start read them."""
-    monkeypatch.setattr(settings, "RESULTS", tmp_path)
+    monkeypatch.setattr(settings.server, "results", tmp_path)
     monkeypatch.setattr(measured, "Thread", lambda **how: SimpleNamespace(start=lambda: None))
     reads = []
     monkeypatch.setattr("core.evaluation.losses.load_samples", lambda *place: reads.append(place))
@@ -114,6 +114,6 @@ def test_the_first_view_of_many_plans_and_tasks_is_quick(tmp_path, monkeypatch, 
 
 
 def test_rows_without_a_comparison_have_a_dash(tmp_path, monkeypatch):
-    monkeypatch.setattr(settings, "RESULTS", tmp_path)
+    monkeypatch.setattr(settings.server, "results", tmp_path)
     store(tmp_path, "2-3", right(30), model="tiny", num_layers=6)
     assert "<td>–</td>" in score_table(measured.store().frame)

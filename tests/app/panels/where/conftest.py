@@ -23,5 +23,5 @@ def view(folder, monkeypatch) -> dict[str, str]:
 @pytest.fixture
 def known(view, tmp_path, monkeypatch) -> searches.Known:
     """What is known about it: nothing."""
-    monkeypatch.setattr(settings, "RESULTS", tmp_path)
+    monkeypatch.setattr(settings.server, "results", tmp_path)
     return searches.known(view["model"])

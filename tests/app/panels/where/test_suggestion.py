@@ -59,7 +59,7 @@ def test_one_click_applies_plan_and_head_map_everywhere(view):
 
 
 def test_an_evaluation_on_the_page_measures_the_head_map(view, tmp_path, monkeypatch):
-    monkeypatch.setattr(settings, "RESULTS", tmp_path)
+    monkeypatch.setattr(settings.server, "results", tmp_path)
     heads = {3: (1, 0, 2, 2)}
     steps = evaluate.steps(view["model"], "2-3", ("demo_copy",), 2, {}, json.dumps(heads))
     records = [step.news for step in steps if step is not None and isinstance(step.news, Record)]
