@@ -1,4 +1,4 @@
-"""Where models compute: one call at a time, in one thread, and under Hugging Face's ZeroGPU on a borrowed GPU.
+"""Where models compute: one call at a time, in one thread.
 
 So what one visitor measures is not slowed down by what another one computes, and no measured call is the first one of
 a thread, which is several times slower. One core stays free for the server and the browser: where computing threads
@@ -12,17 +12,6 @@ from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread, current_thread
 from typing import Any
-
-try:
-    from spaces import GPU as on_gpu
-
-    BORROWED = True  # a GPU for each call: nothing stays on it from one call to the next
-except ImportError:
-    BORROWED = False
-
-    def on_gpu(function: Callable) -> Callable:
-        """The function as it is. (Under ZeroGPU: run in a forked process, so arguments must be picklable.)"""
-        return function
 
 
 def _leave_a_core() -> None:
@@ -95,6 +84,3 @@ def taking_turns(steps: Iterator) -> Iterator:
     """The items of `steps`, each computed in its turn; between two of them others have theirs."""
     while (step := compute(next, steps, _NO_MORE)) is not _NO_MORE:
         yield step
-
-
-__all__ = ["BORROWED", "compute", "on_gpu", "taking_turns"]

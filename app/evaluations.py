@@ -8,8 +8,9 @@ from threading import Event
 from typing import TYPE_CHECKING, NamedTuple
 
 from app import settings, text
-from app.compute import compute, on_gpu
+from app.compute import compute
 from app.registry import LoadedModel, ModelIdentity, get_model
+from app.zero_gpu import on_gpu
 from core.plan import SharingPlan
 from core.records.scores import Record
 
@@ -32,7 +33,7 @@ class Step(NamedTuple):
     news: "EvaluationProgress | Record"
 
 
-@on_gpu
+@on_gpu(lambda model_name, plan, tasks, limit, *_: 0.2 * limit * len(tasks))
 def steps(
     model_name: str, plan: str, tasks: tuple[str, ...], limit: int, own: Own, heads: str = ""
 ) -> Iterator[Step | None]:

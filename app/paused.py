@@ -6,7 +6,7 @@ from collections.abc import Generator
 from threading import Lock
 from typing import Any
 
-from app.compute import BORROWED
+from app.zero_gpu import BORROWED
 
 
 class Paused:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 
 from app import measured, settings, text
-from app.compute import compute, on_gpu, taking_turns
+from app.compute import compute, taking_turns
 from app.registry import LoadedModel, LRUCache, ModelIdentity, get_model
+from app.zero_gpu import on_gpu
 from core.configs import context_tokens
 from core.records.correlations import RankCorrelation, correlations_in
 from core.records.searches import PlanDamage, SearchRecord, StoredSearch, plans_of
@@ -193,7 +194,7 @@ class Step(NamedTuple):
     work: str = ""
 
 
-@on_gpu
+@on_gpu(lambda model_name, own_text, tokens, *_: tokens / 20)
 def spans(model_name: str, own_text: str, tokens: int, followers: int = 0) -> Iterator[Step]:
     """The damage of every span of at most so many followers (0: any), batch after batch of the text."""
     from core.damage.candidates import Constraints, contiguous_spans
@@ -206,7 +207,7 @@ def spans(model_name: str, own_text: str, tokens: int, followers: int = 0) -> It
         yield Step([span], done, total, _work(meter))
 
 
-@on_gpu
+@on_gpu(lambda model_name, own_text, tokens, *_: tokens / 20)
 def suggestions(
     model_name: str,
     own_text: str,
@@ -231,7 +232,7 @@ def suggestions(
         yield Step([step], done, total, _work(*both))
 
 
-@on_gpu
+@on_gpu(lambda model_name, own_text, tokens, *_: tokens / 20)
 def pairs(model_name: str, own_text: str, tokens: int) -> Iterator[Step]:
     """The damage of every pair of layers, batch after batch of the text."""
     from core.damage.candidates import contiguous_spans
@@ -244,7 +245,7 @@ def pairs(model_name: str, own_text: str, tokens: int) -> Iterator[Step]:
         yield Step([pair], done, total)
 
 
-@on_gpu
+@on_gpu(lambda model_name, own_text, tokens, *_: tokens / 20)
 def similarities(model_name: str, own_text: str, tokens: int) -> "dict[str, np.ndarray]":
     """The similarity of every two layers on the text that damage is measured on, by method."""
     from core.damage.guide import mean_similarity

@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 
 from app import plans, settings, text
-from app.compute import compute, on_gpu, taking_turns
+from app.compute import compute, taking_turns
 from app.line import Line
 from app.registry import LRUCache, View, get_model
+from app.zero_gpu import on_gpu
 from core.configs import context_tokens
 from core.cost import ModelShape, bytes_of, known_shapes, savings_frame
 from core.plan import SharingPlan
@@ -131,7 +132,7 @@ def said_of(tokens: int, text_tokens: int) -> str:
     return text.CUT.format(tokens=f"{tokens:,}", all=f"{text_tokens:,}") if tokens < text_tokens else ""
 
 
-@on_gpu
+@on_gpu(lambda model_name, ids, method: 0.02 * len(ids))
 def _compute_similarity(model_name: str, ids: tuple[int, ...], method: str) -> np.ndarray:
     from core import attention_similarity
 
@@ -139,7 +140,7 @@ def _compute_similarity(model_name: str, ids: tuple[int, ...], method: str) -> n
     return np.asarray(compute(attention_similarity, model, _batch(model, ids), method))
 
 
-@on_gpu
+@on_gpu(lambda model_name, ids, layer: 0.02 * len(ids))
 def _compute_weights(model_name: str, ids: tuple[int, ...], layer: int) -> np.ndarray:
     from core.damage.similarity import attention_weights
 
@@ -157,7 +158,7 @@ def _batch(model: "PreTrainedModel", ids: tuple[int, ...]) -> "torch.Tensor":
 # Texts of both models
 
 
-@on_gpu
+@on_gpu(lambda model_name, plan_text, prompt, max_new_tokens, *_, **__: len(prompt) / 2000 + 0.2 * max_new_tokens)
 def generate(
     model_name: str,
     plan_text: str,

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-import app.__main__
 import core.__main__
 from app import settings, text
 from app.api import ENDPOINTS
@@ -27,7 +26,6 @@ from core.sharing.families import CHECKED
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SPACE_COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "core/tasks/README.md", "docs/families.md", "docs/api.md")
 
 
@@ -50,21 +48,6 @@ def section(title: str) -> str:
 
 def read(document: str) -> str:
     return (ROOT / document).read_text(encoding="utf-8")
-
-
-# The header of the Space
-
-
-def test_the_front_matter_is_that_of_a_space():
-    header = yaml.safe_load(README.split("---\n")[1])
-    pinned = dict(line.split(" ;")[0].split("==") for line in read("constraints.txt").splitlines() if "==" in line)
-    assert README.startswith("---\n") and header["sdk"] == "gradio"
-    assert header["sdk_version"] == pinned["gradio"]
-    assert (ROOT / header["app_file"]).is_file() and header["title"] == text.TITLE
-    assert isinstance(header["python_version"], str) and f"python:{header['python_version']}-" in read("Dockerfile")
-    assert header["license"] == "apache-2.0" and "Apache License" in read("LICENSE")[:200]
-    assert {header["colorFrom"], header["colorTo"]} <= SPACE_COLOURS
-    assert len(header["short_description"]) <= 60
 
 
 # Files
@@ -145,8 +128,10 @@ def test_targets_of_make_exist(document):
 def test_commands_are_understood(command):
     arguments = shlex.split(command)
     arguments = arguments[arguments.index("-m") + 1 :]
-    parser = core.__main__.parser_of(arguments[1]) if arguments[0] == "core" else app.__main__._parser()
-    options = parser.parse_args(arguments[1:])
+    if arguments[0] == "app":
+        assert settings.Settings(_cli_parse_args=arguments[1:])
+        return
+    options = core.__main__.parser_of(arguments[1]).parse_args(arguments[1:])
     for plan in getattr(options, "plan", []) if arguments[1] == "evaluate" else []:
         SharingPlan.parse(plan, 30 if "SmolLM2" in command else 24)
 
