@@ -37,7 +37,7 @@ from transformers.utils import logging
 from transformers.utils.hub import cached_file
 from transformers.utils.peft_utils import ADAPTER_CONFIG_NAME, find_adapter_config_file
 
-from core.admission import NO_CODE, Limits, check_folder
+from core.admission import NO_CODE, Limits, check_beside, check_folder
 from core.admission.probe import probe
 from core.admission.tokenizer_files import FILES as TOKENIZER_FILES
 from core.admission.weights import INDEX as WEIGHTS_INDEX
@@ -113,11 +113,14 @@ def load_model(
     probe(tokenizer, source)
     if not Path(source).is_dir():
         _fetch_weights(source, folder, fetch)
-    _check_amount(source, elements, check_folder(folder, limits), config)
+    packed = bool(getattr(config, "quantization_config", None))
+    _check_amount(source, elements, check_folder(folder, limits), packed)
     pickles = {} if limits.pickles else {"use_safetensors": True}
     model: Any = _weights(source, model_class, dtype, fetch | own | pickles)
     check_tokenizer(tokenizer, embedding_rows(model))
-    return as_ordinary(model.to(device).eval()), tokenizer
+    model = as_ordinary(model.to(device).eval())
+    _try_out(source, model)
+    return model, tokenizer
 
 
 def _hub_file(name: str, hub_id: str, file: str) -> str:
@@ -131,15 +134,19 @@ def _from_gguf(
     """The model and the tokenizer in a GGUF file, dequantized, as an ordinary folder would give them."""
     source, folder, what = str(file.path), file.folder, file.arguments
     _refuse_adapter(folder, {})
+    check_beside(file.path, file.limits)
     with loading(file), _quiet():
         config = _explained(source, "", AutoConfig.from_pretrained, folder, **NO_CODE, **what)
-        model_class, _ = _class_of(source, config)
+        model_class, elements = _class_of(source, config)
+        _check_amount(source, elements, Weights(0, file.path.stat().st_size), packed=True)
         tokenizer = _explained(source, "the tokenizer of ", AutoTokenizer.from_pretrained, folder, **NO_CODE, **what)
         probe(tokenizer, source)
         what |= {"config": config, "dtype": dtype} | dequantizing()
         model = _explained(source, "the weights of ", model_class.from_pretrained, folder, **NO_CODE, **what)
     file.finish(model, tokenizer)
-    return model.to(device).eval(), tokenizer
+    model = model.to(device).eval()
+    _try_out(source, model)
+    return model, tokenizer
 
 
 def _weights(
@@ -156,6 +163,20 @@ def _weights(
     check_complete(model, report, source)
     admit_untied(model)
     return model
+
+
+@torch.inference_mode()
+def _try_out(source: str, model: PreTrainedModel) -> None:
+    """Raises ValueError for a model that two tokens do not go through: sizes that its files agree on need not fit."""
+    if getattr(model.config, "quantization_config", None):
+        return  # its first call packs weights anew, and their hash is taken before
+    tokens = torch.zeros(1, 2, dtype=torch.long, device=model.device)
+    logits = _explained(source, "what it takes to run ", model, input_ids=tokens, use_cache=False).logits
+    if logits.isnan().any():
+        raise ValueError(
+            f"{source} computes no numbers in {str(model.dtype).removeprefix('torch.')}: check its config.json, or give a "
+            "dtype of wider range such as float32."
+        )
 
 
 def random_model(
@@ -342,15 +363,14 @@ def _elements(skeleton: PreTrainedModel) -> int:
     )
 
 
-def _check_amount(source: str, elements: int, weights: Weights | None, config: PreTrainedConfig) -> None:
+def _check_amount(source: str, elements: int, weights: Weights | None, packed: bool) -> None:
     """Raises ValueError where a configuration asks for far more numbers than the files can hold: all would be made up."""
     if weights is None:
         return
-    per_byte = 8 if getattr(config, "quantization_config", None) else 1
-    if elements > per_byte * weights.size + _SPARE_ELEMENTS:
+    if elements > (8 if packed else 1) * weights.size + _SPARE_ELEMENTS:
         raise ValueError(
-            f"The weights of {source} are {weights.size / 1e6:,.1f} MB, and its config.json asks for {elements:,} numbers, "
-            "more than fit in there: give the complete folder, with the config.json that belongs to it."
+            f"The weights of {source} are {weights.size / 1e6:,.1f} MB, and its configuration asks for {elements:,} numbers, "
+            "more than fit in there: give the complete model, with the configuration that belongs to it."
         )
 
 

@@ -17,7 +17,7 @@ _KINDS: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
         (r"^n_layers?$|_layers$|^(num_)?layers$|^depth$|(^|_)num_(hidden_)?blocks$|^n_blocks?$", "layers", "layers"),
         (r"^(n|num|moe_num|n_routed|n_shared|num_local|moe)_.*experts$|^num_experts_per|^moe_topk$", "experts", "experts"),
         (r"^(n|num)_.*heads?(_kv|_groups)?$|_heads$|^n_head(_kv)?$", "heads", "heads"),
-        (r"vocab_size|^num_embeddings$", "vocabulary", "tokens"),
+        (r"vocab_size$|^num_embeddings$", "vocabulary", "tokens"),
         (r"position_embeddings$|^n_positions$|^n_ctx$|^max_seq_len$|_position(s)?$", "positions", "positions"),
         (r"_(size|dim|rank|width|channels)$|^(d_model|n_embd|n_inner|d_ff|d_kv|ffn_dim|dim)$", "width", "numbers wide"),
     )
@@ -41,7 +41,7 @@ def check_config(folder: Folder, name: str = "config.json") -> dict[str, Any]:
     for at, part in _parts("", config):
         for key, value in part.items():
             where = f"{name} with {at}{key} = {shown(value)}"
-            _check_count(folder, where, key, value)
+            _check_count(folder, where, key, value, decides=at in ("", "text_config."))
             _check_number(folder, where, key, value)
         _check_together(folder, name, at, part)
     _check_code(folder, name, config)
@@ -74,35 +74,33 @@ def _parts(at: str, part: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]
             yield from _parts(f"{at}{key}.", value)
 
 
-def _check_count(folder: Folder, where: str, key: str, value: Any) -> None:
+def _check_count(folder: Folder, where: str, key: str, value: Any, decides: bool) -> None:
+    """decides: whether this is the part for text, which is built whatever else there is."""
     kind = next(((limit, what) for pattern, limit, what in _KINDS if pattern.search(key)), None)
-    if kind is None or _FREE.search(key) or isinstance(value, dict) or (value is None and key not in _NEEDED):
-        return None
+    if kind is None or _FREE.search(key) or isinstance(value, dict):
+        return
     limit, what = kind
     most = getattr(folder.limits, limit)
-    values = value if isinstance(value, list) and key not in _WHOLE else [value]
-    if isinstance(value, list) and (len(value) > folder.limits.layers or not all(map(_is_number, value))):
-        return _check_list(folder, where, value)
-    if key not in _WHOLE and not all(map(_is_number, values)):
-        return None  # a name that means something else in this family
-    for one in values:
-        if not isinstance(one, int) or isinstance(one, bool):
+    if decides and key in _WHOLE:
+        needed = key in _NEEDED
+        if not (isinstance(value, int) and not isinstance(value, bool)) and (needed or value is not None):
             folder.refuse(f"has a {where}, which must be a whole number", "give the config.json that belongs to it")
-        if one < (key in _NEEDED) or one > most:
-            folder.refuse(f"has a {where}: it must be from {int(key in _NEEDED)} to {most:,} {what}", "correct it")
-    return None
-
-
-def _check_list(folder: Folder, where: str, value: list[Any]) -> None:
-    if len(value) > folder.limits.layers:
-        folder.refuse(f"has a {where}, a list of {len(value):,} entries", "correct it")
+        least = int(needed)
+    else:  # a name may mean something else in some family, so that numbers alone count
+        least = -1
+    values = value if isinstance(value, list) else [value]
+    if len(values) > folder.limits.layers:
+        folder.refuse(f"has a {where}, a list of {len(values):,} entries", "correct it")
+    for one in filter(_is_number, values):
+        if not least <= one <= most:
+            folder.refuse(f"has a {where}: it must be from {max(least, 0)} to {most:,} {what}", "correct it")
 
 
 def _check_number(folder: Folder, where: str, key: str, value: Any) -> None:
     if key in _POSITIVE and value is not None and not isinstance(value, dict):
         if not _is_number(value) or not 0 < value < math.inf:
             folder.refuse(f"has a {where}, which must be a number above 0", "correct it")
-    elif _EPSILON.search(key) and value is not None and (not _is_number(value) or not 0 <= value < 1):
+    elif _EPSILON.search(key) and value is not None and (not _is_number(value) or not 0 <= value <= 1):
         folder.refuse(f"has a {where}, which must be a number from 0 to 1", "correct it")
     elif isinstance(value, float) and not math.isfinite(value):
         folder.refuse(f"has a {where}, which is no number", "correct it")

@@ -34,6 +34,13 @@ def check_folder(path: str | Path, limits: Limits | None = None) -> Weights | No
     return check_weights(folder, config)
 
 
+def check_beside(path: str | Path, limits: Limits | None = None) -> None:
+    """Raises Refused for small files beside a GGUF file that are read with it: of a tokenizer, of how to generate."""
+    folder = Folder(Path(path).parent, limits or Limits())
+    _check_generation(folder, {})
+    check_tokenizer_files(folder)
+
+
 def _check_generation(folder: Folder, config: dict[str, Any]) -> None:
     for name in ("generation_config.json", "adapter_config.json"):
         if folder.has(name):

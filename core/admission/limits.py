@@ -27,8 +27,8 @@ class Limits:
     width: int = 1 << 20  # of a vector: hidden, intermediate, one head; 73,728 (Nemotron-4 340B)
     heads: int = 4_096  # 232 (Falcon 180B)
     vocabulary: int = 2_000_000  # tokens; 901,629 (XLM-V)
-    experts: int = 4_096  # of one layer; 512 (Qwen3-Next)
-    layers_times_experts: int = 1 << 17  # 24,576 (Qwen3-Next)
+    experts: int = 1 << 15  # of one layer; 16,384 (Doge, whose experts are rows of a table), 512 (Qwen3-Next)
+    layers_times_experts: int = 1 << 20  # 524,288 (Doge), 24,576 (Qwen3-Next)
     positions: int = 1 << 27  # 10,485,760 (Llama 4 Scout)
     token_letters: int = 10_000  # of the longest token
     added_tokens: int = 100_000  # 65,729 of a model that speaks

@@ -204,7 +204,9 @@ def _after(name: bytes, kind: str, number: int, skip: int = 4) -> Callable[[byte
 def _field(key: str, kind: int, value: bytes) -> Callable[[bytes], bytes]:
     """One field more at the beginning of a GGUF file."""
     new = struct.pack("<Q", len(key)) + key.encode() + struct.pack("<I", kind) + value
-    return lambda content: content[:16] + struct.pack("<Q", struct.unpack("<Q", content[16:24])[0] + 1) + new + content[24:]
+    return lambda content: (
+        content[:16] + struct.pack("<Q", struct.unpack("<Q", content[16:24])[0] + 1) + new + content[24:]
+    )
 
 
 def replace_all(pattern: dict[str, str], content: str, times: int = 1) -> dict[str, Any]:
@@ -313,8 +315,8 @@ CONFIGS: dict[str, tuple[Make, str | None]] = {
     "kinds of too few layers": (config(layer_types=["full_attention"] * 5), "layer_types do not name"),
     "kinds of layers that are numbers": (config(layer_types=[1] * 6), "layer_types do not name"),
     "kinds of layers as a text": (config(layer_types="full_attention"), "layer_types do not name"),
-    "10,000 experts in 900 layers": (
-        config(model_type="mixtral", num_local_experts=10_000, num_hidden_layers=900), "num_local_experts = 10000",
+    "100,000 experts in 900 layers": (
+        config(model_type="mixtral", num_local_experts=100_000, num_hidden_layers=900), "num_local_experts = 100000",
     ),
     "4,000 experts in 900 layers": (
         config(model_type="mixtral", num_local_experts=4_000, num_hidden_layers=900), "900 layers of 4,000 experts",
@@ -479,6 +481,13 @@ GGUF: dict[str, tuple[Make, str | None]] = {
     "a GGUF file of 4 bytes": (gguf(lambda content: content[:4]), "cut off or broken"),
     "a pipe for a GGUF file": (
         lambda folder: (gguf()(folder), replaced("model.gguf", os.mkfifo)(folder))[0], "is a pipe|holds no model",
+    ),
+    "a tokenizer bomb beside a GGUF file": (
+        lambda folder: (gguf()(folder), text("tokenizer_config.json", '{"added_tokens_decoder": 7}')(folder))[0],
+        "too many added tokens, or none",
+    ),
+    "an adapter beside a GGUF file": (
+        lambda folder: (gguf()(folder), text("adapter_config.json", '{"peft_type": "LORA"}')(folder))[0], "PEFT adapter",
     ),
     "a template of 3 MB in a GGUF file": (gguf(template="{# " + "x" * 3_000_000 + " #}"), "a text has 3,000,006 bytes"),
 }  # fmt: skip

@@ -44,6 +44,7 @@ def query_and_key_bytes(model, layer: int) -> int:
 @pytest.fixture
 def load(monkeypatch):
     monkeypatch.setattr("core.models.AutoTokenizer.from_pretrained", lambda *_, **__: "a tokenizer")
+    monkeypatch.setattr("core.models.probe", lambda *_: None)
     return lambda folder, dtype="float32": core.load_model(folder, dtype=dtype, device="cpu")[0]
 
 

@@ -195,6 +195,7 @@ def test_a_saved_view_comes_back(tiny_model, tmp_path, monkeypatch):
     view = share_attention(tiny_model(), "1-3,4-5", head_map=HEAD_MAP)
     view.save_pretrained(tmp_path)
     monkeypatch.setattr("core.models.AutoTokenizer.from_pretrained", lambda *_, **__: "a tokenizer")
+    monkeypatch.setattr("core.models.probe", lambda *_: None)
     loaded, tokenizer = core.load_model(tmp_path, device="cpu")
     assert tokenizer == "a tokenizer"
     assert plan_of(loaded).name == "1-3,4-5" and loaded.sharing_head_map == HEAD_MAP
