@@ -33,12 +33,13 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
     MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES,
 )
-from transformers.utils import logging
+from transformers.utils import chat_template_utils, logging
 from transformers.utils.hub import cached_file
 from transformers.utils.peft_utils import ADAPTER_CONFIG_NAME, find_adapter_config_file
 
 from core.admission import NO_CODE, Limits, check_beside, check_folder
 from core.admission.probe import probe
+from core.admission.templates import BoundedEnvironment
 from core.admission.tokenizer_files import FILES as TOKENIZER_FILES
 from core.admission.weights import INDEX as WEIGHTS_INDEX
 from core.admission.weights import SINGLE as WEIGHTS
@@ -54,6 +55,10 @@ from core.sharing.families import attention_modules, check_windows
 from core.sharing.storage import stored_tensors
 from core.sharing.view import as_ordinary, shared_class
 from core.tokens import check_tokenizer, embedding_rows
+
+chat_template_utils.ImmutableSandboxedEnvironment = (
+    BoundedEnvironment  # for whoever renders the template of a tokenizer
+)
 
 BUNDLED: dict[str, Path] = {name: MODELS / name for name in ("demo", "demo-tuned-17-22")}
 """The models that come with the project, by name."""
