@@ -37,7 +37,7 @@ from transformers.utils import chat_template_utils, logging
 from transformers.utils.hub import cached_file
 from transformers.utils.peft_utils import ADAPTER_CONFIG_NAME, find_adapter_config_file
 
-from core.admission import NO_CODE, Limits, check_beside, check_folder
+from core.admission import NO_CODE, Limits, check_beside, check_folder, check_weights
 from core.admission.probe import probe
 from core.admission.templates import BoundedEnvironment
 from core.admission.tokenizer_files import FILES as TOKENIZER_FILES
@@ -56,9 +56,8 @@ from core.sharing.storage import stored_tensors
 from core.sharing.view import as_ordinary, shared_class
 from core.tokens import check_tokenizer, embedding_rows
 
-chat_template_utils.ImmutableSandboxedEnvironment = (
-    BoundedEnvironment  # for whoever renders the template of a tokenizer
-)
+# Whoever renders the template of a tokenizer, lm-eval too, does it within bounds.
+vars(chat_template_utils)["ImmutableSandboxedEnvironment"] = BoundedEnvironment
 
 BUNDLED: dict[str, Path] = {name: MODELS / name for name in ("demo", "demo-tuned-17-22")}
 """The models that come with the project, by name."""
@@ -108,7 +107,7 @@ def load_model(
     fetch = {"local_files_only": not (Path(source).is_dir() or hub_is_reachable())}
     _refuse_adapter(source, fetch)
     folder = _folder_of(source, fetch)
-    check_folder(folder, limits)
+    weights = check_folder(folder, limits)
     config = _explained(source, "", _config, source, **fetch)
     model_class, elements = _class_of(source, config)
     own = {"config": config} if config.model_type in _SPELLED_PATTERNS else {}
@@ -118,8 +117,9 @@ def load_model(
     probe(tokenizer, source)
     if not Path(source).is_dir():
         _fetch_weights(source, folder, fetch)
+        weights = check_weights(folder, limits)
     packed = bool(getattr(config, "quantization_config", None))
-    _check_amount(source, elements, check_folder(folder, limits), packed)
+    _check_amount(source, elements, weights, packed)
     pickles = {} if limits.pickles else {"use_safetensors": True}
     model: Any = _weights(source, model_class, dtype, fetch | own | pickles)
     check_tokenizer(tokenizer, embedding_rows(model))

@@ -4,8 +4,8 @@ A folder is somebody else's: an upload, a download, a repository. Its files are 
 bounds on everything that decides how much is built, before a library that trusts them opens one. No torch.
 """
 
-from core.admission.folder import check_beside, check_folder
+from core.admission.folder import check_beside, check_folder, check_weights
 from core.admission.gguf_header import check_gguf
 from core.admission.limits import NO_CODE, Limits, Refused
 
-__all__ = ["NO_CODE", "Limits", "Refused", "check_beside", "check_folder", "check_gguf"]
+__all__ = ["NO_CODE", "Limits", "Refused", "check_beside", "check_folder", "check_gguf", "check_weights"]

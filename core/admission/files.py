@@ -12,7 +12,6 @@ from typing import Any, BinaryIO, NoReturn
 
 from core.admission.limits import Limits, Refused
 
-_DIGITS = 400  # of one number in JSON; floats of doubles have at most 309 before their point
 _DEPTH = 64
 
 
@@ -103,20 +102,13 @@ class Folder:
     def parsed(self, name: str, text: str) -> Any:
         """What JSON says, without what readers of it disagree on: NaN, numbers out of range, a name given twice."""
 
-        def number(digits: str) -> int | float:
-            if len(digits) > _DIGITS:
-                raise ValueError(f"a number of {len(digits):,} digits")
-            return int(digits) if digits.lstrip("-").isdigit() else _finite(digits)
-
         def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
             if len(found := dict(items)) < len(items):
                 raise ValueError(f"{shown(Counter(key for key, _ in items).most_common(1)[0][0])} is there twice")
             return found
 
         try:
-            return json.loads(
-                text, parse_int=number, parse_float=number, parse_constant=_constant, object_pairs_hook=pairs
-            )
+            return json.loads(text, parse_float=_finite, parse_constant=_constant, object_pairs_hook=pairs)
         except RecursionError:
             self.refuse(f"has a {name} that is nested too deeply", "give the file that belongs to the model")
         except ValueError as error:

@@ -7,7 +7,7 @@ from core.admission.configs import check_config, check_extent
 from core.admission.files import Folder, is_plain, shown
 from core.admission.limits import Limits
 from core.admission.tokenizer_files import check_tokenizer_files
-from core.admission.weights import Weights, check_weights
+from core.admission.weights import Weights, weights_of
 
 _SHARDED = "shard-"  # how torch.distributed calls its files, beside which it keeps a pickled table
 
@@ -31,7 +31,13 @@ def check_folder(path: str | Path, limits: Limits | None = None) -> Weights | No
         folder.refuse(
             "holds a checkpoint of torch.distributed, whose table is a pickle", "save it with save_pretrained()"
         )
-    return check_weights(folder, config)
+    return weights_of(folder, config)
+
+
+def check_weights(path: str | Path, limits: Limits | None = None) -> Weights | None:
+    """The same for weights alone, of a folder that was looked at before they came."""
+    folder = Folder(Path(path), limits or Limits())
+    return weights_of(folder, folder.json("config.json", folder.limits.config_bytes))
 
 
 def check_beside(path: str | Path, limits: Limits | None = None) -> None:

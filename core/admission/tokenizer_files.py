@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from core.admission.configs import check_extent
-from core.admission.files import Folder, is_plain, is_too_deep, shown
+from core.admission.files import Folder, is_plain, shown
 
 FILES = (
     "added_tokens.json", "merges.txt", "sentencepiece.bpe.model", "special_tokens_map.json", "spiece.model", "tekken.json",
@@ -87,7 +87,7 @@ def _check_tokenizer(folder: Folder, name: str) -> None:
     check_extent(folder, name, parts)
     _check_lengths(folder, name, content)
     model = content.get("model")
-    if not isinstance(model, dict) or is_too_deep(model):
+    if not isinstance(model, dict):
         folder.refuse(f"has a {name} without a model", "give the file that belongs to the tokenizer")
     _check_vocabulary(folder, name, model.get("vocab"))
     merges = model.get("merges") or []
@@ -115,14 +115,24 @@ def _check_vocabulary(folder: Folder, name: str, vocabulary: Any) -> None:
     if not 0 < len(vocabulary) <= most and name != "added_tokens.json":
         folder.refuse(f"has a {name} of {len(vocabulary):,} tokens: 1 to {most:,} are admitted", "correct it")
     if isinstance(vocabulary, dict):
-        for token, number in vocabulary.items():
-            _check_token(folder, name, token, number)
+        if not _are_tokens(folder, vocabulary):
+            for token, number in vocabulary.items():
+                _check_token(folder, name, token, number)
         return
     for entry in vocabulary:
         token, score = entry if isinstance(entry, list) and len(entry) == 2 else (None, None)
         if not isinstance(score, (int, float)) or not math.isfinite(score):
             folder.refuse(f"has a {name} with a token that is no pair of text and score, {shown(entry)}", "correct it")
         _check_token(folder, name, token, 0)
+
+
+def _are_tokens(folder: Folder, vocabulary: Mapping[str, Any]) -> bool:
+    """Whether all is well, found out in a moment, as there are hundreds of thousands."""
+    numbers = vocabulary.values()
+    if not set(map(type, numbers)) <= {int}:
+        return False
+    longest, least, most = max(map(len, vocabulary), default=0), min(numbers, default=0), max(numbers, default=0)
+    return longest <= folder.limits.token_letters and least >= 0 and most < folder.limits.vocabulary
 
 
 def _check_token(folder: Folder, name: str, token: Any, number: Any) -> None:

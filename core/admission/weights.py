@@ -27,7 +27,7 @@ class Weights:
     size: int
 
 
-def check_weights(folder: Folder, config: Mapping[str, Any]) -> Weights | None:
+def weights_of(folder: Folder, config: Mapping[str, Any]) -> Weights | None:
     """What the files hold that would be loaded; None where there are none yet, or in a form without a header.
 
     Raises Refused for files that lie about themselves, that lie elsewhere or are missing, and for more than is admitted.

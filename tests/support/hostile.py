@@ -298,7 +298,7 @@ CONFIGS: dict[str, tuple[Make, str | None]] = {
     "an epsilon of text": (config(rms_norm_eps="small"), "rms_norm_eps = 'small'"),
     "NaN": (spliced("config.json", '"attention_dropout_2": NaN'), "NaN is no number"),
     "infinity": (spliced("config.json", '"attention_scale": -Infinity'), "attention_scale = -inf, which is no number"),
-    "a number of a million digits": (spliced("config.json", '"x": ' + "1" * 10**6), "number of 1,000,000 digits"),
+    "a number of a million digits": (spliced("config.json", '"x": ' + "1" * 10**6), "Exceeds the limit"),
     "a name twice": (spliced("config.json", '"num_hidden_layers": 2'), "'num_hidden_layers' is there twice"),
     "100,000 lists in each other": (spliced("config.json", f'"x": {nested(100_000)}'), "nested too deeply"),
     "80 lists in each other": (spliced("config.json", f'"x": {nested(80)}'), "nested too deeply"),
