@@ -311,7 +311,8 @@ def _fetch_weights(source: str, folder: Path, fetch: dict[str, bool]) -> None:
     if (folder / WEIGHTS_INDEX).exists():
         names = sorted(set(json.loads((folder / WEIGHTS_INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
     snapshot = partial(snapshot_download, source, revision=folder.name, allow_patterns=names, **fetch)
-    _explained(source, "the weights of ", snapshot)
+    with _quiet():
+        _explained(source, "the weights of ", snapshot)
 
 
 _SPARE_ELEMENTS = 10_000_000
