@@ -395,7 +395,7 @@ def _sentence(source: str, part: str, error: BaseException) -> str:
     while cause is not None:
         chain.append(cause)
         cause = cause.__cause__ or cause.__context__
-    first_line = (str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip(".")
+    first_line = (str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip(".: ")
     if any("trust_remote_code" in str(cause) for cause in chain):
         return (
             f"{source} needs code of its own to be loaded, and code of a model is never run here: give a model of a type "

@@ -457,6 +457,15 @@ TOKENIZERS: dict[str, tuple[Make, str | None]] = {
     ),
     "a class of nobody": (change("tokenizer_config.json", tokenizer_class="os.system"), "LOADS|Could not load"),
     "a padding token that is a number": (change("tokenizer_config.json", pad_token=7), "LOADS|Could not load"),
+    "a SentencePiece model of zeros": (
+        lambda folder: ((folder / "tokenizer.json").unlink(), text("tokenizer.model", b"\0" * 10_000)(folder))[0],
+        "Could not load the tokenizer",
+    ),
+    "a vocabulary of Mistral's that is none": (
+        lambda folder: ((folder / "tokenizer.json").unlink(), text("tekken.json", '{"vocab": 7}')(folder))[0],
+        "Could not load the tokenizer",
+    ),
+    "no tokenizer at all": (replaced("tokenizer.json", lambda _: None), "Could not load the tokenizer"),
     "a chat template of a number": (change("tokenizer_config.json", chat_template=7), "chat template is no text"),
 }  # fmt: skip
 GGUF: dict[str, tuple[Make, str | None]] = {
