@@ -375,6 +375,14 @@ WEIGHTS: dict[str, tuple[Make, str | None]] = {
     "a checkpoint of torch.distributed": (
         text("shard-00001-model-00001-of-00001.safetensors", b""), "checkpoint of torch.distributed",
     ),
+    "weights whose products are no numbers": (
+        lambda folder: save_file(
+            {name: tensor * (3e37 if "norm" in name else 1) for name, tensor in load_file(
+                folder / "model.safetensors").items()},
+            folder / "model.safetensors", metadata={"format": "pt"},
+        ),
+        "computes no numbers in float32",
+    ),
     "weights of one layer twice": (
         lambda folder: save_file(
             load_file(folder / "model.safetensors") | {"model.layers.6.mlp.up_proj.weight": load_file(
