@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # they import torch
 LOADED = "loaded"
 """The shape of the loaded model, among the names of well-known shapes."""
 _CONTEXTS = 24  # points of a curve over context length
-texts_line = Line(settings.server.texts_at_once)
+texts_line = Line(lambda: settings.server.texts_at_once, lambda: settings.server.texts_waiting)
 """Whoever wants texts of both models waits here for their turn."""
 _matrices = LRUCache(settings.SIMILARITIES_IN_MEMORY)
 _layer_weights = LRUCache(settings.LAYER_WEIGHTS_IN_MEMORY)
