@@ -54,11 +54,20 @@ class Place:
 
     def __init__(self, line: "Line", visitor: Visitor) -> None:
         self._line = line
-        # Whoever calls from within the server is nobody in particular: each of these calls is of a visitor of its own.
-        self.group, self.key = (str(id(self)),) * 2 if visitor == NOBODY else visitor
+        self.visitor = visitor
         self.has_turn = False
         self.began: float | None = None  # when who has it saw that its turn had come
         self.wake: Callable[[], None] = lambda: None  # called when its turn comes, under the line's lock
+
+    @property
+    def group(self) -> str:
+        """Whose turns count together. Whoever calls from within the server is a visitor of their own each time."""
+        return str(id(self)) if self.visitor == NOBODY else self.visitor.group
+
+    @property
+    def key(self) -> str:
+        """Of whom no two have a turn at once."""
+        return str(id(self)) if self.visitor == NOBODY else self.visitor.key
 
     def waiting(self, stopped: Callable[[], bool] = lambda: False) -> Iterator[Wait]:
         """What to tell until the turn has come. It ends early, without a turn, where `stopped()` says so."""
@@ -247,6 +256,12 @@ class Line:
                     self._took_s.append(time.monotonic() - place.began)
                 self._give_turns()
                 self._changed.notify_all()
+
+    def hand_on(self, place: Place, visitor: Visitor) -> None:
+        """A turn goes on as that of somebody else, who wants the same; the one who had it may have another."""
+        with self._changed:
+            place.visitor = visitor
+            self._give_turns()
 
     def look(self, place: Place) -> Wait | None:
         """What there is to tell to whoever has this place; None when their turn has come, and begins."""
