@@ -85,7 +85,7 @@ def similarity_endpoint(text: str, model: str = "", method: str = "head_mean") -
     all.
 
     Args:
-        text: at least two tokens, at most 1,000,000 characters.
+        text: at least two tokens, at most 20,000 characters.
         model: bundled or fetched name, hub id, folder or GGUF file; empty: the page's.
         method: how two layers are compared: head_mean, per_head or best_head.
     """
@@ -121,7 +121,7 @@ async def generate_endpoint(
     [{text, probability, chosen}].
 
     Args:
-        prompt: the text to continue, of fewer tokens than the model's context and at most 1,000,000 characters.
+        prompt: the text to continue, of fewer tokens than the model's context and at most 20,000 characters.
         model: bundled or fetched name, hub id, folder or GGUF file; empty: the page's.
         plan: spans first-last, or groups of listed layers such as 2-4-6, separated by commas; empty for dense.
         max_new_tokens: 1 to 300.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 
-from app import plans, settings, text
+from app import asked, plans, settings, text
 from app.compute import compute, taking_turns
 from app.line import Line
 from app.registry import LRUCache, View, get_model
@@ -107,6 +107,13 @@ def layer_weights(model_name: str, ids: tuple[int, ...], layer: int) -> np.ndarr
     return _layer_weights.get((place, ids, layer), lambda: _compute_weights(model_name, ids, layer))
 
 
+def check_length(name: str, source: str) -> None:
+    """Raise ValueError, in one sentence, for a text that is longer than a model is asked to read; before it is tokenized."""
+    limit = settings.server.max_prompt_characters
+    if len(source) > limit:
+        raise ValueError(f"The {name} has {len(source):,} characters: shorten it to at most {limit:,}.")
+
+
 class FirstTokens(NamedTuple):
     """The beginning of a text, and how many tokens all of it has."""
 
@@ -117,8 +124,10 @@ class FirstTokens(NamedTuple):
 def token_ids(model_name: str, source: str, limit: int) -> FirstTokens:
     """The first tokens of the text, at most `limit` and at most the model's context.
 
-    Raises ValueError for a text with less than two tokens.
+    Raises ValueError for a text with less than two tokens, and for one that is too long.
     """
+    asked.texts(text=source)
+    check_length("text", source)
     model = get_model(model_name)
     ids = prompt_ids(model.tokenizer, source or "")
     if len(ids) < 2 or not source.strip():
@@ -158,6 +167,29 @@ def _batch(model: "PreTrainedModel", ids: tuple[int, ...]) -> "torch.Tensor":
 # Texts of both models
 
 
+def check_texts(
+    model_name: str,
+    plan_text: str,
+    prompt: str,
+    max_new_tokens: int,
+    temperature: float,
+    seed: int,
+    heads: str = "",
+    chat: bool = False,
+    system: str = "",
+) -> None:
+    """Raise ValueError, in one sentence, for what `generate` is not to be asked; nothing is loaded or tokenized for that."""
+    asked.words(model=model_name, plan=plan_text, heads=heads)
+    asked.texts(prompt=prompt, system=system)
+    check_length("prompt", prompt)
+    check_length("system text", system)
+    asked.whole("max_new_tokens", max_new_tokens, high=settings.server.max_new_tokens)
+    if not 0 <= asked.number("temperature", temperature) <= 10:
+        raise ValueError(f"temperature is {temperature:g}: give a number from 0 (the likeliest token) to 10.")
+    asked.whole("seed", seed, low=0)
+    asked.flag("chat", chat)
+
+
 @on_gpu(lambda model_name, plan_text, prompt, max_new_tokens, *_, **__: len(prompt) / 2000 + 0.2 * max_new_tokens)
 def generate(
     model_name: str,
@@ -176,6 +208,7 @@ def generate(
 
     heads: the plan's head map (`app.links`); empty for direct sharing. chat, system: as `generate_pair` takes them.
     """
+    check_texts(model_name, plan_text, prompt, max_new_tokens, temperature, seed, heads, chat, system)
     from core.decoding.generation import generate_pair
 
     model = get_model(model_name)

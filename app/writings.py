@@ -189,7 +189,11 @@ class Writings:
         self._known: dict[Texts, _Writing] = {}
 
     def reader(self, texts: Texts) -> Reader:
-        """A reader of these texts: of those that are written already, where somebody asked for the same."""
+        """A reader of these texts: of those that are written already, where somebody asked for the same.
+
+        Raises ValueError for what cannot be asked.
+        """
+        services.check_texts(*texts)
         writing = self._known.get(texts)
         if writing is None or writing.ended:
             writing = self._known[texts] = _Writing(texts)

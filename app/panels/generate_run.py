@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from app import settings, text
-from app.asked import number, whole, words
+from app import services, settings, text
+from app.asked import flag, whole, words
 from app.components import html
 from app.components.stop import Run, Stops, buttons
 from app.panels import generate_html
@@ -60,10 +60,10 @@ class Asked:
             raise ValueError(text.CANNOT_GO_ON) from error
         if not known:
             raise ValueError(text.CANNOT_GO_ON)
-        words(model=model, plan=plan, heads=heads, prompt=asked.prompt, system=asked.system, kept=asked.kept)
-        whole("max_new_tokens", asked.max_new_tokens, high=settings.server.max_new_tokens)
-        whole("seed", asked.seed, low=0)
-        number("temperature", asked.temperature)
+        how = (asked.max_new_tokens, asked.temperature, asked.seed)
+        services.check_texts(model, plan, asked.prompt, *how, heads, asked.chat, asked.system)
+        words(kept=asked.kept, run=asked.run)
+        flag("pause", asked.pause), flag("hidden", asked.hidden)
         whole("written", asked.written)
         return asked
 
@@ -111,7 +111,11 @@ async def go_on(sent: Any, request: gr.Request | None = None) -> AsyncIterator[t
 async def _in_line(asked: Asked, who: Visitor, stopped: Run) -> AsyncIterator[tuple]:
     """Wait for the turn, then write."""
     yield {"state": "waiting"}, "", *buttons(running=True)
-    reader, waits = paused.take(asked.kept) or writings.reader(_texts(asked)), False
+    try:
+        reader, waits = paused.take(asked.kept) or writings.reader(_texts(asked)), False
+    except ValueError as problem:
+        yield {"state": "failed"}, html.error(problem), gr.skip(), gr.skip()
+        return
     try:
         async for wait in reader.waiting(who, stopped):
             yield {"state": "waiting", "line": wait.words}, "", gr.skip(), gr.skip()

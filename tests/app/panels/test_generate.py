@@ -158,7 +158,7 @@ def test_closing_the_stream_stops_the_computation(view, monkeypatch):
 
 
 def test_stop_ends_both_texts(view):
-    running = items(generate_run.run(view, PROMPT, 500, 0.0, 0, VISITOR))
+    running = items(generate_run.run(view, PROMPT, 300, 0.0, 0, VISITOR))
     next(running), next(running)
     generate_run.stops.press(VISITOR)
     rest = list(running)
@@ -296,7 +296,7 @@ def instruct(tmp_path) -> dict[str, str]:
 
 
 def test_an_example_ends_what_is_being_written(view):
-    running = items(generate_run.run(view, PROMPT, 500, 0.0, 0, VISITOR))
+    running = items(generate_run.run(view, PROMPT, 300, 0.0, 0, VISITOR))
     next(running), next(running)
     generate.pick("copy", VISITOR)
     assert len(list(running)) < 3
