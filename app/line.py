@@ -7,6 +7,7 @@ of them asks for.
 """
 
 import asyncio
+import math
 import time
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
@@ -21,9 +22,11 @@ from app import text, units
 from app.visitors import NOBODY, Visitor
 
 POLL_S = 0.25
-"""How long it takes at most until somebody who waits sees that Stop was pressed."""
+"""How long it takes until somebody who waits near the front sees that Stop was pressed; for others at most `TELL_S`."""
 TELL_S = 1.0
-"""Who waits is told at least so often: a visitor who has gone is noticed when there is something to tell."""
+"""Who waits near the front is told at least so often: a visitor who has gone is noticed when there is something to tell."""
+NEAR = 5
+"""Turns ahead of somebody who is told of every change; at ten times as many they are told a tenth as often."""
 REMEMBERED = 8
 """Turns whose durations say how long the next one takes."""
 OF_ONE_VISITOR = 12
@@ -92,23 +95,32 @@ class Place:
                 if news.is_new(wait):
                     yield wait
                 with suppress(asyncio.TimeoutError):  # in Python 3.10 not yet the built-in one
-                    await asyncio.wait_for(woken.wait(), POLL_S)
+                    await asyncio.wait_for(woken.wait(), min(TELL_S, POLL_S * _farness(wait)))
         finally:
             self.wake = lambda: None
 
 
 class _News:
-    """Whether something is worth telling: another number, or the same one after a while."""
+    """Whether something is worth telling: another number, or the same one after a while.
+
+    What is told costs the server a message, and when one of two hundred leaves, all their numbers change. So only who is
+    near is told at once; who is further back the less often, the further.
+    """
 
     def __init__(self) -> None:
-        self._ahead, self._at = -1, 0.0
+        self._ahead, self._at = -1, -math.inf
 
     def is_new(self, wait: Wait) -> bool:
-        now = time.monotonic()
-        if wait.ahead == self._ahead and now - self._at < TELL_S:
+        now, far = time.monotonic(), _farness(wait)
+        if now - self._at < TELL_S * far and (far > 1 or wait.ahead == self._ahead):
             return False
         self._ahead, self._at = wait.ahead, now
         return True
+
+
+def _farness(wait: Wait) -> float:
+    """1 for who is near, more for the others: how much less often they are looked at."""
+    return max(1.0, wait.ahead / NEAR)
 
 
 def _call_in(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:

@@ -332,6 +332,22 @@ def test_who_stops_while_waiting_in_a_loop_leaves(monkeypatch):
         assert asyncio.run(wait()) == [1] and len(of._places) == 1
 
 
+def test_who_is_far_back_is_told_less_often(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(line.time, "monotonic", lambda: now[0])
+
+    def told(*ahead: int) -> list[int]:
+        news, seen = line._News(), []
+        for one_ahead in ahead:
+            now[0] += 0.5
+            if news.is_new(Wait(one_ahead, None)):
+                seen.append(one_ahead)
+        return seen
+
+    assert told(4, 4, 4, 3, 2, 1) == [4, 4, 3, 2, 1]
+    assert told(*range(100, 0, -1))[:3] == [100, 71, 50] and told(*range(100, 0, -1))[-5:] == [5, 4, 3, 2, 1]
+
+
 def test_looking_ahead_of_hundreds_takes_moments():
     day = Day(2)
     places = [day.come(one(f"v{number}")) for number in range(240)]
