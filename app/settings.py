@@ -157,6 +157,7 @@ DEFAULT_PLANS = {OFFERED_MODEL: "20-21"}  # where another one is a better start
 
 VIEWS_PER_MODEL = 8
 SIMILARITIES_IN_MEMORY = 64
+PLANS_IN_MEMORY = 1000  # of which it is known whether texts can be written together
 METERS_IN_MEMORY = 4  # each keeps the sums of every plan that was measured on its text
 LAYER_WEIGHTS_IN_MEMORY = 64
 

@@ -185,6 +185,9 @@ LINE_FULL = "The line for {what} is full, {count} wait already: come again {when
 LINE_IN = "in about {time}"
 LINE_LATER = "in a few minutes"
 LINE_YOURS = "You have {count} {what} in the line already: wait until one of them has ended, or stop one."
+TOGETHER = (
+    "Written together with other visitors’ texts, {count} in all: tokens per second are of steps for all of them."
+)
 CANNOT_GO_ON = "These texts cannot go on: press Generate to write new ones."
 STAGE = {
     "waiting": "It is about to begin …",

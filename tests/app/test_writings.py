@@ -257,6 +257,7 @@ def test_what_is_asked_is_not_written_by_real_models_unless_all_of_it_is_the_sam
         return real(*arguments, **how)
 
     monkeypatch.setattr(core.decoding.generation, "generate_pair", counted)
+    monkeypatch.setattr(services, "writes_together", lambda *models: False)
     writings = Writings(Line(2))
     same = Texts(view["model"], view["plan"], PROMPT, 5, 0.7, 1)
     others = [same._replace(seed=2), same._replace(temperature=0.0), same._replace(max_new_tokens=4)]
@@ -296,3 +297,95 @@ def test_a_program_in_the_line_is_told_so(view):
         assert "2 others are before you" in first["line"] and first["dense"]["text"] == "" and second.has_turn
         told.close()
     assert not services.texts_line._places
+
+
+# Together
+
+
+@pytest.fixture
+def batches(monkeypatch, begun) -> list:
+    """What was written together; each text as `begun` writes it."""
+    found = []
+
+    def together(model, plan, heads, wanted, dropped):
+        found.append([one.prompt for one in wanted])
+        steps = [services.generate(model, plan, one.prompt) for one in wanted]
+        for _ in range(STEPS):
+            for place, one_of in enumerate(steps):
+                if place not in dropped:
+                    yield place, ValueError("No.") if wanted[place].prompt == "bad" else next(one_of)
+
+    monkeypatch.setattr(services, "generate_together", together)
+    monkeypatch.setattr(services, "writes_together", lambda model, plan, heads: plan == "2-4")
+    return found
+
+
+def test_who_waits_for_texts_of_the_same_models_is_written_with_the_first_of_them(batches):
+    writings = Writings(Line(1))
+
+    async def many():
+        others = texts("other")._replace(plan="3-5")
+        with writings.line.place():
+            asked = [*(texts(f"p{number}") for number in range(10)), others]
+            tasks = [asyncio.create_task(read(writings, a, one(f"v{n}"))) for n, a in enumerate(asked)]
+            await asyncio.sleep(0.05)
+        return await asyncio.wait_for(asyncio.gather(*tasks), 10)
+
+    assert asyncio.run(many()) == [f"p{number}xxxxx" for number in range(10)] + ["otherxxxxx"]
+    assert batches == [[f"p{number}" for number in range(8)], ["p8", "p9"]]
+    assert not writings.line._places and not writings._known
+
+
+def test_of_one_visitor_one_text_is_in_a_batch(batches):
+    writings = Writings(Line(1))
+
+    async def tabs():
+        with writings.line.place():
+            tasks = [asyncio.create_task(read(writings, texts(f"p{n}"), one("a"))) for n in range(3)]
+            tasks.append(asyncio.create_task(read(writings, texts("q"), one("b"))))
+            await asyncio.sleep(0.05)
+        await asyncio.wait_for(asyncio.gather(*tasks), 10)
+
+    asyncio.run(tabs())
+    assert batches[0] == ["p0", "q"] and not writings.line._places
+
+
+def test_who_leaves_a_batch_ends_only_their_own_text_and_a_bad_one_fails_alone(batches):
+    writings = Writings(Line(1))
+
+    async def leave():
+        with writings.line.place():
+            leaving = writings.reader(texts("gone"))
+
+            async def first_word():
+                async for _ in leaving.waiting(one("a")):
+                    pass
+                await anext(leaving.progress())
+                await leaving.leave()
+
+            tasks = [asyncio.create_task(first_word())]
+            tasks += [asyncio.create_task(read(writings, texts(name), one(name))) for name in ("bad", "good")]
+            await asyncio.sleep(0.05)
+        return await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 10)
+
+    _, problem, good = asyncio.run(leave())
+    assert str(problem) == "No." and good == "goodxxxxx" and batches == [["gone", "bad", "good"]]
+    assert not writings.line._places and not writings._known
+
+
+def test_real_texts_written_together_are_those_written_alone(view):
+    asked = [
+        Texts(view["model"], view["plan"], PROMPT[: 3 + 4 * number], 6, 0.7 * (number % 2), number)
+        for number in range(5)
+    ]
+    alone = [list(services.generate(*one_of))[-1] for one_of in asked]
+    assert services.writes_together(*asked[0].models)
+    writings = Writings(Line(1))
+
+    async def both():
+        with writings.line.place():
+            tasks = [asyncio.create_task(read(writings, a, one(f"v{n}"))) for n, a in enumerate(asked)]
+            await asyncio.sleep(0.05)
+        return await asyncio.gather(*tasks)
+
+    assert asyncio.run(both()) == [end.dense.text for end in alone]
