@@ -112,7 +112,7 @@ async def generate_endpoint(
 ) -> AsyncIterator[dict]:
     """Dense and shared continuation of a prompt, streamed: {dense, shared, first_difference, first_token_differs, line}.
 
-    While others come first, `line` says how many, and both texts are empty.
+    While others come first, `line` says how many, and both texts are empty. batch: how many texts each step was for.
 
     Times are measured here. first_token_differs: whether the two times to the first token differ by more than they vary;
     null until they were measured often enough to tell, which for long prompts is after the last token. With details also
