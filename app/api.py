@@ -6,10 +6,10 @@ docstrings the lines below `Args:` describe the arguments to programs, one line 
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 import pandas as pd
@@ -18,10 +18,15 @@ from app import comparing, searches, services, settings
 from app.asked import LARGEST, LARGEST_SIZE, flag, number, one_of, texts, whole, words
 from app.measured import KINDS, store
 from app.registry import get_model
+from app.visitors import visitor
+from app.writings import Texts, writings
 from core.cost import fits_frame, known_shapes
 from core.plan import SharingPlan
 from core.records.provenance import model_name
 from core.records.searches import PlanDamage
+
+if TYPE_CHECKING:  # it imports torch
+    from core.decoding.generation import PairProgress
 
 
 def add_endpoints() -> None:
@@ -80,7 +85,7 @@ def similarity_endpoint(text: str, model: str = "", method: str = "head_mean") -
     all.
 
     Args:
-        text: at least two tokens, at most 1,000,000 characters.
+        text: at least two tokens, at most 20,000 characters.
         model: bundled or fetched name, hub id, folder or GGUF file; empty: the page's.
         method: how two layers are compared: head_mean, per_head or best_head.
     """
@@ -93,7 +98,7 @@ def similarity_endpoint(text: str, model: str = "", method: str = "head_mean") -
     return about | {"similarity": found.matrix.tolist()}
 
 
-def generate_endpoint(
+async def generate_endpoint(
     prompt: str,
     model: str = "",
     plan: str = settings.DEFAULT_PLAN,
@@ -103,8 +108,11 @@ def generate_endpoint(
     chat: bool = False,
     system: str = "",
     details: bool = False,
-) -> Iterator[dict]:
-    """Dense and shared continuation of a prompt, streamed: {dense, shared, first_difference, first_token_differs}.
+    request: gr.Request | None = None,
+) -> AsyncIterator[dict]:
+    """Dense and shared continuation of a prompt, streamed: {dense, shared, first_difference, first_token_differs, line}.
+
+    While others come first, `line` says how many, and both texts are empty. batch: how many texts each step was for.
 
     Times are measured here. first_token_differs: whether the two times to the first token differ by more than they vary;
     null until they were measured often enough to tell, which for long prompts is after the last token. With details also
@@ -113,7 +121,7 @@ def generate_endpoint(
     [{text, probability, chosen}].
 
     Args:
-        prompt: the text to continue, of fewer tokens than the model's context and at most 1,000,000 characters.
+        prompt: the text to continue, of fewer tokens than the model's context and at most 20,000 characters.
         model: bundled or fetched name, hub id, folder or GGUF file; empty: the page's.
         plan: spans first-last, or groups of listed layers such as 2-4-6, separated by commas; empty for dense.
         max_new_tokens: 1 to 300.
@@ -129,12 +137,23 @@ def generate_endpoint(
         max_new_tokens = whole("max_new_tokens", max_new_tokens, high=settings.server.max_new_tokens)
         temperature, seed = number("temperature", temperature), whole("seed", seed, low=0)
         chat, details = flag("chat", chat), flag("details", details)
-        asked = (model, plan, prompt, max_new_tokens, temperature, seed)
-        with services.texts_line.place() as place:
-            for _ in place.waiting():
-                pass
-            for progress in services.generate(*asked, chat=chat, system=system):
-                yield {name: value for name, value in asdict(progress).items() if details or name not in _DETAILS}
+        asked = Texts(model, plan, prompt, max_new_tokens, temperature, seed, chat=chat, system=system)
+        reader = writings.reader(asked)
+        try:
+            async for wait in reader.waiting(visitor(request)):
+                yield _told(None, details, wait.words)
+            async for progress in reader.progress():
+                yield _told(progress, details)
+        finally:
+            await reader.leave()
+
+
+def _told(progress: "PairProgress | None", details: bool, line: str = "") -> dict:
+    """What a program is told of two texts; None: nothing of them is there yet."""
+    from core.decoding.generation import PairProgress, Stream
+
+    values = asdict(progress or PairProgress(Stream(), Stream()))
+    return {name: value for name, value in values.items() if details or name not in _DETAILS} | {"line": line}
 
 
 _DETAILS = ("speed_differs", "parting")
@@ -388,7 +407,7 @@ _Limits = dict[str, Any]
 ENDPOINTS: dict[str, tuple[Callable, _Limits]] = {
     "savings": (savings_endpoint, {}),
     "similarity": (similarity_endpoint, {"concurrency_limit": 1, "concurrency_id": "attention"}),
-    "generate": (generate_endpoint, {"concurrency_limit": 2, "concurrency_id": "generate"}),
+    "generate": (generate_endpoint, {"concurrency_limit": None}),  # they wait in a line of our own
     "scores": (scores_endpoint, {}),
     "compare": (compare_endpoint, {}),
     "sweep": (sweep_endpoint, {"concurrency_limit": 4, "concurrency_id": "search"}),

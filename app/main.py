@@ -101,6 +101,7 @@ def build() -> gr.Blocks:
             demo, bar, controls, problems, [one for part in parts.values() for one in getattr(part, "options", ())]
         )
         add_endpoints()
+    demo.queue(max_size=settings.EVENTS_WAITING)
     return demo
 
 
@@ -129,6 +130,8 @@ def launch_options() -> dict[str, Any]:
         "favicon_path": settings.ASSETS / "logo.svg",
         "footer_links": [],
         "ssr_mode": False,
+        # Each event that runs has one of so many places of gradio, those that wait in our lines too. These take no thread.
+        "max_threads": settings.EVENTS_AT_ONCE + settings.server.texts_waiting + settings.server.jobs_waiting,
         "share": False,
     }
 

@@ -1,17 +1,18 @@
 """What parts of the page and endpoints for programs both ask for. Nothing here knows of either: data in, data out."""
 
 import time
-from collections.abc import Generator
+from collections import OrderedDict
+from collections.abc import Collection, Generator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from app import plans, settings, text
+from app import asked, plans, settings, text
 from app.compute import compute, taking_turns
 from app.line import Line
 from app.registry import LRUCache, View, get_model
-from app.zero_gpu import on_gpu
+from app.zero_gpu import BORROWED, on_gpu
 from core.configs import context_tokens
 from core.cost import ModelShape, bytes_of, known_shapes, savings_frame
 from core.plan import SharingPlan
@@ -21,15 +22,18 @@ if TYPE_CHECKING:  # they import torch
     import torch
     from transformers import PreTrainedModel
 
+    from core.decoding.batched import Wanted
     from core.decoding.generation import PairProgress
 
 LOADED = "loaded"
 """The shape of the loaded model, among the names of well-known shapes."""
 _CONTEXTS = 24  # points of a curve over context length
-texts_line = Line(settings.server.texts_at_once)
+texts_line = Line(lambda: settings.server.texts_at_once, lambda: settings.server.texts_waiting)
 """Whoever wants texts of both models waits here for their turn."""
 _matrices = LRUCache(settings.SIMILARITIES_IN_MEMORY)
 _layer_weights = LRUCache(settings.LAYER_WEIGHTS_IN_MEMORY)
+_together: OrderedDict[tuple[str, str, str], bool] = OrderedDict()
+"""Models, plans and head maps that texts were written of, and whether several texts can be written as one batch."""
 
 
 # Shapes and savings, predicted
@@ -107,6 +111,13 @@ def layer_weights(model_name: str, ids: tuple[int, ...], layer: int) -> np.ndarr
     return _layer_weights.get((place, ids, layer), lambda: _compute_weights(model_name, ids, layer))
 
 
+def check_length(name: str, source: str) -> None:
+    """Raise ValueError, in one sentence, for a text that is longer than a model is asked to read; before it is tokenized."""
+    limit = settings.server.max_prompt_characters
+    if len(source) > limit:
+        raise ValueError(f"The {name} has {len(source):,} characters: shorten it to at most {limit:,}.")
+
+
 class FirstTokens(NamedTuple):
     """The beginning of a text, and how many tokens all of it has."""
 
@@ -117,8 +128,10 @@ class FirstTokens(NamedTuple):
 def token_ids(model_name: str, source: str, limit: int) -> FirstTokens:
     """The first tokens of the text, at most `limit` and at most the model's context.
 
-    Raises ValueError for a text with less than two tokens.
+    Raises ValueError for a text with less than two tokens, and for one that is too long.
     """
+    asked.texts(text=source)
+    check_length("text", source)
     model = get_model(model_name)
     ids = prompt_ids(model.tokenizer, source or "")
     if len(ids) < 2 or not source.strip():
@@ -158,6 +171,29 @@ def _batch(model: "PreTrainedModel", ids: tuple[int, ...]) -> "torch.Tensor":
 # Texts of both models
 
 
+def check_texts(
+    model_name: str,
+    plan_text: str,
+    prompt: str,
+    max_new_tokens: int,
+    temperature: float,
+    seed: int,
+    heads: str = "",
+    chat: bool = False,
+    system: str = "",
+) -> None:
+    """Raise ValueError, in one sentence, for what `generate` is not to be asked; nothing is loaded or tokenized for that."""
+    asked.words(model=model_name, plan=plan_text, heads=heads)
+    asked.texts(prompt=prompt, system=system)
+    check_length("prompt", prompt)
+    check_length("system text", system)
+    asked.whole("max_new_tokens", max_new_tokens, high=settings.server.max_new_tokens)
+    if not 0 <= asked.number("temperature", temperature) <= 10:
+        raise ValueError(f"temperature is {temperature:g}: give a number from 0 (the likeliest token) to 10.")
+    asked.whole("seed", seed, low=0)
+    asked.flag("chat", chat)
+
+
 @on_gpu(lambda model_name, plan_text, prompt, max_new_tokens, *_, **__: len(prompt) / 2000 + 0.2 * max_new_tokens)
 def generate(
     model_name: str,
@@ -176,16 +212,64 @@ def generate(
 
     heads: the plan's head map (`app.links`); empty for direct sharing. chat, system: as `generate_pair` takes them.
     """
+    check_texts(model_name, plan_text, prompt, max_new_tokens, temperature, seed, heads, chat, system)
     from core.decoding.generation import generate_pair
 
     model = get_model(model_name)
     shared = model.shared(model.plan(plan_text), heads)
+    _note_together((model_name, plan_text, heads), model.model, shared)
     how = {"seed": seed, "chat": chat, "system": system}
     steps = generate_pair(model.model, shared, model.tokenizer, prompt, max_new_tokens, temperature, **how)
-    shown_at, parted = 0.0, False
+    shown = _Shown()
     for progress in taking_turns(steps):
-        finished = progress.dense.finished and progress.shared.finished
-        parts = progress.parting is not None and not parted
-        if finished or parts or time.monotonic() - shown_at > 1 / settings.UPDATES_PER_SECOND:
-            shown_at, parted = time.monotonic(), parted or parts
+        if shown.is_new(progress):
             yield progress
+
+
+def writes_together(model_name: str, plan_text: str, heads: str) -> bool:
+    """Whether `generate_together` may write texts of these: each of them is the one that `generate` gives alone.
+
+    Known once a text of them was written; until then they are not.
+    """
+    return _together.get((model_name, plan_text, heads), False)
+
+
+def _note_together(models: tuple[str, str, str], dense: "PreTrainedModel", shared: "PreTrainedModel") -> None:
+    from core.decoding.batched import can_batch
+
+    if models not in _together:
+        _together[models] = not BORROWED and all(compute(can_batch, model) for model in (dense, shared))
+        while len(_together) > settings.PLANS_IN_MEMORY:
+            _together.popitem(last=False)
+
+
+class _Shown:
+    """Which steps of a pair of texts are shown: so many a second, the one in which they part, and the last."""
+
+    def __init__(self) -> None:
+        self._at, self._parted = 0.0, False
+
+    def is_new(self, progress: "PairProgress") -> bool:
+        finished = progress.dense.finished and progress.shared.finished
+        parts = progress.parting is not None and not self._parted
+        if not (finished or parts or time.monotonic() - self._at > 1 / settings.UPDATES_PER_SECOND):
+            return False
+        self._at, self._parted = time.monotonic(), self._parted or parts
+        return True
+
+
+def generate_together(
+    model_name: str, plan_text: str, heads: str, wanted: "Sequence[Wanted]", dropped: Collection[int] = ()
+) -> Generator[tuple[int, "PairProgress | ValueError"], None, None]:
+    """Several pairs of texts of the same two models, thinned out as `generate` does it, each with its place in `wanted`.
+
+    dropped: places that nobody wants any more. Raises ValueError for a bad model or plan. Only where `writes_together`.
+    """
+    from core.decoding.batched import generate_pairs
+
+    model = get_model(model_name)
+    shared = model.shared(model.plan(plan_text), heads)
+    shown = [_Shown() for _ in wanted]
+    for place, progress in taking_turns(generate_pairs(model.model, shared, model.tokenizer, wanted, dropped)):
+        if isinstance(progress, ValueError) or shown[place].is_new(progress):
+            yield place, progress

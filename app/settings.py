@@ -157,6 +157,7 @@ DEFAULT_PLANS = {OFFERED_MODEL: "20-21"}  # where another one is a better start
 
 VIEWS_PER_MODEL = 8
 SIMILARITIES_IN_MEMORY = 64
+PLANS_IN_MEMORY = 1000  # of which it is known whether texts can be written together
 METERS_IN_MEMORY = 4  # each keeps the sums of every plan that was measured on its text
 LAYER_WEIGHTS_IN_MEMORY = 64
 
@@ -167,6 +168,8 @@ MAX_SIMILARITY_TOKENS = 512  # attention weights take layers × heads × tokens�
 MAX_MAP_TOKENS = 128  # of a text, of which a window is shown
 MAP_WINDOW = 24  # words: a map of more has no room for them on its axes
 UPDATES_PER_SECOND = 8
+EVENTS_AT_ONCE = 64  # of the page and of programs, beside those that wait in a line
+EVENTS_WAITING = 1000  # that are kept for later when all of these run
 CALIBRATION_TOKENS = (1024, 2048, 4096, 8192)  # what a visitor may choose; the first is quick
 SUGGEST_TOKENS = (64, 65_536)  # what a program may ask for: fewer have no four chunks that a layer can look back in
 SWEEP_TOKENS = 4_000_000  # of all spans together that a program may ask for: minutes of a small model on two cores

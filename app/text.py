@@ -181,6 +181,13 @@ LINE_ONE = "1 other is before you"
 LINE_MANY = "{count} others are before you"
 LINE_TIME = ", about {time}."
 LINE_LEFT = "Stopped before its turn came."
+LINE_FULL = "The line for {what} is full, {count} wait already: come again {when}."
+LINE_IN = "in about {time}"
+LINE_LATER = "in a few minutes"
+LINE_YOURS = "You have {count} {what} in the line already: wait until one of them has ended, or stop one."
+TOGETHER = (
+    "Written together with other visitors’ texts, {count} in all: tokens per second are of steps for all of them."
+)
 CANNOT_GO_ON = "These texts cannot go on: press Generate to write new ones."
 STAGE = {
     "waiting": "It is about to begin …",

@@ -9,11 +9,12 @@ import re
 import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
 from http.cookies import CookieError, SimpleCookie
-from typing import Any, NamedTuple
-
-import gradio as gr
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from app import settings
+
+if TYPE_CHECKING:
+    import gradio as gr
 
 COOKIE = "shared_attention_visitor"
 DAYS = 30
@@ -40,7 +41,7 @@ NOBODY = Visitor("", "")
 """Whoever calls from within the server, such as a test or the warm-up."""
 
 
-def visitor(request: gr.Request | None) -> Visitor:
+def visitor(request: "gr.Request | None") -> Visitor:
     """Who sent a request: by login, else by cookie, else by session and address."""
     if request is None:
         return NOBODY

@@ -1,7 +1,8 @@
 """Generate: the dense and the shared model continue the same prompt, side by side, token by token."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from functools import cache, partial
 from types import SimpleNamespace
 from typing import Any
@@ -66,7 +67,7 @@ def wire(bar: gr.HTML, panel: SimpleNamespace) -> None:
 
     All of them are one event: a tab writes one pair of texts at a time. As far as gradio knows nobody waits: the line is ours.
     """
-    heavy = {**LATEST, "concurrency_limit": settings.server.texts_waiting, "concurrency_id": "generate on the page"}
+    heavy = {**LATEST, "concurrency_limit": None, "concurrency_id": "generate on the page"}
     inputs = [bar, panel.prompt, *panel.settings, *panel.conversation, *panel.ways]
     suited = [
         *panel.conversation,
@@ -92,14 +93,17 @@ _AT_REST = """() => [{__type__: 'update', interactive: true}, {__type__: 'update
 """The two buttons when nothing is written any more. In the browser: the server may be why."""
 
 
-def act(event: gr.EventData, request: gr.Request, view: View, prompt: str, *how: Any) -> Iterator[tuple]:
+async def act(event: gr.EventData, request: gr.Request, view: View, prompt: str, *how: Any) -> AsyncIterator[tuple]:
     """New texts, or those on the stage go on where its button was pressed. how: settings, conversation and ways."""
     sent = event._data
     if isinstance(sent, dict) and "further" in sent:
-        yield from generate_run.go_on(sent["further"], request)
-        return
-    tokens, temperature, seed, chat, system, pause, guess = how
-    yield from generate_run.run(view, prompt, tokens, temperature, seed, request, chat, system, pause, guess)
+        updates = generate_run.go_on(sent["further"], request)
+    else:
+        tokens, temperature, seed, chat, system, pause, guess = how
+        updates = generate_run.run(view, prompt, tokens, temperature, seed, request, chat, system, pause, guess)
+    async with aclosing(updates) as shown:
+        async for one in shown:
+            yield one
 
 
 def suit_model(view: View, prompt: str, temperature: float, suited_to: str) -> tuple:

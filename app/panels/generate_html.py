@@ -133,7 +133,8 @@ def note(progress: "PairProgress") -> str:
         (None, False): text.NO_SPEED_DIFFERENCE,
     }.get((progress.first_token_differs, progress.speed_differs), "")
     held = text.MEMORY_HELD.format(amount=units.amount(progress.memory_bytes, "bytes")) if progress.memory_bytes else ""
-    return f"{alike} {held}".strip()
+    together = text.TOGETHER.format(count=progress.batch) if progress.batch > 1 else ""
+    return " ".join(filter(None, (alike, held, together)))
 
 
 def facts(stream: "Stream | None") -> str:

@@ -2,25 +2,28 @@
 
 import random
 import secrets
-from collections.abc import Generator, Iterator
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from app import services, settings, text
-from app.asked import number, whole, words
+from app.asked import flag, whole, words
 from app.components import html
 from app.components.stop import Run, Stops, buttons
 from app.panels import generate_html
 from app.paused import Paused
 from app.registry import View
+from app.visitors import Visitor, visitor
+from app.writings import Reader, Texts, writings
 
 if TYPE_CHECKING:  # it imports torch
     from core.decoding.generation import PairProgress
 
 stops = Stops()
-paused = Paused(settings.PAUSED_IN_MEMORY)
+paused: Paused[Reader] = Paused(settings.PAUSED_IN_MEMORY)
 
 
 @dataclass(frozen=True)
@@ -57,15 +60,15 @@ class Asked:
             raise ValueError(text.CANNOT_GO_ON) from error
         if not known:
             raise ValueError(text.CANNOT_GO_ON)
-        words(model=model, plan=plan, heads=heads, prompt=asked.prompt, system=asked.system, kept=asked.kept)
-        whole("max_new_tokens", asked.max_new_tokens, high=settings.server.max_new_tokens)
-        whole("seed", asked.seed, low=0)
-        number("temperature", asked.temperature)
+        how = (asked.max_new_tokens, asked.temperature, asked.seed)
+        services.check_texts(model, plan, asked.prompt, *how, heads, asked.chat, asked.system)
+        words(kept=asked.kept, run=asked.run)
+        flag("pause", asked.pause), flag("hidden", asked.hidden)
         whole("written", asked.written)
         return asked
 
 
-def run(
+async def run(
     view: View,
     prompt: str,
     max_new_tokens: int,
@@ -76,7 +79,7 @@ def run(
     system: str = "",
     pause: bool = False,
     guess: bool = False,
-) -> Iterator[tuple]:
+) -> AsyncIterator[tuple]:
     """New texts: the stage's value as they grow, an error sentence, the two buttons.
 
     pause: until they part. guess: which is which is a secret. The buttons stay as they are at the end: the page takes no
@@ -88,59 +91,60 @@ def run(
         view, prompt, int(max_new_tokens), temperature, int(seed or 0), chat, system, pause, order, guess,
         run=secrets.token_hex(4),
     )  # fmt: skip
-    yield from _in_line(asked, stops.from_now(request))
+    async with aclosing(_in_line(asked, visitor(request), stops.from_now(request))) as shown:
+        async for one in shown:
+            yield one
 
 
-def go_on(sent: Any, request: gr.Request | None = None) -> Iterator[tuple]:
+async def go_on(sent: Any, request: gr.Request | None = None) -> AsyncIterator[tuple]:
     """Texts that paused go on to their end, as `run` shows them. sent: `asked` of the stage's value."""
     try:
         asked = Asked.read(sent)
     except ValueError as problem:
         yield {"state": "failed"}, html.error(problem), gr.skip(), gr.skip()
         return
-    yield from _in_line(asked, stops.from_now(request))
+    async with aclosing(_in_line(asked, visitor(request), stops.from_now(request))) as shown:
+        async for one in shown:
+            yield one
 
 
-def _in_line(asked: Asked, stopped: Run) -> Iterator[tuple]:
+async def _in_line(asked: Asked, who: Visitor, stopped: Run) -> AsyncIterator[tuple]:
     """Wait for the turn, then write."""
     yield {"state": "waiting"}, "", *buttons(running=True)
     try:
-        with services.texts_line.place() as place:
-            for wait in place.waiting(stopped):
-                yield {"state": "waiting", "line": wait.words}, "", gr.skip(), gr.skip()
-            if stopped():
-                yield {"state": "stopped", "line": text.LINE_LEFT}, "", gr.skip(), gr.skip()
-                return
-            for shown in _written(asked, stopped):
-                yield shown, "", gr.skip(), gr.skip()
+        reader, waits = paused.take(asked.kept) or writings.reader(_texts(asked)), False
     except ValueError as problem:
         yield {"state": "failed"}, html.error(problem), gr.skip(), gr.skip()
-
-
-def _written(asked: Asked, stopped: Run) -> Iterator[dict]:
-    """The stage's values while both texts grow: to their end, to Stop, or to where they part."""
-    steps, waits = paused.take(asked.kept) or _steps(asked), False
+        return
     try:
-        for progress in steps:
+        async for wait in reader.waiting(who, stopped):
+            yield {"state": "waiting", "line": wait.words}, "", gr.skip(), gr.skip()
+        if stopped():
+            yield {"state": "stopped", "line": text.LINE_LEFT}, "", gr.skip(), gr.skip()
+            return
+        async for progress in reader.progress():
             finished = progress.dense.finished and progress.shared.finished
             waits = asked.pause and not asked.written and progress.parting is not None and not finished
             if waits:
-                asked = replace(asked, written=progress.dense.tokens, kept=paused.keep(steps))
+                await reader.pause()
+                asked = replace(asked, written=progress.dense.tokens, kept=paused.keep(reader))
             ends = "paused" if waits else "stopped" if stopped() else "done" if finished else ""
             if not ends and progress.dense.tokens <= asked.written:  # computed again, and on the stage already
                 continue
-            yield on_stage(asked, progress, ends or "running")
+            yield on_stage(asked, progress, ends or "running"), "", gr.skip(), gr.skip()
             if ends in ("paused", "stopped"):
                 return
+    except ValueError as problem:
+        yield {"state": "failed"}, html.error(problem), gr.skip(), gr.skip()
     finally:
         if not waits:
-            steps.close()
+            await reader.leave()
 
 
-def _steps(asked: Asked) -> Generator["PairProgress", None, None]:
+def _texts(asked: Asked) -> Texts:
     view = asked.view
     what = (view["model"], view["plan"], asked.prompt, asked.max_new_tokens, asked.temperature, asked.seed)
-    return services.generate(*what, view.get("heads", ""), asked.chat, asked.system)
+    return Texts(*what, view.get("heads", ""), asked.chat, asked.system)
 
 
 def on_stage(asked: Asked, progress: "PairProgress", state: str) -> dict:

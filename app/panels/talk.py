@@ -1,7 +1,8 @@
 """The talk: a dialog over the page, one idea a slide, turned by keys; what a slide shows is asked for when it comes up."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from html import escape
 from typing import Any
 
@@ -18,6 +19,7 @@ from app.registry import View
 from app.talk import slides
 from app.talk.content import content_of, writing
 from app.talk.drawing import enlarged
+from app.visitors import visitor
 
 _stops = Stops()
 _WRITES = "part"
@@ -65,7 +67,7 @@ def _template() -> str:
 
 def wire(bar: gr.HTML, talk: gr.HTML) -> None:
     """Both models write on a key; leaving the slide stops them. All else is asked for by `slide`."""
-    heavy = {**QUIET, "concurrency_limit": 2, "concurrency_id": "generate"}
+    heavy = {**QUIET, "concurrency_limit": None}  # they wait in a line of our own
     talk.write(write, bar, talk, **heavy)
     talk.halt(halt, None, None, queue=False, **QUIET)
 
@@ -92,14 +94,15 @@ def _is_view(view: Any) -> bool:
     return all(isinstance(words, str) for words in view.values())
 
 
-def write(view: View, request: gr.Request | None = None) -> Iterator[str]:
+async def write(view: View, request: gr.Request | None = None) -> AsyncIterator[str]:
     """The slide *Where the texts part* while both models write, as JSON: of which view, its HTML, and whether they have ended."""
     stopped, shown = _stops.from_now(request), ""
     try:
-        for shown in writing(view):
-            yield _written(view, shown)
-            if stopped():
-                break
+        async with aclosing(writing(view, visitor(request), stopped)) as slides_written:
+            async for shown in slides_written:
+                yield _written(view, shown)
+                if stopped():
+                    break
     except ValueError as problem:
         shown = html.error(problem)
     yield _written(view, shown, ended=True)

@@ -1,8 +1,7 @@
 """What each slide shows of a model and a plan: HTML, and a chart where it has one. Words that need no model are not here."""
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import AsyncIterator, Callable
 from html import escape
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,6 +15,8 @@ from app.charts.style import short
 from app.measured import timings
 from app.registry import LoadedModel, View, get_model
 from app.talk import drawing, records
+from app.visitors import NOBODY, Visitor
+from app.writings import Texts, in_thread, writings
 from core.cost import Device, ModelShape, largest_batch, predict_decode
 from core.evaluation.findings import change_words
 from core.plan import HeadMap, SharingPlan
@@ -157,14 +158,21 @@ def first_prompt(model: LoadedModel) -> tuple[str, float, bool]:
     return (text.QUESTIONS[1], 0.0, True) if chat else (text.PROMPTS[0], settings.PROSE_TEMPERATURE, False)
 
 
-def writing(view: View) -> Iterator[str]:
-    """The slide *Where the texts part* while both models write. Raises ValueError for a bad view."""
-    subject = Subject.of(view)
+async def writing(view: View, who: Visitor = NOBODY, stopped: Callable[[], bool] = lambda: False) -> AsyncIterator[str]:
+    """The slide *Where the texts part* while both models write, or wait for it. Raises ValueError for a bad view."""
+    subject = await in_thread(Subject.of, view)
     prompt, temperature, chat = first_prompt(subject.model)
-    asked = (view["model"], view["plan"], prompt, TOKENS, temperature, 0, view.get("heads", ""), chat)
-    with closing(services.generate(*asked)) as steps:
-        for progress in steps:
+    asked = Texts(view["model"], view["plan"], prompt, TOKENS, temperature, 0, view.get("heads", ""), chat)
+    reader = writings.reader(asked)
+    try:
+        async for wait in reader.waiting(who, stopped):
+            yield f'{_panes(None, subject)}<p class="talk-verdict">{escape(wait.words)}</p>'
+        if stopped():
+            return
+        async for progress in reader.progress():
             yield f'{_panes(progress, subject)}<p class="talk-verdict">{_verdict(progress)}</p>'
+    finally:
+        await reader.leave()
 
 
 def _write_button(words: str) -> str:

@@ -74,6 +74,8 @@ class PairProgress:
     first_token_differs: bool | None = None
     speed_differs: bool | None = None
     parting: Parting | None = None
+    batch: int = 1
+    """Texts whose steps were computed together (`core.decoding.batched`): times of later steps are those of all of them."""
 
 
 def generate_pair(
@@ -103,11 +105,27 @@ def generate_pair(
     `max_new_tokens`, or when the context is full. Raises ValueError, in one sentence, for an empty prompt, one that fills
     the context, settings out of range, and chat without a template.
     """
+    how = (prompt, max_new_tokens, temperature, top_p, seed, chat, system)
+    return _alternate(_sides(dense, shared, tokenizer, *how))
+
+
+def _sides(
+    dense: PreTrainedModel,
+    shared: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: str,
+    max_new_tokens: int,
+    temperature: float,
+    top_p: float,
+    seed: int,
+    chat: bool,
+    system: str,
+) -> list["_Side"]:
+    """Both models at the beginning of `prompt`. Raises what `generate_pair` raises."""
     _check_settings(max_new_tokens, temperature, top_p, seed)
     ids = _prompt_ids(dense, tokenizer, prompt, chat, system)
     limit = min(max_new_tokens, _context_tokens(dense) - ids.shape[1])
-    sides = [_Side(model, tokenizer, ids, limit, temperature, top_p, seed) for model in (dense, shared)]
-    return _alternate(sides)
+    return [_Side(model, tokenizer, ids, limit, temperature, top_p, seed) for model in (dense, shared)]
 
 
 AT_ONCE_S, LATER_S = 1.0, 4.0
@@ -157,7 +175,7 @@ def _timed_readings(sides: list["_Side"], seconds: float, fewest: int) -> Iterat
         yield
 
 
-def _progress(sides: list["_Side"], parting: Parting | None) -> PairProgress:
+def _progress(sides: list["_Side"], parting: Parting | None, batch: int = 1) -> PairProgress:
     left, right = (side.stream for side in sides)
     return PairProgress(
         left,
@@ -167,6 +185,7 @@ def _progress(sides: list["_Side"], parting: Parting | None) -> PairProgress:
         times_differ(*(side.first_token_times_s for side in sides)),
         speeds_differ(*(side.step_times_s for side in sides)),
         parting,
+        batch,
     )
 
 
@@ -255,6 +274,10 @@ class _Side:
         """
         begin = time.perf_counter()
         logits = self.decoder.step(self.chosen) if self.tokens else self.decoder.prefill(self.ids)
+        self.take(logits, begin, alone)
+
+    def take(self, logits: torch.Tensor, begin: float, alone: bool = False) -> None:
+        """Choose a token by these logits [1, vocabulary], of a step that began at `begin`."""
         self.scores = self._score(logits)
         chosen = _choose(self.scores, self.random)
         self.token = int(chosen.item())  # waits for the device

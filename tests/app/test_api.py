@@ -9,6 +9,7 @@ from app import api, measured, searches, settings
 from core.cost import DEVICES, fits_frame, known_shapes, kv_cache_bytes
 from tests.support.gguf_files import write_gguf
 from tests.support.page import PROMPT
+from tests.support.streams import items
 
 
 def test_savings_endpoint_counts_like_the_core():
@@ -31,7 +32,7 @@ def test_endpoints_answer_bad_input_with_the_sentence(folder):
         lambda: api.savings_endpoint("Llama-3-8B", dtype="int3"),
         lambda: api.similarity_endpoint("", folder),
         lambda: api.similarity_endpoint(PROMPT, folder, "no-such-method"),
-        lambda: list(api.generate_endpoint("", folder, "2-4")),
+        lambda: list(items(api.generate_endpoint("", folder, "2-4"))),
     ):
         with pytest.raises(gr.Error) as caught:
             call()
@@ -39,19 +40,21 @@ def test_endpoints_answer_bad_input_with_the_sentence(folder):
 
 
 def test_generate_endpoint_streams_plain_data(folder):
-    last = list(api.generate_endpoint(PROMPT, folder, "2-4", 4))[-1]
+    last = list(items(api.generate_endpoint(PROMPT, folder, "2-4", 4)))[-1]
     assert last["dense"]["tokens"] == last["shared"]["tokens"] == 4 and json.dumps(last)
 
 
 def test_generate_endpoint_speaks_to_instruct_models(folder, tmp_path):
     write_gguf(tmp_path / "tiny.gguf")
     plain, chat = (
-        list(api.generate_endpoint("Hi", str(tmp_path), "2-4", 2, chat=chat, system="Be brief." if chat else ""))[-1]
+        list(
+            items(api.generate_endpoint("Hi", str(tmp_path), "2-4", 2, chat=chat, system="Be brief." if chat else ""))
+        )[-1]
         for chat in (False, True)
     )
     assert chat["dense"]["prompt_tokens"] > plain["dense"]["prompt_tokens"] + 10
     with pytest.raises(gr.Error, match="has no chat template"):
-        list(api.generate_endpoint("Hi", folder, "2-4", 2, chat=True))
+        list(items(api.generate_endpoint("Hi", folder, "2-4", 2, chat=True)))
 
 
 def test_scores_endpoint_selects(results):

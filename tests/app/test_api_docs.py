@@ -19,6 +19,12 @@ def arguments(name: str) -> dict[str, str]:
     return {argument: default.strip() for argument, default in rows}
 
 
+def parameters_of(name: str) -> dict[str, inspect.Parameter]:
+    """What a program can give: gradio itself gives the request."""
+    parameters = inspect.signature(ENDPOINTS[name][0]).parameters
+    return {argument: parameter for argument, parameter in parameters.items() if argument != "request"}
+
+
 def test_every_endpoint_is_told_of():
     assert set(SECTIONS) - {"MCP"} == set(ENDPOINTS)
     assert re.findall(r"^\| \[`/(\w+)`\]\(#(\w+)\)", GUIDE, re.MULTILINE) == [
@@ -28,7 +34,7 @@ def test_every_endpoint_is_told_of():
 
 @pytest.mark.parametrize("name", ENDPOINTS)
 def test_every_argument_is_told_of_in_its_place(name):
-    parameters = inspect.signature(ENDPOINTS[name][0]).parameters
+    parameters = parameters_of(name)
     told = arguments(name)
     assert list(told) == list(parameters)
     for argument, parameter in parameters.items():
@@ -49,5 +55,5 @@ def test_the_docstring_describes_every_argument_in_one_line(name):
     """As gradio reads it for MCP: what goes on in a second line is lost."""
     head, below = inspect.getdoc(ENDPOINTS[name][0]).split("\nArgs:\n")
     told = dict(re.findall(r"^    (\w+): (.+)$", below, re.MULTILINE))
-    assert list(told) == list(inspect.signature(ENDPOINTS[name][0]).parameters) and len(told) == len(below.splitlines())
+    assert list(told) == list(parameters_of(name)) and len(told) == len(below.splitlines())
     assert all(words.endswith(".") for words in told.values()) and head

@@ -13,6 +13,7 @@ from app.talk import content, drawing, records, slides
 from app.talk.content import content_of, writing
 from core.plan import SharingPlan
 from core.records.searches import load_searches
+from tests.support.streams import items
 
 DEMO = {"model": "demo", "plan": "17-22"}
 TUNED = {"model": "demo-tuned-17-22", "plan": "17-22"}
@@ -144,13 +145,13 @@ def test_a_model_without_a_tuned_twin_says_what_was_not_measured(results, view, 
 
 
 def test_both_models_write_on_request():
-    *_, last = writing({"model": "demo", "plan": "1-23"})
+    *_, last = items(writing({"model": "demo", "plan": "1-23"}))
     assert "<mark>" in last and "part at the mark" in last
-    *_, same = writing({"model": "demo", "plan": "dense"})
+    *_, same = items(writing({"model": "demo", "plan": "dense"}))
     assert text.SAME in same and "<mark>" not in same
-    shown = [json.loads(one) for one in talk.write(DEMO)]
+    shown = [json.loads(one) for one in items(talk.write(DEMO))]
     assert {one["name"] for one in shown} == {"part"} and [one["ended"] for one in shown[-2:]] == [False, True]
-    [refused] = [json.loads(one) for one in talk.write({"model": "demo", "plan": "9-3"})]
+    [refused] = [json.loads(one) for one in items(talk.write({"model": "demo", "plan": "9-3"}))]
     assert "reversed" in refused["html"] and refused["ended"]
 
 

@@ -10,6 +10,7 @@ from core.damage.guide import guide_frame, rank_correlation
 from core.records.searches import LayerPair, PlanDamage
 from tests.support.damage import LAYERS, save_tiny
 from tests.support.models import tiny_model
+from tests.support.streams import items
 
 ASKED = {
     "suggest": (api.suggest_endpoint, {"budget": "followers", "value": 1}),
@@ -52,7 +53,7 @@ def test_what_cannot_be_is_one_sentence(tiny, endpoint, argument, values):
     for value in values:
         with pytest.raises(gr.Error) as caught:
             found = function(**{"model": tiny, **usual, argument: value})
-            list(found) if endpoint in ("suggest", "generate") else found
+            list(items(found)) if endpoint == "generate" else list(found) if endpoint == "suggest" else found
         assert caught.value.message.endswith((".", "none of them.")) and "\n" not in caught.value.message, value
 
 

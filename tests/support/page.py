@@ -59,6 +59,7 @@ def pair_progress(dense: str, shared: str, difference: int | None, finished: boo
         memory_bytes=1_234_000_000,
         first_token_differs=None,
         speed_differs=None,
+        batch=1,
         parting=None,
     )
 

@@ -235,7 +235,8 @@ def test_texts_of_another_plan_are_pale_without_a_request_and_can_be_written_ane
 def test_who_waits_sees_their_place_and_can_leave_the_line(open_page):
     query = "?model=demo&plan=17-22&generate-pause=false"
     first, second, third = (open_page(query) for _ in range(3))
-    for page in (first, second):
+    for number, page in enumerate((first, second)):  # who asks for the same would read the same computation
+        page.locator("#seed input").fill(str(number))
         page.locator("#max-tokens input[type=number]").fill("300")
         page.click("#generate-go")
         page.wait_for_selector("#generate-stop:not([disabled])")

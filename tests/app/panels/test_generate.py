@@ -15,6 +15,7 @@ from app.panels import generate_html as html
 from core.decoding.generation import Candidate, Parting
 from tests.support.gguf_files import write_gguf
 from tests.support.page import PROMPT, UNCHANGED, VIEW, Words, pair_progress
+from tests.support.streams import items
 
 ORDER = ("dense", "shared")
 VISITOR = SimpleNamespace(session_hash="visitor")
@@ -118,7 +119,7 @@ def _texts(source: str) -> list[str]:
 
 
 def test_both_texts_grow_and_the_buttons_change(view):
-    updates = list(generate_run.run(view, PROMPT, 5, 0.0, 0))
+    updates = list(items(generate_run.run(view, PROMPT, 5, 0.0, 0)))
     assert not updates[0][-2]["interactive"] and updates[0][-1]["interactive"]
     assert updates[-1][-2:] == (UNCHANGED,) * 2  # set when the event is over: before, the page takes no click
     value, error = updates[-1][:2]
@@ -128,14 +129,14 @@ def test_both_texts_grow_and_the_buttons_change(view):
 
 
 def test_the_same_model_twice_is_called_so(view):
-    value = last(generate_run.run({**view, "plan": "dense"}, PROMPT, 5, 0.0, 0, pause=True))
+    value = last(items(generate_run.run({**view, "plan": "dense"}, PROMPT, 5, 0.0, 0, pause=True)))
     assert text.NOTHING_SHARED in value["panes"][1]["title"] and value["verdict"] == text.SAME
     assert value["state"] == "done"
 
 
 @pytest.mark.parametrize(("prompt", "told"), [("", "empty"), ("word " * 200, "128")])
 def test_a_bad_prompt_is_explained(view, prompt, told):
-    value, error, _, _ = list(generate_run.run(view, prompt, 5, 0.0, 0))[-1]
+    value, error, _, _ = list(items(generate_run.run(view, prompt, 5, 0.0, 0)))[-1]
     assert told in error and value == {"state": "failed"}
 
 
@@ -150,14 +151,14 @@ def test_closing_the_stream_stops_the_computation(view, monkeypatch):
             closed.append(True)
 
     monkeypatch.setattr(core.decoding.generation, "generate_pair", endless)
-    stream = generate_run.run(view, PROMPT, 5, 0.0, 0)
+    stream = items(generate_run.run(view, PROMPT, 5, 0.0, 0))
     next(stream), next(stream)
     stream.close()
     assert closed == [True]
 
 
 def test_stop_ends_both_texts(view):
-    running = generate_run.run(view, PROMPT, 500, 0.0, 0, VISITOR)
+    running = items(generate_run.run(view, PROMPT, 300, 0.0, 0, VISITOR))
     next(running), next(running)
     generate_run.stops.press(VISITOR)
     rest = list(running)
@@ -170,7 +171,7 @@ def test_stop_ends_both_texts(view):
 def test_who_waits_is_told_and_stop_ends_the_wait_without_computing(view, monkeypatch):
     monkeypatch.setattr(core.decoding.generation, "generate_pair", None)  # calling it would fail
     with services.texts_line.place(), services.texts_line.place():
-        waiting = generate_run.run(view, PROMPT, 5, 0.0, 0, VISITOR)
+        waiting = items(generate_run.run(view, PROMPT, 5, 0.0, 0, VISITOR))
         assert next(waiting)[-1]["interactive"]  # Stop can be pressed
         assert "2 others are before you" in next(waiting)[0]["line"]
         generate_run.stops.press(VISITOR)
@@ -189,9 +190,9 @@ def how(request, view) -> tuple:
 
 
 def test_both_texts_wait_where_they_part(how):
-    value = last(generate_run.run(*how, pause=True))
+    value = last(items(generate_run.run(*how, pause=True)))
     assert value["state"] == "paused" and all(pane["likeliest"] for pane in value["panes"])
-    whole = last(generate_run.run(*how))
+    whole = last(items(generate_run.run(*how)))
     assert whole["state"] == "done" and len(written(whole)[0]) > len(written(value)[0])
     assert whole["panes"][0]["likeliest"] == value["panes"][0]["likeliest"]  # they stay
     assert whole["verdict"] == value["verdict"]
@@ -199,12 +200,12 @@ def test_both_texts_wait_where_they_part(how):
 
 @pytest.mark.parametrize("kept", [True, False], ids=["kept", "computed again"])
 def test_texts_go_on_as_they_would_have_without_a_pause(how, kept):
-    whole = last(generate_run.run(*how))
-    value = last(generate_run.run(*how, pause=True))
+    whole = last(items(generate_run.run(*how)))
+    value = last(items(generate_run.run(*how, pause=True)))
     asked = json.loads(json.dumps(value["asked"]))  # through the browser
     if not kept:
         generate_run.paused.take(asked["kept"])  # another server, or too many pauses since
-    updates = list(generate_run.go_on(asked))
+    updates = list(items(generate_run.go_on(asked)))
     assert written(last(updates)) == written(whole) and last(updates)["state"] == "done"
     grown = [len(written(update[0])[0]) for update in updates if "panes" in update[0]]
     assert grown == sorted(grown) and grown[0] > len(written(value)[0])  # what was on the stage is not written again
@@ -212,20 +213,20 @@ def test_texts_go_on_as_they_would_have_without_a_pause(how, kept):
 
 
 def test_texts_that_cannot_go_on_get_a_sentence(view):
-    good = last(generate_run.run(view, PROMPT, 40, 0.0, 3, pause=True))["asked"]
+    good = last(items(generate_run.run(view, PROMPT, 40, 0.0, 3, pause=True)))["asked"]
     for bad in (
         None, {}, {**good, "colour": 1}, {**good, "order": ["dense", "dense"]}, {**good, "view": []},
         {**good, "view": {"model": 3, "plan": ""}}, {**good, "max_new_tokens": settings.server.max_new_tokens + 1},
         {**good, "written": -1}, {**good, "temperature": "hot"}, {**good, "order": 5}, {**good, "order": [1, "a"]},
     ):  # fmt: skip
-        ((value, error, *_),) = generate_run.go_on(bad)
+        ((value, error, *_),) = items(generate_run.go_on(bad))
         assert value == {"state": "failed"} and "error" in error, bad
 
 
 def test_the_page_asks_for_new_texts_or_lets_them_go_on(how):
     def act(data):
         event = gr.EventData(None, data)
-        return last(generate.act(event, VISITOR, how[0], how[1], *how[2:], False, "", True, False))
+        return last(items(generate.act(event, VISITOR, how[0], how[1], *how[2:], False, "", True, False)))
 
     value = act(None)
     assert value["state"] == "paused" and act({})["state"] == "paused"
@@ -252,22 +253,24 @@ def test_while_it_is_a_secret_nothing_tells_which_is_which(order):
 
 
 def test_sides_are_shuffled_only_while_they_are_a_secret(view):
-    orders = {tuple(last(generate_run.run(view, PROMPT, 2, 0.0, 0, guess=True))["asked"]["order"]) for _ in range(20)}
+    orders = {
+        tuple(last(items(generate_run.run(view, PROMPT, 2, 0.0, 0, guess=True)))["asked"]["order"]) for _ in range(20)
+    }
     assert orders == {ORDER, ORDER[::-1]}
-    assert last(generate_run.run(view, PROMPT, 2, 0.0, 0))["asked"]["order"] == ORDER
+    assert last(items(generate_run.run(view, PROMPT, 2, 0.0, 0)))["asked"]["order"] == ORDER
 
 
 def test_there_is_nothing_to_reveal_before_the_texts_rest(view):
-    updates = [update[0] for update in generate_run.run(view, PROMPT, 30, 0.0, 0, guess=True)]
+    updates = [update[0] for update in items(generate_run.run(view, PROMPT, 30, 0.0, 0, guess=True))]
     assert all(("secret" in value) == (value["state"] == "done") for value in updates if "panes" in value)
 
 
 def test_revealed_texts_go_on_in_their_places(view):
-    value = last(generate_run.run(view, PROMPT, 40, 0.0, 3, pause=True, guess=True))
+    value = last(items(generate_run.run(view, PROMPT, 40, 0.0, 3, pause=True, guess=True)))
     asked = value["asked"]
-    secret = last(generate_run.go_on(asked))
+    secret = last(items(generate_run.go_on(asked)))
     assert not any(pane["side"] for pane in secret["panes"])
-    end = last(generate_run.go_on({**asked, "hidden": False}))
+    end = last(items(generate_run.go_on({**asked, "hidden": False})))
     assert [pane["side"] for pane in end["panes"]] == [one["side"] for one in value["secret"]]
     assert written(end) == written(secret)
 
@@ -293,7 +296,7 @@ def instruct(tmp_path) -> dict[str, str]:
 
 
 def test_an_example_ends_what_is_being_written(view):
-    running = generate_run.run(view, PROMPT, 500, 0.0, 0, VISITOR)
+    running = items(generate_run.run(view, PROMPT, 300, 0.0, 0, VISITOR))
     next(running), next(running)
     generate.pick("copy", VISITOR)
     assert len(list(running)) < 3
@@ -324,9 +327,9 @@ def test_the_first_texts_are_asked_for_once(view, instruct):
 
 
 def test_the_answer_stands_below_the_question(instruct):
-    value, error, *_ = list(generate_run.run(instruct, "Hi", 3, 0.0, 0, None, True, "Be brief."))[-1]
+    value, error, *_ = list(items(generate_run.run(instruct, "Hi", 3, 0.0, 0, None, True, "Be brief.")))[-1]
     assert "Hi\n\n</span>" in value["panes"][0]["text"] and not error
 
 
 def test_chat_without_a_template_is_explained(view):
-    assert "has no chat template" in list(generate_run.run(view, "Hi", 3, 0.0, 0, None, True))[-1][1]
+    assert "has no chat template" in list(items(generate_run.run(view, "Hi", 3, 0.0, 0, None, True)))[-1][1]
