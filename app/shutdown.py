@@ -9,7 +9,6 @@ import os
 import shutil
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 from app import settings
 from app.wording import server as words
@@ -61,8 +60,8 @@ def clean_up() -> None:
             callable_ = _at_exit.pop()
         with contextlib.suppress(Exception):
             callable_()
-    shutil.rmtree(settings.SESSION_RESULTS, ignore_errors=True)
-    _remove_own_uploads()
+    for folder in (settings.SESSION_RESULTS, settings.UPLOADS):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def own_uploads() -> None:
@@ -72,8 +71,3 @@ def own_uploads() -> None:
     nothing in it may be removed at the end.
     """
     os.environ.setdefault("GRADIO_TEMP_DIR", str(settings.UPLOADS))
-
-
-def _remove_own_uploads() -> None:
-    if os.environ.get("GRADIO_TEMP_DIR") == str(settings.UPLOADS):
-        shutil.rmtree(Path(settings.UPLOADS), ignore_errors=True)
