@@ -1,4 +1,4 @@
-"""Every function that gradio calls for an event, counted and written down; and what goes wrong in it is never shown."""
+"""Every function that gradio calls for an event, counted and written down."""
 
 import functools
 import inspect
@@ -68,7 +68,7 @@ def name_of(function: Any) -> str:
 def watched(function: Callable, name: str, always: bool = False) -> Callable:
     """The function, counted as `name`. always: a line for each call, however quick.
 
-    What is no sentence (`gr.Error`) becomes one, and its traceback goes to the log.
+    What it raises passes through, but for `Stopped`, which becomes a sentence.
     """
     if inspect.iscoroutinefunction(function):
 
@@ -103,7 +103,7 @@ def _event(name: str, always: bool) -> Iterator[None]:
     running.change(+1)
     try:
         yield
-    except gr.Error:
+    except (gr.Error, ValueError):  # a sentence for whoever asked
         outcome = "refused"
         raise
     except GeneratorExit:
@@ -112,10 +112,9 @@ def _event(name: str, always: bool) -> Iterator[None]:
     except shutdown.Stopped as end:
         outcome = "left"
         raise gr.Error(words.SERVER_STOPS, print_exception=False) from end
-    except Exception as error:
-        outcome = "fault"
-        logs.fault("fault", error, name=name, visitor=who)
-        raise gr.Error(words.UNEXPECTED, print_exception=False) from error
+    except BaseException:
+        outcome = "fault"  # gradio, or who stands around it, has it written down
+        raise
     finally:
         running.change(-1)
         taken = time.monotonic() - began

@@ -22,8 +22,9 @@ from app.visitors import NOBODY, Visitor
 
 LONGEST = 100
 """Characters of one value."""
+_LONGEST_OWN = 3_000  # of what this project writes itself, such as a traceback without values
 _FRAMES = 20  # of a traceback, the innermost
-_OTHERS = ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi", "asyncio")
+_OTHERS = ("app", "core", "uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi", "asyncio")
 """Loggers whose lines join in."""
 _TRIFLES = ("/assets/", "/static/", "/svelte/", "/theme.css", "/favicon.ico", "/healthz", "/metrics", "/robots.txt",
             "/gradio_api/file", "/gradio_api/queue/", "/gradio_api/heartbeat/", "/gradio_api/startup-events",
@@ -33,12 +34,12 @@ _log = logging.getLogger("shared_attention")
 _salt = secrets.token_bytes(16)
 
 
-def clean(value: object) -> object:
+def clean(value: object, longest: int = LONGEST) -> object:
     """A value that fits in a line: numbers as they are, else its first characters, none of which a terminal obeys."""
     if value is None or isinstance(value, bool | int | float):
         return value
-    shown = str(value)[: LONGEST + 1]
-    shown = shown if len(shown) <= LONGEST else f"{shown[: LONGEST - 1]}…"
+    shown = str(value)[: longest + 1]
+    shown = shown if len(shown) <= longest else f"{shown[: longest - 1]}…"
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in shown)
 
 
@@ -73,11 +74,12 @@ class Lines(logging.Formatter):
         """The line. Messages of other programs are cut like everything else."""
         fields = {name: clean(value) for name, value in getattr(record, "fields", {}).items()}
         if error := (record.exc_info[1] if isinstance(record.exc_info, tuple) else None):
-            fields["traceback"] = places(error)
+            fields["traceback"] = clean(places(error), _LONGEST_OWN)
         if trace := getattr(record, "traceback", ""):
-            fields["traceback"] = trace
+            fields["traceback"] = clean(trace, _LONGEST_OWN)
         when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created))
-        what = clean(record.getMessage())
+        own = record.name.partition(".")[0] in ("app", "core")
+        what = clean(record.getMessage(), _LONGEST_OWN if own else LONGEST)
         if settings.server.log == "json":
             line = {"time": when, "level": record.levelname.lower(), "logger": record.name, "event": what, **fields}
             return json.dumps(line, ensure_ascii=False)
@@ -98,7 +100,7 @@ def configure() -> None:
     for name in ("shared_attention", *_OTHERS):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [], False
-        if name in ("shared_attention", "uvicorn", "asyncio"):
+        if name in ("shared_attention", "app", "core", "uvicorn", "asyncio"):
             logger.addHandler(handler)
         else:
             logger.propagate = name.startswith("uvicorn.")

@@ -57,7 +57,7 @@ def serve(demo: Any, **more: Any) -> NoReturn:
         server_port=settings.server.port,
         auth=login.check if login.accounts() else None,
         max_file_size=int(settings.server.max_file_mb * 1024 * 1024),
-        app_kwargs={"lifespan": front.lifespan},
+        app_kwargs={**more.pop("app_kwargs", {}), "lifespan": front.lifespan},
         prevent_thread_lock=True,
         enable_monitoring=False,
         run_history=False,

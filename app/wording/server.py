@@ -20,7 +20,6 @@ NOT_HERE = "There is nothing at this address: docs/api.md lists what programs ma
 ONLY_GET = "This address can only be read: use GET."
 NO_METRICS = "Metrics are shown to the machine that the server runs on, and with a login to whoever has it (HTTP Basic): ask from there."
 SERVER_STOPS = "The server was stopped: start it again, or come back later."
-UNEXPECTED = "This did not work, and it is our fault: it is written down, please try something else or try again."
 OPEN_TO_ALL = (
     "it listens on {address}, where others can reach it, and nothing says who may: give --login name:password, or "
     "--hosts with the names that browsers may call it by"
