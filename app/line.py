@@ -65,6 +65,11 @@ class Line:
         self._took_s: deque[float] = deque(maxlen=REMEMBERED)
         self._changed = Condition()
 
+    def __len__(self) -> int:
+        """How many wait: their turn has not come."""
+        with self._changed:
+            return max(0, len(self._places) - self.at_once)
+
     @contextmanager
     def place(self) -> Iterator[Place]:
         """A place at the end of the line, given up with the block: whatever happens in it, the next one moves up."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 
-from app import plans, settings, text
+from app import counted, plans, settings, text
 from app.compute import compute, taking_turns
 from app.line import Line
 from app.registry import LRUCache, View, get_model
@@ -182,8 +182,10 @@ def generate(
     shared = model.shared(model.plan(plan_text), heads)
     how = {"seed": seed, "chat": chat, "system": system}
     steps = generate_pair(model.model, shared, model.tokenizer, prompt, max_new_tokens, temperature, **how)
-    shown_at, parted = 0.0, False
+    shown_at, parted, written = 0.0, False, 0
     for progress in taking_turns(steps):
+        counted.generated_tokens.inc(progress.dense.tokens + progress.shared.tokens - written)
+        written = progress.dense.tokens + progress.shared.tokens
         finished = progress.dense.finished and progress.shared.finished
         parts = progress.parting is not None and not parted
         if finished or parts or time.monotonic() - shown_at > 1 / settings.UPDATES_PER_SECOND:

@@ -1,12 +1,13 @@
 """Every function that gradio calls for an event, counted and written down."""
 
+import asyncio
 import functools
 import inspect
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from typing import Any
 
 import gradio as gr
@@ -77,6 +78,15 @@ def watched(function: Callable, name: str, always: bool = False) -> Callable:
             with _event(name, always):
                 return await function(*arguments, **named)
 
+    elif inspect.isasyncgenfunction(function):
+
+        @functools.wraps(function)
+        async def watcher(*arguments: Any, **named: Any) -> AsyncIterator[Any]:
+            with _event(name, always):
+                async with aclosing(function(*arguments, **named)) as stream:
+                    async for item in stream:
+                        yield item
+
     elif inspect.isgeneratorfunction(function):
 
         @functools.wraps(function)
@@ -106,7 +116,7 @@ def _event(name: str, always: bool) -> Iterator[None]:
     except (gr.Error, ValueError):  # a sentence for whoever asked
         outcome = "refused"
         raise
-    except GeneratorExit:
+    except (GeneratorExit, asyncio.CancelledError):
         outcome = "left"
         raise
     except shutdown.Stopped as end:

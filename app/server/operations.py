@@ -3,6 +3,7 @@
 import base64
 import binascii
 import json
+import sys
 import time
 from collections.abc import Iterator
 from functools import cache
@@ -14,7 +15,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 
 from app import counted, settings, shutdown
 from app.compute import compute
-from app.server import hosts, login
+from app.server import events, hosts, login
 from app.server.asgi import ASGIApp, Message, Receive, Scope, Send, answer, header, headers_of, refuse
 from app.server.routes import method_of, route_of
 from app.wording import server as words
@@ -47,7 +48,21 @@ def health() -> dict[str, Any]:
 def _models_in_memory() -> int:
     from app import registry
 
-    return len(registry._models._items)
+    return len(registry._models)
+
+
+_LINES = {
+    "texts": ("app.services", "texts_line"),
+    "jobs": ("app.jobs", "line"),
+    "loads": ("app.registry", "loads._line"),
+}
+"""Name → module and name of each line of the server; those of modules that nobody needed yet are not there."""
+
+
+def _at(module: Any, path: str) -> Any:
+    for name in path.split("."):
+        module = getattr(module, name, None)
+    return module
 
 
 class _Now:
@@ -55,11 +70,12 @@ class _Now:
 
     def collect(self) -> Iterator[Metric]:
         """Gauges of lines, models and memory."""
-        from app import services
-
-        waiting = GaugeMetricFamily("shared_attention_line", "Visitors with a place in a line", labels=("line",))
-        waiting.add_metric(["texts"], len(services.texts_line._places))
+        waiting = GaugeMetricFamily("shared_attention_line", "Visitors that wait in a line", labels=("line",))
+        for name, (module, path) in _LINES.items():
+            if module in sys.modules and (line := _at(sys.modules[module], path)) is not None:
+                waiting.add_metric([name], len(line))
         yield waiting
+        yield GaugeMetricFamily("shared_attention_events_running", "Events of the page that run", events.running.count)
         yield GaugeMetricFamily("shared_attention_models_in_memory", "Models in memory", _models_in_memory())
         memory = psutil.Process().memory_info().rss
         yield GaugeMetricFamily("shared_attention_resident_memory_bytes", "Memory of the process", memory)

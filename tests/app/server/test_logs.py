@@ -1,5 +1,6 @@
 """What is written down, and what never is."""
 
+import inspect
 import io
 import json
 import logging
@@ -14,7 +15,7 @@ from app.server import events, logs
 from app.server.front import in_front_of
 from app.visitors import NOBODY, Visitor
 from core.places import CHECKOUT
-from tests.support.door import ask, echo
+from tests.support.door import ask, echo, run
 
 MARK = "PROMPT-4711"
 
@@ -150,6 +151,28 @@ def test_calls_of_programs_are_written_down_and_trifles_of_the_page_counted(writ
     assert events.running.count == 1
     stream.close()
     assert outcome("streaming", "left") >= 1 and events.running.count == 0
+
+
+def test_functions_of_every_kind_stay_of_their_kind(written):
+    """gradio asks what kind of function it has."""
+
+    async def one():
+        return 1
+
+    async def many():
+        yield 1
+        yield 2
+
+    async def all_of(stream):
+        return [item async for item in stream]
+
+    kinds = (inspect.iscoroutinefunction, inspect.isasyncgenfunction, inspect.isgeneratorfunction)
+    for function in (one, many, failing_stream, failing):
+        watched = events.watched(function, "kind", True)
+        assert [kind(watched) for kind in kinds] == [kind(function) for kind in kinds]
+        assert inspect.signature(watched) == inspect.signature(function)
+    assert run(events.watched(one, "one", True)()) == 1
+    assert run(all_of(events.watched(many, "many", True)())) == [1, 2] and events.running.count == 0
 
 
 def test_a_stop_of_the_server_is_a_sentence_and_no_fault(written):

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
-from app import settings, shutdown
+from app import services, settings, shutdown
 from app.compute import compute
 from app.server import operations
 from app.server.front import in_front_of
@@ -85,6 +85,7 @@ def test_metrics_count_requests_by_route_and_never_by_what_was_sent():
 
 
 def test_metrics_say_how_the_server_is():
+    assert len(services.texts_line) == 0
     found = metrics()
     names = {key[0].removeprefix("shared_attention_") for key in found}
     assert names >= {"line", "models_in_memory", "resident_memory_bytes", "info", "healthy", "generated_tokens_total",
@@ -110,3 +111,20 @@ def test_metrics_with_a_login(monkeypatch, name, status):
     assert ask(DOOR, "/metrics", client="10.0.0.9", headers=basic).status == status
     assert ask(DOOR, "/metrics", client="10.0.0.9").status == 403
     assert ask(DOOR, "/metrics", client="10.0.0.9", headers=[*THERE, ("authorization", "Basic ÿ")]).status == 403
+
+
+def test_work_is_counted(tmp_path, monkeypatch, folder):
+    from app import counted
+    from app.registry import get_model
+
+    def value(counter) -> float:
+        return counter._value.get()
+
+    loaded, failed = counted.loads.labels("loaded"), counted.loads.labels("failed")
+    before = value(loaded), value(failed), value(counted.generated_tokens)
+    with pytest.raises(ValueError):
+        get_model(str(tmp_path / "nowhere"))
+    *_, last = services.generate(folder, "2-4", "A fox", 4, 0.0, 0)
+    assert value(failed) == before[1] + 1 and value(loaded) >= before[0]
+    assert value(counted.generated_tokens) == before[2] + last.dense.tokens + last.shared.tokens
+    assert json.loads(ask(DOOR, "/healthz").body)["models_in_memory"] >= 1
