@@ -12,7 +12,7 @@ from app.wording import server as words
 MIB = 1 << 20
 _BYTES_PER_CHARACTER = 6  # of a letter that JSON writes as \\u0000
 _FORM = 64 * 1024  # what is around the file of an upload
-_DRAIN_S = 2.0  # who is refused may finish sending for so long: some clients read no answer before
+_DRAIN_S, _DRAIN = 2.0, 64 * MIB  # who is refused may finish sending so much: some clients read no answer before
 _UPLOADS = ("/gradio_api/upload", "/gradio_api/upload/")
 
 
@@ -38,7 +38,7 @@ class BodyLimit:
         limit, said = largest_body(scope["path"]), header(scope, b"content-length")
         sentence = words.BODY_TOO_LARGE.format(limit=f"{limit / MIB:.3g}")
         if said and (not said.isdecimal() or len(said) > 18 or int(said) > limit):
-            await _drain(receive, limit)
+            await _drain(receive)
             await refuse(scope, receive, send, 413, sentence, connection="close")
             return
         came, too_much, started = 0, False, False
@@ -67,15 +67,15 @@ class BodyLimit:
             if not too_much:
                 raise
         if too_much and not started:
-            await _drain(receive, limit)
+            await _drain(receive)
             await refuse(scope, receive, send, 413, sentence, connection="close")
 
 
-async def _drain(receive: Receive, limit: int) -> None:
+async def _drain(receive: Receive) -> None:
     """Read and forget, for a moment and not without end."""
     import anyio
 
-    end, left = time.monotonic() + _DRAIN_S, 4 * limit
+    end, left = time.monotonic() + _DRAIN_S, _DRAIN
     while left > 0 and time.monotonic() < end:
         message = None
         with anyio.move_on_after(end - time.monotonic()):

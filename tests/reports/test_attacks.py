@@ -258,7 +258,7 @@ def upload(client: httpx.Client, name: str, content: bytes) -> dict:
 def test_pickles_are_never_opened(client, tmp_path, name):
     number, data = event_of(client, "evaluate-upload")
     for content in (pickle.dumps(Bomb(tmp_path / "ran")), base64.b64encode(pickle.dumps(Bomb(tmp_path / "ran")))):
-        told = join(
+        told = event(
             client,
             number,
             [upload(client, name, content), *data[1:]],
@@ -303,7 +303,7 @@ def test_what_is_too_large_is_one_sentence_before_it_is_read(client, server):
         )
         answer = client.post(path, content=pieces, headers={"content-type": kinds.get(path, "application/json")})
         assert answer.status_code == 413 and "MiB" in answer.json()["detail"], path
-    assert client.get("/", headers={"x": "y" * 200_000}).status_code in (400, 431)
+    assert b" 400 " in get_raw(server, b"/", b"X: " + b"y" * 100_000)[:20]
     assert (
         b" 413 "
         in raw(server, b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999999\r\n\r\n")[:20]
