@@ -1,6 +1,6 @@
 """How much one request may bring, looked at before anything of it is read into memory or parsed.
 
-Lengths of headers and of the first line are uvicorn's to bound (64 KiB), as is who sends them one letter at a time.
+uvicorn bounds headers while they come in pieces; here they are counted whole. Who sends one letter at a time is uvicorn's.
 """
 
 import time
@@ -13,6 +13,7 @@ MIB = 1 << 20
 _BYTES_PER_CHARACTER = 6  # of a letter that JSON writes as \\u0000
 _FORM = 64 * 1024  # what is around the file of an upload
 _DRAIN_S, _DRAIN = 2.0, 64 * MIB  # who is refused may finish sending so much: some clients read no answer before
+_HEADERS = 32 * 1024  # bytes of all of them, cookies included
 _UPLOADS = ("/gradio_api/upload", "/gradio_api/upload/")
 
 
@@ -34,6 +35,9 @@ class BodyLimit:
         """Pass on while the body stays in its limit."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
+            return
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > _HEADERS:
+            await refuse(scope, receive, send, 431, words.HEADERS_TOO_LARGE, connection="close")
             return
         limit, said = largest_body(scope["path"]), header(scope, b"content-length")
         sentence = words.BODY_TOO_LARGE.format(limit=f"{limit / MIB:.3g}")

@@ -12,6 +12,7 @@ FOREIGN_SITE = "Another site sent this request: open the server's own page inste
 NOT_A_PROXY = "This server is no proxy: ask for a path that begins with a slash."
 TWICE = "This request has a header Host or Origin twice: send each once."
 BODY_TOO_LARGE = "This request is larger than {limit} MiB, which is the most that is taken here: send less at once."
+HEADERS_TOO_LARGE = "The headers of this request are larger than 32 KiB: send fewer, or remove cookies of this site."
 BAD_LOGIN = (
     "--login (SHARED_ATTENTION_LOGIN) is no list of name:password: give both, separated by a colon, such as ada:1815."
 )

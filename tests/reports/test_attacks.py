@@ -303,7 +303,7 @@ def test_what_is_too_large_is_one_sentence_before_it_is_read(client, server):
         )
         answer = client.post(path, content=pieces, headers={"content-type": kinds.get(path, "application/json")})
         assert answer.status_code == 413 and "MiB" in answer.json()["detail"], path
-    assert b" 400 " in get_raw(server, b"/", b"X: " + b"y" * 100_000)[:20]
+    assert b" 431 " in get_raw(server, b"/", b"X: " + b"y" * 40_000)[:20]
     assert (
         b" 413 "
         in raw(server, b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999999\r\n\r\n")[:20]

@@ -158,24 +158,21 @@ def test_uploads(hostile_page, tmp_path):
     """A benchmark of one's own whose name, questions and answers are markup, evaluated and read answer by answer."""
     hostile_page.faults.clear()
     page = hostile_page("?view=evaluate")
-    name = re.sub("[/\0]", "", mark("file name"))[:120]
-    lines = [
-        {"question": mark("own question"), "choices": [mark("own choice"), "no"], "answer": n % 2} for n in range(4)
-    ]
-    content = "\n".join(map(json.dumps, lines)).encode()
-    page.set_input_files(
-        "#evaluate-upload input[type=file]", {"name": f"{name}.jsonl", "mimeType": "text/plain", "buffer": content}
-    )
-    page.wait_for_timeout(1500)
-    wait_until_idle(page)
-    check(page, "upload")
-    page.set_input_files(
-        "#evaluate-upload input[type=file]", {"name": "own.jsonl", "mimeType": "text/plain", "buffer": content}
-    )
-    page.wait_for_function("document.querySelector('#evaluate-tasks').innerText.includes('own')")
+    choices = [mark("own choice"), "no"]
+    line = json.dumps({"prompt": mark("own question"), "choices": choices, "answer": mark("own choice")})
+    odd, own = tmp_path / mark("file name").replace("/", "")[:120], tmp_path / "own.jsonl"
+    odd = odd.with_name(f"{odd.name}.jsonl")
+    odd.write_text(f"{line}\n{{]{mark('broken line')}")
+    own.write_text(f"{line}\n{line}")
+    chooser = page.locator("input[type=file]:has(+ #evaluate-upload)")
+    chooser.set_input_files(odd)
+    wait_for_words(page, "#evaluate-error", "line 2")
+    check(page, "file name", "broken line")
+    chooser.set_input_files(own)
+    wait_for_words(page, "#evaluate-tasks", "custom_own")
     check(page, "upload")
     evaluate(page, 10)
-    page.wait_for_selector("#evaluate-stop:not([disabled])")
+    wait_for_words(page, "#evaluate-progress", "custom_own")
     page.wait_for_selector("#evaluate-go:not([disabled])")
     check(page, "progress")
     go_to(page, "scores")

@@ -59,3 +59,8 @@ def test_a_length_that_is_none_or_huge_is_refused_unread(length):
 def test_texts_and_files_as_long_as_allowed_fit():
     assert largest_body("/gradio_api/upload") > 0.5 * MIB
     assert largest_body("/gradio_api/queue/join") > 6 * 1000  # every letter written as \\u0000
+
+
+def test_headers_are_bounded_together():
+    many = [("host", "localhost"), *((f"x-{number}", "y" * 1000) for number in range(40))]
+    assert ask(DOOR, "/", headers=many).status == 431 and ask(DOOR, "/", headers=many[:20]).status == 200
