@@ -8,7 +8,6 @@ import itertools
 import json
 import os
 import pickle
-import re
 import shutil
 import socket
 import subprocess
