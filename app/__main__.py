@@ -27,21 +27,18 @@ def main(arguments: list[str] | None = None) -> int:
     problem = port_problem(chosen.host, chosen.port) or port_problem(LOCALHOST, chosen.port)  # gradio asks for both
     if chosen.mcp and importlib.util.find_spec("mcp") is None:
         problem = problem or MCP_MISSING
-    if chosen.model:
-        problem = problem or model_problem(chosen.model)
+    problem = problem or login_problem()
     if problem:
         return _refuse(problem)
-    from app.main import demo, launch_options, warm_up  # late: --help and a bad port answer at once
+    from app.server.serve import serve, until_stopped
 
-    warm_up()
-    demo.launch(
-        server_name=server_name(chosen.host),
-        server_port=chosen.port,
-        inbrowser=chosen.open and _has_browser(),
-        mcp_server=chosen.mcp,
-        **launch_options(),
-    )
-    return 0
+    with until_stopped():
+        if chosen.model and (problem := model_problem(chosen.model)):
+            return _refuse(problem)
+        from app.main import demo, launch_options, warm_up  # late: --help and a bad port answer at once
+
+        warm_up()
+        return serve(demo, inbrowser=chosen.open and _has_browser(), mcp_server=chosen.mcp, **launch_options())
 
 
 def _refuse(problem: str) -> int:
@@ -65,9 +62,15 @@ def port_problem(host: str, port: int) -> str:
         )
 
 
-def server_name(host: str) -> str:
-    """The address as gradio wants it: one of IPv6 (`::1`) in brackets, as in an address of a page."""
-    return f"[{_bare(host)}]" if ":" in host else host
+def login_problem() -> str:
+    """One sentence if the login is no list of names and passwords, else nothing."""
+    from app.server.login import accounts
+
+    try:
+        accounts()
+    except ValueError as problem:
+        return str(problem)
+    return ""
 
 
 def _bare(host: str) -> str:

@@ -13,6 +13,8 @@ from queue import Empty, SimpleQueue
 from threading import Lock, Thread, current_thread
 from typing import Any
 
+from app import shutdown
+
 
 def _leave_a_core() -> None:
     import torch
@@ -32,6 +34,7 @@ class _Worker:
         self._calls: SimpleQueue[tuple[Future, Callable, tuple]] = SimpleQueue()
         self._thread: Thread | None = None
         self._starting = Lock()
+        self._step_began: float | None = None  # of what is computed right now
 
     def __call__(self, function: Callable, *arguments: Any) -> Any:
         """What the function returns or raises, computed when everything before it is done."""
@@ -49,11 +52,31 @@ class _Worker:
         self._calls.put((call, function, arguments))
         return call
 
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs, or was not needed yet."""
+        return self._thread is None or self._thread.is_alive()
+
+    @property
+    def step_s(self) -> float:
+        """For how long it has computed without a sign of life: an answer, or a step of something long. 0 when idle."""
+        began = self._step_began
+        return 0.0 if began is None else time.monotonic() - began
+
+    def finish(self, at_most_s: float) -> bool:
+        """Wait until what is computed has ended, for a server that stops; False where it did not."""
+        end = time.monotonic() + at_most_s
+        while self._step_began is not None and time.monotonic() < end:
+            time.sleep(0.02)
+        return self._step_began is None
+
     def give_way(self, at_most_s: float = 1.0, patience_s: float = 0.03) -> None:
         """For a long computation, between two of its steps: what others wait for is computed first.
 
         Who has asked for one token asks for the next, so after each answer it waits a moment for more.
         """
+        shutdown.check()
+        self._step_began = time.monotonic()
         end, wait = time.monotonic() + at_most_s, False
         while time.monotonic() < end:
             try:
@@ -66,11 +89,15 @@ class _Worker:
     def _work(self) -> None:
         _leave_a_core()
         while True:
-            _answer(*self._calls.get())
+            call = self._calls.get()
+            self._step_began = time.monotonic()
+            _answer(*call)
+            self._step_began = None
 
 
 def _answer(call: Future, function: Callable, arguments: tuple) -> None:
     try:
+        shutdown.check()
         call.set_result(function(*arguments))
     except BaseException as error:  # noqa: BLE001 - it belongs to whoever asked
         call.set_exception(error)

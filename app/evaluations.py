@@ -7,7 +7,7 @@ from queue import Empty, SimpleQueue
 from threading import Event
 from typing import TYPE_CHECKING, NamedTuple
 
-from app import settings, text
+from app import counted, settings, text
 from app.compute import compute
 from app.registry import LoadedModel, ModelIdentity, get_model
 from app.zero_gpu import on_gpu
@@ -45,6 +45,7 @@ def steps(
     """
     loaded = get_model(model_name)
     parts = _parts(loaded, loaded.plan(plan), heads)
+    counted.evaluations.inc()
     # May fetch or make documents: not in the thread that computes.
     benchmarks = _benchmarks(tasks, own, loaded)
     news: SimpleQueue[Step] = SimpleQueue()

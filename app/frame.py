@@ -4,6 +4,7 @@ from html import escape
 
 from app import levels, settings, text, views
 from app.components import html
+from core.records.provenance import git_commit
 
 
 def hero() -> str:
@@ -51,10 +52,12 @@ def glossary() -> str:
 
 
 def footer() -> str:
-    """Citation, version and licence."""
+    """Citation, version, commit and licence."""
+    commit = git_commit() or ""
+    which = f" ({escape(commit[:7] + '-dirty' * commit.endswith('-dirty'))})" if commit else ""
     return (
         f'<footer><p>{escape(text.CITATION)} <a href="{text.CITATION_URL}" rel="noopener">{text.CITATION_LINK}</a></p>'
-        f'<p class="colophon">{escape(text.TITLE)} {settings.VERSION} · {escape(text.LICENCE)}</p></footer>'
+        f'<p class="colophon">{escape(text.TITLE)} {settings.VERSION}{which} · {escape(text.LICENCE)}</p></footer>'
     )
 
 

@@ -11,6 +11,10 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 if __name__ == "__main__":  # run as a script, the checkout is not on the path yet
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from app import shutdown
+
+shutdown.own_uploads()
+
 import gradio as gr
 
 from app import frame, measured, options, plans, services, settings, text, views
@@ -178,6 +182,11 @@ def warm_up() -> None:
 
 demo = build()
 
-if __name__ == "__main__":
-    warm_up()
-    demo.launch(**launch_options())
+if __name__ == "__main__":  # on a Space, which says by gradio's variables where to listen
+    from app.server.serve import serve, until_stopped
+
+    settings.server.host = os.environ.get("GRADIO_SERVER_NAME", settings.server.host)
+    settings.server.port = int(os.environ.get("GRADIO_SERVER_PORT", settings.server.port))
+    with until_stopped():
+        warm_up()
+        serve(demo, **launch_options())

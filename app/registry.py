@@ -8,7 +8,7 @@ from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from app import links, settings, text
+from app import counted, links, settings, text
 from app.compute import compute
 from core.configs import text_config
 from core.evaluation.resolve import BUNDLED_TWINS
@@ -47,6 +47,9 @@ class LRUCache:
                 while len(self._items) > self.capacity:
                     self._items.popitem(last=False)
         return item
+
+    def __len__(self) -> int:
+        return len(self._items)
 
     @contextmanager
     def _turn(self, key: Hashable) -> Iterator[None]:
@@ -231,6 +234,7 @@ def _place(name: str) -> Hashable:
     return place, tuple((file, state.st_mtime_ns, state.st_size) for file, state in states)
 
 
+@counted.load
 def _load(name: str, place: Hashable) -> LoadedModel:
     from core import load_model
     from core.sharing.view import plan_of

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 
-from app import asked, plans, settings, text
+from app import asked, counted, plans, settings, text
 from app.compute import compute, taking_turns
 from app.line import Line
 from app.registry import LRUCache, View, get_model
@@ -244,12 +244,18 @@ def _note_together(models: tuple[str, str, str], dense: "PreTrainedModel", share
 
 
 class _Shown:
-    """Which steps of a pair of texts are shown: so many a second, the one in which they part, and the last."""
+    """Which steps of a pair of texts are shown: so many a second, the one in which they part, and the last.
+
+    It sees every step, so it counts the tokens for /metrics.
+    """
 
     def __init__(self) -> None:
-        self._at, self._parted = 0.0, False
+        self._at, self._parted, self._written = 0.0, False, 0
 
     def is_new(self, progress: "PairProgress") -> bool:
+        written = progress.dense.tokens + progress.shared.tokens
+        counted.generated_tokens.inc(written - self._written)
+        self._written = written
         finished = progress.dense.finished and progress.shared.finished
         parts = progress.parting is not None and not self._parted
         if not (finished or parts or time.monotonic() - self._at > 1 / settings.UPDATES_PER_SECOND):

@@ -147,6 +147,8 @@ def configure(arguments: list[str]) -> Settings:
 ASSETS = places.ASSETS
 # Of evaluations on the page where the results folder cannot be written or must not be: gone with the server.
 SESSION_RESULTS = Path(tempfile.gettempdir()) / f"shared-attention-results-{os.getpid()}"
+# Uploads and files for download, of this server alone.
+UPLOADS = Path(tempfile.gettempdir()) / f"shared-attention-uploads-{os.getpid()}"
 ON_A_SPACE = "SPACE_ID" in os.environ
 
 VERSION = "0.1.0"

@@ -26,7 +26,15 @@ from core.sharing.families import CHECKED
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "core/tasks/README.md", "docs/families.md", "docs/api.md")
+DOCUMENTS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "core/tasks/README.md",
+    "docs/families.md",
+    "docs/api.md",
+    "docs/hosting.md",
+)
 
 
 def blocks(document: str, language: str) -> list[str]:

@@ -1,7 +1,6 @@
 """Scores: what sharing costs, measured through lm-eval; one selection for charts, table, file and single answers."""
 
 import hashlib
-import tempfile
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -267,9 +266,7 @@ def guessing(chosen: pd.DataFrame) -> str:
 def csv_file(frame: pd.DataFrame) -> Path:
     """The selection as a CSV file; equal selections share one file."""
     content = frame.to_csv(index=False)
-    folder = (
-        Path(tempfile.gettempdir()) / "shared-attention-exports" / hashlib.sha256(content.encode()).hexdigest()[:16]
-    )
+    folder = settings.UPLOADS / "exports" / hashlib.sha256(content.encode()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "shared-attention-scores.csv"
     path.write_text(content, encoding="utf-8")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from app import text, units
+from app import settings, text, units
 from app.take_away import citation, figures, tables
 from app.take_away.comparison import Comparison, Texts
 from core.records.files import safe_name
@@ -22,7 +22,8 @@ _STYLE = Path(__file__).with_name("page.css")
 
 def write(found: Comparison) -> Path:
     """The comparison as a file of a name that says what it is of, in a new temporary folder."""
-    folder = Path(tempfile.mkdtemp(prefix="take-away-"))
+    settings.UPLOADS.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="take-away-", dir=settings.UPLOADS))
     name = safe_name(f"shared-attention {found.model.rpartition('/')[2]} {found.plan_words}"[:80])
     path = folder / f"{name}.html"
     path.write_text(html_of(found), encoding="utf-8")

@@ -29,7 +29,7 @@ LISTEN = """
 import sys
 from urllib.request import urlopen
 import gradio as gr
-from app.__main__ import server_name
+from app.server.serve import server_name
 for host, port in zip(sys.argv[1::2], map(int, sys.argv[2::2])):
     with gr.Blocks(analytics_enabled=False) as page:
         pass

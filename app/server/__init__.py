@@ -1,0 +1,1 @@
+"""How the page meets the network: who may call it and how much they may send, what is written down, and how it ends."""
