@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 from types import ModuleType
@@ -20,6 +20,8 @@ import torch
 import transformers
 from tokenizers import normalizers, pre_tokenizers
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, modeling_gguf_pytorch_utils
+
+from core.admission import Limits, check_gguf
 
 SUFFIX = ".gguf"
 _ON_HUB = re.compile(r"([A-Za-z0-9][\w.-]*/[\w.-]+):([\w./-]+\.gguf)")
@@ -36,6 +38,7 @@ class GgufFile:
     """One file, readable and whole."""
 
     path: Path
+    limits: Limits = field(default_factory=Limits)
 
     @property
     def folder(self) -> str:
@@ -49,14 +52,8 @@ class GgufFile:
 
     @functools.cached_property
     def header(self) -> gguf.GGUFReader:
-        """What the file says of itself. Raises ValueError for a file that is none, or broken."""
-        try:
-            with self.path.open("rb") as file:
-                begins = file.read(4)
-        except OSError as error:
-            raise ValueError(f"{self.path} cannot be read ({error.strerror}).") from error
-        if begins != b"GGUF":
-            raise ValueError(f"{self.path} is no GGUF file: it begins with other bytes. Check what was downloaded.")
+        """What the file says of itself. Raises ValueError for a file that is none, broken, or beyond the limits."""
+        check_gguf(self.path, self.limits)
         try:
             return gguf.GGUFReader(self.path)
         except Exception as error:  # of a file that is cut off it raises whatever the missing bytes lead to
@@ -65,9 +62,9 @@ class GgufFile:
     @property
     def quantization(self) -> str:
         """What its weights are dequantized from: `GGUF Q4_1`, as llama.cpp names the mixture of the whole file."""
-        field = self.header.get_field("general.file_type")
+        named = self.header.get_field("general.file_type")
         try:
-            name = gguf.LlamaFileType(field.contents()).name if field else ""
+            name = gguf.LlamaFileType(named.contents()).name if named else ""
         except ValueError:  # a type that is younger than the library
             name = ""
         return f"GGUF {re.sub('^(MOSTLY|ALL)_', '', name) or self._largest_type()}"
@@ -98,8 +95,8 @@ class GgufFile:
         self._correct(tokenizer)
 
     def _correct(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        field, backend = self.header.get_field("tokenizer.ggml.pre"), getattr(tokenizer, "backend_tokenizer", None)
-        kind = field.contents() if field else ""
+        named, backend = self.header.get_field("tokenizer.ggml.pre"), getattr(tokenizer, "backend_tokenizer", None)
+        kind = named.contents() if named else ""
         if backend is None:
             return
         if kind in _DIGITS_ALONE:
@@ -124,7 +121,7 @@ def _path_named(name: str) -> Path:
     return Path(os.devnull) / "none"
 
 
-def gguf_file(name: str, fetch: Callable[[str, str], str]) -> GgufFile | None:
+def gguf_file(name: str, fetch: Callable[[str, str], str], limits: Limits | None = None) -> GgufFile | None:
     """The file that a user's text means: a path, a folder that holds one, or `hub-id:file.gguf`; None for other models.
 
     fetch: gets a hub id and a file there, and gives the path of the local copy.
@@ -143,7 +140,7 @@ def gguf_file(name: str, fetch: Callable[[str, str], str]) -> GgufFile | None:
         return None
     if found is None:
         return None
-    file = GgufFile(found)
+    file = GgufFile(found, limits or Limits())
     _ = file.header  # whether it can be read
     return file
 

@@ -1,6 +1,7 @@
 """Find and load models: the bundled ones, any Hugging Face hub id, any local folder."""
 
 import hashlib
+import json
 import re
 import socket
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from urllib.request import getproxies
 import torch
 from accelerate import dispatch_model, infer_auto_device_map
 from accelerate.utils import get_balanced_memory
-from huggingface_hub import hf_hub_download
+from huggingface_hub import hf_hub_download, snapshot_download
 from huggingface_hub.constants import ENDPOINT
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 from transformers import (
@@ -32,8 +33,15 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES,
 )
 from transformers.utils import logging
+from transformers.utils.hub import cached_file
 from transformers.utils.peft_utils import ADAPTER_CONFIG_NAME, find_adapter_config_file
 
+from core.admission import NO_CODE, Limits, check_folder
+from core.admission.probe import probe
+from core.admission.tokenizer_files import FILES as TOKENIZER_FILES
+from core.admission.weights import INDEX as WEIGHTS_INDEX
+from core.admission.weights import SINGLE as WEIGHTS
+from core.admission.weights import Weights
 from core.configs import spelled_windows
 from core.cost import known_config
 from core.gguf_source import GgufFile, dequantizing, gguf_file, loading
@@ -70,6 +78,7 @@ def load_model(
     name_or_path: str | Path | None = None,
     dtype: torch.dtype | str | None = None,
     device: torch.device | str | None = None,
+    limits: Limits | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a decoder and its tokenizer: (model in eval mode, tokenizer).
 
@@ -78,23 +87,34 @@ def load_model(
         saved from a view (its config has `sharing_plan`) comes back as that view. Weights of GGUF files are dequantized.
     dtype: torch dtype or its name; default float32 on a CPU, else as the weights are stored (quantized: bfloat16).
     device: torch device; default the first GPU when there is one, else the CPU.
+    limits: how large a model may be, and what its folder may hold (`core.admission`); by default far beyond real ones.
 
-    Raises ValueError, in one sentence, for a model that does not exist, cannot be reached, is no decoder, or is of a
-    family that attention sharing does not support. Code from a model repository is never run.
+    Raises ValueError, in one sentence, for a model that does not exist, cannot be reached, is no decoder, is of a family
+    that attention sharing does not support, or is not admitted. Code from a model repository is never run.
     """
+    limits = limits or Limits()
     name = place_of(str(name_or_path or "demo").strip())
     device = _device(device)
     dtype = _dtype(dtype, device)
-    if (file := gguf_file(name, partial(_hub_file, name))) is not None:
+    if (file := gguf_file(name, partial(_hub_file, name), limits)) is not None:
         return _from_gguf(file, file.dtype if dtype == "auto" else dtype, device)
     source = _source(name)
     fetch = {"local_files_only": not (Path(source).is_dir() or hub_is_reachable())}
     _refuse_adapter(source, fetch)
+    folder = _folder_of(source, fetch)
+    check_folder(folder, limits)
     config = _explained(source, "", _config, source, **fetch)
-    model_class = _class_of(source, config)
+    model_class, elements = _class_of(source, config)
     own = {"config": config} if config.model_type in _SPELLED_PATTERNS else {}
-    tokenizer = _explained(source, "the tokenizer of ", AutoTokenizer.from_pretrained, source, **fetch, **own)
-    model: Any = _weights(source, model_class, dtype, fetch | own)
+    tokenizer = _explained(
+        source, "the tokenizer of ", AutoTokenizer.from_pretrained, source, **NO_CODE, **fetch, **own
+    )
+    probe(tokenizer, source)
+    if not Path(source).is_dir():
+        _fetch_weights(source, folder, fetch)
+    _check_amount(source, elements, check_folder(folder, limits), config)
+    pickles = {} if limits.pickles else {"use_safetensors": True}
+    model: Any = _weights(source, model_class, dtype, fetch | own | pickles)
     check_tokenizer(tokenizer, embedding_rows(model))
     return as_ordinary(model.to(device).eval()), tokenizer
 
@@ -109,22 +129,24 @@ def _from_gguf(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model and the tokenizer in a GGUF file, dequantized, as an ordinary folder would give them."""
     source, folder, what = str(file.path), file.folder, file.arguments
+    _refuse_adapter(folder, {})
     with loading(file), _quiet():
-        config = _explained(source, "", AutoConfig.from_pretrained, folder, **what)
-        model_class = _class_of(source, config)
-        tokenizer = _explained(source, "the tokenizer of ", AutoTokenizer.from_pretrained, folder, **what)
+        config = _explained(source, "", AutoConfig.from_pretrained, folder, **NO_CODE, **what)
+        model_class, _ = _class_of(source, config)
+        tokenizer = _explained(source, "the tokenizer of ", AutoTokenizer.from_pretrained, folder, **NO_CODE, **what)
+        probe(tokenizer, source)
         what |= {"config": config, "dtype": dtype} | dequantizing()
-        model = _explained(source, "the weights of ", model_class.from_pretrained, folder, **what)
+        model = _explained(source, "the weights of ", model_class.from_pretrained, folder, **NO_CODE, **what)
     file.finish(model, tokenizer)
     return model.to(device).eval(), tokenizer
 
 
 def _weights(
-    source: str, model_class: type[PreTrainedModel], dtype: torch.dtype | str, fetch: dict[str, bool]
+    source: str, model_class: type[PreTrainedModel], dtype: torch.dtype | str, fetch: dict[str, Any]
 ) -> PreTrainedModel:
     """The model with its weights, every one of them from the files. Raises ValueError where they do not fit."""
     options = {"dtype": dtype, "output_loading_info": True, "ignore_mismatched_sizes": True} | fetch
-    load = partial(_explained, source, "the weights of ", model_class.from_pretrained, source, **options)
+    load = partial(_explained, source, "the weights of ", model_class.from_pretrained, source, **NO_CODE, **options)
     with _quiet():
         model, report = load()
         if is_wrapped(report):
@@ -155,7 +177,7 @@ def random_model(
     config = AutoConfig.for_model(**fields)
     torch.manual_seed(seed)
     with devices[0] if len(devices) == 1 else torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype, **NO_CODE)
     return f"{name}-random", (model if len(devices) == 1 else _spread(model, devices)).eval()
 
 
@@ -245,24 +267,47 @@ def _refuse_adapter(source: str, fetch: dict[str, bool]) -> None:
         )
 
 
+def _folder_of(source: str, fetch: dict[str, bool]) -> Path:
+    """The folder to be looked at: of a hub id its snapshot in the cache, with the small files that are there."""
+    if Path(source).is_dir():
+        return Path(source)
+    config = _explained(source, "", cached_file, source, "config.json", **fetch)
+    optional = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
+    for name in (*TOKENIZER_FILES, "generation_config.json", "chat_template.jinja", WEIGHTS_INDEX):
+        _explained(source, "", cached_file, source, name, **optional, **fetch)
+    return Path(config).parent
+
+
+def _fetch_weights(source: str, folder: Path, fetch: dict[str, bool]) -> None:
+    """Bring safetensors files of a hub id into its snapshot, so that their headers are read before they are believed."""
+    names = [WEIGHTS]
+    if (folder / WEIGHTS_INDEX).exists():
+        names = sorted(set(json.loads((folder / WEIGHTS_INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
+    snapshot = partial(snapshot_download, source, revision=folder.name, allow_patterns=names, **fetch)
+    _explained(source, "the weights of ", snapshot)
+
+
+_SPARE_ELEMENTS = 10_000_000
+"""What a small configuration may ask for beyond its files; the loaded model is told apart tensor by tensor."""
+
 _SPELLED_PATTERNS = frozenset({"exaone4", "exaone_moe"})
 """Types whose configuration may spell its kinds of layers, `LLLG`; transformers reads numbers only."""
 
 
 def _config(source: str, **fetch: Any) -> PreTrainedConfig:
     """The configuration, with its pattern of windows read where it is spelled."""
-    fields, _ = PreTrainedConfig.get_config_dict(source, **fetch)
+    fields, _ = PreTrainedConfig.get_config_dict(source, **NO_CODE, **fetch)
     pattern = fields.get("sliding_window_pattern")
     if fields.get("model_type") not in _SPELLED_PATTERNS or fields.get("layer_types") or not isinstance(pattern, str):
-        return AutoConfig.from_pretrained(source, **fetch)
+        return AutoConfig.from_pretrained(source, **NO_CODE, **fetch)
     slides = spelled_windows(pattern, fields.get("num_hidden_layers", 32))
     has_window = fields.get("sliding_window", True) is not None
     kinds = ["sliding_attention" if sliding and has_window else "full_attention" for sliding in slides]
     return AutoConfig.for_model(**fields | {"layer_types": kinds, "name_or_path": source})
 
 
-def _class_of(source: str, config: PreTrainedConfig) -> type[PreTrainedModel]:
-    """What to load: the model's class, or for a saved view one without followers' queries and keys.
+def _class_of(source: str, config: PreTrainedConfig) -> tuple[type[PreTrainedModel], int]:
+    """What to load: the model's class, or for a saved view one without followers' queries and keys; and its parameters.
 
     ValueError when the model is no decoder, is of another family, or its plan does not fit.
     """
@@ -277,31 +322,58 @@ def _class_of(source: str, config: PreTrainedConfig) -> type[PreTrainedModel]:
     # A model that reads images or sound too is loaded whole: given text alone it is a decoder like any other.
     auto_class = AutoModelForCausalLM if kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES else AutoModelForMultimodalLM
     with torch.device("meta"):  # the architecture alone, before any weights are fetched
-        skeleton = _explained(source, "the architecture of ", auto_class.from_config, config)
+        skeleton = _explained(source, "the architecture of ", auto_class.from_config, config, **NO_CODE)
         plan = SharingPlan.parse(getattr(config, "sharing_plan", ""), len(attention_modules(skeleton)))
         check_windows(skeleton)
         if not plan.followers:
-            return type(skeleton)
+            return type(skeleton), _elements(skeleton)
         head_map = getattr(config, "sharing_head_map", None) or {}
         model_class = shared_class(type(skeleton), plan, {int(k): tuple(heads) for k, heads in head_map.items()})
-        model_class(config)  # whether plan and head map fit
-    return model_class
+        shared = model_class(config)  # whether plan and head map fit
+    return model_class, _elements(shared)
+
+
+def _elements(skeleton: PreTrainedModel) -> int:
+    """Numbers that a model holds, tied ones once, its tables included."""
+    skeleton.tie_weights()
+    return sum(
+        tensor.numel() for tensor in {id(one): one for one in [*skeleton.parameters(), *skeleton.buffers()]}.values()
+    )
+
+
+def _check_amount(source: str, elements: int, weights: Weights | None, config: PreTrainedConfig) -> None:
+    """Raises ValueError where a configuration asks for far more numbers than the files can hold: all would be made up."""
+    if weights is None:
+        return
+    per_byte = 8 if getattr(config, "quantization_config", None) else 1
+    if elements > per_byte * weights.size + _SPARE_ELEMENTS:
+        raise ValueError(
+            f"The weights of {source} are {weights.size / 1e6:,.1f} MB, and its config.json asks for {elements:,} numbers, "
+            "more than fit in there: give the complete folder, with the config.json that belongs to it."
+        )
 
 
 def _explained(source: str, part: str, load: Callable, *args, **kwargs) -> Any:
     try:
         return load(*args, **kwargs)
-    except Exception as error:  # loaders raise nearly anything: what a user needs is one sentence
+    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # nearly anything, a panic in Rust too: what a user needs is one sentence
         raise ValueError(_sentence(source, part, error)) from error
 
 
-def _sentence(source: str, part: str, error: Exception) -> str:
+def _sentence(source: str, part: str, error: BaseException) -> str:
     chain = []
     cause: BaseException | None = error
     while cause is not None:
         chain.append(cause)
         cause = cause.__cause__ or cause.__context__
     first_line = (str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip(".")
+    if any("trust_remote_code" in str(cause) for cause in chain):
+        return (
+            f"{source} needs code of its own to be loaded, and code of a model is never run here: give a model of a type "
+            "that transformers itself knows."
+        )
     if isinstance(error, KeyError):
         first_line = f"an entry {first_line} is missing"
     if "automatic conversion of the weights" in first_line or "_kernel_" in first_line:  # a quantized one to be random

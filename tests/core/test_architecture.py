@@ -15,7 +15,7 @@ from tests.support.imports import climbs, cycle, graph_of, importers, package_of
 
 ROOT = Path(core.__file__).parents[1]
 FLOORS = {
-    "core.plan": 1, "core.configs": 1, "core.places": 1, "core.pretrained": 1, "core.tasks": 1, "core.tokens": 1, "core.console": 1,
+    "core.admission": 1, "core.plan": 1, "core.configs": 1, "core.places": 1, "core.pretrained": 1, "core.tasks": 1, "core.tokens": 1, "core.console": 1,
     "core.cost": 2, "core.records": 2, "core.sharing": 2, "core.fetching": 2, "core.gguf_source": 2,
     "core.models": 3, "core.decoding": 3, "core.demo": 3,
     "core.damage": 4, "core.timing": 4, "core.evaluation": 4,
@@ -28,6 +28,7 @@ ENTRANCES = frozenset({"core", "core.__main__"})
 """They name modules of every floor, and import them when asked to."""
 
 WITHOUT_TORCH = (
+    "core.admission",
     "core.plan",
     "core.configs",
     "core.cost",
@@ -154,3 +155,38 @@ def test_a_public_function_without_types_is_found():
         "f",
         "A.g",
     ]
+
+
+LOADERS = frozenset({"from_pretrained", "from_config", "get_config_dict"})
+OWN_SHAPES = frozenset({"core/demo/corpus.py", "core/demo/training.py"})  # what this project itself has just written
+
+
+def _told_of_code(call: ast.Call) -> bool:
+    """Whether a load says that no code of a repository is to run, by NO_CODE or in its own words."""
+    starred = {keyword.value.id for keyword in call.keywords if isinstance(keyword.value, ast.Name) and not keyword.arg}
+    said = [keyword.value for keyword in call.keywords if keyword.arg == "trust_remote_code"]
+    return "NO_CODE" in starred or any(isinstance(value, ast.Constant) and value.value is False for value in said)
+
+
+def untold(source: str) -> list[str]:
+    """Loads through transformers in this source, called or handed on to be called, that say nothing about code."""
+    tree, found = ast.parse(source), []
+    handed = {"_explained", "partial"}
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+        passed = (
+            [argument.attr for argument in call.args if isinstance(argument, ast.Attribute)] if name in handed else []
+        )
+        owner = ast.unparse(call.func.value) if isinstance(call.func, ast.Attribute) else ""
+        if (LOADERS & {name, *passed}) and owner != "ModelShape" and not _told_of_code(call):
+            found.append(ast.unparse(call))
+    return found
+
+
+def test_no_load_is_left_to_ask_whether_code_may_run():
+    """transformers asks on standard input where it was not told, and `yes |` says yes."""
+    files = [file for part in ("core", "app") for file in sorted((ROOT / part).rglob("*.py"))]
+    loads = {file.relative_to(ROOT).as_posix(): untold(file.read_text(encoding="utf-8")) for file in files}
+    assert {file: found for file, found in loads.items() if found and file not in OWN_SHAPES} == {}
+    assert untold("_explained(s, AutoConfig.from_pretrained, s)") and untold("x.from_config(c, trust_remote_code=None)")
+    assert not untold("_explained(s, AutoConfig.from_pretrained, s, **NO_CODE)")

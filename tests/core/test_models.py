@@ -59,7 +59,7 @@ def test_names_that_lead_nowhere(tmp_path):
 
 def test_folders_that_hold_something_else(tmp_path):
     (tmp_path / "config.json").write_text("{")
-    assert sentence(tmp_path).startswith(f"Could not load {tmp_path}")
+    assert sentence(tmp_path).startswith(f"The folder {tmp_path} has a config.json that is no proper JSON")
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "no-such-family"}))
     assert "no-such-family" in sentence(tmp_path)
     for config in (BertConfig(), T5Config()):

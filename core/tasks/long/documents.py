@@ -194,8 +194,9 @@ def _tokenizer(given: PreTrainedTokenizerBase | str | None, about_model: dict[st
         return given
     from transformers import AutoTokenizer
 
-    options = ("revision", "subfolder", "gguf_file", "trust_remote_code")
-    return AutoTokenizer.from_pretrained(given, **{name: about_model[name] for name in options if name in about_model})
+    # Code of a repository never runs here, whatever lm-eval was told: counting tokens needs none.
+    options = {name: about_model[name] for name in ("revision", "subfolder", "gguf_file") if name in about_model}
+    return AutoTokenizer.from_pretrained(given, trust_remote_code=False, **options)
 
 
 def generate(
