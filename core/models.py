@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import socket
 from collections.abc import Callable, Iterator
@@ -215,7 +216,7 @@ def _source(name: str) -> str:
     if name in BUNDLED:
         return str(BUNDLED[name])
     if folder := folder_named(name):
-        if not (folder / "config.json").is_file() and not (folder / ADAPTER_CONFIG_NAME).is_file():
+        if not any(os.path.lexists(folder / file) for file in ("config.json", ADAPTER_CONFIG_NAME)):
             raise ValueError(
                 f"The folder {name} holds no model: it has no config.json. Give a Hugging Face model folder."
             )

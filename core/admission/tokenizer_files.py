@@ -223,7 +223,8 @@ def _around(part: Any) -> Iterator[Any]:
         special = step.get("special_tokens")
         ids: dict[Any, list[Any]] = {}
         for key, token in special.items() if isinstance(special, dict) else []:
-            ids[key] = token.get("ids") if isinstance(token, dict) and isinstance(token.get("ids"), list) else []
+            written = token.get("ids") if isinstance(token, dict) else None
+            ids[key] = written if isinstance(written, list) else []
         for template in ("single", "pair"):
             for piece in step[template] if isinstance(step.get(template), list) else []:
                 token = piece.get("SpecialToken") if isinstance(piece, dict) else None
