@@ -17,12 +17,11 @@ import pandas as pd
 from app import comparing, searches, services, settings
 from app.asked import LARGEST, LARGEST_SIZE, flag, number, one_of, texts, whole, words
 from app.measured import KINDS, store
-from app.registry import get_model
+from app.registry import get_model, name_in_records
 from app.visitors import visitor
 from app.writings import Texts, writings
 from core.cost import fits_frame, known_shapes
 from core.plan import SharingPlan
-from core.records.provenance import model_name
 from core.records.searches import PlanDamage
 
 if TYPE_CHECKING:  # it imports torch
@@ -170,7 +169,7 @@ def scores_endpoint(model: str = "", plan: str = "", task: str = "") -> list[dic
     with sentences_as_errors():
         words(model=model, plan=plan, task=task)
         frame = store().frame
-        for column, wanted in (("model", model and model_name(model)), ("task", task)):
+        for column, wanted in (("model", model and name_in_records(model)), ("task", task)):
             if wanted:
                 one_of(column, wanted, sorted(set(frame[column])))
                 frame = frame[frame[column] == wanted]

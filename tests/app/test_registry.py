@@ -49,7 +49,7 @@ def test_a_model_is_known_by_the_name_of_its_records_and_by_its_weights(folder, 
 
 
 def test_a_tuned_model_has_an_identity_of_its_own_beside_that_of_its_dense_twin(monkeypatch):
-    monkeypatch.setattr(registry, "_models", LRUCache(2))
+    monkeypatch.setattr(registry, "_models", registry.Models())
     tuned, dense = get_model("demo-tuned-17-22"), get_model("demo")
     assert tuned.dense_identity is dense.identity and tuned.model is dense.model
     assert tuned.identity.name == "demo-tuned-17-22"

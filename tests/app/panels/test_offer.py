@@ -9,7 +9,6 @@ import pytest
 import core.fetching
 from app import registry, settings
 from app.panels import model, offer
-from app.registry import LRUCache
 from core import pretrained
 from core.fetching import Progress
 from tests.support.gguf_files import write_gguf
@@ -22,7 +21,7 @@ NAME = settings.OFFERED_MODEL
 def nothing_fetched(tmp_path, monkeypatch):
     """An empty cache, no model in memory and none chosen."""
     monkeypatch.setattr(pretrained, "FOLDER", tmp_path / "models")
-    monkeypatch.setattr(registry, "_models", LRUCache(2))
+    monkeypatch.setattr(registry, "_models", registry.Models())
     monkeypatch.setattr(settings.server, "model", "")
 
 
