@@ -152,7 +152,7 @@ class Loads:
         threading.Thread(target=self._run, args=(load, trusted), name="load", daemon=True).start()
         return load
 
-    def get(self, name: str, place: Hashable, visitor: Visitor | None = None) -> "LoadedModel":
+    def get(self, name: str, place: Hashable, visitor: Visitor | None = None, wait: bool = True) -> "LoadedModel":
         """The model, waited for: by whoever calls from within the server (None) to the end, by visitors for a moment.
 
         Raises ModelProblem, and StillLoading where it takes longer or too many others wait in threads already.
@@ -161,7 +161,7 @@ class Loads:
         if visitor is None:
             while not load.done.wait(WANTED_S / 4):
                 load.wanted_at = time.monotonic()
-        elif not load.done.is_set() and self._waiting_threads.acquire(blocking=False):
+        elif wait and not load.done.is_set() and self._waiting_threads.acquire(blocking=False):
             try:
                 load.done.wait(settings.server.load_wait_seconds)
             finally:
@@ -178,6 +178,10 @@ class Loads:
                 told, told_at = load.ahead, load.wanted_at
                 yield load
             await anyio.sleep(_LOOK_S)
+
+    def is_running(self, place: Hashable) -> bool:
+        """Whether this place is on its way into memory."""
+        return place in self._running
 
     def count(self) -> int:
         """How many models are on their way."""

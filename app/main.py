@@ -11,6 +11,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 if __name__ == "__main__":  # run as a script, the checkout is not on the path yet
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import anyio
 import gradio as gr
 
 from app import frame, measured, options, plans, services, settings, text, views
@@ -108,12 +109,17 @@ def build() -> gr.Blocks:
 def _restore(demo: gr.Blocks, bar: gr.HTML, controls: Any, problems: gr.HTML, chosen: list[Any]) -> None:
     """When the page opens, it becomes what its address asks for, in one request; then the view on screen is drawn."""
 
-    def fill(request: gr.Request) -> tuple:
+    def filled(request: gr.Request) -> tuple:
         values, sentences = options.restore(dict(request.query_params), chosen)
-        return *model.restore(request), frame.link_problems(sentences), *values
+        coming = model.asked_and_coming(request)
+        return *model.restore(request), frame.link_problems(sentences), coming, *values
+
+    async def fill(request: gr.Request) -> tuple:
+        await model.opening(request)
+        return await anyio.to_thread.run_sync(filled, request)
 
     options.wire(bar, chosen)
-    outputs = [bar, *controls.shown, controls.name, problems, *chosen]
+    outputs = [bar, *controls.shown, controls.name, problems, controls.coming, *chosen]
     demo.load(fill, None, outputs, queue=False, **QUIET).then(
         None, None, None, js="() => { explorer.filled(); return []; }"
     )

@@ -292,16 +292,23 @@ def loaded_configs() -> dict[str, "PretrainedConfig"]:
     return dict(_configs)
 
 
-def get_model(name: str) -> LoadedModel:
+def get_model(name: str, wait: bool = True) -> LoadedModel:
     """The model of this name (bundled, fetched, hub id, local folder or GGUF file): at once if it is in memory.
 
     Else it is loaded (`app.loading`). Whoever calls from within the server waits for that; in an event of the page or an
-    endpoint it is waited for at most `settings.server.load_wait_seconds`. Raises ValueError, in one sentence, if the model
+    endpoint it is waited for at most `settings.server.load_wait_seconds`, or not at all. Raises ValueError, in one sentence, if the model
     may not be shown here, cannot be loaded, or is still being loaded (`app.loading.StillLoading`).
     """
     name, place = _asked(name)
     request = LocalContext.request.get(None)
-    return _models.find(place) or loads.get(name, place, None if request is None else visitor(request))
+    return _models.find(place) or loads.get(name, place, None if request is None else visitor(request), wait)
+
+
+def is_loading(name: str) -> bool:
+    """Whether the model is on its way."""
+    with suppress(ValueError):
+        return loads.is_running(_asked(name)[1])
+    return False
 
 
 async def coming(name: str, request: "gr.Request | None") -> AsyncIterator["loading.Load"]:
