@@ -43,7 +43,7 @@ WAITING_THREADS = 4
 _LOOK_S = 0.05
 _IDLE_S = 300.0
 """The process that loads for trial has read libraries into memory: it ends when nothing was loaded for so long."""
-_START_S = 120.0
+_START_S, _END_S = 120.0, 5.0
 
 _log = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ class Loads:
         self._running: dict[Hashable, Load] = {}
         self._failed: OrderedDict[Hashable, tuple[float, str]] = OrderedDict()
         self._lock = threading.Lock()
-        self._line = Line(1)
+        self._line = Line(1, what="models")
         self._here = threading.Lock()  # only threads of loads wait for it
         self._waiting_threads = threading.BoundedSemaphore(WAITING_THREADS)
 
@@ -215,7 +215,7 @@ class Loads:
 
     def _try(self, load: Load) -> int:
         """Wait for the turn and load it elsewhere. Returns the bytes that its weights take; raises ValueError."""
-        with self._line.place() as place:
+        with self._line.place(load.visitor) as place:
             for wait in place.waiting(load.is_unwanted):
                 load.ahead = wait.ahead
             load.ahead = 0
@@ -245,10 +245,6 @@ class Trials:
                 self._idle.cancel()
             try:
                 return self._tried(name, isinstance(place, str), unwanted)
-            except BaseException:
-                if self._process is not None and self._process.poll() is not None:
-                    self._process = None
-                raise
             finally:
                 self._idle = threading.Timer(_IDLE_S, self.close)
                 self._idle.daemon = True
@@ -295,10 +291,10 @@ class Trials:
             if time.monotonic() - began < seconds and _processor_s(child) < settings.server.load_seconds:
                 over = text.LOAD_TOO_LARGE if _bytes_of(child) - before > allowed or _is_scarce() else ""
             if over:
-                self._stop(process)
+                self._give_up(process, child)
                 raise ValueError(over.format(name=shown(name)))
             if unwanted():
-                self._stop(process)
+                self._give_up(process, child)
                 raise Unwanted(text.LOAD_LEFT.format(name=shown(name)))
         if "gone" in answer:
             self._stop(process)
@@ -310,6 +306,8 @@ class Trials:
         """The process, ready for an order."""
         if self._process is not None and self._process.poll() is None and trial.FORKS:
             return self._process
+        if self._process is not None:
+            self._stop(self._process)
         root = str(Path(__file__).resolve().parents[1])
         path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
         process = subprocess.Popen(
@@ -328,6 +326,21 @@ class Trials:
         self._process, self._said = process, said
         return process
 
+    def _give_up(self, process: "subprocess.Popen[str]", child: psutil.Process | None) -> None:
+        """End a load; the process that it was forked from goes on, since starting another one takes seconds."""
+        if child is not None and trial.FORKS:
+            with suppress(psutil.Error):
+                child.kill()
+            end = time.monotonic() + _END_S
+            while (left := end - time.monotonic()) > 0:
+                with suppress(Empty):
+                    said = self._said.get(timeout=left)
+                    if "ended" in said:
+                        return
+                    if "gone" in said:
+                        break
+        self._stop(process)
+
     def _stop(self, process: "subprocess.Popen[str]") -> None:
         self._process = None
         _end(process)
@@ -340,9 +353,10 @@ class Trials:
 
 def _listen(process: "subprocess.Popen[str]", said: "SimpleQueue[dict[str, Any]]") -> None:
     assert process.stdout is not None
-    for line in process.stdout:
-        with suppress(ValueError):
-            said.put(json.loads(line))
+    with process.stdout as answers:
+        for line in answers:
+            with suppress(ValueError):
+                said.put(json.loads(line))
     said.put({"gone": True})
 
 
@@ -353,10 +367,9 @@ def _end(process: "subprocess.Popen[str]") -> None:
             child.kill()
     process.kill()
     process.wait(timeout=20)
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            with suppress(OSError):
-                pipe.close()
+    if process.stdin is not None:  # the other pipe is closed by whoever reads it
+        with suppress(OSError):
+            process.stdin.close()
 
 
 def _process(pid: int) -> psutil.Process | None:

@@ -404,7 +404,9 @@ def _load(name: str, place: Hashable, needed_bytes: int = 0) -> LoadedModel:
         return _models.keep(LoadedModel(name, identity, model, tokenizer, identity, place=place))
     twin = _dense_twin(name, identity)
     _remember(_twins, identity.name, twin.identity.name)
-    loaded = LoadedModel(name, identity, twin.model, tokenizer, twin.identity, tuned=model, fixed_plan=plan, place=place)
+    loaded = LoadedModel(
+        name, identity, twin.model, tokenizer, twin.identity, tuned=model, fixed_plan=plan, place=place
+    )
     return _models.keep(loaded)
 
 

@@ -64,10 +64,14 @@ LOADING_AHEAD = ", {count} ahead of you"
 LOADS_FULL = "{count} other models are waiting to be loaded: try again in a minute, or choose one that is there."
 LOADS_OF_ONE = "{count} models that you asked for are still being loaded: wait for one of them."
 LOAD_LEFT = "{name} was not loaded, since nobody was waiting for it any more: ask for it again."
-LOAD_TOO_LONG = "{{name}} takes longer to load than the {seconds:g} seconds that this server lends: choose a smaller model."
+LOAD_TOO_LONG = (
+    "{{name}} takes longer to load than the {seconds:g} seconds that this server lends: choose a smaller model."
+)
 LOAD_TOO_LARGE = "{name} takes more memory to load than this server lends: choose a smaller model."
 NO_ROOM = "The model takes {needed:.1f} GB and this server has {free:.1f} GB of memory left: choose a smaller model."
-LOAD_ENDED = "{name} cannot be loaded: the process that tried ended at once. Check its files, or choose a smaller model."
+LOAD_ENDED = (
+    "{name} cannot be loaded: the process that tried ended at once. Check its files, or choose a smaller model."
+)
 LOAD_FAILED = "{name} cannot be loaded: check its files, or choose another model."
 LOAD_NO_TRIAL = "No process could be started to load this model: try again in a minute."
 OFFER = "The demo is small: it has read old novels and four exercises. Get a real model, {name}: {size} MB, {licence}."
