@@ -403,12 +403,14 @@ def _plain(value: Any) -> Any:
 
 
 _Limits = dict[str, Any]
+_QUICK: _Limits = {"concurrency_limit": 16}
+"""Some of these may wait a while for a model that is being loaded (`app.loading`); others must not wait behind them."""
 ENDPOINTS: dict[str, tuple[Callable, _Limits]] = {
-    "savings": (savings_endpoint, {}),
-    "similarity": (similarity_endpoint, {"concurrency_limit": 1, "concurrency_id": "attention"}),
+    "savings": (savings_endpoint, _QUICK),
+    "similarity": (similarity_endpoint, {"concurrency_limit": 8, "concurrency_id": "attention"}),
     "generate": (generate_endpoint, {"concurrency_limit": None}),  # they wait in a line of our own
-    "scores": (scores_endpoint, {}),
-    "compare": (compare_endpoint, {}),
+    "scores": (scores_endpoint, _QUICK),
+    "compare": (compare_endpoint, _QUICK),
     "sweep": (sweep_endpoint, {"concurrency_limit": 4, "concurrency_id": "search"}),
     "suggest": (suggest_endpoint, {"concurrency_limit": 4, "concurrency_id": "search"}),
 }

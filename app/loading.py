@@ -196,7 +196,7 @@ class Loads:
                 load.model = self._find(load.place) or self._load(load.name, load.place, needed)
         except ValueError as problem:
             load.problem, remembered = str(problem), not isinstance(problem, Unwanted)
-        except Exception:
+        except Exception:  # noqa: BLE001 - whoever waits needs an answer, whatever went wrong
             _log.exception("loading a model failed")
             load.problem = text.LOAD_FAILED.format(name=shown(load.name))
         except BaseException:

@@ -14,6 +14,7 @@ import os
 import select
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, TextIO
 
 FORKS = sys.platform == "linux"
@@ -107,8 +108,8 @@ def _limit(memory_bytes: int, seconds: float) -> None:
 
 def _own_bytes() -> int:
     """What counts for RLIMIT_DATA already."""
-    with open("/proc/self/status", encoding="utf-8") as file:
-        return next(1024 * int(line.split()[1]) for line in file if line.startswith("VmData:"))
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmData:"))
 
 
 def _load(name: str, device: str | None) -> int:

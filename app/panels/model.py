@@ -4,6 +4,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing, suppress
 from types import SimpleNamespace
+
 import anyio
 import gradio as gr
 

@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import anyio
@@ -243,7 +244,6 @@ def _with_layers(tmp_path, folder, layers):
     """The tiny model with a configuration of so many layers."""
     for file in os.scandir(folder):
         (tmp_path / file.name).symlink_to(file.path) if file.name != "config.json" else None
-    with open(f"{folder}/config.json", encoding="utf-8") as file:
-        config = json.load(file)
+    config = json.loads(Path(folder, "config.json").read_text(encoding="utf-8"))
     (tmp_path / "config.json").write_text(json.dumps(config | {"num_hidden_layers": layers}))
     return tmp_path
