@@ -416,6 +416,6 @@ def free_bytes() -> int:
 
 def _trial_device() -> str | None:
     """Where the trial loads: where the server would, but for a borrowed GPU, which is there for calls alone."""
-    from app.compute import BORROWED
+    from app.zero_gpu import BORROWED
 
     return "cpu" if BORROWED else None

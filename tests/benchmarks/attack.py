@@ -127,7 +127,9 @@ def _load(address: str, bomb: Path, button: int | None, answers: list[str]) -> N
         if button is None:
             said = str(call(address, "savings", str(bomb), *ASKED))
         else:
-            told = event(address, button, str(bomb), {"model": "demo", "plan": "17-22"}, cookie=secrets.token_urlsafe(16))
+            told = event(
+                address, button, str(bomb), {"model": "demo", "plan": "17-22"}, cookie=secrets.token_urlsafe(16)
+            )
             said = str(told[-1].get("data", told[-1].get("error")))
     except Refused as refused:
         said = str(refused)

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import pytest
 
 import core
-from core.admission import Limits, check_folder
 from tests.support import hostile
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="bounds of memory and pipes as Linux has them")
@@ -67,5 +66,3 @@ def test_a_hostile_folder_is_loaded_rightly_or_refused(outcomes, name):
         assert re.search(expected, words), words
     assert "\n" not in words and len(words) < 600 and "Traceback" not in words
     assert seconds < SECONDS and megabytes < MEGABYTES
-
-

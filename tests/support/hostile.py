@@ -204,7 +204,9 @@ def _after(name: bytes, kind: str, number: int, skip: int = 4) -> Callable[[byte
 def _field(key: str, kind: int, value: bytes) -> Callable[[bytes], bytes]:
     """One field more at the beginning of a GGUF file."""
     new = struct.pack("<Q", len(key)) + key.encode() + struct.pack("<I", kind) + value
-    return lambda content: content[:16] + struct.pack("<Q", struct.unpack("<Q", content[16:24])[0] + 1) + new + content[24:]
+    return lambda content: (
+        content[:16] + struct.pack("<Q", struct.unpack("<Q", content[16:24])[0] + 1) + new + content[24:]
+    )
 
 
 def replace_all(pattern: dict[str, str], content: str, times: int = 1) -> dict[str, Any]:
