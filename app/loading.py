@@ -105,7 +105,8 @@ class Loads:
     """Everything that is being loaded.
 
     find: the model of a place if it is in memory. load: loads one and keeps it; it runs in one thread at a time.
-    trusted: whether a place needs no trial. trial: loads a name in another process (`Trials`).
+    trusted: whether a place needs no trial. look: raises ValueError for what needs none to be refused. trial: loads a
+    name in another process (`Trials`).
     """
 
     def __init__(
@@ -114,8 +115,9 @@ class Loads:
         load: Callable[[str, Hashable, int], "LoadedModel"],
         trusted: Callable[[Hashable], bool],
         trial: Callable[[str, Hashable, Callable[[], bool]], int],
+        look: Callable[[Hashable], None] = lambda place: None,
     ) -> None:
-        self._find, self._load, self._trusted, self._trial = find, load, trusted, trial
+        self._find, self._load, self._trusted, self._trial, self._look = find, load, trusted, trial, look
         self._running: dict[Hashable, Load] = {}
         self._failed: OrderedDict[Hashable, tuple[float, str]] = OrderedDict()
         self._lock = threading.Lock()
@@ -191,7 +193,10 @@ class Loads:
         """In a thread of the load's own, from its place in the line to its end."""
         remembered = True
         try:
-            needed = 0 if trusted else self._try(load)
+            needed = 0
+            if not trusted:
+                self._look(load.place)
+                needed = self._try(load)
             with self._here:
                 load.model = self._find(load.place) or self._load(load.name, load.place, needed)
         except ValueError as problem:
@@ -262,6 +267,7 @@ class Trials:
         allowed = self._allowed_bytes()
         order = {
             "name": name, "memory_bytes": allowed, "seconds": settings.server.load_seconds, "device": _trial_device(),
+            "limits": admitted(),
         }  # fmt: skip
         try:
             assert process.stdin is not None
@@ -412,6 +418,11 @@ def free_bytes() -> int:
         if limit != "max":
             free = min(free, int(limit) - used + int(cached.get("inactive_file", 0)))
     return max(0, free)
+
+
+def admitted() -> dict[str, bool]:
+    """What a model may be here (`core.admission.Limits`): of strangers no pickled tensors, and no links out of its folder."""
+    return {"pickles": not settings.server.public, "inside": settings.server.public}
 
 
 def _trial_device() -> str | None:

@@ -14,7 +14,7 @@ if __name__ == "__main__":  # run as a script, the checkout is not on the path y
 import anyio
 import gradio as gr
 
-from app import frame, measured, options, plans, services, settings, text, views
+from app import frame, gradio_sessions, measured, options, plans, services, settings, text, views
 from app.api import add_endpoints
 from app.components.chart import PLOTLY_JS, PLOTLY_URL, charts_head
 from app.components.events import LATEST, QUIET
@@ -61,6 +61,7 @@ _AS_IT_IS = ("reach", "print")
 
 def build() -> gr.Blocks:
     """The whole page."""
+    gradio_sessions.lighten()
     gr.set_static_paths([PLOTLY_JS])
     day_s = 24 * 3600
     with gr.Blocks(title=text.TITLE, analytics_enabled=False, fill_width=True, delete_cache=(day_s, day_s)) as demo:
@@ -138,6 +139,7 @@ def launch_options() -> dict[str, Any]:
         "ssr_mode": False,
         # Each event that runs has one of so many places of gradio, those that wait in our lines too. These take no thread.
         "max_threads": settings.EVENTS_AT_ONCE + settings.server.texts_waiting + settings.server.jobs_waiting,
+        "state_session_capacity": settings.SESSIONS_OF_GRADIO,
         "share": False,
     }
 

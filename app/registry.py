@@ -8,6 +8,7 @@ from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
+from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -388,13 +389,25 @@ def _is_trusted(place: Hashable) -> bool:
     return folder in [model.folder.resolve() for model in pretrained.CATALOGUE.values() if model.has_file]
 
 
+def _look(place: Hashable) -> None:
+    """Raise ValueError for a folder whose configuration alone is not admitted: no process is started for it."""
+    from core.admission.configs import check_config
+    from core.admission.files import Folder
+    from core.admission.limits import Limits
+
+    folder = place[0] if isinstance(place, tuple) else place
+    if isinstance(folder, Path) and (folder / "config.json").exists():
+        check_config(Folder(folder, Limits(**loading.admitted())))
+
+
 def _load(name: str, place: Hashable, needed_bytes: int = 0) -> LoadedModel:
     """Load a model here and keep it. needed_bytes: of its weights, where they are known."""
     from core import load_model
+    from core.admission import Limits
     from core.sharing.view import plan_of
 
     _models.make_room(needed_bytes)
-    model, tokenizer = load_model(name)
+    model, tokenizer = load_model(name, limits=Limits(**loading.admitted()))
     identity, plan = ModelIdentity(model_name(name), model), plan_of(model)
     if getattr(model.config, "quantization_config", None):
         _ = identity.weights_sha256  # now: quantized weights are packed anew by their first call
@@ -453,5 +466,7 @@ def _dense_twin(name: str, identity: ModelIdentity) -> LoadedModel:
     )
 
 
-loads = loading.Loads(lambda place: _models.find(place), lambda *asked: _load(*asked), _is_trusted, loading.Trials())
+loads = loading.Loads(
+    lambda place: _models.find(place), lambda *asked: _load(*asked), _is_trusted, loading.Trials(), _look
+)
 """What is being loaded right now."""

@@ -172,6 +172,7 @@ MAP_WINDOW = 24  # words: a map of more has no room for them on its axes
 UPDATES_PER_SECOND = 8
 EVENTS_AT_ONCE = 64  # of the page and of programs, beside those that wait in a line
 EVENTS_WAITING = 1000  # that are kept for later when all of these run
+SESSIONS_OF_GRADIO = 2000  # whose states are kept; each call of a program is one, of some ten kilobytes
 CALIBRATION_TOKENS = (1024, 2048, 4096, 8192)  # what a visitor may choose; the first is quick
 SUGGEST_TOKENS = (64, 65_536)  # what a program may ask for: fewer have no four chunks that a layer can look back in
 SWEEP_TOKENS = 4_000_000  # of all spans together that a program may ask for: minutes of a small model on two cores

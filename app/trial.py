@@ -26,6 +26,8 @@ _LONGEST = 1_000
 
 def main() -> int:
     """Answer orders until there are no more."""
+    if hasattr(os, "nice"):
+        os.nice(_NICER)
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what libraries print is no answer
     import core.models  # noqa: F401 - so that the processes that load have it
@@ -79,7 +81,7 @@ def _tried(order: dict[str, Any]) -> dict[str, Any]:
     shown = name if len(name) <= 80 else f"{name[:80]}…"
     try:
         _limit(order["memory_bytes"], order["seconds"])
-        return {"bytes": _load(name, order.get("device"))}
+        return {"bytes": _load(name, order["device"], order["limits"])}
     except ValueError as problem:
         return {"problem": str(problem)[:_LONGEST]}
     except MemoryError:
@@ -93,7 +95,6 @@ def _tried(order: dict[str, Any]) -> dict[str, Any]:
 
 def _limit(memory_bytes: int, seconds: float) -> None:
     """What the system watches: memory of its own, processor time, no core file, and an end with the process before it."""
-    os.nice(_NICER) if hasattr(os, "nice") else None
     if not FORKS:
         return
     import ctypes
@@ -112,16 +113,17 @@ def _own_bytes() -> int:
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmData:"))
 
 
-def _load(name: str, device: str | None) -> int:
+def _load(name: str, device: str | None, limits: dict[str, bool]) -> int:
     """Do with a model what the server will do with it. Returns the bytes of its weights."""
     import torch
 
     torch.set_num_threads(1)
+    from core.admission import Limits
     from core.models import load_model
     from core.sharing.storage import stored_tensors
     from core.sharing.view import plan_of
 
-    model, _ = load_model(name, device=device)
+    model, _ = load_model(name, device=device, limits=Limits(**limits))
     plan_of(model)
     with torch.inference_mode():
         model(torch.zeros(1, 8, dtype=torch.long, device=model.device), use_cache=True)

@@ -187,14 +187,14 @@ def test_a_trial_that_takes_too_long_is_ended(trials, tmp_path, folder, monkeypa
     monkeypatch.setattr(settings.server, "load_seconds", 0.2)
     began = time.monotonic()
     with pytest.raises(ValueError, match="takes longer to load than the 0.2 seconds"):
-        _try(trials, _with_layers(tmp_path, folder, 200_000))
+        _try(trials, _with_layers(tmp_path, folder, 900))
     assert time.monotonic() - began < 60 and not _loading_now(trials)
 
 
 def test_a_trial_that_takes_too_much_memory_is_ended_and_the_next_one_works(trials, tmp_path, folder, monkeypatch):
-    monkeypatch.setattr(settings.server, "load_gb", 0.05)
+    monkeypatch.setattr(settings.server, "load_gb", 0.01)
     with pytest.raises(ValueError, match="more memory to load than this server lends"):
-        _try(trials, _with_layers(tmp_path, folder, 200_000))
+        _try(trials, _with_layers(tmp_path, folder, 900))
     monkeypatch.setattr(settings.server, "load_gb", 64)
     assert not _loading_now(trials) and _try(trials, folder)
 
