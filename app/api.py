@@ -17,7 +17,7 @@ import pandas as pd
 from app import comparing, searches, services, settings
 from app.asked import LARGEST, LARGEST_SIZE, flag, number, one_of, texts, whole, words
 from app.measured import KINDS, store
-from app.registry import get_model, name_in_records
+from app.registry import get_model, name_in_records, ready
 from app.visitors import visitor
 from app.writings import Texts, writings
 from core.cost import fits_frame, known_shapes
@@ -137,6 +137,7 @@ async def generate_endpoint(
         temperature, seed = number("temperature", temperature), whole("seed", seed, low=0)
         chat, details = flag("chat", chat), flag("details", details)
         asked = Texts(model, plan, prompt, max_new_tokens, temperature, seed, chat=chat, system=system)
+        await ready(model, request)  # a turn in the line is for writing
         reader = writings.reader(asked)
         try:
             async for wait in reader.waiting(visitor(request)):

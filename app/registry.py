@@ -324,6 +324,14 @@ async def coming(name: str, request: "gr.Request | None") -> AsyncIterator["load
                 yield load
 
 
+async def ready(name: str, request: "gr.Request | None") -> None:
+    """Wait a while for a model that is not in memory, without a thread. Whoever then asks for it hears what is wrong."""
+    with suppress(ValueError), anyio.move_on_after(settings.server.load_wait_seconds):
+        async with aclosing(coming(name, request)) as loads_of_it:
+            async for _ in loads_of_it:
+                pass
+
+
 def _asked(name: str) -> tuple[str, Hashable]:
     """The name that is meant, and its place. Raises ModelProblem for what is no name, or is not shown on this server."""
     if not isinstance(name or "", str):

@@ -13,7 +13,7 @@ from app.components import html
 from app.components.events import LATEST, LIVE, QUIET
 from app.facts import facts, sizes
 from app.panels import offer
-from app.registry import LoadedModel, View, allowed_models, coming, get_model, is_loading
+from app.registry import LoadedModel, View, allowed_models, coming, get_model, is_loading, ready
 from core import pretrained
 from core.plan import SharingPlan
 
@@ -115,9 +115,7 @@ async def load_fetched(view: View, request: gr.Request) -> AsyncIterator[tuple]:
 
 async def opening(request: gr.Request) -> None:
     """Wait a while for the model that the page's address asks for. No thread waits for it."""
-    with anyio.move_on_after(settings.server.load_wait_seconds):
-        async for _ in _on_its_way(request.query_params.get("model", ""), request):
-            pass
+    await ready(request.query_params.get("model", ""), request)
 
 
 def asked_and_coming(request: gr.Request) -> View | None:
