@@ -388,7 +388,10 @@ def _place(name: str) -> Hashable:
 
 
 def _is_trusted(place: Hashable) -> bool:
-    """Whether a model needs no trial: it came with the project, or was fetched into its own folder with a checksum."""
+    """Whether a model needs no trial: it came with the project, was fetched into its own folder with a checksum, or is the
+    one that whoever runs the server has chosen."""
+    if settings.server.model and place == _place(settings.server.model):
+        return True
     if isinstance(place, str):
         from core.models import BUNDLED
 

@@ -118,6 +118,14 @@ def test_configurations_of_models_that_were_loaded_are_bounded():
     assert len(kept) == registry.REMEMBERED and kept["127"] == 127
 
 
+def test_what_came_with_the_project_or_was_chosen_for_the_server_needs_no_trial(folder, monkeypatch):
+    place = registry._place(folder)
+    assert registry._is_trusted("demo") and not registry._is_trusted("Qwen/Qwen3-0.6B")
+    assert not registry._is_trusted(place)
+    monkeypatch.setattr(settings.server, "model", folder)
+    assert registry._is_trusted(place)
+
+
 # What is no name
 
 
