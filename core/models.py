@@ -72,7 +72,8 @@ PRESETS: tuple[str, ...] = (
 )
 """Hub models worth a try; the first ones need little memory."""
 
-_P, _R = ParamSpec("_P"), TypeVar("_R")
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 _building = threading.RLock()
 """transformers changes itself while it builds or loads a model (its default dtype, how weights are made and tied), and what
 two threads change at once stays changed: weights of the bundled model were then said to be missing. One at a time."""
