@@ -17,12 +17,11 @@ import pandas as pd
 from app import comparing, searches, services, settings
 from app.asked import LARGEST, LARGEST_SIZE, flag, number, one_of, texts, whole, words
 from app.measured import KINDS, store
-from app.registry import get_model
+from app.registry import get_model, name_in_records, ready
 from app.visitors import visitor
 from app.writings import Texts, writings
 from core.cost import fits_frame, known_shapes
 from core.plan import SharingPlan
-from core.records.provenance import model_name
 from core.records.searches import PlanDamage
 
 if TYPE_CHECKING:  # it imports torch
@@ -138,6 +137,7 @@ async def generate_endpoint(
         temperature, seed = number("temperature", temperature), whole("seed", seed, low=0)
         chat, details = flag("chat", chat), flag("details", details)
         asked = Texts(model, plan, prompt, max_new_tokens, temperature, seed, chat=chat, system=system)
+        await ready(model, request)  # a turn in the line is for writing
         reader = writings.reader(asked)
         try:
             async for wait in reader.waiting(visitor(request)):
@@ -170,7 +170,7 @@ def scores_endpoint(model: str = "", plan: str = "", task: str = "") -> list[dic
     with sentences_as_errors():
         words(model=model, plan=plan, task=task)
         frame = store().frame
-        for column, wanted in (("model", model and model_name(model)), ("task", task)):
+        for column, wanted in (("model", model and name_in_records(model)), ("task", task)):
             if wanted:
                 one_of(column, wanted, sorted(set(frame[column])))
                 frame = frame[frame[column] == wanted]
@@ -404,12 +404,14 @@ def _plain(value: Any) -> Any:
 
 
 _Limits = dict[str, Any]
+_QUICK: _Limits = {"concurrency_limit": 16}
+"""Some of these may wait a while for a model that is being loaded (`app.loading`); others must not wait behind them."""
 ENDPOINTS: dict[str, tuple[Callable, _Limits]] = {
-    "savings": (savings_endpoint, {}),
-    "similarity": (similarity_endpoint, {"concurrency_limit": 1, "concurrency_id": "attention"}),
+    "savings": (savings_endpoint, _QUICK),
+    "similarity": (similarity_endpoint, {"concurrency_limit": 8, "concurrency_id": "attention"}),
     "generate": (generate_endpoint, {"concurrency_limit": None}),  # they wait in a line of our own
-    "scores": (scores_endpoint, {}),
-    "compare": (compare_endpoint, {}),
+    "scores": (scores_endpoint, _QUICK),
+    "compare": (compare_endpoint, _QUICK),
     "sweep": (sweep_endpoint, {"concurrency_limit": 4, "concurrency_id": "search"}),
     "suggest": (suggest_endpoint, {"concurrency_limit": 4, "concurrency_id": "search"}),
 }

@@ -8,15 +8,13 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from app import settings
 from app.measured import KINDS, dense_name, shape_of_record, store, tasks_between
-from app.registry import get_model
+from app.registry import get_model, name_in_records
 from core.cost import ModelShape, bytes_of, savings_frame
 from core.evaluation.answers import at_chance
 from core.evaluation.losses import Place
 from core.evaluation.resolve import Task, Verdict
 from core.plan import HeadMap, SharingPlan
-from core.records.provenance import model_name
 
 
 class Side(NamedTuple):
@@ -43,7 +41,7 @@ class Side(NamedTuple):
 
 def name_of(model: str) -> str:
     """What records call the model that was asked for; the page's own for an empty name."""
-    return model_name(model or settings.default_model())
+    return name_in_records(model)
 
 
 def side(model: str, plan_text: str, kind: str = "", head_map: HeadMap | None = None) -> Side:

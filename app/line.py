@@ -246,11 +246,6 @@ class Line:
         with self._changed:
             return sum(place.has_turn for place in self._places)
 
-    def __len__(self) -> int:
-        """How many wait: their turn has not come."""
-        with self._changed:
-            return max(0, len(self._places) - self.at_once)
-
     @contextmanager
     def place(self, visitor: Visitor = NOBODY) -> Iterator[Place]:
         """A place in the line, given up with the block: whatever happens in it, the next one moves up.

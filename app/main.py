@@ -15,9 +15,10 @@ from app import shutdown
 
 shutdown.own_uploads()
 
+import anyio
 import gradio as gr
 
-from app import frame, measured, options, plans, services, settings, text, views
+from app import frame, gradio_sessions, measured, options, plans, services, settings, text, views
 from app.api import add_endpoints
 from app.components.chart import PLOTLY_JS, PLOTLY_URL, charts_head
 from app.components.events import LATEST, QUIET
@@ -64,6 +65,7 @@ _AS_IT_IS = ("reach", "print")
 
 def build() -> gr.Blocks:
     """The whole page."""
+    gradio_sessions.lighten()
     gr.set_static_paths([PLOTLY_JS])
     day_s = 24 * 3600
     with gr.Blocks(title=text.TITLE, analytics_enabled=False, fill_width=True, delete_cache=(day_s, day_s)) as demo:
@@ -112,12 +114,17 @@ def build() -> gr.Blocks:
 def _restore(demo: gr.Blocks, bar: gr.HTML, controls: Any, problems: gr.HTML, chosen: list[Any]) -> None:
     """When the page opens, it becomes what its address asks for, in one request; then the view on screen is drawn."""
 
-    def fill(request: gr.Request) -> tuple:
+    def filled(request: gr.Request) -> tuple:
         values, sentences = options.restore(dict(request.query_params), chosen)
-        return *model.restore(request), frame.link_problems(sentences), *values
+        coming = model.asked_and_coming(request)
+        return *model.restore(request), frame.link_problems(sentences), coming, *values
+
+    async def fill(request: gr.Request) -> tuple:
+        await model.opening(request)
+        return await anyio.to_thread.run_sync(filled, request)
 
     options.wire(bar, chosen)
-    outputs = [bar, *controls.shown, controls.name, problems, *chosen]
+    outputs = [bar, *controls.shown, controls.name, problems, controls.coming, *chosen]
     demo.load(fill, None, outputs, queue=False, **QUIET).then(
         None, None, None, js="() => { explorer.filled(); return []; }"
     )
@@ -136,6 +143,7 @@ def launch_options() -> dict[str, Any]:
         "ssr_mode": False,
         # Each event that runs has one of so many places of gradio, those that wait in our lines too. These take no thread.
         "max_threads": settings.EVENTS_AT_ONCE + settings.server.texts_waiting + settings.server.jobs_waiting,
+        "state_session_capacity": settings.SESSIONS_OF_GRADIO,
         "share": False,
     }
 

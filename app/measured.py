@@ -193,7 +193,7 @@ def shape_of_record(model: str, num_layers: int | None = None) -> ModelShape | N
     None for those of another model of this name, which the record's number of layers gives away where it is given.
     """
     config, file = loaded_configs().get(model), settings.ASSETS / "models" / model / "config.json"
-    if config is None and file.is_file():
+    if config is None and file.parent.parent == settings.ASSETS / "models" and ".." not in model and file.is_file():
         config = json.loads(file.read_text(encoding="utf-8"))
     try:
         shape = known_shapes().get(_shape_name(model)) if config is None else ModelShape.from_config(config)

@@ -1,15 +1,25 @@
 """The models in memory: loaded once, used by all visitors, the least recently used one dropped first."""
 
+import ctypes
+import gc
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
+from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from app import counted, links, settings, text
+import anyio
+from gradio.context import LocalContext
+
+from app import counted, links, loading, settings, text
+from app.asked import LONGEST_NAME
 from app.compute import compute
+from app.visitors import visitor
+from core import pretrained
 from core.configs import text_config
 from core.evaluation.resolve import BUNDLED_TWINS
 from core.plan import SharingPlan, read_head_map
@@ -19,10 +29,17 @@ from core.records.searches import SearchRecord
 from core.records.timings import TimingRecord
 
 if TYPE_CHECKING:  # the page is there before torch is
+    import gradio as gr
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 View = dict[str, str]
 """What the whole page is about: `model`, `plan`, and `heads` where the plan has a head map (JSON; `app.links` reads its short form too)."""
+
+
+MOST_FILES = 1000
+"""Of a folder so many files say whether it has changed."""
+REMEMBERED = 64
+"""Configurations of models that were loaded, which the sizes of records are told by."""
 
 
 class LRUCache:
@@ -131,6 +148,15 @@ class LoadedModel:
     fixed_plan: SharingPlan | None = None
     place: Hashable = None
     _views: LRUCache = field(default_factory=lambda: LRUCache(settings.VIEWS_PER_MODEL))
+    meters: LRUCache = field(default_factory=lambda: LRUCache(settings.METERS_IN_MEMORY))
+
+    @cached_property
+    def num_bytes(self) -> int:
+        """What the weights take; a tuned model's are beside those of its dense twin, which is counted by itself."""
+        from core.sharing.storage import stored_tensors
+
+        model = self.model if self.tuned is None else self.tuned
+        return sum(tensor.numel() * tensor.element_size() for _, tensor in stored_tensors(model))
 
     @property
     def num_layers(self) -> int:
@@ -190,24 +216,154 @@ class LoadedModel:
         return self.tuned or self._views.get(key, lambda: _warmed(share_attention(self.model, plan, head_map)))
 
 
-_models = LRUCache(settings.server.models_in_memory)
-_configs: dict[str, "PretrainedConfig"] = {}
-_twins: dict[str, str] = {}
+class Models:
+    """The models in memory, the least recently used one dropped first; the one that is shown first stays.
+
+    They are bounded in number and in the memory that they take together (`settings.server.models_in_memory`, `models_gb`).
+    What is dropped is gone as soon as nothing computes with it: whatever is made of a model is kept by the model itself.
+    """
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[Hashable, LoadedModel] = OrderedDict()
+        self._lock = Lock()
+
+    def find(self, place: Hashable) -> LoadedModel | None:
+        """The model of this place; None where it is not in memory."""
+        with self._lock:
+            if (found := self._kept.get(place)) is not None:
+                self._kept.move_to_end(place)
+            return found
+
+    def keep(self, model: LoadedModel) -> LoadedModel:
+        """Keep a model that was loaded, and drop others where there are too many now."""
+        with self._lock:
+            self._kept[model.place] = model
+            self._kept.move_to_end(model.place)
+        self.make_room(0, model)
+        return model
+
+    def make_room(self, needed_bytes: int, kept: LoadedModel | None = None) -> None:
+        """Drop models until there are not too many, and until another one of so many bytes has room beside them.
+
+        Raises ValueError where the machine has not so much memory, whatever is dropped.
+        """
+        first, free, dropped = _place(settings.default_model()), loading.free_bytes(), 0
+        with self._lock:
+            for place in [one for one in self._kept if one != first and self._kept[one] is not kept]:
+                many = len(self._kept) + bool(needed_bytes) > settings.server.models_in_memory
+                large = sum(one.num_bytes for one in self._kept.values()) + needed_bytes
+                if not (many or large > settings.server.models_gb * 1e9 or needed_bytes > free):
+                    break
+                gone = self._kept.pop(place)
+                free += gone.num_bytes
+                dropped += 1
+                del gone
+        if dropped:
+            _give_back()
+        if needed_bytes > free:
+            raise ValueError(text.NO_ROOM.format(needed=needed_bytes / 1e9, free=free / 1e9))
+
+    def clear(self) -> None:
+        """Forget all models."""
+        with self._lock:
+            self._kept.clear()
+        _give_back()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    @property
+    def num_bytes(self) -> int:
+        """What all of them take together."""
+        with self._lock:
+            return sum(model.num_bytes for model in self._kept.values())
+
+
+def _give_back() -> None:
+    """What was freed goes back to the system: modules hold each other in circles, and glibc keeps what it may need again."""
+    gc.collect()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+_models = Models()
+_configs: OrderedDict[str, "PretrainedConfig"] = OrderedDict()
+_twins: OrderedDict[str, str] = OrderedDict()
 
 
 def loaded_configs() -> dict[str, "PretrainedConfig"]:
-    """The configuration of every model that was loaded since the start, by the name that records give to it."""
+    """The configuration of the models that were loaded last, by the name that records give to them."""
     return dict(_configs)
 
 
-def get_model(name: str) -> LoadedModel:
-    """The model of this name (bundled, fetched, hub id, local folder or GGUF file), loaded if need be.
+def get_model(name: str, wait: bool = True) -> LoadedModel:
+    """The model of this name (bundled, fetched, hub id, local folder or GGUF file): at once if it is in memory.
 
-    Raises ValueError if it cannot.
+    Else it is loaded (`app.loading`). Whoever calls from within the server waits for that; in an event of the page or an
+    endpoint it is waited for at most `settings.server.load_wait_seconds`, or not at all. Raises ValueError, in one sentence, if the model
+    may not be shown here, cannot be loaded, or is still being loaded (`app.loading.StillLoading`).
     """
+    name, place = _asked(name)
+    request = LocalContext.request.get(None)
+    return _models.find(place) or loads.get(name, place, None if request is None else visitor(request), wait)
+
+
+def is_loading(name: str) -> bool:
+    """Whether the model is on its way."""
+    with suppress(ValueError):
+        return loads.is_running(_asked(name)[1])
+    return False
+
+
+async def coming(name: str, request: "gr.Request | None") -> AsyncIterator["loading.Load"]:
+    """The load of a model, as often as there is something new to say of it, until the model can be had or not.
+
+    Nothing where it is in memory. Raises ValueError where it may not be shown, or too many others are loaded already.
+    """
+    name, place = await anyio.to_thread.run_sync(_asked, name)
+    if _models.find(place) is None:
+        async with aclosing(loads.coming(name, place, visitor(request))) as steps:
+            async for load in steps:
+                yield load
+
+
+async def ready(name: str, request: "gr.Request | None") -> None:
+    """Wait a while for a model that is not in memory, without a thread. Whoever then asks for it hears what is wrong."""
+    with suppress(ValueError), anyio.move_on_after(settings.server.load_wait_seconds):
+        async with aclosing(coming(name, request)) as loads_of_it:
+            async for _ in loads_of_it:
+                pass
+
+
+def _asked(name: str) -> tuple[str, Hashable]:
+    """The name that is meant, and its place. Raises ModelProblem for what is no name, or is not shown on this server."""
+    if not isinstance(name or "", str):
+        raise loading.ModelProblem(text.MODEL_NAME_BAD)
     name = (name or "").strip() or settings.default_model()
-    place = _place(name)
-    return _models.get(place, lambda: _load(name, place))
+    if len(name) > LONGEST_NAME or any(char < " " or "\ud800" <= char <= "\udfff" or char == "\x7f" for char in name):
+        raise loading.ModelProblem(text.MODEL_NAME_BAD)
+    check_listed(name)
+    return name, _place(name)
+
+
+def check_listed(name: str) -> None:
+    """In public mode raise ModelProblem for a model that is not listed, whether it exists or not: nothing is looked up."""
+    if settings.server.public and name not in allowed_models():
+        raise loading.ModelProblem(text.MODEL_NOT_LISTED.format(names=", ".join(allowed_models())))
+
+
+def allowed_models() -> list[str]:
+    """What a server for strangers shows: the bundled models, the fetched and the offered ones, and those in the settings."""
+    from core.models import BUNDLED
+
+    listed = [*pretrained.fetched(), settings.OFFERED_MODEL, settings.server.model, *BUNDLED, *settings.server.models]
+    return list(dict.fromkeys(filter(None, listed)))
+
+
+def name_in_records(name: str) -> str:
+    """What records call the model that a visitor names; in public mode no folder is looked up for what is not listed."""
+    name = name or settings.default_model()
+    return name if settings.server.public and name not in allowed_models() else model_name(name)
 
 
 def load_first() -> None:
@@ -227,29 +383,73 @@ def _place(name: str) -> Hashable:
     if isinstance(place, str):
         return place
     try:
-        files = [place] if place.is_file() else [file for file in sorted(place.iterdir()) if file.is_file()]
-        states = [(file.name, file.stat()) for file in files]
+        files = [place] if place.is_file() else list(islice(place.iterdir(), MOST_FILES))
+        states = [(file.name, file.stat()) for file in sorted(files) if file.is_file()]
     except OSError:  # loading it will say why
         return place
     return place, tuple((file, state.st_mtime_ns, state.st_size) for file, state in states)
 
 
+def _is_trusted(place: Hashable) -> bool:
+    """Whether a model needs no trial: it came with the project, was fetched into its own folder with a checksum, or is the
+    one that whoever runs the server has chosen."""
+    if settings.server.model and place == _place(settings.server.model):
+        return True
+    if isinstance(place, str):
+        from core.models import BUNDLED
+
+        return place in BUNDLED
+    folder = place[0] if isinstance(place, tuple) else place
+    return folder in [model.folder.resolve() for model in pretrained.CATALOGUE.values() if model.has_file]
+
+
+def _look(place: Hashable) -> None:
+    """Raise ValueError for a folder whose configuration alone is not admitted: no process is started for it."""
+    from core.admission.configs import check_config
+    from core.admission.files import Folder
+    from core.admission.limits import Limits
+
+    folder = place[0] if isinstance(place, tuple) else place
+    if isinstance(folder, Path) and (folder / "config.json").exists():
+        check_config(Folder(folder, Limits(**loading.admitted())))
+
+
 @counted.load
-def _load(name: str, place: Hashable) -> LoadedModel:
+def _load(name: str, place: Hashable, needed_bytes: int = 0) -> LoadedModel:
+    """Load a model here and keep it. needed_bytes: of its weights, where they are known."""
     from core import load_model
+    from core.admission import Limits
     from core.sharing.view import plan_of
 
-    model, tokenizer = load_model(name)
+    _models.make_room(needed_bytes)
+    model, tokenizer = load_model(name, limits=Limits(**loading.admitted()))
     identity, plan = ModelIdentity(model_name(name), model), plan_of(model)
     if getattr(model.config, "quantization_config", None):
         _ = identity.weights_sha256  # now: quantized weights are packed anew by their first call
     _warmed(model)
-    _configs[identity.name] = model.config
+    _remember(_configs, identity.name, model.config)
     if not plan.followers:
-        return LoadedModel(name, identity, model, tokenizer, identity, place=place)
+        return _models.keep(LoadedModel(name, identity, model, tokenizer, identity, place=place))
     twin = _dense_twin(name, identity)
-    _twins[identity.name] = twin.identity.name
-    return LoadedModel(name, identity, twin.model, tokenizer, twin.identity, tuned=model, fixed_plan=plan, place=place)
+    _remember(_twins, identity.name, twin.identity.name)
+    loaded = LoadedModel(
+        name, identity, twin.model, tokenizer, twin.identity, tuned=model, fixed_plan=plan, place=place
+    )
+    return _models.keep(loaded)
+
+
+def _remember(kept: OrderedDict[str, Any], name: str, value: Any) -> None:
+    """Keep it under a name, as one of the last ones."""
+    kept[name] = value
+    kept.move_to_end(name)
+    while len(kept) > REMEMBERED:
+        kept.popitem(last=False)
+
+
+def _load_here(name: str) -> LoadedModel:
+    """A model that another one is loaded with, in the same thread."""
+    place = _place(name)
+    return _models.find(place) or _load(name, place)
 
 
 def _warmed(model: "PreTrainedModel") -> "PreTrainedModel":
@@ -273,9 +473,15 @@ def dense_twins() -> dict[str, str]:
 def _dense_twin(name: str, identity: ModelIdentity) -> LoadedModel:
     """The dense model that a tuned one was made from: known of the bundled ones, wherever their weights lie."""
     for tuned, dense in BUNDLED_TWINS.items():
-        if model_place(name) == tuned or get_model(tuned).identity.weights_sha256 == identity.weights_sha256:
-            return get_model(dense)
+        if model_place(name) == tuned or _load_here(tuned).identity.weights_sha256 == identity.weights_sha256:
+            return _load_here(dense)
     raise ValueError(
         f"{name} was tuned with a sharing plan and has no dense version to compare it with: load the dense model that "
         "it was made from, and choose the plan here."
     )
+
+
+loads = loading.Loads(
+    lambda place: _models.find(place), lambda *asked: _load(*asked), _is_trusted, loading.Trials(), _look
+)
+"""What is being loaded right now."""

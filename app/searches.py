@@ -11,7 +11,7 @@ import pandas as pd
 
 from app import measured, settings, text
 from app.compute import compute, taking_turns
-from app.registry import LoadedModel, LRUCache, ModelIdentity, get_model
+from app.registry import LoadedModel, ModelIdentity, get_model
 from app.zero_gpu import on_gpu
 from core.configs import context_tokens
 from core.records.correlations import RankCorrelation, correlations_in
@@ -22,8 +22,6 @@ if TYPE_CHECKING:  # they load torch
 
     from core.damage.budget import Budget
     from core.damage.meter import DamageMeter
-
-_meters = LRUCache(settings.METERS_IN_MEMORY)
 
 
 @dataclass(frozen=True)
@@ -64,8 +62,7 @@ def meters(model: LoadedModel, own_text: str, tokens: int) -> "tuple[DamageMeter
 
     own_text: a visitor's text; empty for the bundled passages. Raises ValueError for a text that is too short.
     """
-    key = (model.place, own_text.strip(), tokens)
-    return _meters.get(key, lambda: _make_meters(model, own_text.strip(), tokens))
+    return model.meters.get((own_text.strip(), tokens), lambda: _make_meters(model, own_text.strip(), tokens))
 
 
 def _make_meters(model: LoadedModel, own_text: str, tokens: int) -> "tuple[DamageMeter, DamageMeter]":

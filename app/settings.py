@@ -84,9 +84,12 @@ class Settings(BaseSettings):
     jobs_waiting: PositiveInt = Field(24, description="evaluations and searches in their line")
     job_minutes: PositiveFloat = Field(30, description="after which an evaluation or a search ends")
     models_in_memory: PositiveInt = Field(3, description="the least recently used one is dropped first")
+    models_gb: PositiveFloat = Field(64, description="memory that models kept may take together, in gigabytes")
     loads_waiting: PositiveInt = Field(8, description="models in the line for loading")
     load_seconds: PositiveFloat = Field(300, description="after which loading a model ends, downloads left out")
     load_gb: PositiveFloat = Field(64, description="memory that loading a model may take, in gigabytes")
+    fetch_seconds: NonNegativeFloat = Field(1800, description="that fetching a model from the hub may take")
+    load_wait_seconds: PositiveFloat = Field(20, description="that a request waits for a model that is being loaded")
     session_hours: PositiveFloat = Field(6, description="after which what an absent visitor measured is removed")
     session_mb: PositiveFloat = Field(50, description="that one visitor's uploads, records and searches may take")
     sessions: PositiveInt = Field(500, description="visitors whose things are kept; the longest absent one's go first")
@@ -172,6 +175,7 @@ MAP_WINDOW = 24  # words: a map of more has no room for them on its axes
 UPDATES_PER_SECOND = 8
 EVENTS_AT_ONCE = 64  # of the page and of programs, beside those that wait in a line
 EVENTS_WAITING = 1000  # that are kept for later when all of these run
+SESSIONS_OF_GRADIO = 2000  # whose states are kept; each call of a program is one, of some ten kilobytes
 CALIBRATION_TOKENS = (1024, 2048, 4096, 8192)  # what a visitor may choose; the first is quick
 SUGGEST_TOKENS = (64, 65_536)  # what a program may ask for: fewer have no four chunks that a layer can look back in
 SWEEP_TOKENS = 4_000_000  # of all spans together that a program may ask for: minutes of a small model on two cores

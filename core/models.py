@@ -5,11 +5,12 @@ import json
 import os
 import re
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 from urllib.parse import urlparse
 from urllib.request import getproxies
 
@@ -75,10 +76,28 @@ PRESETS: tuple[str, ...] = (
 )
 """Hub models worth a try; the first ones need little memory."""
 
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_building = threading.RLock()
+"""transformers changes itself while it builds or loads a model (its default dtype, how weights are made and tied), and what
+two threads change at once stays changed: weights of the bundled model were then said to be missing. One at a time."""
+
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 _HUB_ID_LETTERS = 96  # at most, by the hub's own rule
 
 
+def _one_at_a_time(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """The function, run by one thread after the other."""
+
+    @wraps(function)
+    def alone(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        with _building:
+            return function(*args, **kwargs)
+
+    return alone
+
+
+@_one_at_a_time
 def load_model(
     name_or_path: str | Path | None = None,
     dtype: torch.dtype | str | None = None,
@@ -184,6 +203,7 @@ def _try_out(source: str, model: PreTrainedModel) -> None:
         )
 
 
+@_one_at_a_time
 def random_model(
     shape_name: str,
     dtype: torch.dtype | str | None = None,

@@ -1,8 +1,11 @@
 """Model and plan: what the whole page is about. Every change ends in a new view, on which the other parts redraw."""
 
 import json
+from collections.abc import AsyncIterator
+from contextlib import aclosing, suppress
 from types import SimpleNamespace
 
+import anyio
 import gradio as gr
 
 from app import links, plans, settings, text
@@ -10,7 +13,7 @@ from app.components import html
 from app.components.events import LATEST, LIVE, QUIET
 from app.facts import facts, sizes
 from app.panels import offer
-from app.registry import LoadedModel, View, get_model
+from app.registry import LoadedModel, View, allowed_models, coming, get_model, is_loading, ready
 from core import pretrained
 from core.plan import SharingPlan
 
@@ -22,12 +25,13 @@ OUTPUTS = ("view", "model_error", "plan_error", "facts", "preset", "plan")
 def build(strip: gr.HTML) -> SimpleNamespace:
     """The controls, in one row; `restore` fills them."""
     name = gr.Dropdown(
-        choices(), label=text.MODEL_LABEL, info=text.MODEL_INFO, allow_custom_value=True, elem_id="model-name",
+        choices(), label=text.MODEL_LABEL, allow_custom_value=True, elem_id="model-name",
+        info=text.MODEL_INFO_PUBLIC if settings.server.public else text.MODEL_INFO,
     )  # fmt: skip
     load = gr.Button(text.LOAD_BUTTON, size="sm", elem_id="model-load")
     preset = gr.Dropdown([], label=text.PRESET_LABEL, elem_id="plan-preset")
     plan = gr.Textbox(label=text.PLAN_LABEL, info=text.PLAN_INFO, max_lines=1, elem_id="plan-text")
-    return SimpleNamespace(name=name, load=load, preset=preset, plan=plan, strip=strip)
+    return SimpleNamespace(name=name, load=load, preset=preset, plan=plan, strip=strip, coming=gr.State(None))
 
 
 def build_below(panel: SimpleNamespace) -> None:
@@ -40,16 +44,17 @@ def build_below(panel: SimpleNamespace) -> None:
 def wire(demo: gr.Blocks, bar: gr.HTML, panel: SimpleNamespace) -> None:
     """Connect the controls with the view that `bar` holds. (`restore` fills them when the page opens.)"""
     outputs = [bar, *panel.shown]
-    loading = {**QUIET, "show_progress": "minimal", "show_progress_on": panel.name}
-    gr.on([panel.load.click, panel.name.select], switch_model, [panel.name, bar], outputs, **loading)
+    loading = {**QUIET, "show_progress": "minimal", "show_progress_on": panel.name, "concurrency_limit": None}
+    gr.on([panel.load.click, panel.name.select], load_and_switch, [panel.name, bar], outputs, **loading)
     panel.preset.input(apply_text, [panel.preset, bar], outputs, **LIVE)
     bar.sync(sync, bar, outputs, **LIVE)
     panel.strip.learn(learn, bar, panel.strip, **LATEST)
-    bar.open(open_view, bar, [*outputs, panel.name], **loading)
+    bar.open(load_and_open, bar, [*outputs, panel.name], **loading)
+    panel.coming.change(load_and_show, [panel.coming, bar], [*outputs, panel.name], **loading)
     panel.plan.input(apply_while_typing, [panel.plan, bar], outputs, **LIVE)
     gr.on([panel.plan.submit, panel.plan.blur], apply_text, [panel.plan, bar], outputs, **LIVE)
     fetched = offer.wire(demo, panel.offer)
-    fetched.then(show_fetched, bar, [panel.offer.column, panel.name, *outputs], **loading)
+    fetched.then(load_fetched, bar, [panel.offer.column, panel.name, *outputs], **loading)
 
 
 def learn(view: View) -> dict:
@@ -58,10 +63,67 @@ def learn(view: View) -> dict:
 
 
 def choices() -> list[str]:
-    """The models to pick from: bundled and fetched ones, and some of the hub."""
+    """The models to pick from: bundled and fetched ones, and some of the hub; in public mode those that are shown."""
     from core.models import BUNDLED, PRESETS
 
+    if settings.server.public:
+        there = pretrained.fetched()
+        return [name for name in allowed_models() if name in there or name not in pretrained.CATALOGUE]
     return [*pretrained.fetched(), *BUNDLED, *PRESETS]
+
+
+async def _on_its_way(name: str, request: gr.Request | None) -> AsyncIterator[str]:
+    """Sentences on a model that is being loaded, until it can be had; whoever shows it then says what is wrong with it."""
+    with suppress(ValueError):
+        async with aclosing(coming(name, request)) as loads:
+            async for load in loads:
+                yield html.note(load.words)
+
+
+async def load_and_switch(name: str, view: View, request: gr.Request) -> AsyncIterator[tuple]:
+    """`switch_model` when the model is there; until then a sentence says how far it is. No thread waits for it."""
+    async for words in _on_its_way(name, request):
+        yield (_UNCHANGED, words, *[_UNCHANGED] * 4)
+    yield await anyio.to_thread.run_sync(switch_model, name, view)
+
+
+async def load_and_open(view: View, request: gr.Request) -> AsyncIterator[tuple]:
+    """`open_view` when the model is there."""
+    async for words in _on_its_way(view["model"], request):
+        yield (_UNCHANGED, words, *[_UNCHANGED] * 5)
+    yield await anyio.to_thread.run_sync(open_view, view)
+
+
+async def load_and_show(asked: View | None, view: View, request: gr.Request) -> AsyncIterator[tuple]:
+    """The view that the page's address asked for, when its model is there; the page was opened with another one."""
+    if asked is None:
+        yield (_UNCHANGED,) * 7
+        return
+    turn = {"turn": view["turn"]} if "turn" in view else {}
+    async with aclosing(load_and_open({**asked, **turn}, request)) as steps:
+        async for shown in steps:
+            yield shown
+
+
+async def load_fetched(view: View, request: gr.Request) -> AsyncIterator[tuple]:
+    """`show_fetched` when the model is in memory too."""
+    if not offer.is_open():
+        async for words in _on_its_way(settings.OFFERED_MODEL, request):
+            yield (_UNCHANGED, _UNCHANGED, _UNCHANGED, words, *[_UNCHANGED] * 4)
+    yield await anyio.to_thread.run_sync(show_fetched, view)
+
+
+async def opening(request: gr.Request) -> None:
+    """Wait a while for the model that the page's address asks for. No thread waits for it."""
+    await ready(request.query_params.get("model", ""), request)
+
+
+def asked_and_coming(request: gr.Request) -> View | None:
+    """The view that the address asks for where its model is still being loaded: `load_and_show` shows it then."""
+    asked = request.query_params
+    if not is_loading(asked.get("model", "")):
+        return None
+    return {name: asked[name] for name in ("model", "plan", "heads") if name in asked}
 
 
 def show_fetched(view: View) -> tuple:
@@ -103,13 +165,21 @@ def _answer(shown: dict, view: View) -> tuple:
 
 def _opened(asked_model: str, asked_plan: str | None, asked_heads: str) -> tuple:
     try:
-        model, problem = get_model(asked_model), ""
+        model, problem = get_model(asked_model, wait=False), ""
     except ValueError as error:
-        model, problem = get_model(settings.DEMO), str(error)
+        model, problem = _first_model(), str(error)
     first_plan = str(plans.default_plan(model.num_layers, settings.default_plan(model.name), model.kinds))
     shown = show(model, first_plan if asked_plan is None else asked_plan, first_plan, asked_heads)
     shown["model_error"] = html.error(problem)
     return *shown.values(), gr.update(choices=choices(), value=asked_model or model.name)
+
+
+def _first_model() -> LoadedModel:
+    """The model of a page that asks for nothing; it stays in memory."""
+    try:
+        return get_model("")
+    except ValueError:
+        return get_model(settings.DEMO)
 
 
 def switch_model(name: str, view: View) -> tuple:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from threading import Barrier, Thread
 
 import pytest
 import torch
@@ -86,3 +87,22 @@ def test_unknown_dtypes_are_refused():
 def test_a_device_that_is_not_there_is_one_sentence(device):
     with pytest.raises(ValueError, match=f"The device '{device}' cannot be used here: use "):
         load_model("demo", device=device)
+
+
+def test_models_are_loaded_by_several_threads_at_once():
+    """What transformers changes in itself while it loads, two threads that load at once would change for good."""
+    start, problems = Barrier(2), []
+
+    def load():
+        start.wait()
+        try:
+            load_model("demo")
+        except ValueError as problem:
+            problems.append(problem)
+
+    threads = [Thread(target=load) for _ in range(2)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert not problems
+    again, _ = load_model("demo")
+    assert again.get_output_embeddings().weight is again.get_input_embeddings().weight

