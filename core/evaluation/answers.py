@@ -110,7 +110,7 @@ def _pair(key: tuple[str, int], document: dict, dense: dict, shared: dict, metri
 
 def _answer(sample: dict, choices: tuple[str, ...], right: str, metric: str) -> Answer:
     score = sample["scores"].get(metric)
-    score = float(score) if isinstance(score, (int, float)) and abs(score) < 2**53 else None
+    score = _as_float(score) if isinstance(score, (int, float)) else None
     return Answer(_words(sample.get("answer", []), choices, right, metric), score)
 
 
@@ -132,8 +132,13 @@ def _likelihoods(answer: list) -> list[float] | None:
     values = [entry[0] if isinstance(entry, (list, tuple)) and len(entry) == 2 else entry for entry in answer]
     if not values or not all(isinstance(value, (int, float)) for value in values):
         return None
+    numbers = [number for number in map(_as_float, values) if number is not None]
+    return numbers if len(numbers) == len(values) else None
+
+
+def _as_float(value: float) -> float | None:
     try:
-        return list(map(float, values))
+        return float(value)
     except OverflowError:  # an integer of hundreds of digits
         return None
 

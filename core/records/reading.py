@@ -140,8 +140,8 @@ def _decoded(content: bytes) -> str:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        seen: set[str] = set()
-        repeated = next(name for name, _ in pairs if name in seen or seen.add(name))
+        last = {name: number for number, (name, _) in enumerate(pairs)}
+        repeated = next(name for number, (name, _) in enumerate(pairs) if last[name] > number)
         raise ValueError(f"the field {cut(repr(repeated), 40)} stands twice")
     return found
 
