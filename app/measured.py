@@ -18,6 +18,7 @@ from core.evaluation.answers import at_chance
 from core.evaluation.findings import Findings, findings_of, sentences
 from core.evaluation.losses import LossIndex, Pair, Place, load_index, quickly
 from core.evaluation.resolve import PlanSummary, Task, pairs_between, pairs_of, summaries, tasks_of
+from core.records.files import safe_name
 from core.records.scores import Record, list_records, load_records, to_frame
 from core.records.searches import StoredSearch, list_searches, load_searches
 from core.records.timings import TimingRecord, list_timings, load_timings, timings_frame
@@ -190,7 +191,7 @@ def shape_of_record(model: str, num_layers: int | None = None) -> ModelShape | N
     None for those of another model of this name, which the record's number of layers gives away where it is given.
     """
     config, file = loaded_configs().get(model), settings.ASSETS / "models" / model / "config.json"
-    if config is None and file.is_file():
+    if config is None and safe_name(model) == model and file.is_file():  # a record may say anything
         config = json.loads(file.read_text(encoding="utf-8"))
     try:
         shape = known_shapes().get(_shape_name(model)) if config is None else ModelShape.from_config(config)

@@ -22,7 +22,7 @@ from typing import Annotated, Any, Protocol, TypeVar
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from core.records.reading import Listing, Unreadable, cut, fault_of, read_file, shown, strict_json
+from core.records.reading import MAX_NAMED_HERE, Listing, Unreadable, cut, fault_of, read_file, shown, strict_json
 
 try:
     import fcntl
@@ -33,8 +33,9 @@ MAX_RECORD_BYTES = 2**18
 """Of one record, or of one line where a file holds many. The largest that this project brings has 14 KB."""
 MAX_LAYERS = 10_000
 _MAX_TEXT = 100_000  # a command may repeat the head map of a large model
-_MAX_BROKEN_HERE, _MAX_BROKEN = 200, 5000  # in one folder, in a store; a file counts once for each 16 KB
-_BROKEN_BYTES = 2**14
+_MAX_BROKEN_HERE, _MAX_BROKEN = 5000, 10_000  # in one folder, in a store; a file counts once more for each 4 KB
+_BROKEN_BYTES = 2**12
+_MAX_NAMED = 1000
 _LITTER_S = 86_400.0
 _TEMPORARY = re.compile(r"\..+\.([0-9a-f]{8})-(\d+)-[0-9a-f]{8}\.tmp")
 
@@ -178,26 +179,35 @@ def write_record(path: Path, record: Strict) -> None:
     write_file(path, (record.model_dump_json(indent=2) + "\n").encode())
 
 
+class Refused(ValueError):
+    """A sentence on a file that holds nothing of what it should. size: bytes that were read of it."""
+
+    def __init__(self, sentence: str, size: int = 0):
+        super().__init__(sentence)
+        self.size = size
+
+
 def load_file(
     directory: Path, path: Path, parse: Callable[[bytes], Stored], what: str, max_bytes: int = MAX_RECORD_BYTES
 ) -> Stored:
     """What `parse` makes of the file `path`, which must stand below `directory` where the content's own `path` says.
 
-    Raises ValueError with one sentence that names the file and what is wrong; `what`: what it should have been.
+    Raises Refused, a ValueError, with one sentence that names the file and what is wrong; `what`: what it should have been.
     """
     relative = path.relative_to(directory)
     try:
         content = read_file(path, max_bytes)
     except (OSError, Unreadable) as error:
-        raise ValueError(f"{shown(relative)} {fault_of(error)}.") from error
+        raise Refused(f"{shown(relative)} {fault_of(error)}.") from error
     try:
         stored = parse(content)
     except ValidationError as error:
-        raise ValueError(f"{shown(relative)} is not {what}: {first_fault(error)}.") from error
+        raise Refused(f"{shown(relative)} is not {what}: {first_fault(error)}.", len(content)) from error
     except Unreadable as error:
-        raise ValueError(f"{shown(relative)} is not {what}: it {error}.") from error
+        raise Refused(f"{shown(relative)} is not {what}: it {error}.", len(content)) from error
     if stored.path != relative:
-        raise ValueError(f"{shown(relative)} is out of place: its content belongs to {shown(stored.path)}.")
+        belongs = f"its content belongs to {shown(stored.path)}"
+        raise Refused(f"{shown(relative)} is out of place: {belongs}.", len(content))
     return stored
 
 
@@ -210,34 +220,40 @@ def load_all(listing: Listing, load: Callable[[Path], Stored]) -> tuple[list[Sto
     """What `load` makes of the files, in the order of their names, and a sentence for each that it refuses, and for all
     that the listing names.
 
-    A folder with hundreds of broken files, and a store with thousands, are given up: one sentence names the rest.
+    Of the broken files of one folder MAX_NAMED_HERE are named. Where there are thousands of them, or megabytes, the rest
+    of their folder, or of the store, is not read: one sentence says so.
     """
     loaded: list[Stored] = []
     problems = list(listing.problems)
+    cost: Counter[Path] = Counter()
     broken: Counter[Path] = Counter()
     left_out: Counter[Path] = Counter()
+    total = 0
     for path in listing.files:
-        if broken[path.parent] >= _MAX_BROKEN_HERE or broken.total() >= _MAX_BROKEN:
+        if cost[path.parent] >= _MAX_BROKEN_HERE or total >= _MAX_BROKEN:
             left_out[path.parent] += 1
             continue
         try:
             loaded.append(load(path))
-        except ValueError as problem:
-            problems.append(str(problem))
-            broken[path.parent] += 1 + _size(path) // _BROKEN_BYTES
-    problems.sort()
+        except Refused as problem:
+            broken[path.parent] += 1
+            if broken[path.parent] <= MAX_NAMED_HERE:
+                problems.append(str(problem))
+            price = 1 + problem.size // _BROKEN_BYTES
+            cost[path.parent] += price
+            total += price
+    problems = sorted(problems)[:_MAX_NAMED] + [f"And {len(problems) - _MAX_NAMED:,} more."] * (
+        len(problems) > _MAX_NAMED
+    )
+    for folder, count in sorted(broken.items()):
+        if count > MAX_NAMED_HERE:
+            problems.append(f"{shown(folder.name)}: {count - MAX_NAMED_HERE:,} more files are broken.")
     many = "its folder has too many files that are no records"
     problems += [
         f"{shown(folder.name)}: {count:,} more files are left out, since {many}."
         for folder, count in sorted(left_out.items())
     ]
     return loaded, problems
-
-
-def _size(path: Path) -> int:
-    with contextlib.suppress(OSError):
-        return path.stat().st_size
-    return 0
 
 
 def first_fault(error: ValidationError) -> str:

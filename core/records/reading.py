@@ -19,6 +19,8 @@ MAX_SHOWN = 160
 """Characters of a name from outside in a sentence."""
 MAX_HERE, MAX_ENTRIES, MAX_DEPTH = 10_000, 100_000, 8
 """Entries of one folder and of a whole store that are looked at, and folders in each other."""
+MAX_NAMED_HERE = 100
+"""Things of one folder that are named one by one."""
 _TRIES = 3
 _FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"))
 _KINDS = (
@@ -205,9 +207,10 @@ def list_store(directory: Path, is_mine: Callable[[Parts], bool], suffix: str) -
                 f"{_place(parts)} is left out: a store of more than {MAX_ENTRIES:,} files is too large."
             )
             continue
-        inside: list[Parts] = []
-        for entry in entries:
-            _sort(entry, (*parts, entry.name), is_mine, suffix, listing, inside)
+        inside, faults = _sorted(entries, parts, is_mine, suffix, listing.files)
+        listing.problems.extend(faults[:MAX_NAMED_HERE])
+        if (more := len(faults) - MAX_NAMED_HERE) > 0:
+            listing.problems.append(f"{_place(parts)} holds {more:,} more that are no files.")
         folders += reversed(inside)
     listing.files.sort()
     return listing
@@ -235,32 +238,29 @@ def _place(parts: Parts) -> str:
     return shown("/".join(parts)) if parts else "The folder of results"
 
 
-def _sort(
-    entry: os.DirEntry,
-    parts: Parts,
-    is_mine: Callable[[Parts], bool],
-    suffix: str,
-    listing: Listing,
-    inside: list[Parts],
-) -> None:
-    """Put one entry where it belongs: among the files, the folders to look into, or the problems."""
-    if entry.is_dir(follow_symlinks=False):
-        if entry.name.endswith(suffix) and is_mine(parts):
-            listing.problems.append(f"{_place(parts)} is a folder, not a file.")
-        if len(parts) <= MAX_DEPTH:
-            inside.append(parts)
+def _sorted(
+    entries: list[os.DirEntry], folder: Parts, is_mine: Callable[[Parts], bool], suffix: str, files: list[Path]
+) -> tuple[list[Parts], list[str]]:
+    """Put the entries of a folder where they belong: into the files that are looked for, and what is returned, folders to
+    look into and a sentence for each that is neither."""
+    inside: list[Parts] = []
+    faults = []
+    for entry in entries:
+        parts = (*folder, entry.name)
+        named = entry.name.endswith(suffix)
+        if entry.is_dir(follow_symlinks=False):
+            if len(parts) <= MAX_DEPTH:
+                inside.append(parts)
+            elif is_mine(parts):
+                faults.append(f"{_place(parts)} is left out: folders in folders are followed {MAX_DEPTH} deep.")
+            if named and is_mine(parts):
+                faults.append(f"{_place(parts)} is a folder, not a file.")
         elif is_mine(parts):
-            listing.problems.append(f"{_place(parts)} is left out: folders in folders are followed {MAX_DEPTH} deep.")
-        return
-    if not is_mine(parts):
-        return
-    if entry.is_file(follow_symlinks=False):
-        if entry.name.endswith(suffix):
-            listing.files.append(Path(entry.path))
-    elif fault := _fault(entry):
-        listing.problems.append(f"{_place(parts)} {fault}.")
-    elif entry.name.endswith(suffix):
-        listing.files.append(Path(entry.path))
+            if fault := "" if entry.is_file(follow_symlinks=False) else _fault(entry):
+                faults.append(f"{_place(parts)} {fault}.")
+            elif named:
+                files.append(Path(entry.path))
+    return inside, faults
 
 
 def _fault(entry: os.DirEntry) -> str:

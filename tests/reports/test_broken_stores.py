@@ -97,7 +97,7 @@ def test_what_is_no_file_is_named_and_passed_over(results, what, place):
     known = measured.store()
     assert len(known.records) == 2
     assert known.problems == ([] if "searches" in place else problems)
-    assert measured.searches() and measured.timings() and len(curves_frame()[0])
+    assert measured.searches() and measured.timings() and curves_frame()[1] == (problems if "searches" in place else [])
 
 
 @pytest.mark.parametrize("what", NO_FILES)
@@ -107,8 +107,7 @@ def test_answers_documents_and_losses_that_are_no_files(results, what):
         (results / file).parent.mkdir(exist_ok=True)
         (results / file).unlink(missing_ok=True)
         NO_FILES[what][0](results / file)
-        for made in (results / file).parent.glob(".pipe"):
-            made.rename(results / "kept.json" if False else made.with_name(f".{file.name}"))
+        (results / file).parent.joinpath(".pipe").unlink(missing_ok=True)  # the next one makes its own
     assert load_samples(results, dense) is None and load_documents(results, dense) == {}
     assert pair_answers((results, dense), (results, shared), "exact_match") == []
     list(load_index(results).learn(pairs_of((results, record) for record in (dense, shared))))
@@ -207,7 +206,7 @@ def test_a_step_of_no_time_is_no_timing(results):
 
 @pytest.mark.parametrize(
     "name",
-    [b"\xff\xfe.json", b"\x1b[31mred.json", b"two\nlines.json", "‮nosj.json".encode(), b"n" * 240 + b".json",
+    [b"\xff\xfe.json", b"\x1b[31mred.json", b"two\nlines.json", "\u202enosj.json".encode(), b"n" * 240 + b".json",
      b"<script>alert(1)</script".replace(b"/", b"-") + b".json"],
 )  # fmt: skip
 def test_names_are_told_safely(results, name):
@@ -258,7 +257,7 @@ def test_any_search_that_is_taken_can_be_shown(results, monkeypatch):
             records.append(files.parse_as(SearchRecord, json.dumps(changed).encode()))
         except ValueError:
             continue
-    for changed in (one for line in rest for one in extremes(json.loads(line))):
+    for changed in (one for line in rest[:1] for one in extremes(json.loads(line))):
         try:
             points.append(files.parse_as(PlanDamage, json.dumps(changed).encode(), about))
         except ValueError:
@@ -266,7 +265,7 @@ def test_any_search_that_is_taken_can_be_shown(results, monkeypatch):
     assert len(records) > 30 and len(points) > 30
     for record in records[::4]:
         save_search(results, record, points)
-    assert len(curves_frame()[0])
+    assert curves_frame()[1] == []
     assert all(measured.findings(model) is not None for model in {kept.record.model for kept in measured.searches()})
 
 
@@ -283,9 +282,10 @@ def test_a_hundred_thousand_files(results):
     began = time.process_time()
     found, problems = load_records(results)
     assert time.process_time() - began < 2
-    assert len(problems) == 402 + 1 and problems[-2].startswith("17-22: 9,8") and problems[-1].startswith("dense: 1")
+    assert "17-22: 4,900 more files are broken." in problems and "dense: 200 more files are broken." in problems
+    assert "17-22: 5,000 more files are left out, since its folder has too many files that are no records." in problems
     assert "demo/17-22 holds more than 10,000 files: those after them are left out." in problems
-    assert [record.plan for record in found] == [""]  # of 17-22 the names after the first 10,000 are not looked at
+    assert [record.plan for record in found] == [""]
     assert len(json.dumps(problems)) < 100_000
 
 
@@ -328,6 +328,7 @@ def test_everything_at_once_within_a_second_and_100_mb(results, tmp_path):
     for number, (put, _) in enumerate(NO_FILES.values()):
         for folder in ("demo/17-22", "demo/timings", "demo/searches"):
             suffix = ".jsonl" if folder.endswith("searches") else ".json"
+            (results / folder).mkdir(exist_ok=True)
             put(results / folder / f"{number}{suffix}")
             (results / folder / ".pipe").unlink(missing_ok=True)
     dense, shared = load_records(results)[0]
@@ -344,7 +345,9 @@ def test_everything_at_once_within_a_second_and_100_mb(results, tmp_path):
         )
     bomb = pack_lines([{"doc_id": 0, "filter": "none", "scores": {}, "answer": [], "target": "0" * 2**20}] * 80)
     assert len(bomb) < 200_000 < MAX_UNPACKED_BYTES
-    files.write_record(results / dense.path, dense.model_copy(update={"samples_sha256": files.hashlib.sha256(bomb).hexdigest()}))
+    files.write_record(
+        results / dense.path, dense.model_copy(update={"samples_sha256": files.hashlib.sha256(bomb).hexdigest()})
+    )
     (results / dense.samples_path).write_bytes(bomb)
     environment = os.environ | {"SHARED_ATTENTION_CACHE": str(tmp_path / "cache")}
     told = subprocess.run(
@@ -359,7 +362,7 @@ def test_everything_at_once_within_a_second_and_100_mb(results, tmp_path):
 
 def test_a_line_of_thousands_of_fields_is_checked_at_once():
     """One line of 199 KB was checked for ten seconds: each of its names was counted among all others"""
-    line = json.dumps({f"field{number}": 1 for number in range(12_500)})
+    line = json.dumps({f"field{number}": 1 for number in range(12_400)})
     assert 190_000 < len(line) < own_benchmarks.MAX_LINE_CHARACTERS
     began = time.process_time()
     with pytest.raises(ValueError, match="line 1 has the fields 'field0, field1"):
@@ -432,8 +435,19 @@ def test_lines_of_a_journal_that_are_no_entries_are_passed_over(tmp_path):
 
     journal = Journal(tmp_path, "x")
     journal.of("batch")["1-2"] = np.array([[1.0, float("inf")], [3.0, 4.0]])
-    noise = [b"\xff\xfe", b"[]", b"3", b'{"batch": 1}', b'{"batch": "b", "plan": "p", "sums": [[1], [2, 3]]}', b"[" * 10**5]
-    noise += [b'{"batch": "b", "plan": "p", "sums": ' + b"7" * 5000 + b"}", b'{"batch": "b", "plan": "p"}', b'{"batch": "ba']
+    noise = [
+        b"\xff\xfe",
+        b"[]",
+        b"3",
+        b'{"batch": 1}',
+        b'{"batch": "b", "plan": "p", "sums": [[1], [2, 3]]}',
+        b"[" * 10**5,
+    ]
+    noise += [
+        b'{"batch": "b", "plan": "p", "sums": ' + b"7" * 5000 + b"}",
+        b'{"batch": "b", "plan": "p"}',
+        b'{"batch": "ba',
+    ]
     with journal.path.open("ab") as file:
         file.write(b"\n".join(noise))
     again = Journal(tmp_path, "x")
@@ -460,16 +474,8 @@ def test_commands_go_on_and_name_what_they_left_out(results, capsys):
 # Writers
 
 
-def _write(folder: str, sign: str) -> None:
-    for _ in range(40):
-        write_file(Path(folder, "one.json"), sign.encode() * 200_000)
-        append_line(Path(folder, "log.jsonl"), sign * 3000)
-
-
 def test_two_writers_at_once_leave_whole_files(tmp_path):
-    code = "import sys; from tests.reports.test_broken_stores import _write; _write(sys.argv[1], sys.argv[2])"
-    code = "import sys\n" + WRITER
-    running = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), sign]) for sign in "abc"]
+    running = [subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), sign]) for sign in "abc"]
     assert [process.wait(timeout=PATIENCE_S) for process in running] == [0, 0, 0]
     assert set((tmp_path / "one.json").read_text()) in ({"a"}, {"b"}, {"c"})
     lines = (tmp_path / "log.jsonl").read_text().split("\n")
@@ -478,6 +484,7 @@ def test_two_writers_at_once_leave_whole_files(tmp_path):
 
 
 WRITER = """
+import sys
 from pathlib import Path
 from core.records.files import append_line, write_file
 folder, sign = Path(sys.argv[1]), sys.argv[2]
@@ -581,7 +588,9 @@ def test_a_full_disk_is_one_sentence_and_nothing_half_written(tiny_disk):
         append_line(tiny_disk / "log", "x" * 10**6)
     subprocess.run(["mount", "-o", "remount,size=8m", str(tiny_disk)], check=True)
     append_line(tiny_disk / "log", "next")
-    assert (tiny_disk / "log").read_bytes().startswith(b"whole\n") and (tiny_disk / "log").read_bytes().endswith(b"\nnext\n")
+    assert (tiny_disk / "log").read_bytes().startswith(b"whole\n") and (tiny_disk / "log").read_bytes().endswith(
+        b"\nnext\n"
+    )
 
 
 def test_a_store_that_became_read_only(tiny_disk):
