@@ -2,8 +2,8 @@
 
 Evaluations, searches, sweeps, similarities, training, a program that only writes records, and the server while it writes
 a text are killed with SIGKILL at random moments. After each kill every file of the store must load or be passed over
-without a word, and the same command, run to its end, must leave what an undisturbed run leaves. All on the bundled demo,
-with small limits.
+without a word, and the same command, run to its end, must leave what an undisturbed run leaves. All on a model of eight
+layers or, for the texts, the bundled demo, with small limits.
 
 Commands run in processes of their own, forked from this one, which has imported what they need: so moments fall into
 their work. The server is started as users start it. Exit code 1 when anything was lost.
@@ -48,18 +48,7 @@ GOLDEN = Path(__file__).parents[1] / "golden_records"
 KINDS = ("evaluation", "search", "sweep", "similarity", "training", "writing", "generation")
 UNEQUAL = {"date", "duration_s", "command", "layer_evaluations", "naive_layer_evaluations"}
 """What a run that went on says otherwise than one in one go: when, how long, and how much was still to be computed."""
-_TEXTS = [
-    "--tokens",
-    "192",
-    "--held-out-tokens",
-    "64",
-    "--chunk-tokens",
-    "64",
-    "--batch-tokens",
-    "64",
-    "--longest-span",
-    "2",
-]
+_TEXTS = "--tokens 256 --held-out-tokens 128 --chunk-tokens 64 --batch-tokens 64 --longest-span 2"
 _PROMPT = "The old captain went down to the sea"
 _NEW_TOKENS = 200
 
@@ -88,11 +77,12 @@ class Outcome:
 def arguments_of(kind: str, folder: Path) -> list[str]:
     """The command line of one kind, with its files below `folder`."""
     kept = ["--results", str(folder / "results")]
-    searched = ["--model", "demo", "--device", "cpu", *kept, "--journal", str(folder / "journal"), *_TEXTS]
+    model = ["--model", str(folder.parent / "small"), "--device", "cpu"]
+    searched = [*model, *kept, "--journal", str(folder / "journal"), *_TEXTS.split()]
     if kind == "evaluation":
-        plans = ["--plan", "dense", "--plan", "17-22", "--plan", "5-6,17-22"]
+        plans = ["--plan", "dense", "--plan", "2-4", "--plan", "1-2,5-6"]
         asked = ["--tasks", "demo_recall,demo_copy", "--limit", "6", "--batch-size", "6"]
-        return ["evaluate", "--model", "demo", "--device", "cpu", *plans, *asked, *kept]
+        return ["evaluate", *model, *plans, *asked, *kept]
     if kind == "search":
         return ["search", "--followers", "2", "--beam", "2", *searched]
     if kind == "sweep":
@@ -103,6 +93,20 @@ def arguments_of(kind: str, folder: Path) -> list[str]:
     more = "--kv-heads 1 --intermediate 24 --vocabulary 400 --warmup-steps 2 --plan 1-2 --device cpu"
     corpus = ["--corpus", str(corpus_in(folder.parent)), "--out", str(folder / "models")]
     return ["train-demo", *corpus, *sizes.split(), *more.split()]
+
+
+def make_small_model(work: Path) -> int:
+    """A model of eight layers with random weights, and the demo's tokenizer, in `work/small`: runs take seconds."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    demo, folder = ASSETS / "models" / "demo", work / "small"
+    config = AutoConfig.from_pretrained(demo, num_hidden_layers=8)
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    for file in demo.glob("tokenizer*.json"):
+        shutil.copy(file, folder)
+    return 0
 
 
 def corpus_in(folder: Path) -> Path:
@@ -399,6 +403,8 @@ def main(arguments: list[str] | None = None) -> int:
         work = Path(place)
         os.environ["SHARED_ATTENTION_CACHE"] = str(work / "cache")
         import_all(args.kinds)
+        if set(args.kinds) & {"evaluation", "search", "sweep", "similarity"}:
+            assert wait(start(make_small_model, work), 300) == 0, _log(work)
         for kind, count in shares(args.kills, args.kinds).items():
             if kind != "generation":
                 outcomes[kind] = kill_runs(kind, count, rng, work)
