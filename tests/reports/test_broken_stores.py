@@ -1,13 +1,17 @@
 """Reports on folders of results in which something else lies: pages and commands that hung, died or filled the memory."""
 
+import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from threading import Barrier, Thread
 
+import numpy as np
 import pytest
 
 from app import measured, settings
@@ -24,7 +28,7 @@ from core.records import files, reading
 from core.records.files import append_line, locked, write_file
 from core.records.journal import Journal
 from core.records.reading import list_store, read_file, shown
-from core.records.scores import MAX_UNPACKED_BYTES, Record, load_records, load_samples, pack_lines
+from core.records.scores import MAX_UNPACKED_BYTES, Record, load_records, load_samples, pack_lines, save_record
 from core.records.searches import PlanDamage, SearchRecord, load_searches, save_search
 from core.records.timings import TimingRecord, load_timings, save_timing
 from tests.support.broken_stores import NO_FILES, NO_RECORDS, extremes, put_content
@@ -33,8 +37,8 @@ from tests.support.scores import right, store
 GOLDEN = Path(__file__).parents[1] / "golden_records"
 PATIENCE_S = 60
 """After which something that waits for ever is ended."""
-CPU_S = 5.0
-"""What may take a second on a quiet machine."""
+CPU_S = 2.0
+"""Of the processor, for what has to take less than a second."""
 
 
 @pytest.fixture(autouse=True)
@@ -46,11 +50,9 @@ def patience():
 
     before = signal.signal(signal.SIGALRM, give_up)
     signal.alarm(PATIENCE_S)
-    began = time.process_time()
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
-    assert time.process_time() - began < CPU_S
 
 
 @pytest.fixture
@@ -77,8 +79,10 @@ def _golden_search(folder: Path) -> Path:
 
 
 def loaded(folder: Path) -> tuple[int, list[str]]:
-    """How many things a store holds, and what is said of the others."""
+    """How many things a store holds, and what is said of the others; soon."""
+    began = time.process_time()
     each = [load(folder) for load in (load_records, load_timings, load_searches)]
+    assert time.process_time() - began < CPU_S
     return sum(len(found) for found, _ in each), [problem for _, problems in each for problem in problems]
 
 
@@ -346,7 +350,7 @@ def test_everything_at_once_within_a_second_and_100_mb(results, tmp_path):
     bomb = pack_lines([{"doc_id": 0, "filter": "none", "scores": {}, "answer": [], "target": "0" * 2**20}] * 80)
     assert len(bomb) < 200_000 < MAX_UNPACKED_BYTES
     files.write_record(
-        results / dense.path, dense.model_copy(update={"samples_sha256": files.hashlib.sha256(bomb).hexdigest()})
+        results / dense.path, dense.model_copy(update={"samples_sha256": hashlib.sha256(bomb).hexdigest()})
     )
     (results / dense.samples_path).write_bytes(bomb)
     environment = os.environ | {"SHARED_ATTENTION_CACHE": str(tmp_path / "cache")}
@@ -431,8 +435,6 @@ def test_a_journal_that_is_no_file_is_refused_in_a_sentence(tmp_path, what):
 
 
 def test_lines_of_a_journal_that_are_no_entries_are_passed_over(tmp_path):
-    import numpy as np
-
     journal = Journal(tmp_path, "x")
     journal.of("batch")["1-2"] = np.array([[1.0, float("inf")], [3.0, 4.0]])
     noise = [
@@ -496,8 +498,6 @@ for _ in range(40):
 
 def test_two_searches_of_one_name_at_once_are_both_kept(results, monkeypatch):
     """Both found the name free, and the second took the first one's place"""
-    from threading import Barrier, Thread
-
     [kept] = load_searches(results)[0]
     (results / kept.path).unlink()
     others = [kept.record.model_copy(update={"seed": seed}) for seed in range(4)]
@@ -512,18 +512,14 @@ def test_two_searches_of_one_name_at_once_are_both_kept(results, monkeypatch):
 
 def test_a_record_and_its_answers_are_written_together(results, monkeypatch):
     """Two evaluations of one point: the record of the one beside the answers of the other, which then fit nothing"""
-    from threading import Barrier, Thread
-
     _, shared = load_records(results)[0]
     start = Barrier(4)
 
     def save(number: int) -> None:
         start.wait()
         for _ in range(10):
-            files_of = [{"doc_id": n, "filter": "none", "scores": {}, "answer": [str(number)]} for n in range(50)]
-            from core.records.scores import save_record
-
-            save_record(results, shared, files_of)
+            rows = [{"doc_id": n, "filter": "none", "scores": {}, "answer": [str(number)]} for n in range(50)]
+            save_record(results, shared, rows)
 
     threads = [Thread(target=save, args=(number,)) for number in range(4)]
     for thread in threads:
@@ -623,8 +619,6 @@ def test_files_that_grow_too_large_for_the_system(tmp_path):
 
 
 def test_a_store_that_is_removed_while_records_come(results):
-    import shutil
-
     shutil.rmtree(results)
     assert measured.store().records == {} and measured.store().problems == []
     store(results, "", right(10))

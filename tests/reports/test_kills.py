@@ -17,7 +17,12 @@ def test_three_kills_lose_nothing(tmp_path):
     """In a process of its own: pytest has threads, which a fork would not take along."""
     command = [sys.executable, "-m", "tests.benchmarks.kills", "--kills", "3", "--kinds", "writing"]
     told = subprocess.run(
-        [*command, "--out", str(tmp_path / "record.json")], cwd=ROOT, capture_output=True, text=True, timeout=240
+        [*command, "--out", str(tmp_path / "record.json")],
+        check=False,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
     )
     assert told.returncode == 0, told.stdout + told.stderr
     record = json.loads((tmp_path / "record.json").read_text())
@@ -39,7 +44,9 @@ def test_a_loss_is_found(tmp_path, monkeypatch):
             return 0
 
         monkeypatch.setattr(kills, "start", start)
-        monkeypatch.setattr(kills, "wait", lambda process, at_most_s: 0 if at_most_s == 600 or len(started) > 3 else None)
+        monkeypatch.setattr(
+            kills, "wait", lambda process, at_most_s: 0 if at_most_s == 600 or len(started) > 3 else None
+        )
         monkeypatch.setattr(os, "killpg", lambda *_: None)
         monkeypatch.setattr(os, "waitpid", lambda *_: None)
         folder = tmp_path / str(time.monotonic_ns())
