@@ -19,7 +19,7 @@ MAX_SHOWN = 160
 """Characters of a name from outside in a sentence."""
 MAX_HERE, MAX_ENTRIES, MAX_DEPTH = 10_000, 100_000, 8
 """Entries of one folder and of a whole store that are looked at, and folders in each other."""
-MAX_NAMED_HERE = 100
+MAX_NAMED_HERE = 200
 """Things of one folder that are named one by one."""
 _TRIES = 3
 _FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"))
