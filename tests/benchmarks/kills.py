@@ -399,36 +399,44 @@ def main(arguments: list[str] | None = None) -> int:
     rng = random.Random(args.seed)
     outcomes: dict[str, Outcome] = {}
     removed: dict[str, Any] = {}
+    path = args.out or RECORDS / f"kills-{began:%Y-%m-%d}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+    def keep() -> list[str]:
+        """Write what is known so far, so that a record of hours is not lost with its last part; what was lost."""
+        lost = [sentence for outcome in outcomes.values() for sentence in outcome.lost]
+        answered = removed and (removed["same_text_from_memory"] or removed["refused_in_a_sentence"])
+        if removed and not (answered and removed["others_go_on"]):
+            lost.append(f"model folder removed under the server: {removed}")
+        record = {
+            "kind": "kills", "date": began.isoformat(timespec="seconds"), "commit": git_commit(),
+            "machine": machine().model_dump(), "load_average_at_start": [round(one, 2) for one in load],
+            "seed": args.seed, "asked": args.kills, "kills": sum(outcome.kills for outcome in outcomes.values()),
+            "lost": lost, "of": {kind: outcome.as_json() for kind, outcome in outcomes.items()},
+            "model_folder_removed": removed,
+            "seconds": round((datetime.now(timezone.utc) - began).total_seconds()),
+        }  # fmt: skip
+        path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        return lost
+
     with tempfile.TemporaryDirectory(prefix="kills-") as place:
         work = Path(place)
         os.environ["SHARED_ATTENTION_CACHE"] = str(work / "cache")
         import_all(args.kinds)
         if set(args.kinds) & {"evaluation", "search", "sweep", "similarity"}:
             assert wait(start(make_small_model, work), 300) == 0, _log(work)
-        for kind, count in shares(args.kills, args.kinds).items():
-            if kind != "generation":
-                outcomes[kind] = kill_runs(kind, count, rng, work)
-                print(kind, outcomes[kind].as_json(), flush=True)
-        if "generation" in args.kinds:  # last: its client starts threads
-            outcomes["generation"] = kill_server(shares(args.kills, args.kinds)["generation"], rng, work)
-            print("generation", outcomes["generation"].as_json(), flush=True)
+        dealt = shares(args.kills, args.kinds)
+        for kind in sorted(dealt, key=lambda kind: kind == "generation"):  # last: its client starts threads
+            outcomes[kind] = (
+                kill_server(dealt[kind], rng, work) if kind == "generation" else kill_runs(kind, dealt[kind], rng, work)
+            )
+            print(kind, outcomes[kind].as_json(), flush=True)
+            keep()
+        if "generation" in args.kinds:
             removed = remove_model(work)
             print("model folder removed under the server:", removed, flush=True)
-    lost = [sentence for outcome in outcomes.values() for sentence in outcome.lost]
-    answered = removed and (removed["same_text_from_memory"] or removed["refused_in_a_sentence"])
-    if removed and not (answered and removed["others_go_on"]):
-        lost.append(f"model folder removed under the server: {removed}")
-    record = {
-        "kind": "kills", "date": began.isoformat(timespec="seconds"), "commit": git_commit(),
-        "machine": machine().model_dump(), "load_average_at_start": [round(one, 2) for one in load], "seed": args.seed,
-        "kills": sum(outcome.kills for outcome in outcomes.values()), "lost": lost,
-        "of": {kind: outcome.as_json() for kind, outcome in outcomes.items()}, "model_folder_removed": removed,
-        "seconds": round((datetime.now(timezone.utc) - began).total_seconds()),
-    }  # fmt: skip
-    path = args.out or RECORDS / f"kills-{began:%Y-%m-%d}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print(f"{record['kills']} kills, {len(lost)} losses. Written: {path}")
+    lost = keep()
+    print(f"{sum(outcome.kills for outcome in outcomes.values())} kills, {len(lost)} losses. Written: {path}")
     return 1 if lost else 0
 
 
