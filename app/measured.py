@@ -18,9 +18,10 @@ from core.evaluation.answers import at_chance
 from core.evaluation.findings import Findings, findings_of, sentences
 from core.evaluation.losses import LossIndex, Pair, Place, load_index, quickly
 from core.evaluation.resolve import PlanSummary, Task, pairs_between, pairs_of, summaries, tasks_of
-from core.records.scores import Record, load_records, to_frame
-from core.records.searches import StoredSearch, load_searches
-from core.records.timings import TimingRecord, load_timings, timings_frame
+from core.records.files import safe_name
+from core.records.scores import Record, list_records, load_records, to_frame
+from core.records.searches import StoredSearch, list_searches, load_searches
+from core.records.timings import TimingRecord, list_timings, load_timings, timings_frame
 
 KINDS = ("direct", "head-mapped", "tuned")
 """The ways to share that the page can filter by; dense scores are always shown."""
@@ -60,22 +61,18 @@ def store() -> Store:
     """
     folders = (settings.server.results, settings.SESSION_RESULTS)
     loaded = *((name, id(config)) for name, config in loaded_configs().items()), *dense_twins().items()
-    return _read(folders, tuple(tuple(_state(folder)) for folder in folders), loaded, _learner.learnt)
+    state = tuple((list_records(folder).state, list_timings(folder).state) for folder in folders)
+    return _read(folders, state, loaded, _learner.learnt)
 
 
 def timings() -> list[TimingRecord]:
     """All timings of the project; read again when a file changes."""
-    return _timings(settings.server.results, tuple(_state(settings.server.results, "*/timings/*.json")))
+    return _timings(settings.server.results, list_timings(settings.server.results).state)
 
 
 @lru_cache(2)
 def _timings(folder: Path, state: tuple) -> list[TimingRecord]:
     return load_timings(folder)[0]
-
-
-def _state(folder: Path, pattern: str = "**/*.json") -> list[tuple]:
-    files = ((path, path.stat()) for path in sorted(folder.glob(pattern)))
-    return [(str(path), state.st_mtime_ns, state.st_size) for path, state in files]
 
 
 @lru_cache(2)
@@ -92,6 +89,7 @@ def _read(folders: tuple[Path, ...], state: tuple, loaded: tuple, learnt: int) -
     pairs = dict(zip(records, pairs_of(records.values(), dense_twins()), strict=True))
     index = _index(folders[0])
     _learner.learn(index, pairs.values())
+    problems += index.problems
     tasks = tasks_of(pairs.values(), index)
     plans = summaries(tasks)
     frame = _table(pairs, index, tasks, plans)
@@ -193,7 +191,7 @@ def shape_of_record(model: str, num_layers: int | None = None) -> ModelShape | N
     None for those of another model of this name, which the record's number of layers gives away where it is given.
     """
     config, file = loaded_configs().get(model), settings.ASSETS / "models" / model / "config.json"
-    if config is None and file.parent.parent == settings.ASSETS / "models" and ".." not in model and file.is_file():
+    if config is None and safe_name(model) == model and file.is_file():  # a record may say anything
         config = json.loads(file.read_text(encoding="utf-8"))
     try:
         shape = known_shapes().get(_shape_name(model)) if config is None else ModelShape.from_config(config)
@@ -299,7 +297,7 @@ def _findings(model: str, known: Store, kept: list[StoredSearch]) -> Findings:
 
 def searches() -> list[StoredSearch]:
     """All stored searches of the project; read again when a file changes."""
-    return _searches(settings.server.results, tuple(_state(settings.server.results, "*/searches/*.jsonl")))
+    return _searches(settings.server.results, list_searches(settings.server.results).state)
 
 
 @lru_cache(2)

@@ -17,15 +17,16 @@ from core.evaluation import cluster
 from core.evaluation.catalogue import SUITES, check_names
 from core.evaluation.evaluate import Dispatch, evaluate
 from core.evaluation.options import Options
-from core.evaluation.own_benchmarks import load_benchmark
+from core.evaluation.own_benchmarks import MAX_BYTES, load_benchmark
 from core.evaluation.processes import accelerator, is_main, lacks_mpi
 from core.evaluation.progress import EvaluationProgress, OnProgress
 from core.models import load_model, weights_sha256
 from core.places import RESULTS
 from core.plan import HeadMap, read_head_map
 from core.pretrained import known
-from core.records.files import safe_name
+from core.records.files import MAX_RECORD_BYTES, safe_name
 from core.records.provenance import different_versions, model_name, model_place
+from core.records.reading import read_file, strict_json
 from core.records.scores import Record, to_frame
 from core.sharing import EXECUTIONS
 
@@ -145,11 +146,15 @@ def _head_map(given: str | None) -> HeadMap | None:
     if given is None:
         return None
     try:
-        text = given if given.lstrip().startswith("{") else Path(given).expanduser().read_text(encoding="utf-8")
-        stored = json.loads(text)
+        text = given if given.lstrip().startswith("{") else _text_of(Path(given).expanduser())
+        stored = strict_json(text, numbers=False)
         return read_head_map(json.dumps(stored["head_map"]) if "head_map" in stored else text)
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise ValueError(f'{given:.80} is no head map, which looks like {{"18": [0, 1, 2]}}: {error}.') from error
+
+
+def _text_of(file: Path) -> str:
+    return read_file(file, MAX_RECORD_BYTES).decode()
 
 
 def _repeat_options(args: Namespace) -> list[str]:
@@ -173,7 +178,7 @@ def _dispatch(model: str | None, settings: dict[str, Any], args: Namespace) -> D
     """Measuring on a Ray cluster, for `--ray`. settings: what every job is told (see `core.evaluation.cluster.Job`)."""
     if args.ray is None:
         return None
-    files = {load_benchmark(path).task_name: (path.name, path.read_bytes()) for path in args.benchmark}
+    files = {load_benchmark(path).task_name: (path.name, read_file(path, MAX_BYTES)) for path in args.benchmark}
     place = str(model if model and known(model) else model_place(model)) if model else None
     settings = settings | {"task_data": args.task_data and args.task_data.resolve()}
 

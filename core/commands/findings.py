@@ -1,5 +1,6 @@
 """Say in plain words what the records of a model show: what is free, what a tenth of the cache costs, what foretells it."""
 
+import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,6 +43,8 @@ def run(args: Namespace) -> int:
             else:
                 bar.total = step[1]
                 bar.update()
+    for problem in found.problems:
+        print(f"Left out: {problem}", file=sys.stderr)
     print("\n".join(sentences(found)), _table(found), sep="\n\n")
     if args.write:
         args.write.write_text(with_findings(document, found), encoding="utf-8")

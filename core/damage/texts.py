@@ -22,11 +22,13 @@ from transformers import PreTrainedTokenizerBase
 
 from core.demo.skills import training_examples
 from core.models import BUNDLED
+from core.records.reading import Unreadable, fault_of, read_file, shown
 from core.records.searches import SPLITS, Split
 from core.tokens import beginning_id, body_ids
 
 PASSAGES = Path(__file__).with_name("calibration.txt")
 ARTICLES = Path(__file__).with_name("articles.txt")
+MAX_TEXT_BYTES = 2**28
 CHUNK_TOKENS = 256
 CALIBRATION_TOKENS, HELD_OUT_TOKENS = 8192, 8192
 EXERCISES_PER_PASSAGE = 1
@@ -166,9 +168,11 @@ def documents_of(text: str) -> list[str]:
 def read_documents(file: Path) -> list[str]:
     """The documents of a text file. Raises ValueError for a file that is no text in UTF-8, OSError where there is none."""
     try:
-        return documents_of(file.read_text(encoding="utf-8"))
+        return documents_of(read_file(file, MAX_TEXT_BYTES).decode())
     except UnicodeDecodeError as error:
         raise ValueError(f"{file} is not a text file in UTF-8.") from error
+    except Unreadable as error:
+        raise ValueError(f"{shown(file)} {fault_of(error)}.") from error
 
 
 class _Piece(NamedTuple):

@@ -5,6 +5,7 @@ import io
 import itertools
 import lzma
 import random
+import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -78,8 +79,17 @@ def prepare_tokenizer(recipe: Recipe, corpus: Path, work: Path) -> PreTrainedTok
             padding_side="left",
             clean_up_tokenization_spaces=False,
         )
-        fast.save_pretrained(folder)
+        _save_whole(fast, folder)
     return PreTrainedTokenizerFast.from_pretrained(folder)
+
+
+def _save_whole(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Write a tokenizer's folder whole or not at all: a run that is killed meanwhile makes it again."""
+    temporary = folder.with_name(f".{folder.name}")
+    for there in (temporary, folder):
+        shutil.rmtree(there, ignore_errors=True)
+    tokenizer.save_pretrained(temporary)
+    temporary.replace(folder)
 
 
 def _train_tokenizer(recipe: Recipe, documents: list[str]) -> Tokenizer:

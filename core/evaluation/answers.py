@@ -4,14 +4,14 @@ Answers are stored beside each record; what was asked is stored once for all pla
 """
 
 import math
-import zlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from core.records.scores import Record, load_samples, unpack_lines
+from core.records.reading import Unreadable, read_file
+from core.records.scores import MAX_PACKED_BYTES, Record, try_samples, unpack_lines
 
 CHANCE = {
     "blimp": 0.5, "piqa": 0.5, "winogrande": 0.5, "arc_": 0.25, "hellaswag": 0.25, "mmlu": 0.25, "openbookqa": 0.25,
@@ -54,10 +54,24 @@ def load_documents(directory: Path | str, record: Record) -> dict[tuple[str, int
     A file that is damaged, or that this project did not write, is none; the next evaluation writes it again.
     """
     try:
-        rows = unpack_lines((Path(directory) / record.documents_path).read_bytes())
-    except (OSError, EOFError, ValueError, zlib.error):  # missing, or not what this project writes
+        packed = read_file(Path(directory) / record.documents_path, MAX_PACKED_BYTES)
+        rows = unpack_lines(packed, _is_document)
+    except (OSError, Unreadable):  # missing, or not what this project writes
         return {}
-    return {(row["task"], row["doc_id"]): row for row in rows} if all(map(_is_document, rows)) else {}
+    return {(row["task"], row["doc_id"]): row for row in rows}
+
+
+def load_answers(directory: Path | str, record: Record) -> tuple[list[dict[str, Any]] | None, str]:
+    """The rows of single answers of a record, in the order of the documents, None when none fit the record; and a
+    sentence on a file that cannot be used, else empty."""
+    return try_samples(directory, record, _is_answer)
+
+
+def _is_answer(row: Any) -> bool:
+    """Whether this is a row as `core.evaluation.outcome.answers_of` makes it; what is not there was not stored."""
+    kinds = {"doc_id": int, "filter": str, "scores": dict}
+    typed = isinstance(row, dict) and all(isinstance(row.get(name), kind) for name, kind in kinds.items())
+    return typed and isinstance(row.get("task", ""), str) and isinstance(row.get("answer", []), list)
 
 
 def _is_document(row: Any) -> bool:
@@ -81,14 +95,14 @@ def pair_answers(dense: tuple[Path, Record], shared: tuple[Path, Record], metric
 
 def _samples(directory: Path, record: Record, metric: str) -> dict[tuple[str, int], dict]:
     name = metric.partition(",")[2] or "none"
-    samples = load_samples(directory, record) or []
+    samples = load_answers(directory, record)[0] or []
     return {(s.get("task", record.task), s["doc_id"]): s for s in samples if s["filter"] == name}
 
 
 def _pair(key: tuple[str, int], document: dict, dense: dict, shared: dict, metric: str) -> AnswerPair:
     if not document:  # what lm-eval calls the target is the right answer, or all of a text that is scored
-        is_text = all(isinstance(entry, float) for entry in dense["answer"])
-        document = {"prompt" if is_text else "right": str(dense["target"])}
+        is_text = all(isinstance(entry, float) for entry in dense.get("answer", ()))
+        document = {"prompt" if is_text else "right": str(dense.get("target", ""))}
     choices, right = tuple(document.get("choices", ())), document.get("right", "")
     answers = [_answer(sample, choices, right, metric.partition(",")[0]) for sample in (dense, shared)]
     return AnswerPair(*key, document.get("prompt", ""), choices, right, *answers)
@@ -96,8 +110,8 @@ def _pair(key: tuple[str, int], document: dict, dense: dict, shared: dict, metri
 
 def _answer(sample: dict, choices: tuple[str, ...], right: str, metric: str) -> Answer:
     score = sample["scores"].get(metric)
-    score = float(score) if isinstance(score, (int, float)) else None
-    return Answer(_words(sample["answer"], choices, right, metric), score)
+    score = _as_float(score) if isinstance(score, (int, float)) else None
+    return Answer(_words(sample.get("answer", []), choices, right, metric), score)
 
 
 def _words(answer: list, choices: tuple[str, ...], right: str, metric: str) -> str:
@@ -116,12 +130,22 @@ def _words(answer: list, choices: tuple[str, ...], right: str, metric: str) -> s
 
 def _likelihoods(answer: list) -> list[float] | None:
     values = [entry[0] if isinstance(entry, (list, tuple)) and len(entry) == 2 else entry for entry in answer]
-    return list(map(float, values)) if values and all(isinstance(value, (int, float)) for value in values) else None
+    if not values or not all(isinstance(value, (int, float)) for value in values):
+        return None
+    numbers = [number for number in map(_as_float, values) if number is not None]
+    return numbers if len(numbers) == len(values) else None
+
+
+def _as_float(value: float) -> float | None:
+    try:
+        return float(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return None
 
 
 def chance_level(directory: Path | str, record: Record, metric: str) -> float | None:
     """The score of guessing blindly; None where guessing means nothing, as for perplexities. Reads the stored answers."""
-    return chance_of(record.task, metric, load_samples(directory, record) or ())
+    return chance_of(record.task, metric, load_answers(directory, record)[0] or ())
 
 
 def chance_of(task: str, metric: str, samples: Sequence[dict]) -> float | None:
@@ -139,18 +163,19 @@ def chance_of(task: str, metric: str, samples: Sequence[dict]) -> float | None:
     if plain not in ("acc", "acc_norm", "acc_bytes", "answer_bits"):
         return None
     known = next((level for start, level in CHANCE.items() if task.startswith(start)), None)
-    choices = [len(found) for sample in samples if (found := _likelihoods(sample["answer"]))]
+    choices = [len(found) for sample in samples if (found := _likelihoods(sample.get("answer", [])))]
     if plain == "answer_bits":
         return fmean(map(math.log2, choices)) if choices else known and -math.log2(known)
     if choices and task.startswith(LABELLED):
-        return max(Counter(str(sample["target"]) for sample in samples).values()) / len(samples)
+        return max(Counter(str(sample.get("target")) for sample in samples).values()) / len(samples)
     # a word of its own choice is never guessed
     return fmean(0.0 if count == 1 else 1 / count for count in choices) if choices else known
 
 
 def _always_yes(samples: Sequence[dict]) -> float | None:
     """F1 of the label 1 for every document."""
-    right = [float(sample["scores"]["f1"][0]) for sample in samples if isinstance(sample["scores"].get("f1"), list)]
+    pairs = [sample["scores"].get("f1") for sample in samples]
+    right = [float(pair[0]) for pair in pairs if isinstance(pair, list) and pair and pair[0] in (0, 1)]
     return 2 * fmean(right) / (1 + fmean(right)) if right else None
 
 

@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from core.evaluation.answers import load_answers
 from core.evaluation.paired import document_scores, loss_of
 from core.places import RESULTS, folder_named, with_shipped
-from core.records.scores import Record, load_record, load_samples
+from core.records.scores import Record, load_record
 
 
 class Difference(NamedTuple):
@@ -96,7 +97,7 @@ def _difference(metric: str, dense: Evaluation, shared: Evaluation, name: str) -
             raise ValueError(f"{one.task} cannot be compared: the two records differ in {field.replace('_', ' ')}.")
     before, after = one.metrics[metric], other.metrics[metric]
     scores = [
-        document_scores(load_samples(results, records[name]) or []).get(metric, {})
+        document_scores(load_answers(results, records[name])[0] or []).get(metric, {})
         for results, records in (dense, shared)
     ]
     found = loss_of(before, after, *scores)

@@ -6,7 +6,7 @@ From records alone: a changed record changes the sentence. The page shows them, 
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core.evaluation.losses import LossIndex
@@ -29,6 +29,7 @@ class Findings:
 
     tasks: those that resolve best first. plans: every plan over all tasks that resolve. saving: the least harmful plan
     found that saves SAVING of the cache; scored: the smallest such plan whose scores were measured, with these scores.
+    problems: a sentence for each file among the results that could not be used.
     """
 
     model: str
@@ -37,6 +38,7 @@ class Findings:
     saving: PlanDamage | None = None
     scored: tuple[PlanDamage, PlanSummary] | None = None
     correlations: tuple[RankCorrelation, ...] = ()
+    problems: tuple[str, ...] = ()
 
     @property
     def resolving(self) -> tuple[Task, ...]:
@@ -105,7 +107,8 @@ def load_findings(
     keep: what the answers say is also written beside the records, so that nobody has to read them again. Raises ValueError when there are no records of it.
     """
     results = with_shipped(results)
-    places = [(results, record) for record in load_records(results)[0] if dense_name(record.model) == model]
+    records, problems = load_records(results)
+    places = [(results, record) for record in records if dense_name(record.model) == model]
     if not places:
         raise ValueError(f"There are no records of {model} in {results}: measure it with python -m core evaluate.")
     pairs = pairs_of(places)
@@ -115,7 +118,9 @@ def load_findings(
     if keep:
         index.write(results, model, pairs)
     tasks = tasks_of(pairs, index)
-    yield findings_of(model, tasks, summaries(tasks), load_searches(results)[0])
+    searches, more_problems = load_searches(results)
+    found = findings_of(model, tasks, summaries(tasks), searches)
+    yield replace(found, problems=(*problems, *index.problems, *more_problems))
 
 
 # In words

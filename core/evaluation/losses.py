@@ -5,6 +5,7 @@ JSON. Lines are kept in `results/<model>/losses.jsonl`, beside the records that 
 names the hashes of both files of answers, so it is never of other answers than those that are there. Imports no torch.
 """
 
+import contextlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
@@ -12,14 +13,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from core import places
-from core.evaluation.answers import chance_of
+from core.evaluation.answers import chance_of, load_answers
 from core.evaluation.paired import Document, Loss, document_scores, loss_of
-from core.records.files import safe_name, write_file
-from core.records.scores import Record, load_samples
+from core.records.files import MAX_RECORD_BYTES, append_line, safe_name, write_file
+from core.records.reading import Unreadable, list_store, read_file, strict_json
+from core.records.scores import Record
 
 VERSION = 1
 """Of the formulas: lines of other versions are not used."""
 FILE = "losses.jsonl"
+_MAX_BYTES = 2**26  # a pair of records takes 200 bytes
 Place = tuple[Path, Record]
 """A record, and the folder of results that it is in."""
 Scores = dict[str, dict[Document, Any]]
@@ -47,13 +50,22 @@ class Pair(NamedTuple):
 
 
 class LossIndex:
-    """Everything known about pairs of records, in memory, from any number of files; new lines go to the last of them."""
+    """Everything known about pairs of records, in memory, from any number of files; new lines go to the last of them.
+
+    problems: one sentence for each file of answers that was asked for and cannot be used.
+    """
 
     def __init__(self, *files: Path) -> None:
         self._known: dict[str, Known] = {}
+        self._problems: dict[str, None] = {}
         self._kept_in = files[-1] if files else None
         for file in files:
             self._known.update(_read(file))
+
+    @property
+    def problems(self) -> list[str]:
+        """See the class; in the order of their names."""
+        return sorted(self._problems)
 
     def get(self, pair: Pair) -> Known | None:
         """What is known about a pair; None when its answers were not read yet."""
@@ -69,29 +81,33 @@ class LossIndex:
         Holds the answers of two records at a time, and reads those of a dense one once.
         """
         for dense, group in groupby(sorted(self.missing(pairs), key=_dense_path), key=lambda pair: pair.dense):
-            before = load_samples(*dense) if dense else []
+            before = self._answers(dense) if dense else []
             scores, chance = document_scores(before or []), _chance(dense, before or [])
             for pair in group:
-                after = load_samples(*pair.shared)
+                after = self._answers(pair.shared)
                 complete = before is not None and after is not None
                 self._known[pair.key] = _known(pair, scores, chance, after or []) if complete else quickly(pair)
                 if complete:  # else the files may come later
                     self._keep(pair.key)
                 yield pair
 
+    def _answers(self, place: Place) -> list[dict[str, Any]] | None:
+        rows, problem = load_answers(*place)
+        if problem:
+            self._problems[problem] = None
+        return rows
+
     def _keep(self, key: str) -> None:
         if self._kept_in is None:
             return
         try:
-            self._kept_in.parent.mkdir(parents=True, exist_ok=True)
-            with self._kept_in.open("a", encoding="utf-8") as file:
-                file.write(_line(key, self._known[key]))
+            append_line(self._kept_in, _line(key, self._known[key]))
         except OSError:  # a home that is read-only: it is read again next time
             self._kept_in = None
 
     def write(self, results: Path, model: str, pairs: Iterable[Pair]) -> Path:
         """Keep what is known about these pairs beside the records of their model, in place of the file there."""
-        lines = sorted({_line(pair.key, self._known[pair.key]) for pair in pairs if pair.key in self._known})
+        lines = sorted({f"{_line(pair.key, self._known[pair.key])}\n" for pair in pairs if pair.key in self._known})
         path = index_file(results, model)
         write_file(path, "".join(lines).encode())
         return path
@@ -99,7 +115,8 @@ class LossIndex:
 
 def load_index(results: Path) -> LossIndex:
     """What is known about the records in a folder of results; what is learnt is kept in the user's cache."""
-    return LossIndex(*sorted(results.glob(f"*/{FILE}")), places.cache() / FILE)
+    kept = list_store(results, lambda parts: len(parts) == 2 and parts[1] == FILE, FILE).files
+    return LossIndex(*kept, places.cache() / FILE)
 
 
 def index_file(results: Path, model: str) -> Path:
@@ -139,7 +156,7 @@ def _dense_path(pair: Pair) -> str:
 def _line(key: str, known: Known) -> str:
     losses = {name: [_short(value) for value in loss] for name, loss in known.losses.items()}
     chance = {name: _short(level) for name, level in known.chance.items()}
-    return json.dumps({"version": VERSION, "key": key, "losses": losses, "chance": chance}) + "\n"
+    return json.dumps({"version": VERSION, "key": key, "losses": losses, "chance": chance})
 
 
 def _short(value: Any) -> Any:
@@ -147,18 +164,39 @@ def _short(value: Any) -> Any:
 
 
 def _read(file: Path) -> dict[str, Known]:
-    """The lines of a file that this version wrote; a line that was cut off is left out."""
+    """The lines of a file that this version wrote; what is no such line is left out, as one that was cut off."""
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
+        content = read_file(file, _MAX_BYTES, grows=True)
+    except (OSError, Unreadable):
         return {}
     found = {}
-    for line in lines:
-        try:
-            row = json.loads(line)
-            if row["version"] == VERSION:
+    for line in content.split(b"\n"):
+        with contextlib.suppress(Unreadable):
+            row = strict_json(line, numbers=False) if 0 < len(line) <= MAX_RECORD_BYTES else None
+            if isinstance(row, dict) and row.get("version") == VERSION and _is_known(row):
                 losses = {name: Loss(*values) for name, values in row["losses"].items()}
                 found[row["key"]] = Known(losses, row["chance"])
-        except (ValueError, KeyError, TypeError, AttributeError):
-            continue
     return found
+
+
+def _is_known(row: dict[str, Any]) -> bool:
+    losses, chance = row.get("losses"), row.get("chance")
+    return (
+        isinstance(row.get("key"), str)
+        and isinstance(losses, dict)
+        and isinstance(chance, dict)
+        and all(map(_is_loss, losses.values()))
+        and all(level is None or _is_number(level) for level in chance.values())
+    )
+
+
+def _is_loss(values: Any) -> bool:
+    """Whether these are the numbers of a `Loss`: the drop, four that may be unknown, and whether answers were paired."""
+    if not isinstance(values, list) or len(values) != len(Loss._fields):
+        return False
+    drop, *unsure, paired = values
+    return _is_number(drop) and isinstance(paired, bool) and all(one is None or _is_number(one) for one in unsure)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, float) or (isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53)

@@ -16,6 +16,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,11 +24,12 @@ from datasets import Dataset
 from lm_eval.api.task import ConfigurableTask, Task
 
 from core.evaluation.json_lines import Faults, read_json_lines, shorten
+from core.records.reading import Unreadable, fault_of, read_file, shown
 from core.tasks.documents import score_passage
 
 MAX_BYTES = 32 * 2**20
 MAX_LINE_CHARACTERS = 200_000
-MAX_ROWS = 100_000
+MAX_ROWS = 100_000  # lines, blank ones too
 MAX_CHOICES = 100
 MAX_ANSWER_CHARACTERS = 1000
 _EXTRA_TOKENS = 8  # after the answer, for the stop that proves that it ends there
@@ -51,7 +53,7 @@ def load_benchmark(path_or_text: Path | str | bytes, name: str | None = None) ->
     Raises ValueError, in one sentence that names every faulty line, for content that is no benchmark; OSError for a file
     that cannot be read.
     """
-    file = path_or_text.name if isinstance(path_or_text, Path) else f"{name or 'benchmark'}.jsonl"
+    file = shown(path_or_text.name if isinstance(path_or_text, Path) else f"{name or 'benchmark'}.jsonl")
     content = _content(path_or_text)
     kind, rows = _rows(content, file)
     raw = content.encode() if isinstance(content, str) else content
@@ -72,8 +74,10 @@ def load_benchmark(path_or_text: Path | str | bytes, name: str | None = None) ->
 def _content(path_or_text: Path | str | bytes) -> str | bytes:
     if not isinstance(path_or_text, Path):
         return path_or_text
-    with path_or_text.open("rb") as file:
-        return file.read(MAX_BYTES + 1)  # one more is enough to refuse it
+    try:
+        return read_file(path_or_text, MAX_BYTES)
+    except Unreadable as error:
+        raise ValueError(f"{shown(path_or_text.name)} {fault_of(error)}.") from error
 
 
 def _task_name(name: str) -> str:
@@ -102,21 +106,20 @@ def _generation(rows: list[dict]) -> dict[str, Any]:
 
 def _rows(content: str | bytes, file: str) -> tuple[_Kind, list[dict]]:
     rows: list[dict] = []
-    seen: dict[str, int] = {}
+    seen: dict[bytes, int] = {}
     kind: _Kind | None = None
     faults = Faults(file)
-    for number, line in read_json_lines(content, faults, MAX_BYTES, MAX_LINE_CHARACTERS):
+    for number, line in read_json_lines(content, faults, MAX_BYTES, MAX_LINE_CHARACTERS, MAX_ROWS):
         with faults.of_line(number):
             of_line = _kind_of(line, kind)
             row = of_line.check(line)
             if rows and row.get("stop") != rows[0].get("stop"):
                 raise ValueError("has another stop than the first line: all lines of a file share one")
-            if (first := seen.setdefault(json.dumps(row, sort_keys=True), number)) != number:
+            digest = hashlib.sha256(json.dumps(row, sort_keys=True).encode()).digest()
+            if (first := seen.setdefault(digest, number)) != number:
                 raise ValueError(f"repeats line {first}: remove one of them")
             kind = of_line
             rows.append(row)
-        if len(rows) > MAX_ROWS:
-            raise ValueError(f"{file} has more than {MAX_ROWS:,} lines: split it.")
     faults.check()
     assert kind, "read_json_lines refuses a file without lines"
     return kind, rows
@@ -126,7 +129,7 @@ def _kind_of(line: dict, before: _Kind | None) -> _Kind:
     kind = next((kind for kind in KINDS if kind.fields <= line.keys() <= kind.fields | kind.optional), None)
     if kind is None:
         raise ValueError(
-            f"has the fields {shorten(', '.join(line))}: a line holds prompt, choices and answer, "
+            f"has the fields {shorten(', '.join(islice(line, 20)))}: a line holds prompt, choices and answer, "
             "or prompt and answer (and stop), or text"
         )
     if before not in (None, kind):

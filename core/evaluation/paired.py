@@ -195,7 +195,7 @@ def _arrays(dense: dict[Document, Any], shared: dict[Document, Any]) -> tuple[np
         return None
     try:
         one, other = np.array(list(dense.values()), float), np.array([shared[key] for key in dense], float)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     fits = one.shape == other.shape and one.shape[1:] in ((), (2,)) and np.isfinite([one, other]).all()
     return (one, other) if fits else None

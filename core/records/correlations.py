@@ -1,5 +1,6 @@
 """Whether similarity foretells damage: the rank correlations that records of pairs of layers keep, in words."""
 
+import contextlib
 import math
 from typing import NamedTuple
 
@@ -41,8 +42,12 @@ class RankCorrelation(NamedTuple):
 
 
 def correlations_in(record: SearchRecord) -> list[RankCorrelation]:
-    """The rank correlations of a stored measurement of all pairs."""
+    """The rank correlations of a stored measurement of all pairs; those that lack a number are left out."""
     methods = [key.removesuffix("_rho") for key in record.settings if key.endswith("_rho")]
-    names = ("rho", "low", "high", "pairs")
-    found = {m: [float(str(record.settings[f"{m}_{name}"])) for name in names] for m in methods}
-    return [RankCorrelation(m, rho, low, high, int(pairs)) for m, (rho, low, high, pairs) in found.items()]
+    found = []
+    for method in methods:
+        with contextlib.suppress(ValueError, OverflowError):
+            names = (f"{method}_{name}" for name in ("rho", "low", "high", "pairs"))
+            rho, low, high, pairs = (float(str(record.settings.get(name))) for name in names)
+            found.append(RankCorrelation(method, rho, low, high, int(pairs)))
+    return found

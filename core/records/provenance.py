@@ -13,13 +13,13 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from core.places import MODELS, PACKAGE, folder_named
 from core.pretrained import CATALOGUE, place_of, record_name
-from core.records.files import Strict
+from core.records.files import AtLeastOne, Date, Finite, Strict
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +33,7 @@ class Machine(Strict):
     """Where a record was measured."""
 
     cpu: str
-    cpu_cores: int
+    cpu_cores: AtLeastOne
     gpu: str | None = None
 
     def __str__(self) -> str:
@@ -46,8 +46,8 @@ class Provenance(Strict):
     versions: dict[str, str]
     git_commit: str | None
     machine: Machine
-    date: datetime
-    duration_s: float = Field(ge=0)
+    date: Date
+    duration_s: Annotated[Finite, Field(ge=0)]
     command: str
     quantization: str | None = None  # what the weights were dequantized from, `GGUF Q4_1`; None: as they were trained
 

@@ -2,8 +2,11 @@
 
 import gzip
 import hashlib
+import io
 import json
-from collections.abc import Iterable
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,10 +15,32 @@ from pydantic import Field, model_validator
 
 from core.places import with_shipped
 from core.plan import SharingPlan
-from core.records.files import Strict, load_all, load_file, safe_name, short_hash, write_file, write_record
+from core.records.files import (
+    AtLeastOne,
+    Count,
+    Finite,
+    Layers,
+    Name,
+    Strict,
+    Whole,
+    load_all,
+    load_file,
+    locked,
+    parse_as,
+    safe_name,
+    short_hash,
+    write_file,
+    write_record,
+)
 from core.records.provenance import Provenance
+from core.records.reading import Listing, Unreadable, fault_of, list_store, read_file, shown, strict_json
+from core.records.searches import is_search
+from core.records.timings import is_timing
 
 FORMAT_VERSION: Literal[1] = 1
+MAX_PACKED_BYTES, MAX_UNPACKED_BYTES = 2**25, 2**26
+"""Of a file of single answers. The largest that this project brings has 0.5 MB, and 11 MB unpacked."""
+_GROUP_CHARACTERS = 2**20
 Kind = Literal["dense", "direct", "head-mapped", "tuned"]
 
 
@@ -31,30 +56,30 @@ class Record(Provenance):
     """The scores of one model with one sharing plan on one task, and everything that is needed to get them again."""
 
     format_version: Literal[1] = FORMAT_VERSION
-    model: str = Field(min_length=1)  # a bundled name, a hub id, or the name of a local folder
+    model: Name  # a bundled name, a hub id, or the name of a local folder
     weights_sha256: str
-    num_layers: int = Field(ge=1)
+    num_layers: Layers
     plan: str  # "17-22,5-6"; empty for the dense model
-    followers: tuple[int, ...]
+    followers: tuple[Count, ...]
     kind: Kind
-    head_map: dict[int, tuple[int, ...]] = Field(
+    head_map: dict[Count, tuple[Count, ...]] = Field(
         default_factory=dict
     )  # follower → the leader head that each of its heads reads
     execution: str = "auto"
     dtype: str
-    task: str = Field(min_length=1)
+    task: Name
     task_version: str
     metrics: dict[str, Metric] = Field(min_length=1)
     # of a group of tasks: the scores of each task and group in it
     parts: dict[str, dict[str, Metric]] = Field(default_factory=dict)
-    num_samples: int = Field(ge=1)
-    truncated_requests: int | None = Field(None, ge=0)  # lost their beginning; None: not counted (older records)
-    num_fewshot: int = Field(ge=0)
-    limit: int | float | None = None
-    seeds: dict[str, int]
-    batch_size: int | str
+    num_samples: AtLeastOne
+    truncated_requests: Count | None = None  # lost their beginning; None: not counted (older records)
+    num_fewshot: Count
+    limit: Whole | Finite | None = None
+    seeds: dict[str, Whole]
+    batch_size: Whole | str
     # asked for and not the default: part of the file name
-    options: dict[str, int | float | str] = Field(default_factory=dict)
+    options: dict[str, Whole | Finite | str] = Field(default_factory=dict)
     data_sha256: str
     data_source: str | None = None  # local files that took the place of the task's own documents, and their SHA-256
     samples_sha256: str | None = None  # of the file of single answers beside the record
@@ -120,11 +145,15 @@ def pack_lines(rows: Iterable[dict[str, Any]]) -> bytes:
 
 
 def save_packed(directory: Path, record: Record, packed_samples: bytes | None) -> Record:
-    """`save_record` for samples that are compressed already, as they come from another machine."""
-    if packed_samples is not None:
-        record = record.model_copy(update={"samples_sha256": hashlib.sha256(packed_samples).hexdigest()})
-        write_file(directory / record.samples_path, packed_samples)
-    write_record(directory / record.path, record)
+    """`save_record` for samples that are compressed already, as they come from another machine.
+
+    Of two that store one point at once, one comes after the other: its record stands beside its own samples.
+    """
+    with locked((directory / record.path).parent):
+        if packed_samples is not None:
+            record = record.model_copy(update={"samples_sha256": hashlib.sha256(packed_samples).hexdigest()})
+            write_file(directory / record.samples_path, packed_samples)
+        write_record(directory / record.path, record)
     return record
 
 
@@ -134,40 +163,93 @@ def _plain(value: Any) -> Any:
 
 def load_record(directory: Path, path: Path) -> Record:
     """The record in the file `path` below `directory`. Raises ValueError with one sentence that names what is wrong."""
-    return load_file(directory, path, Record.model_validate_json, "a record")
+    return load_file(directory, path, partial(parse_as, Record), "a record")
 
 
 def load_records(directory: Path | str) -> tuple[list[Record], list[str]]:
-    """All records below `directory`, and one sentence for each broken or foreign JSON file, which is left out.
+    """All records below `directory`, and one sentence for each broken or foreign JSON file, which is left out, and for
+    everything that is no file at all, but for what lies among timings and searches.
 
     A directory that does not exist holds no records.
     """
     directory = with_shipped(directory)
-    paths = set(directory.rglob("*.json")) - set(directory.glob("*/timings/*"))
-    return load_all(paths, lambda path: load_record(directory, path))
+    return load_all(list_records(directory), lambda path: load_record(directory, path))
+
+
+def list_records(directory: Path) -> Listing:
+    """The files below `directory` that should be records of scores."""
+    return list_store(directory, lambda parts: not (is_timing(parts) or is_search(parts)), ".json")
 
 
 def load_samples(directory: Path | str, record: Record) -> list[dict[str, Any]] | None:
     """The single answers of a record, in the order of the documents; None when none fit the record."""
-    return read_samples(Path(directory) / record.samples_path, record.samples_sha256)
+    return try_samples(directory, record)[0]
 
 
-def read_samples(path: Path, sha256: str | None) -> list[dict[str, Any]] | None:
-    """The rows of a file of single answers; None when it is missing or another one."""
+def try_samples(
+    directory: Path | str, record: Record, is_row: Callable[[Any], bool] | None = None
+) -> tuple[list[dict[str, Any]] | None, str]:
+    """`load_samples`, and a sentence on a file that should have held them but is none, or holds rows that `is_row` is
+    not true of; else empty.
+
+    A file that is missing, or that belongs to another run, is not worth one: a later run writes it again.
+    """
+    if record.samples_sha256 is None:
+        return None, ""
     try:
-        packed = path.read_bytes()
-    except OSError:
-        return None
-    if hashlib.sha256(packed).hexdigest() != sha256:
-        return None
-    return unpack_lines(packed)
+        packed = read_file(Path(directory) / record.samples_path, MAX_PACKED_BYTES)
+        if hashlib.sha256(packed).hexdigest() != record.samples_sha256:
+            return None, ""
+        return unpack_lines(packed, is_row), ""
+    except FileNotFoundError:
+        return None, ""
+    except (OSError, Unreadable) as error:
+        return None, f"{shown(record.samples_path)} {fault_of(error)}."
 
 
-def unpack_lines(packed: bytes) -> list[dict[str, Any]]:
-    """The rows of `pack_lines`. Lines end with \\n alone: a text may hold what else Python takes for the end of one."""
-    lines = gzip.decompress(packed).decode().rstrip("\n").split("\n")
-    rows: list[dict[str, Any]] = json.loads(f"[{','.join(filter(None, lines))}]")  # in one go: half the time
+def unpack_lines(packed: bytes, is_row: Callable[[Any], bool] | None = None) -> list[dict[str, Any]]:
+    """The rows of `pack_lines`. Lines end with \\n alone: a text may hold what else Python takes for the end of one.
+
+    is_row: what every row has to be. Raises Unreadable for what is not packed, too much, or something else.
+    """
+    rows: list[dict[str, Any]] = []
+    for lines in _line_groups(_unpacked(packed)):
+        found = strict_json(f"[{','.join(lines)}]", numbers=False)  # many lines in one go: half the time
+        if not all(map(is_row or (lambda row: isinstance(row, dict)), found)):
+            raise Unreadable("holds other rows than this project writes")
+        rows += found
     return rows
+
+
+def _unpacked(packed: bytes) -> str:
+    try:
+        content = gzip.GzipFile(fileobj=io.BytesIO(packed)).read(MAX_UNPACKED_BYTES + 1)
+        if len(content) <= MAX_UNPACKED_BYTES:
+            return content.decode()
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise Unreadable("is not compressed text, or was cut short") from error
+    raise Unreadable(f"has more than {MAX_UNPACKED_BYTES:,} bytes when it is unpacked")
+
+
+def _line_groups(text: str) -> Iterator[list[str]]:
+    """The lines that are not empty, in groups of about a million characters: what they stand for may take far more
+    memory, and is checked before the next ones are read."""
+    group, size = [], 0
+    start = 0
+    while start < len(text):
+        end = text.find("\n", start)
+        end = len(text) if end < 0 else end
+        if end - start > _GROUP_CHARACTERS:
+            raise Unreadable(f"has a line of {end - start:,} characters: at most {_GROUP_CHARACTERS:,} are read")
+        if end > start:
+            group.append(text[start:end])
+            size += end - start
+        if size >= _GROUP_CHARACTERS:
+            yield group
+            group, size = [], 0
+        start = end + 1
+    if group:
+        yield group
 
 
 COLUMNS = (

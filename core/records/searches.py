@@ -16,10 +16,29 @@ from pydantic import BeforeValidator, Field, InstanceOf, PlainSerializer, Valida
 
 from core.places import with_shipped
 from core.plan import Group, HeadMap, SharingPlan
-from core.records.files import Strict, load_all, load_file, safe_name, short_hash, write_file
+from core.records.files import (
+    MAX_RECORD_BYTES,
+    AtLeastOne,
+    Count,
+    Finite,
+    Layers,
+    Name,
+    Strict,
+    Whole,
+    load_all,
+    load_file,
+    locked,
+    parse_as,
+    safe_name,
+    short_hash,
+    write_file,
+)
 from core.records.provenance import Provenance
+from core.records.reading import Listing, Parts, Unreadable, list_store
 
 FORMAT_VERSION: Literal[1] = 1
+FOLDER = "searches"
+_MAX_BYTES = 2**24  # all spans of a model of 126 layers on two texts, with room
 Split = Literal["calibration", "held-out"]
 SPLITS: tuple[Split, Split] = ("calibration", "held-out")
 """The text that plans are chosen on, which flatters them, and the text that judges them, which no choice sees."""
@@ -29,8 +48,8 @@ class TextInfo(Strict):
     """A text that damage was measured on."""
 
     sha256: str  # of the token ids
-    tokens: int = Field(ge=1)
-    chunks: int = Field(ge=1)
+    tokens: AtLeastOne
+    chunks: AtLeastOne
 
 
 class LayerPair(SharingPlan):
@@ -94,17 +113,17 @@ class PlanDamage(Strict):
 
     role: str = ""  # in a record: why the plan is there, e.g. `found` or `contiguous`
     plan: Annotated[InstanceOf[SharingPlan], BeforeValidator(_read_plan), PlainSerializer(str)]
-    followers: int = Field(default_factory=lambda data: len(data["plan"].followers), ge=0)
+    followers: Count = Field(default_factory=lambda data: len(data["plan"].followers))
     head_map: HeadMap = Field(default_factory=dict)
     split: Split
     damage: float
     stderr: float
     kl: float
     kl_stderr: float | None = None  # None: in older records
-    cache_saving: float
-    tokens: int = Field(ge=1)
+    cache_saving: Finite
+    tokens: AtLeastOne
     similarity: dict[str, float] = Field(default_factory=dict)  # of a pair of layers: its similarity by each method
-    total_tokens: int = Field(default_factory=lambda data: data["tokens"], exclude=True)
+    total_tokens: Count = Field(default_factory=lambda data: data["tokens"], exclude=True)
     held_out: "PlanDamage | None" = Field(
         default=None, exclude=True
     )  # the same plan on the held-out text, once it is judged
@@ -138,17 +157,17 @@ class SearchRecord(Provenance):
     """What was searched, how, and everything that is needed to get the plans again."""
 
     format_version: Literal[1] = FORMAT_VERSION
-    name: str = Field(min_length=1)  # "sweep", "search-beam-1", "head-maps-12-22", …
-    model: str = Field(min_length=1)
+    name: Name  # "sweep", "search-beam-1", "head-maps-12-22", …
+    model: Name
     weights_sha256: str
-    num_layers: int = Field(ge=1)
+    num_layers: Layers
     dtype: str
     execution: str
     texts: dict[Split, TextInfo]
-    seed: int
-    settings: dict[str, bool | int | float | str | None] = Field(default_factory=dict)
-    layer_evaluations: int = Field(ge=0)  # of this run; what a journal knew already was not run again
-    naive_layer_evaluations: int = Field(ge=0)
+    seed: Whole
+    settings: dict[str, bool | Whole | float | str | None] = Field(default_factory=dict)
+    layer_evaluations: Count  # of this run; what a journal knew already was not run again
+    naive_layer_evaluations: Count
 
     @property
     def kind(self) -> str:
@@ -163,7 +182,7 @@ class SearchRecord(Provenance):
     @property
     def path(self) -> Path:
         """Where the record belongs, relative to the folder of all results."""
-        return Path(safe_name(self.model)) / "searches" / f"{safe_name(self.name)}.jsonl"
+        return Path(safe_name(self.model)) / FOLDER / f"{safe_name(self.name)}.jsonl"
 
 
 class StoredSearch(NamedTuple):
@@ -184,20 +203,21 @@ def save_search(directory: Path, record: SearchRecord, points: Iterable[PlanDama
     An older record of the same name gives way when it was made under the same conditions; else, and to a file that
     cannot be read, the name gets a hash of the conditions added.
     """
-    for more in ("", f"+of={short_hash(json.dumps(record.conditions, sort_keys=True))}"):
-        named = record.model_copy(update={"name": record.name.removesuffix(more) + more})
-        path = directory / named.path
-        if not path.exists() or _conditions_in(directory, path) == record.conditions:
-            break
-    record = named
-    lines = [record.model_dump_json(), *(point.model_dump_json(exclude_none=True) for point in points)]
-    write_file(path, "".join(f"{line}\n" for line in lines).encode())
+    with locked((directory / record.path).parent):
+        for more in ("", f"+of={short_hash(json.dumps(record.conditions, sort_keys=True))}"):
+            named = record.model_copy(update={"name": record.name.removesuffix(more) + more})
+            path = directory / named.path
+            if not path.exists() or _conditions_in(directory, path) == record.conditions:
+                break
+        record = named
+        lines = [record.model_dump_json(), *(point.model_dump_json(exclude_none=True) for point in points)]
+        write_file(path, "".join(f"{line}\n" for line in lines).encode())
     return path
 
 
 def _conditions_in(directory: Path, path: Path) -> dict[str, Any] | None:
     try:
-        return load_file(directory, path, _parse, "a record of a search").record.conditions
+        return _load(directory, path).record.conditions
     except ValueError:
         return None
 
@@ -205,16 +225,30 @@ def _conditions_in(directory: Path, path: Path) -> dict[str, Any] | None:
 def load_searches(directory: Path | str) -> tuple[list[StoredSearch], list[str]]:
     """All records of searches below `directory`, and one sentence for each broken file, which is left out."""
     directory = with_shipped(directory)
-    return load_all(
-        directory.glob("*/searches/*.jsonl"), lambda path: load_file(directory, path, _parse, "a record of a search")
-    )
+    return load_all(list_searches(directory), lambda path: _load(directory, path))
+
+
+def list_searches(directory: Path) -> Listing:
+    """The files below `directory` that should be records of searches."""
+    return list_store(directory, is_search, ".jsonl")
+
+
+def is_search(parts: Parts) -> bool:
+    """Whether this is a place of searches: `<model>/searches/<name>`."""
+    return len(parts) == 3 and parts[1] == FOLDER
+
+
+def _load(directory: Path, path: Path) -> StoredSearch:
+    return load_file(directory, path, _parse, "a record of a search", _MAX_BYTES)
 
 
 def _parse(content: bytes) -> StoredSearch:
     first, *rest = content.splitlines() or [b""]
-    record = SearchRecord.model_validate_json(first)
+    if longest := next((line for line in (first, *rest) if len(line) > MAX_RECORD_BYTES), None):
+        raise Unreadable(f"has a line of {len(longest):,} bytes: at most {MAX_RECORD_BYTES:,} are read")
+    record = parse_as(SearchRecord, first)
     about = {"num_layers": record.num_layers}
-    return StoredSearch(record, [PlanDamage.model_validate_json(line, context=about) for line in rest])
+    return StoredSearch(record, [parse_as(PlanDamage, line, about) for line in rest])
 
 
 def plans_of(points: Iterable[PlanDamage], role: str) -> tuple[PlanDamage, ...]:

@@ -5,27 +5,44 @@ is left to `core.cost` and `core.cost.devices`, so that predicted and measured n
 """
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from core.places import with_shipped
-from core.records.files import Strict, load_all, load_file, safe_name, write_record
+from core.plan import SharingPlan
+from core.records.files import (
+    AtLeastOne,
+    Count,
+    Finite,
+    Layers,
+    Name,
+    Strict,
+    load_all,
+    load_file,
+    locked,
+    parse_as,
+    safe_name,
+    write_record,
+)
 from core.records.provenance import Machine, Provenance
+from core.records.reading import Listing, Parts, list_store
 
 FORMAT_VERSION: Literal[1] = 1
 FOLDER = "timings"
+Positive = Annotated[Finite, Field(gt=0)]
 
 
 class Quartiles(Strict):
     """Repeated measurements of one quantity: their median, and the first and third quartile."""
 
-    median: float
-    low: float
-    high: float
-    repeats: int = Field(ge=1)
+    median: Positive
+    low: Positive
+    high: Positive
+    repeats: AtLeastOne
 
 
 class Timed(Strict):
@@ -37,10 +54,10 @@ class Timed(Strict):
         None  # reading all prompts of the batch; None: the cache was filled with random values
     )
     step_s: Quartiles  # one decode step of the whole batch
-    cache_bytes: int | None = None  # keys and values held after the last step
-    weight_bytes: int | None = None
+    cache_bytes: Count | None = None  # keys and values held after the last step
+    weight_bytes: Count | None = None
     # of decoding, with this model alone: weights, cache and work space; None: not measured
-    peak_memory_bytes: int | None = None
+    peak_memory_bytes: Count | None = None
 
 
 class TimedPoint(NamedTuple):
@@ -74,24 +91,30 @@ class TimingRecord(Provenance):
     """Dense and shared model timed in turn, in one run on one machine."""
 
     format_version: Literal[1] = FORMAT_VERSION
-    model: str = Field(min_length=1)  # a bundled name, a hub id, the name of a local folder, or of a shape
+    model: Name  # a bundled name, a hub id, the name of a local folder, or of a shape
     weights: str  # SHA-256, or `random`
-    num_layers: int = Field(ge=1)
+    num_layers: Layers
     plan: str
-    followers: int = Field(ge=0)
+    followers: Count
     execution: str = "auto"  # of the prefill
     dtype: str
-    batch_size: int = Field(ge=1)
-    context_tokens: int = Field(ge=1)  # in the cache before the first timed step
-    new_tokens: int = Field(ge=1)  # steps of one repeat
-    devices: int = Field(1, ge=1)
+    batch_size: AtLeastOne
+    context_tokens: AtLeastOne  # in the cache before the first timed step
+    new_tokens: AtLeastOne  # steps of one repeat
+    devices: AtLeastOne = 1
     dense: Timed
     shared: Timed
     generate: Timed | None = None  # transformers' own `generate`, dense, in the same run
     # one dense layer's attention in a step, by each kernel that was tried (median)
-    attention_us: dict[str, float] = Field(default_factory=dict)
-    copy_bytes_per_s: float | None = None  # measured device-to-device copy in the same run, bytes read and written
+    attention_us: dict[str, Finite] = Field(default_factory=dict)
+    copy_bytes_per_s: Positive | None = None  # measured device-to-device copy in the same run, bytes read and written
     variant: str = ""  # part of the file name where another point had the plain name first
+
+    @model_validator(mode="after")
+    def _plan_and_followers_agree(self) -> "TimingRecord":
+        if self.followers != (count := len(SharingPlan.parse(self.plan, self.num_layers).followers)):
+            raise ValueError(f"plan {self.plan!r} has {count} followers, not {self.followers}")
+        return self
 
     @property
     def point(self) -> TimedPoint:
@@ -126,12 +149,13 @@ def save_timing(directory: Path, record: TimingRecord) -> Path:
 
     Where the plain name is taken by another point, or by a file that cannot be read, the name says what differs.
     """
-    for variant in ("", record.point.variant):
-        record = record.model_copy(update={"variant": variant})
-        path = directory / record.path
-        if not path.exists() or _point_in(directory, path) == record.point:
-            break
-    write_record(path, record)
+    with locked((directory / record.path).parent):
+        for variant in ("", record.point.variant):
+            record = record.model_copy(update={"variant": variant})
+            path = directory / record.path
+            if not path.exists() or _point_in(directory, path) == record.point:
+                break
+        write_record(path, record)
     return path
 
 
@@ -143,13 +167,23 @@ def _point_in(directory: Path, path: Path) -> TimedPoint | None:
 
 
 def _load(directory: Path, path: Path) -> TimingRecord:
-    return load_file(directory, path, TimingRecord.model_validate_json, "a timing")
+    return load_file(directory, path, partial(parse_as, TimingRecord), "a timing")
 
 
 def load_timings(directory: Path | str) -> tuple[list[TimingRecord], list[str]]:
     """All timings below `directory`, and one sentence for each broken or foreign file, which is left out."""
     directory = with_shipped(directory)
-    return load_all(directory.glob(f"*/{FOLDER}/*.json"), lambda path: _load(directory, path))
+    return load_all(list_timings(directory), lambda path: _load(directory, path))
+
+
+def list_timings(directory: Path) -> Listing:
+    """The files below `directory` that should be timings."""
+    return list_store(directory, is_timing, ".json")
+
+
+def is_timing(parts: Parts) -> bool:
+    """Whether this is a place of timings: `<model>/timings/<name>`."""
+    return len(parts) == 3 and parts[1] == FOLDER
 
 
 def timings_frame(records: Iterable[TimingRecord]) -> pd.DataFrame:
