@@ -20,21 +20,21 @@ LONGEST_TEXT = 1_000_000
 def whole(name: str, value: object, low: int = 1, high: int = LARGEST) -> int:
     """A whole number in this range. Raises ValueError with one sentence for anything else, texts and 2.5 included."""
     if not (isinstance(value, int | float) and _is_finite(value) and value == int(value) and low <= value <= high):
-        raise ValueError(f"{name} is {_shown(value)}: give a whole number from {low:,} to {high:,}.")
+        raise ValueError(f"{name} is {shown(value)}: give a whole number from {low:,} to {high:,}.")
     return int(value)
 
 
 def number(name: str, value: object) -> float:
     """A finite number. Raises ValueError with one sentence for anything else."""
     if not (isinstance(value, int | float) and _is_finite(value)):
-        raise ValueError(f"{name} is {_shown(value)}: give a number.")
+        raise ValueError(f"{name} is {shown(value)}: give a number.")
     return float(value)
 
 
 def flag(name: str, value: object) -> bool:
     """True or false. Raises ValueError with one sentence for anything else, 1 and "yes" included."""
     if not isinstance(value, bool):
-        raise ValueError(f"{name} is {_shown(value)}: give true or false.")  # noqa: TRY004 - as for all bad input
+        raise ValueError(f"{name} is {shown(value)}: give true or false.")  # noqa: TRY004 - as for all bad input
     return value
 
 
@@ -52,13 +52,13 @@ def one_of(name: str, value: str, known: Iterable[str]) -> None:
     """Raises ValueError with one sentence unless `value` is one of the known names."""
     names = list(known)
     if value not in names:
-        raise ValueError(f"There is no {name} {_shown(value)}: use one of {', '.join(names)}.")
+        raise ValueError(f"There is no {name} {shown(value)}: use one of {', '.join(names)}.")
 
 
 def _check_texts(named: dict[str, object], longest: int) -> None:
     for name, value in named.items():
         if not isinstance(value, str):
-            raise ValueError(f"{name} is {_shown(value)}: give a text.")  # noqa: TRY004 - as for all bad input
+            raise ValueError(f"{name} is {shown(value)}: give a text.")  # noqa: TRY004 - as for all bad input
         if len(value) > longest:
             raise ValueError(f"{name} has {len(value):,} characters: give at most {longest:,}.")
         if any("\ud800" <= char <= "\udfff" for char in value):  # no tokenizer, file or answer can hold one
@@ -73,7 +73,7 @@ def _is_finite(value: float) -> bool:
         return False
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """The beginning of a value as Python writes it, however large it is."""
     if isinstance(value, int) and abs(value) > 10**40:  # of thousands of digits Python writes none
         return f"{'−' if value < 0 else ''}10^{int(value.bit_length() * math.log10(2))}"

@@ -14,6 +14,7 @@ if __name__ == "__main__":  # run as a script, the checkout is not on the path y
 import gradio as gr
 
 from app import frame, measured, options, plans, services, settings, text, views
+from app.answering import Page, app_kwargs
 from app.api import add_endpoints
 from app.components.chart import PLOTLY_JS, PLOTLY_URL, charts_head
 from app.components.events import LATEST, QUIET
@@ -62,7 +63,7 @@ def build() -> gr.Blocks:
     """The whole page."""
     gr.set_static_paths([PLOTLY_JS])
     day_s = 24 * 3600
-    with gr.Blocks(title=text.TITLE, analytics_enabled=False, fill_width=True, delete_cache=(day_s, day_s)) as demo:
+    with Page(title=text.TITLE, analytics_enabled=False, fill_width=True, delete_cache=(day_s, day_s)) as demo:
         with gr.Column(elem_id="head"):
             bar = view_bar()
             layers = strip()
@@ -130,6 +131,7 @@ def launch_options() -> dict[str, Any]:
         "footer_links": [],
         "ssr_mode": False,
         "share": False,
+        "app_kwargs": app_kwargs(),
     }
 
 
