@@ -6,6 +6,7 @@ dependency of every route looks at what gradio would stumble over: sessions, end
 middleware answers where a route still raised.
 """
 
+import dis
 import inspect
 import json
 import logging
@@ -14,24 +15,26 @@ import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from http import HTTPStatus
-from types import TracebackType
 from typing import Any
 
 import gradio as gr
 from fastapi import Depends, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
+from gradio.exceptions import ComponentProcessingError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.middleware import Middleware
 from starlette.responses import JSONResponse, Response
 
 from app import sent
-from app.asked import shown
+from app.asked import cut, shown
 
 log = logging.getLogger("app.answering")
 
-UNEXPECTED = "Something went wrong here that should not have: it was noted in the log of the server; try something else."
+UNEXPECTED = (
+    "Something went wrong here that should not have: it was noted in the log of the server; try something else."
+)
 NOT_READY = "This part of the page does not know the model yet: open the page and look at this part first."
-LONGEST_SENTENCE = 500
+NOT_SENT = "A value of this call is none that the page can send: load the page again."
 LONGEST_SESSION = 128
 LONGEST_ADDRESS = 60_000
 """Characters: a prompt of 20,000 letters has room in it; gradio cannot read one of 65,536."""
@@ -40,7 +43,7 @@ _ENDS = (".", "?", "!", "…", ")")
 _OWN = ("app", "core")
 _REFUSED = "shared_attention.refused"
 _CLOSED = re.compile(
-    r"/(gradio_api/(component_server|process_recording|vibe-|undo-vibe-|deep_link|proxy=|custom_component|stream/|runs|"
+    r"/(gradio_api/(process_recording|vibe-|undo-vibe-|deep_link|proxy=|custom_component|stream/|runs|"
     r"run-history|dev/)|monitoring|pwa_icon)"
 )
 """What gradio offers and this page has no use for."""
@@ -110,12 +113,14 @@ def _is_changed(block: Any, state: Any) -> bool:
 
 def _said_of(error: Exception, event: Any, inputs: Any, state: Any) -> str:
     """What whoever asked is told, in one sentence; what is unexpected is noted."""
-    own = _raised_by(error.__traceback__) in _OWN
-    message = error.message if isinstance(error, gr.Error) else str(error) if isinstance(error, ValueError) else ""
-    if own and isinstance(message, str) and is_sentence(message):
-        return cut(message)
+    first = error.__cause__ if isinstance(error, gr.Error) and isinstance(error.__cause__, ValueError) else error
+    if isinstance(first, ValueError | gr.Error) and _is_ours(first):
+        line = (str(first) if isinstance(first, ValueError) else str(error.message)).strip().partition("\n")[0]
+        return cut(line if is_sentence(line) else f"{line}.")
     if isinstance(error, gr.exceptions.InvalidPathError):
         return "This file was not uploaded here: choose it again."
+    if isinstance(error, gr.Error | ComponentProcessingError):  # gradio's own checks
+        return cut(str(error.message)) if isinstance(error, gr.Error) and is_sentence(str(error.message)) else NOT_SENT
     if _is_unready(event, inputs, state):
         return NOT_READY
     note(error, getattr(event, "api_name", "") or "an event")
@@ -127,24 +132,20 @@ def is_sentence(message: str) -> bool:
     return "\n" not in message.strip() and message.rstrip().endswith(_ENDS)
 
 
-def cut(message: str) -> str:
-    """A sentence of bearable length."""
-    message = message if sent.is_unicode(message) else message.encode("utf-8", "replace").decode()
-    return message if len(message) <= LONGEST_SENTENCE else f"{message[: LONGEST_SENTENCE - 2].rstrip()} …"
-
-
 def note(error: BaseException, where: str) -> None:
     """An entry in the log: where and what, and the way there. Not the message: it may hold what a visitor wrote."""
     way = "".join(traceback.format_tb(error.__traceback__)[-8:])
     log.error("unexpected %s in %s\n%s", type(error).__name__, where, way)
 
 
-def _raised_by(way: TracebackType | None) -> str:
-    """The package whose code raised."""
-    name = ""
-    while way is not None:
-        name, way = way.tb_frame.f_globals.get("__name__", ""), way.tb_next
-    return name.partition(".")[0]
+def _is_ours(error: BaseException) -> bool:
+    """Whether a `raise` of this project wrote the message, and not Python, which says what it does not understand."""
+    way = error.__traceback__
+    while way is not None and way.tb_next is not None:
+        way = way.tb_next
+    if way is None or way.tb_frame.f_globals.get("__name__", "").partition(".")[0] not in _OWN:
+        return False
+    return dis.opname[way.tb_frame.f_code.co_code[way.tb_lasti]] == "RAISE_VARARGS"
 
 
 def _is_unready(event: Any, inputs: Any, state: Any) -> bool:
@@ -176,6 +177,10 @@ async def check_request(request: Request) -> None:
     if _CLOSED.match(path):
         raise HTTPException(404, _SAID[404])
     blocks = request.app.get_blocks()
+    try:
+        _check_session(request.path_params.get("session_hash", request.query_params.get("session_hash")))
+    except ValueError as problem:
+        raise HTTPException(422, str(problem)) from problem
     if request.method == "POST" and path.startswith("/gradio_api/"):
         await _check_body(request, blocks)
     elif path.startswith("/gradio_api/queue/data"):
@@ -192,8 +197,10 @@ def _is_known(queue: Any, event: str) -> bool:
 
 
 async def _check_body(request: Request, blocks: Any) -> None:
-    kind = request.headers.get("content-type", "")
-    if kind.startswith("multipart/"):
+    to_component = request.url.path.startswith("/gradio_api/component_server")
+    if request.headers.get("content-type", "").startswith("multipart/"):
+        if to_component:
+            raise HTTPException(415, "This address reads JSON only: send no files here.")
         return
     try:
         body = await request.json()
@@ -204,6 +211,9 @@ async def _check_body(request: Request, blocks: Any) -> None:
     try:
         _check_session(body.get("session_hash"))
         sent.check_size(body.get("event_data"))
+        if to_component:
+            sent.check_size(body.get("data"))
+            _check_component(blocks, body)
         _check_target(request, blocks, body)
     except ValueError as problem:
         raise HTTPException(422, cut(str(problem))) from problem
@@ -231,6 +241,15 @@ def _check_target(request: Request, blocks: Any, body: dict) -> None:
             _check_names(public[0], body)
     elif ("/run/" in path or "/api/" in path or "/queue/join" in path) and number not in blocks.fns:
         raise ValueError(f"fn_index is {shown(number)}: there is no such event on this page.")
+
+
+def _check_component(blocks: Any, body: dict) -> None:
+    """Raises ValueError with one sentence for a component, or a function of it, that browsers may not call."""
+    number, name = body.get("component_id"), body.get("fn_name")
+    component = blocks.blocks.get(number) if isinstance(number, int) else None
+    function = getattr(component, name, None) if isinstance(name, str) and name.isidentifier() else None
+    if not getattr(function, "_is_server_fn", False) or not isinstance(body.get("session_hash"), str):
+        raise ValueError(f"There is no function {shown(name)} of a component {shown(number)} here.")
 
 
 def _check_names(event: Any, body: dict) -> None:
@@ -300,5 +319,5 @@ class Explained:
             if begun:  # it is too late for a sentence
                 with suppress(RuntimeError):
                     await send({"type": "http.response.body", "body": b""})
-                return
+                return None
             await JSONResponse({"detail": UNEXPECTED}, 500)(scope, receive, send)

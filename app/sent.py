@@ -12,13 +12,13 @@ from typing import Any
 import gradio as gr
 
 from app import settings
-from app.asked import LARGEST, LARGEST_SIZE, LONGEST_NAME, shown
+from app.asked import LARGEST, LARGEST_SIZE, LONGEST_NAME, shown, whole, words
 from app.links import LONGEST_JSON
 
 DEEPEST = 24
 """Lists in lists: charts and stages have ten."""
 MOST_VALUES = 50_000
-_MOST_CHOICES = 200
+MOST_CHOICES = 200
 _VIEW = {"model": LONGEST_NAME, "plan": LONGEST_NAME, "heads": LONGEST_JSON}
 _LOST = "The page and the server have lost each other: load the page again."
 
@@ -97,12 +97,28 @@ def check_view(view: Any) -> None:
     for name, longest in _VIEW.items():
         value = view.get(name, "")
         if not isinstance(value, str):
-            raise ValueError(f"{name} is {shown(value)}: give a text.")
+            raise ValueError(f"{name} is {shown(value)}: give a text.")  # noqa: TRY004 - as for all bad input
         if len(value) > longest:
             raise ValueError(f"{name} has {len(value):,} characters: give at most {longest:,}.")
 
 
-def longest(component: gr.Textbox) -> int:
+def numbers_of(event: gr.EventData, *names: str) -> list[int]:
+    """The whole numbers that came with an event under these names. Raises ValueError with one sentence where none did."""
+    sent = event._data if isinstance(event._data, dict) else {}
+    return [whole(name, sent.get(name), low=0) for name in names]
+
+
+def names_of(event: gr.EventData, count: int) -> list[str]:
+    """The `count` names that a clicked point or row has for its `id`. Raises ValueError with one sentence for others."""
+    found = event._data.get("id") if isinstance(event._data, dict) else None
+    names = [found] if count == 1 else found
+    if not isinstance(names, list) or len(names) != count or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"id is {shown(found)}: a click on the page sends {count} name{'s' * (count != 1)}.")
+    words(**{f"id {number}": name for number, name in enumerate(names, start=1)})
+    return names
+
+
+def longest(component: gr.components.Component) -> int:
     """Characters that a text box of the page may hold."""
     name = component.elem_id or ""
     if name.endswith("plan") or name == "plan-text":
@@ -114,7 +130,7 @@ def _check_text(component: gr.Textbox, value: Any) -> None:
     if value is None:
         return
     if not isinstance(value, str):
-        raise ValueError(f"{_name(component)} is {shown(value)}: give a text.")
+        raise ValueError(f"{_name(component)} is {shown(value)}: give a text.")  # noqa: TRY004 - as for all bad input
     if len(value) > (most := longest(component)):
         raise ValueError(f"{_name(component)} has {len(value):,} characters: give at most {most:,}.")
 
@@ -122,7 +138,9 @@ def _check_text(component: gr.Textbox, value: Any) -> None:
 def _check_number(component: gr.Slider | gr.Number, value: Any) -> None:
     if value is None and isinstance(component, gr.Number):
         return
-    low, high = (0, LARGEST_SIZE) if isinstance(component, gr.Slider) else (-LARGEST, LARGEST)
+    most = LARGEST_SIZE if isinstance(component, gr.Slider) else LARGEST
+    low = -most if component.minimum is None else component.minimum
+    high = most if component.maximum is None else component.maximum
     number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not number or not low <= value <= high:
         raise ValueError(f"{_name(component)} is {shown(value)}: give a number from {low:,} to {high:,}.")
@@ -131,9 +149,9 @@ def _check_number(component: gr.Slider | gr.Number, value: Any) -> None:
 def _check_choices(component: gr.CheckboxGroup | gr.Dropdown, value: Any) -> None:
     if value is None:
         return
-    if not isinstance(value, list) or len(value) > _MOST_CHOICES:
+    if not isinstance(value, list) or len(value) > MOST_CHOICES:
         count = f"{len(value):,} choices" if isinstance(value, list) else shown(value)
-        raise ValueError(f"{_name(component)} is {count}: give a list of at most {_MOST_CHOICES}.")
+        raise ValueError(f"{_name(component)} is {count}: give a list of at most {MOST_CHOICES}.")
     for one in value:
         _check_choice(component, one)
 

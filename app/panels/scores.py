@@ -11,7 +11,7 @@ import gradio as gr
 import pandas as pd
 import plotly.graph_objects as go
 
-from app import levels, settings, text, views
+from app import levels, sent, settings, text, views
 from app.charts import scores as charts
 from app.charts.style import message
 from app.components import html
@@ -151,7 +151,8 @@ def resolving(models: list[str]) -> tuple[dict[str, Task], dict[str, str]]:
 def choose_folded(models: list[str], event: gr.EventData) -> dict:
     """A folded score was clicked: choose it."""
     best, _ = resolving(models)
-    return gr.update(choices=[*best, event.id], value=event.id)
+    [chosen] = sent.names_of(event, 1)
+    return gr.update(choices=[*best, chosen], value=chosen)
 
 
 def follow(latest: Selected | None, models: list[str]) -> tuple:
@@ -213,7 +214,7 @@ def free_words(chosen: pd.DataFrame) -> str:
 
 def draw_clicked(view: View, models: list[str], task: str, kinds: list[str], axis: str, event: gr.EventData) -> tuple:
     """`draw` with the clicked point, bar or row selected."""
-    return draw(view, models, task, kinds, axis, tuple(event.id))
+    return draw(view, models, task, kinds, axis, tuple(sent.names_of(event, 2)))
 
 
 def _note_on_twin(chosen: pd.DataFrame, view: View) -> str:

@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import html
 import http.client
 import json
 import os
@@ -39,7 +40,7 @@ SECRETS = (MARKER, "root:x:0:0:")
 _HINTS_OF_PYTHON = re.compile(
     r"Traceback|\b[A-Z]\w+(Error|Exception)\b|NoneType|object (is|has|of|cannot|does)|unexpected keyword|positional argument|"
     r"invalid literal|could not convert|out of range of|index out of|unhashable|not subscriptable|not iterable|"
-    r"unpack|Errno|isn't|__\w+__|<class|validation error"
+    r"unpack|Errno|isn't|<class|validation error"
 )
 _FAULTS_IN_LOG = re.compile(r"Traceback|Exception in ASGI|unexpected \w+ in ")
 _ERRORS_ON_THE_PAGE = re.compile(r'<p class="error[^>]*>(.*?)</p>', re.DOTALL)
@@ -184,7 +185,9 @@ class Asked:
         hostile = st.sampled_from(SCALARS) | st.sampled_from(VIEWS)
         changes = st.lists(st.tuples(st.integers(0, max(0, len(usual) - 1)), hostile), max_size=2)
         shapes = st.sampled_from(["as it is"] * 8 + ["too few", "too many", "nothing", "an object"])
-        data = st.sampled_from([None, {"x": 3, "y": 5}, {"x": "a"}, {"further": {"view": 5}}, {"further": None}, [1], "x" * 10_000, 10**18])
+        data = st.sampled_from(
+            [None, {"x": 3, "y": 5}, {"x": "a"}, {"further": {"view": 5}}, {"further": None}, [1], "x" * 10_000, 10**18]
+        )
         public, quick = event["api_visibility"] == "public", not event["queue"]
         usually = "call" if public else "run" if quick else "queue"
         way = st.sampled_from((*[usually] * 6, "queue", "queue", "run", "call"))
@@ -202,7 +205,9 @@ class Asked:
                 given_[place] = value
         if by_huge and len(changes) == 2 and given_:  # the 10 MB of a prompt, now and then
             given_[changes[0][0]] = "y " * (HUGE // 2) if changes[0][0] % 3 == 1 else given_[changes[0][0]]
-        given_ = {"too few": given_[:-1], "too many": [*given_, 1, "x"], "nothing": [], "an object": {}}.get(shape, given_)
+        given_ = {"too few": given_[:-1], "too many": [*given_, 1, "x"], "nothing": [], "an object": {}}.get(
+            shape, given_
+        )
         name = event["api_name"]
         if way == "call":
             return Call("call", name, f"/gradio_api/call/{quote(name)}", {"data": given_})
@@ -213,7 +218,9 @@ class Asked:
         return Call("run", name, "/gradio_api/run/predict", body)
 
     def _links(self) -> st.SearchStrategy[Call]:
-        value = st.sampled_from([_in_link(one)[:most] for one in SCALARS for most in (3_000, 40_000)] + [*_ESCAPES, "z" * 100_000])
+        value = st.sampled_from(
+            [_in_link(one)[:most] for one in SCALARS for most in (3_000, 40_000)] + [*_ESCAPES, "z" * 100_000]
+        )
         pairs = st.lists(st.tuples(st.sampled_from(LINK_NAMES), value), min_size=1, max_size=4)
         return st.builds(self._link, pairs, st.booleans())
 
@@ -226,7 +233,15 @@ class Asked:
 
     def _raw(self) -> st.SearchStrategy[Call]:
         kinds = st.sampled_from(
-            ("application/json", "application/json", "text/plain", "multipart/form-data", "multipart/form-data; boundary=x", "", "x" * 300)
+            (
+                "application/json",
+                "application/json",
+                "text/plain",
+                "multipart/form-data",
+                "multipart/form-data; boundary=x",
+                "",
+                "x" * 300,
+            )
         )
         return st.builds(
             lambda path, content, kind: Call("raw", path[:40], path, content=content, headers=(("content-type", kind),)),
@@ -361,6 +376,8 @@ class Server:
                 seen = (seen + line)[-200_000:]
                 if line.startswith("event: "):
                     name = line[7:]
+                if "heartbeat" in path and line.startswith("data: "):
+                    return "streamed", line
                 if line.startswith("data: "):
                     last = line[6:]
                     if name in ("complete", "error"):
@@ -370,9 +387,7 @@ class Server:
                     if not name and (found := _judge_message(json.loads(last), event, spent)):
                         return found
                 if spent > LIMIT_S:
-                    return ("streamed", seen) if '"process_generating"' in seen or "ALIVE" in seen else ("hang", seen[-300:])
-                if "heartbeat" in path and spent > 0.5:
-                    return "streamed", ""
+                    return ("streamed", seen) if '"process_generating"' in seen else ("hang", seen[-300:])
         return "value" if not event else "unexplained", f"the stream ended: {last[:300]}"
 
 
@@ -404,8 +419,8 @@ def _judge_value(said: str) -> tuple[str, str]:
         return "unexplained", said
     with contextlib.suppress(ValueError):
         for shown in _ERRORS_ON_THE_PAGE.findall("\n".join(_texts(json.loads(said)))):
-            plain = re.sub(r"<[^>]+>", "", shown)
-            if plain.strip() and not is_sentence(plain[:LONGEST_SENTENCE] if " " in plain[400:] else plain):
+            plain = html.unescape(re.sub(r"<[^>]+>", "", shown))
+            if plain.strip() and not is_sentence(plain):
                 return "unexplained", plain
     return "value", said
 
@@ -428,7 +443,9 @@ def _judge(answer: httpx.Response) -> tuple[str, str]:
         found = answer.json()
         message = (found.get("error") or found.get("detail")) if isinstance(found, dict) else found
         return ("sentence" if is_sentence(message) else "unexplained"), f"{answer.status_code}: {message}"
-    return ("sentence" if len(said) <= LONGEST_SENTENCE and said.strip() else "unexplained"), f"{answer.status_code}: {said}"
+    return (
+        "sentence" if len(said) <= LONGEST_SENTENCE and said.strip() else "unexplained"
+    ), f"{answer.status_code}: {said}"
 
 
 @contextmanager
@@ -440,10 +457,14 @@ def running(port: int, folder: Path, *more: str) -> Iterator[Server]:
     for name in ("config.json", "tokenizer.json", "marker.jsonl"):
         (secret / name).write_text(MARKER, encoding="utf-8")
     SCALARS[:] = [value for value in SCALARS if not (isinstance(value, str) and str(folder) in value)]
-    SCALARS.extend([str(secret), str(secret / "marker.txt"), str(secret / "marker.jsonl"), f"file://{secret}/marker.txt"])
+    SCALARS.extend(
+        [str(secret), str(secret / "marker.txt"), str(secret / "marker.jsonl"), f"file://{secret}/marker.txt"]
+    )
     log = folder / "server.log"
     with log.open("wb") as out:
-        process = serve(port, folder / "results", *more, out=out, environment={"SHARED_ATTENTION_CACHE": str(folder / "cache")})
+        process = serve(
+            port, folder / "results", *more, out=out, environment={"SHARED_ATTENTION_CACHE": str(folder / "cache")}
+        )
         try:
             server = Server(wait_for(f"http://127.0.0.1:{port}/", process), log)
             yield server
