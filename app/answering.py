@@ -121,7 +121,7 @@ def _said_of(error: Exception, event: Any, inputs: Any, state: Any) -> str:
         return "This file was not uploaded here: choose it again."
     if isinstance(error, gr.Error | ComponentProcessingError):  # gradio's own checks
         return cut(str(error.message)) if isinstance(error, gr.Error) and is_sentence(str(error.message)) else NOT_SENT
-    if _is_unready(event, inputs, state):
+    if _is_unready(error, event, inputs, state):
         return NOT_READY
     note(error, getattr(event, "api_name", "") or "an event")
     return UNEXPECTED
@@ -148,13 +148,13 @@ def _is_ours(error: BaseException) -> bool:
     return dis.opname[way.tb_frame.f_code.co_code[way.tb_lasti]] == "RAISE_VARARGS"
 
 
-def _is_unready(event: Any, inputs: Any, state: Any) -> bool:
+def _is_unready(error: Exception, event: Any, inputs: Any, state: Any) -> bool:
     """Whether the event was called before its part of the page was drawn: without a view, or without what that keeps."""
-    for block, value in zip(event.inputs, inputs if isinstance(inputs, list) else (), strict=False):
-        if getattr(block, "elem_id", None) == "bar" and not value:
-            return True
-        if isinstance(block, gr.State) and (state is None or state[block._id] in (None, "", {})):
-            return True
+    blocks = list(zip(event.inputs, inputs, strict=False)) if isinstance(inputs, list) else []
+    if isinstance(error, KeyError) and error.args[:1] in (("model",), ("plan",)):
+        return any(getattr(block, "elem_id", None) == "bar" and not view for block, view in blocks)
+    if isinstance(error, AttributeError | TypeError) and "NoneType" in str(error):
+        return any(isinstance(block, gr.State) and (state is None or state[block._id] is None) for block, _ in blocks)
     return False
 
 

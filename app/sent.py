@@ -81,8 +81,8 @@ def check_value(component: Any, value: Any) -> None:
         if value is not None:
             _check_choice(component, value)
     elif isinstance(component, gr.UploadButton | gr.File):
-        if value is not None and not (isinstance(value, dict) and isinstance(value.get("path"), str)):
-            raise ValueError(f"{_name(component)} is {shown(value)}: choose a file.")
+        if not (isinstance(value, dict) and isinstance(value.get("path"), str)):
+            raise ValueError(f"{_name(component)} is {shown(value)}: choose a file.")  # noqa: TRY004 - as for all bad input
     elif isinstance(component, gr.HTML) and component.elem_id == "bar":
         check_view(value)
 

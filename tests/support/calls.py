@@ -12,7 +12,7 @@ import re
 import reprlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -136,6 +136,10 @@ LINK_NAMES = ("model", "plan", "heads", "view", "level", "talk", "savings-batch"
 _ESCAPES = ("%ff", "%c3%28", "%00", "%", "%zz", "%ud800", "%F0%9F%98%80", "a%20b+c", "%e2%80%ae")
 
 
+SHARED = "s1"
+"""A session of the calls, in which every view was looked at."""
+
+
 def query(pairs: list[tuple[str, Any]]) -> str:
     """A query with each value as it is, or escaped where it is a text; lone surrogates as the bytes that stand for them."""
     return "&".join(f"{name}={value if isinstance(value, str) else value[0]}" for name, value in pairs)
@@ -157,6 +161,16 @@ class Asked:
     def calls(self) -> st.SearchStrategy[Call]:
         """All kinds, endpoints and events of the page most often."""
         return st.integers(0, 99).flatmap(self._kind)
+
+    def first_sights(self) -> list[Call]:
+        """Every view is drawn in the session that later calls share: what they then meet is a page in use."""
+        found = []
+        for event in self._events:
+            if any(name.startswith("draw_") for _, name in event["targets"]):
+                body = {"data": self._usual(event), "fn_index": event["id"], "session_hash": SHARED, "event_data": None}
+                way, path = ("queue", "/gradio_api/queue/join") if event["queue"] else ("run", "/gradio_api/run/predict")
+                found.append(Call(way, event["api_name"], path, body))
+        return found
 
     def _kind(self, part: int) -> st.SearchStrategy[Call]:
         if part < 55:
@@ -191,7 +205,7 @@ class Asked:
         public, quick = event["api_visibility"] == "public", not event["queue"]
         usually = "call" if public else "run" if quick else "queue"
         way = st.sampled_from((*[usually] * 6, "queue", "queue", "run", "call"))
-        session = st.sampled_from((*["own"] * 8, "s1", "s1", "s2", "\0", "s" * 5_000, None))
+        session = st.sampled_from((*["own"] * 4, *[SHARED] * 5, "s2", "\0", "s" * 5_000, None))
         return st.builds(
             lambda *drawn: self._event_call(event, usual, *drawn), changes, shapes, data, way, session, st.booleans()
         )
@@ -302,6 +316,8 @@ class Server:
     def fuzz(self, calls: int, start: int) -> Report:
         """So many calls, drawn from this seed."""
         report = Report()
+        for call in self.asked.first_sights():
+            self.make(call, report)
 
         @seed(start)
         @settings(
@@ -471,6 +487,3 @@ def running(port: int, folder: Path, *more: str) -> Iterator[Server]:
         finally:
             process.terminate()
             process.wait(timeout=60)
-
-
-Judge = Callable[[Call, Report], None]
