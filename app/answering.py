@@ -93,13 +93,13 @@ class Page(gr.Blocks):
 
 def _check_event(event: Any, inputs: Any, state: Any, event_data: Any) -> None:
     """Raises ValueError with one sentence for what this event of the page, or this endpoint, cannot have been sent."""
-    sent.check_size(inputs)
-    sent.check_size(getattr(event_data, "_data", None))
-    needed, given = len(event.inputs), len(inputs)
-    if given < needed or (given > needed and event.api_visibility == "public"):
+    needed, given, is_endpoint = len(event.inputs), len(inputs), event.api_visibility == "public"
+    if given < needed or (given > needed and is_endpoint):
         raise ValueError(f"This call takes {_values(needed)}, and {given} came: give all of them, in their order.")
     known = [state[block._id] if _is_changed(block, state) else block for block in event.inputs]
     sent.check_values(known, inputs)
+    sent.check_size(inputs, in_all=not is_endpoint)  # an endpoint names the argument that is too long
+    sent.check_size(getattr(event_data, "_data", None))
 
 
 def _values(count: int) -> str:

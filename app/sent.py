@@ -23,8 +23,11 @@ _VIEW = {"model": LONGEST_NAME, "plan": LONGEST_NAME, "heads": LONGEST_JSON}
 _LOST = "The page and the server have lost each other: load the page again."
 
 
-def check_size(sent: Any) -> None:
-    """Raises ValueError with one sentence for data that is too deep, too long, or has no Unicode text."""
+def check_size(sent: Any, in_all: bool = True) -> None:
+    """Raises ValueError with one sentence for data that is too deep, too long, or has no Unicode text.
+
+    in_all: whether all texts together have a limit, too.
+    """
     most = settings.server.max_text_characters + LONGEST_JSON
     characters = values = 0
     level, depth = [sent], 0
@@ -35,7 +38,7 @@ def check_size(sent: Any) -> None:
         for value in level:
             if isinstance(value, str):
                 characters += len(value)
-                if characters > most:
+                if in_all and characters > most:
                     raise ValueError(f"What was sent has more than {most:,} characters in all: send less.")
                 if not value.isascii() and not is_unicode(value):
                     raise ValueError("What was sent holds half a character (a lone surrogate): send valid Unicode.")

@@ -34,7 +34,10 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     os.environ["HF_HUB_OFFLINE"] = "1"
     began = datetime.now(timezone.utc)
-    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder, running(args.port or free_port(), Path(folder)) as server:
+    with (
+        tempfile.TemporaryDirectory(prefix="fuzz-") as folder,
+        running(args.port or free_port(), Path(folder)) as server,
+    ):
         start = time.monotonic()
         report = server.fuzz(args.calls, args.seed)
         took_s = time.monotonic() - start
@@ -67,7 +70,9 @@ def figures(report: Report) -> dict[str, Any]:
 
 def table(record: dict[str, Any]) -> str:
     """The figures of a record for people."""
-    lines = [f"{record['calls']:,} calls in {record['took_s']:.0f} s, {len(record['by_name'])} different ways and names"]
+    lines = [
+        f"{record['calls']:,} calls in {record['took_s']:.0f} s, {len(record['by_name'])} different ways and names"
+    ]
     lines += [f"{how:28}{count:>7,}" for how, count in record["answered"].items()]
     lines += [f"{name:28}{seconds:>7.2f} s" for name, seconds in list(record["slowest_s"].items())[:5]]
     return "\n".join([*lines, *record["not_answered"]])

@@ -88,10 +88,21 @@ def test_too_few_and_too_many_values_are_counted(server, values):
     assert how == "sentence" and f"takes 6 values, and {len(values)} came" in said
 
 
-@pytest.mark.parametrize("name", ["model", "plan", "heads", "view", "savings-batch", "prompt", "evaluate-tasks", "map-leader"])
+@pytest.mark.parametrize(
+    "name", ["model", "plan", "heads", "view", "savings-batch", "prompt", "evaluate-tasks", "map-leader"]
+)
 def test_a_link_with_anything_opens_the_page(server, name):
     """`?model=~nosuchuser/x` and its like: the page with its default and a sentence."""
-    for value in ("~nosuchuser/x", "z" * 50_000, "%ff%fe", "%00", "%ED%A0%80", "../../etc/passwd", "1-999999999", "%5B" * 900):
+    for value in (
+        "~nosuchuser/x",
+        "z" * 50_000,
+        "%ff%fe",
+        "%00",
+        "%ED%A0%80",
+        "../../etc/passwd",
+        "1-999999999",
+        "%5B" * 900,
+    ):
         assert server.client.get(f"/?{name}={value}&{name}={value[:300]}").status_code == 200
         [how, said] = answers(server, server.asked._link([(name, value), ("nothing", value[:100])], opened=False))
         assert how == "value" and '"model":"demo"' in said

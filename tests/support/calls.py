@@ -168,7 +168,9 @@ class Asked:
         for event in self._events:
             if any(name.startswith("draw_") for _, name in event["targets"]):
                 body = {"data": self._usual(event), "fn_index": event["id"], "session_hash": SHARED, "event_data": None}
-                way, path = ("queue", "/gradio_api/queue/join") if event["queue"] else ("run", "/gradio_api/run/predict")
+                way, path = (
+                    ("queue", "/gradio_api/queue/join") if event["queue"] else ("run", "/gradio_api/run/predict")
+                )
                 found.append(Call(way, event["api_name"], path, body))
         return found
 
