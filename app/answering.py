@@ -253,7 +253,7 @@ def _check_component(blocks: Any, body: dict) -> None:
 
 
 def _check_names(event: Any, body: dict) -> None:
-    parameters = inspect.signature(event.fn).parameters
+    parameters = {name: one for name, one in inspect.signature(event.fn).parameters.items() if name != "request"}
     for name in body:
         if name not in parameters:
             raise ValueError(f"There is no argument {shown(name)}: use {', '.join(parameters)}.")

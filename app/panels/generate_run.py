@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from app import sent, services, settings, text
-from app.asked import number, prompts, whole, words
+from app import services, settings, text
+from app.asked import number, whole, words
 from app.components import html
 from app.components.stop import Run, Stops, buttons
 from app.panels import generate_html
@@ -46,20 +46,18 @@ class Asked:
     kept: str = ""
 
     @classmethod
-    def read(cls, told: Any) -> "Asked":
+    def read(cls, sent: Any) -> "Asked":
         """What came back from a browser. Raises ValueError where that cannot have been made here."""
         try:
-            asked = cls(**told)
+            asked = cls(**sent)
             asked = replace(asked, order=tuple(asked.order))
-            model, plan = asked.view["model"], asked.view["plan"]
+            model, plan, heads = asked.view["model"], asked.view["plan"], asked.view.get("heads", "")
             known = sorted(asked.order) == sorted(generate_html.SIDES)
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(text.CANNOT_GO_ON) from error
         if not known:
             raise ValueError(text.CANNOT_GO_ON)
-        sent.check_view(asked.view)
-        words(model=model, plan=plan, kept=asked.kept)
-        prompts(prompt=asked.prompt, system=asked.system)
+        words(model=model, plan=plan, heads=heads, prompt=asked.prompt, system=asked.system, kept=asked.kept)
         whole("max_new_tokens", asked.max_new_tokens, high=settings.server.max_new_tokens)
         whole("seed", asked.seed, low=0)
         number("temperature", asked.temperature)
@@ -93,10 +91,10 @@ def run(
     yield from _in_line(asked, stops.from_now(request))
 
 
-def go_on(told: Any, request: gr.Request | None = None) -> Iterator[tuple]:
-    """Texts that paused go on to their end, as `run` shows them. told: `asked` of the stage's value."""
+def go_on(sent: Any, request: gr.Request | None = None) -> Iterator[tuple]:
+    """Texts that paused go on to their end, as `run` shows them. sent: `asked` of the stage's value."""
     try:
-        asked = Asked.read(told)
+        asked = Asked.read(sent)
     except ValueError as problem:
         yield {"state": "failed"}, html.error(problem), gr.skip(), gr.skip()
         return

@@ -137,7 +137,7 @@ def test_no_event_of_the_page_repeats_a_megabyte():
 
 
 async def _megabytes(demo: Page) -> list[tuple[str, str]]:
-    huge = "x" * 1_000_001
+    huge, state = "x" * 1_000_001, SessionState(demo)
     said = []
     for event in demo.fns.values():
         places = [place for place, block in enumerate(event.inputs) if event.fn and not isinstance(block, gr.State)]
@@ -146,7 +146,7 @@ async def _megabytes(demo: Page) -> list[tuple[str, str]]:
                 values = [_usual(block) for block in event.inputs]
                 values[place] = value
                 with pytest.raises(gr.Error) as caught:
-                    await demo.process_api(event, values, SessionState(demo))
+                    await demo.process_api(event, values, state)
                 said.append((event.api_name, caught.value.message))
     return said
 
