@@ -90,7 +90,7 @@ def _number(component: gr.Slider | gr.Number, written: str) -> float:
     except ValueError as error:
         raise ValueError(sentence) from error
     if (
-        abs(value) > LARGEST
+        not abs(value) <= LARGEST  # nor nan
         or not (low is None or value >= low)
         or not (high is None or value <= high)
         or (step and step == int(step) and value % 1)
