@@ -83,6 +83,7 @@ class Page(gr.Blocks):
         try:
             if named.get("iterator") is None:
                 _check_event(event, inputs, named.get("state"), named.get("event_data"))
+                inputs = [*map(_without_none, event.inputs, inputs), *inputs[len(event.inputs) :]]
             return await super().process_api(block_fn, inputs, *more, **named)
         except Exception as error:
             said = _said_of(error, event, inputs, named.get("state"))
@@ -100,6 +101,11 @@ def _check_event(event: Any, inputs: Any, state: Any, event_data: Any) -> None:
     sent.check_values(known, inputs)
     sent.check_size(inputs, in_all=not is_endpoint)  # an endpoint names the argument that is too long
     sent.check_size(getattr(event_data, "_data", None))
+
+
+def _without_none(block: Any, value: Any) -> Any:
+    """A box that nobody wrote in is an empty text, also where a program leaves it out."""
+    return "" if value is None and isinstance(block, gr.Textbox) else value
 
 
 def _values(count: int) -> str:

@@ -74,6 +74,7 @@ def said(client, event: int, *values: object) -> tuple[int, str]:
     ("values", "status", "words"),
     [
         (["fine"], 200, ["fine"]),
+        ([None], 200, [""]),
         (["sentence"], 422, "n is 5: give a whole number from 1 to 3."),
         (["gradio"], 422, "This is said by whoever wrote the page."),
         (["number"], 500, UNEXPECTED),
