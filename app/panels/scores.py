@@ -179,6 +179,7 @@ def draw(
     view: View, models: list[str], task: str | None, kinds: list[str], axis: str, selected: Selected | None
 ) -> tuple:
     """What the task is, both charts, the table, the CSV file, how the selected point was measured, and that point."""
+    axis = axis or next(iter(text.AXES))
     chosen = select(store().frame, models, task, kinds, axis)
     row = _selected_row(chosen, view, selected)
     selected = None if row is None else (row["path"], row["metric"])
@@ -250,8 +251,11 @@ def _tradeoff(chosen: pd.DataFrame, axis: str, selected: Selected | None) -> go.
     measured = axis not in text.AXES
     if len(chosen) and chosen.saved.isna().all():
         return message(text.NO_LATENCY if measured else text.NO_FLOPS)
-    title = text.LATENCY_AXIS.format(setting=axis.replace(", batch", ",<br>batch")) if measured else text.AXES[axis]
-    return charts.tradeoff(chosen, title.format(context=settings.SCORES_CONTEXT), selected)
+    if measured:  # what is chosen may be anything, braces included: it is put in, and never a place to put something in
+        title = text.LATENCY_AXIS.format(setting=axis.replace(", batch", ",<br>batch"))
+    else:
+        title = text.AXES[axis].format(context=settings.SCORES_CONTEXT)
+    return charts.tradeoff(chosen, title, selected)
 
 
 def guessing(chosen: pd.DataFrame) -> str:

@@ -156,3 +156,13 @@ def _usual(block: gr.components.Component) -> object:
     if block.elem_id == "bar":
         return {"model": "demo", "plan": "17-22"}
     return None if isinstance(block, gr.State) else getattr(block, "value", None)
+
+
+@pytest.mark.parametrize("axis", ["{0.__class__}", "{context.__class__.__mro__}", "{", None])
+def test_an_axis_of_ones_own_is_put_in_and_never_filled(axis, results, view):
+    """A title was filled twice: what was put in first could ask for attributes of what came second."""
+    from app import measured
+    from app.panels import scores
+
+    chart = scores.draw({**view, "plan": "2-3"}, [], "copy · exact_match", list(measured.KINDS), axis, None)[1]
+    assert "__mro__" not in chart.replace(str(axis), "") and "<class" not in chart
