@@ -25,7 +25,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from app.answering import UNEXPECTED
-from tests.support.browser import serve, wait_for
+from tests.support.browser import ROOT, serve, wait_for
 
 LIMIT_S = 60.0
 """Until the first word of an answer, on a machine where others compute too."""
@@ -348,7 +348,7 @@ class Server:
             how, said = "unexplained", f"log: {logged[-600:]} | answer: {said[:200]}"
         if any(secret in said or secret in logged for secret in SECRETS):
             how = "file read"
-        report.add(call, how, took_s, said)
+        report.add(call, how, took_s, said.replace(f"{ROOT}/", ""))
 
     def _answer(self, call: Call) -> tuple[str, str]:
         if len(call.path) > _LONGEST_OF_HTTPX:
