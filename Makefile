@@ -2,6 +2,7 @@
 # make test   the same set-up plus the test tools, then all tests (a process per core), the types and the linter
 # make properties    thousands of random plans, shapes, paddings and caches against the oracle (about ten minutes)
 # make bench   time of one decode step on a CPU, shared ÷ dense
+# make fuzz   whatever a real server should refuse, a thousand times: make fuzz FUZZ_ARGS="--seed 1"
 # make bench-page   how fast the page answers, in Chromium: make bench-page BENCH_ARGS="--against COMMIT"
 # make findings   write again what the README says of the records, and what their answers say, after records changed
 # make screenshots   take the pictures of the README again (needs Chromium)
@@ -28,7 +29,7 @@ CPU_TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 PIP_INSTALL = $(VENV)/bin/python -m pip install --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 
-.PHONY: run test properties bench bench-page findings screenshots clean
+.PHONY: run test properties fuzz bench bench-page findings screenshots clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/run.stamp
@@ -46,6 +47,9 @@ properties: $(VENV)/test.stamp
 
 bench: $(VENV)/test.stamp
 	$(VENV)/bin/python -m tests.benchmarks.decode_step $(BENCH_ARGS)
+
+fuzz: $(VENV)/test.stamp
+	$(VENV)/bin/python -m tests.benchmarks.fuzz $(FUZZ_ARGS)
 
 bench-page: $(VENV)/test.stamp
 	$(VENV)/bin/python -m tests.benchmarks.page $(BENCH_ARGS)

@@ -15,7 +15,7 @@ import gradio as gr
 import pandas as pd
 
 from app import comparing, searches, services, settings
-from app.asked import LARGEST, LARGEST_SIZE, flag, number, one_of, texts, whole, words
+from app.asked import LARGEST, LARGEST_SIZE, cut, flag, number, one_of, prompts, texts, whole, words
 from app.measured import KINDS, store
 from app.registry import get_model, name_in_records, ready
 from app.visitors import visitor
@@ -41,7 +41,7 @@ def sentences_as_errors() -> Iterator[None]:
     try:
         yield
     except ValueError as problem:
-        raise gr.Error(str(problem), print_exception=False) from problem
+        raise gr.Error(cut(str(problem)), print_exception=False) from problem
 
 
 def savings_endpoint(
@@ -90,7 +90,7 @@ def similarity_endpoint(text: str, model: str = "", method: str = "head_mean") -
     """
     with sentences_as_errors():
         words(model=model, method=method)
-        texts(text=text)
+        prompts(text=text)
         found = services.similarity(model, text, method)
     note = services.said_of(found.tokens, found.text_tokens)
     about = {"method": method, "tokens": found.tokens, "text_tokens": found.text_tokens, "note": note}
@@ -127,12 +127,12 @@ async def generate_endpoint(
         temperature: 0 (the likeliest token) to 10.
         seed: of the random numbers, the same for both, from 0.
         chat: answer the prompt as a turn of a conversation, by the model's chat template.
-        system: what the conversation begins with; empty for what the template says.
+        system: what the conversation begins with, at most 20,000 characters; empty for what the template says.
         details: also speed_differs and parting.
     """
     with sentences_as_errors():
         words(model=model, plan=plan)
-        texts(prompt=prompt, system=system)
+        prompts(prompt=prompt, system=system)
         max_new_tokens = whole("max_new_tokens", max_new_tokens, high=settings.server.max_new_tokens)
         temperature, seed = number("temperature", temperature), whole("seed", seed, low=0)
         chat, details = flag("chat", chat), flag("details", details)

@@ -19,6 +19,7 @@ import anyio
 import gradio as gr
 
 from app import frame, gradio_sessions, measured, options, plans, services, settings, text, views
+from app.answering import Page, app_kwargs
 from app.api import add_endpoints
 from app.components.chart import PLOTLY_JS, PLOTLY_URL, charts_head
 from app.components.events import LATEST, QUIET
@@ -68,7 +69,7 @@ def build() -> gr.Blocks:
     gradio_sessions.lighten()
     gr.set_static_paths([PLOTLY_JS])
     day_s = 24 * 3600
-    with gr.Blocks(title=text.TITLE, analytics_enabled=False, fill_width=True, delete_cache=(day_s, day_s)) as demo:
+    with Page(title=text.TITLE, analytics_enabled=False, fill_width=True, delete_cache=(day_s, day_s)) as demo:
         with gr.Column(elem_id="head"):
             bar = view_bar()
             layers = strip()
@@ -145,6 +146,7 @@ def launch_options() -> dict[str, Any]:
         "max_threads": settings.EVENTS_AT_ONCE + settings.server.texts_waiting + settings.server.jobs_waiting,
         "state_session_capacity": settings.SESSIONS_OF_GRADIO,
         "share": False,
+        "app_kwargs": app_kwargs(),
     }
 
 

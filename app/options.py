@@ -10,10 +10,12 @@ from typing import Any
 
 import gradio as gr
 
-from app import settings, text
+from app import sent, text
+from app.asked import LARGEST, LONGEST_NAME, listed
 
 SEPARATOR = "|"
 """Between several choices of one option."""
+MOST_CHOICES = sent.MOST_CHOICES
 
 
 def usual(components: Sequence[gr.components.Component]) -> dict[str, Any]:
@@ -67,11 +69,14 @@ def read(component: gr.components.Component, written: str) -> Any:
     if isinstance(component, gr.Slider | gr.Number):
         return _number(component, written)
     if isinstance(component, gr.CheckboxGroup) or (isinstance(component, gr.Dropdown) and component.multiselect):
-        return [_choice(component, one) for one in written.split(SEPARATOR) if one]
+        chosen = [one for one in written.split(SEPARATOR, MOST_CHOICES) if one]
+        if len(chosen) > MOST_CHOICES or max(map(len, chosen), default=0) > LONGEST_NAME:
+            raise ValueError(text.CHOICES_ALLOWED.format(most=MOST_CHOICES))
+        return [_choice(component, one) for one in chosen]
     if isinstance(component, gr.Radio | gr.Dropdown):
         return _choice(component, written)
-    if len(written) > settings.server.max_prompt_characters:
-        raise ValueError(text.TEXT_ALLOWED.format(most=settings.server.max_prompt_characters))
+    if len(written) > (most := sent.longest(component)):
+        raise ValueError(text.TEXT_ALLOWED.format(most=most))
     return written
 
 
@@ -85,7 +90,8 @@ def _number(component: gr.Slider | gr.Number, written: str) -> float:
     except ValueError as error:
         raise ValueError(sentence) from error
     if (
-        not (low is None or value >= low)
+        not abs(value) <= LARGEST  # nor nan
+        or not (low is None or value >= low)
         or not (high is None or value <= high)
         or (step and step == int(step) and value % 1)
     ):
@@ -95,6 +101,8 @@ def _number(component: gr.Slider | gr.Number, written: str) -> float:
 
 def _choice(component: gr.Radio | gr.Dropdown | gr.CheckboxGroup, written: str) -> Any:
     """One of the choices, as text in the address; where they are not known yet, the view that knows them checks it."""
+    if len(written) > LONGEST_NAME:
+        raise ValueError(text.TEXT_ALLOWED.format(most=LONGEST_NAME))
     if not component.choices:
         return written
     for _, value in component.choices:
@@ -102,4 +110,4 @@ def _choice(component: gr.Radio | gr.Dropdown | gr.CheckboxGroup, written: str) 
             return value
     if isinstance(component, gr.Dropdown) and component.allow_custom_value:
         return written
-    raise ValueError(text.CHOICE_ALLOWED.format(choices=", ".join(str(value) for _, value in component.choices)))
+    raise ValueError(text.CHOICE_ALLOWED.format(choices=listed(value for _, value in component.choices)))

@@ -20,6 +20,11 @@ _AS_TYPED = str.maketrans({
 """Signs that word processors, keyboards of other languages and this project's own sentences put in place of - ~ and , and
 marks without a width, which go."""
 
+LONGEST = 10_000
+"""Characters of a plan's text: a thousand layers one by one have 4,000, and a sentence of `describe` has them twice."""
+_LONGEST_LAYER = 9  # digits
+_MOST_SHOWN = 60  # characters of what was typed that a sentence repeats
+
 _IN_WORDS = re.compile(r"\((?:paper notation|paper): ([^)]*)\)")
 _NOTHING_ON_PAPER = re.compile(r"the paper has no notation for ([^)]*)\)|[;,] none for ([^)]*)\)")
 _DENSE_IN_WORDS = re.compile(r"every one of the \d+ layers computes its own attention weights \(the dense model\)\.?")
@@ -88,6 +93,11 @@ class SharingPlan:
         The empty text (or `dense`) is the dense plan. Raises ValueError with one sentence that names the fault
         and the layers that exist.
         """
+        if len(text or "") > LONGEST:
+            raise ValueError(
+                f"This plan has {len(text):,} characters, and at most {LONGEST:,} are read: write spans such as 3-5; "
+                f"{_layers(num_layers)}."
+            )
         read = [_parse_part(part, num_layers) for part in _parts(text or "")]
         return cls(
             tuple((part[0], part[1]) for part, is_listed in read if not is_listed),
@@ -198,6 +208,23 @@ def check_same_kind(
                 )
 
 
+def _shown(typed: str) -> str:
+    """What somebody typed, for a sentence: of something long the beginning."""
+    return repr(typed if len(typed) <= _MOST_SHOWN else f"{typed[:_MOST_SHOWN]}…")
+
+
+def _short(group: str) -> str:
+    """A group for a sentence: of a long one the beginning."""
+    return group if len(group) <= _MOST_SHOWN else f"{group[:_MOST_SHOWN]}…"
+
+
+def _layer(digits: str, num_layers: int) -> int:
+    """The number of a layer. Raises ValueError with one sentence for one of more digits than any model has layers."""
+    if len(digits) > _LONGEST_LAYER:
+        raise ValueError(f"There is no layer {digits[:_LONGEST_LAYER]}…: {_layers(num_layers)}.")
+    return int(digits)
+
+
 def _layers(num_layers: int) -> str:
     return f"the model has layers 0 to {num_layers - 1}"
 
@@ -247,10 +274,10 @@ def _parse_part(part: str, num_layers: int) -> tuple[Group, bool]:
     if any(form.fullmatch(part) for form in _LISTED):
         if part != written:
             raise ValueError(
-                f"{written!r} mixes two notations: write {part}, since the paper's has no groups of listed layers; "
+                f"{_shown(written)} mixes two notations: write {_short(part)}, since the paper's has no groups of listed layers; "
                 f"{_layers(num_layers)}."
             )
-        return tuple(int(layer) for layer in _LAYER.findall(part)), True
+        return tuple(_layer(layer, num_layers) for layer in _LAYER.findall(part)), True
     return _parse_span(written, part, num_layers), False
 
 
@@ -258,23 +285,23 @@ def _parse_span(written: str, part: str, num_layers: int) -> tuple[int, int]:
     match = _SPAN.fullmatch(part)
     if match is None:
         raise ValueError(
-            f"{part!r} is not a span: write first-last, for example 3-5, and separate spans by commas, or list the "
+            f"{_shown(part)} is not a span: write first-last, for example 3-5, and separate spans by commas, or list the "
             f"layers of a group, for example 2-4-6 or 2_4; {_layers(num_layers)}."
         )
-    first, last = int(match[1]), int(match[3])
+    first, last = _layer(match[1], num_layers), _layer(match[3], num_layers)
     if match[2] == "-" and part != written:
         raise ValueError(
-            f"{written!r} mixes two notations: write {part} if layer {first} is the leader, or SA {first}~{last} if it "
+            f"{_shown(written)} mixes two notations: write {part} if layer {first} is the leader, or SA {first}~{last} if it "
             f"is the first follower; {_layers(num_layers)}."
         )
     if match[2] == "~":  # the paper's notation starts at the first follower
         if first == 0:
             raise ValueError(
-                f"{part!r} makes layer 0 a follower, but no layer before it computes attention weights; "
+                f"{_shown(part)} makes layer 0 a follower, but no layer before it computes attention weights; "
                 f"{_layers(num_layers)}, and the first follower can be layer 1."
             )
         if last < first:
-            raise ValueError(f"{part!r} is reversed: write {last}~{first}; {_layers(num_layers)}.")
+            raise ValueError(f"{_shown(part)} is reversed: write {last}~{first}; {_layers(num_layers)}.")
         first -= 1
     return first, last
 
@@ -294,7 +321,7 @@ def _check_span(first: int, last: int, num_layers: int) -> None:
 
 
 def _check_listed(group: Group, num_layers: int) -> None:
-    text = ("_" if len(group) == 2 else "-").join(map(str, group))
+    text = _short(("_" if len(group) == 2 else "-").join(map(str, group)))
     if not all(0 <= layer < num_layers for layer in group):
         raise ValueError(f"Group {text} is out of range: {_layers(num_layers)}.")
     if len(set(group)) < max(2, len(group)):
@@ -303,7 +330,7 @@ def _check_listed(group: Group, num_layers: int) -> None:
         )
     if list(group) != sorted(group):
         raise ValueError(
-            f"Group {text} is out of order: the leader comes first, so write {group_text(sorted(group))}; "
+            f"Group {text} is out of order: the leader comes first, so write {_short(group_text(sorted(group)))}; "
             f"{_layers(num_layers)}."
         )
 
@@ -315,6 +342,6 @@ def _check_apart(groups: Sequence[Group], num_layers: int) -> None:
             if (other := group_of.setdefault(layer, group)) is not group:
                 word = "Spans" if _has_no_gaps(other) and _has_no_gaps(group) else "Groups"
                 raise ValueError(
-                    f"{word} {group_text(other)} and {group_text(group)} overlap: each layer can be in one "
+                    f"{word} {_short(group_text(other))} and {_short(group_text(group))} overlap: each layer can be in one "
                     f"{'span' if word == 'Spans' else 'group'} only; {_layers(num_layers)}."
                 )

@@ -8,6 +8,7 @@ from html import escape
 from typing import Any
 
 from app import levels, text, units
+from app.asked import cut
 
 
 def section(name: str, title: str, lead: str) -> str:
@@ -23,7 +24,7 @@ def subsection(title: str, lead: str = "", name: str = "") -> str:
 
 def error(sentence: str | Exception) -> str:
     """One sentence about bad input; nothing when there is none."""
-    return f'<p class="error" role="alert">{escape(str(sentence))}</p>' if sentence else ""
+    return f'<p class="error" role="alert">{escape(cut(str(sentence)))}</p>' if sentence else ""
 
 
 def note(sentence: str, **facts: Any) -> str:

@@ -9,6 +9,8 @@ import anyio
 import gradio as gr
 
 from app import links, plans, settings, text
+from app.asked import LONGEST_NAME
+from app.asked import words as check_words
 from app.components import html
 from app.components.events import LATEST, LIVE, QUIET
 from app.facts import facts, sizes
@@ -165,13 +167,14 @@ def _answer(shown: dict, view: View) -> tuple:
 
 def _opened(asked_model: str, asked_plan: str | None, asked_heads: str) -> tuple:
     try:
+        check_words(model=asked_model)
         model, problem = get_model(asked_model, wait=False), ""
     except ValueError as error:
         model, problem = _first_model(), str(error)
     first_plan = str(plans.default_plan(model.num_layers, settings.default_plan(model.name), model.kinds))
     shown = show(model, first_plan if asked_plan is None else asked_plan, first_plan, asked_heads)
     shown["model_error"] = html.error(problem)
-    return *shown.values(), gr.update(choices=choices(), value=asked_model or model.name)
+    return *shown.values(), gr.update(choices=choices(), value=asked_model[:LONGEST_NAME] or model.name)
 
 
 def _first_model() -> LoadedModel:

@@ -10,7 +10,7 @@ import gradio as gr
 import pandas as pd
 import plotly.graph_objects as go
 
-from app import levels, settings, text, views
+from app import levels, sent, settings, text, views
 from app.charts import scores as charts
 from app.charts.style import message
 from app.components import html
@@ -150,7 +150,8 @@ def resolving(models: list[str]) -> tuple[dict[str, Task], dict[str, str]]:
 def choose_folded(models: list[str], event: gr.EventData) -> dict:
     """A folded score was clicked: choose it."""
     best, _ = resolving(models)
-    return gr.update(choices=[*best, event.id], value=event.id)
+    [chosen] = sent.names_of(event, 1)
+    return gr.update(choices=[*best, chosen], value=chosen)
 
 
 def follow(latest: Selected | None, models: list[str]) -> tuple:
@@ -177,6 +178,7 @@ def draw(
     view: View, models: list[str], task: str | None, kinds: list[str], axis: str, selected: Selected | None
 ) -> tuple:
     """What the task is, both charts, the table, the CSV file, how the selected point was measured, and that point."""
+    axis = axis or next(iter(text.AXES))
     chosen = select(store().frame, models, task, kinds, axis)
     row = _selected_row(chosen, view, selected)
     selected = None if row is None else (row["path"], row["metric"])
@@ -212,7 +214,7 @@ def free_words(chosen: pd.DataFrame) -> str:
 
 def draw_clicked(view: View, models: list[str], task: str, kinds: list[str], axis: str, event: gr.EventData) -> tuple:
     """`draw` with the clicked point, bar or row selected."""
-    return draw(view, models, task, kinds, axis, tuple(event.id))
+    return draw(view, models, task, kinds, axis, tuple(sent.names_of(event, 2)))
 
 
 def _note_on_twin(chosen: pd.DataFrame, view: View) -> str:
@@ -248,8 +250,11 @@ def _tradeoff(chosen: pd.DataFrame, axis: str, selected: Selected | None) -> go.
     measured = axis not in text.AXES
     if len(chosen) and chosen.saved.isna().all():
         return message(text.NO_LATENCY if measured else text.NO_FLOPS)
-    title = text.LATENCY_AXIS.format(setting=axis.replace(", batch", ",<br>batch")) if measured else text.AXES[axis]
-    return charts.tradeoff(chosen, title.format(context=settings.SCORES_CONTEXT), selected)
+    if measured:  # what is chosen may be anything, braces included: it is put in, and never a place to put something in
+        title = text.LATENCY_AXIS.format(setting=axis.replace(", batch", ",<br>batch"))
+    else:
+        title = text.AXES[axis].format(context=settings.SCORES_CONTEXT)
+    return charts.tradeoff(chosen, title, selected)
 
 
 def guessing(chosen: pd.DataFrame) -> str:

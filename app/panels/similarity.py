@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import gradio as gr
 import numpy as np
 
-from app import services, settings, text, views
+from app import sent, services, settings, text, views
+from app.asked import listed, whole
 from app.charts import similarity as charts
 from app.components import html
 from app.components.chart import chart, figure_json
@@ -171,20 +172,23 @@ def _known(name: str, asked: Layer, choices: list[tuple[str, Layer]], usual: Lay
     for _, value in choices:
         if str(value) == str(asked):
             return value
-    allowed = text.CHOICE_ALLOWED.format(choices=", ".join(str(value) for _, value in choices))
+    allowed = text.CHOICE_ALLOWED.format(choices=listed(value for _, value in choices))
     problems.append(text.BAD_OPTION.format(name=name, value=str(asked)[:40], allowed=allowed))
     return usual
 
 
 def draw_cell(view: View, source: str, head: Layer, start: int, event: gr.EventData) -> tuple:
     """The clicked cell chooses the pair, the earlier layer leads; its arcs and maps."""
-    pair = min(event.x, event.y), max(event.x, event.y)
+    pair = sorted(sent.numbers_of(event, "x", "y"))
     return *pair, *draw_maps(view, source, *pair, head, start)
 
 
 def draw_maps(view: View, source: str, leader: int, follower: int, head: Layer, start: int = 1) -> tuple:
     """A sentence about the pair, the arcs, and three maps of the dense model: leader, follower, and their difference."""
     model = get_model(view["model"])
+    last = model.num_layers - 1
+    leader, follower = whole("leader", leader, 0, last), whole("follower", follower, 0, last)
+    head = head if head == _MEAN else whole("head", head, 0, model.num_heads - 1)
     try:
         ids, total = services.token_ids(model.name, source, settings.MAX_MAP_TOKENS)
     except ValueError:

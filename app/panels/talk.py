@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from app import text
+from app import sent, text
 from app.charts.style import TEMPLATES
 from app.components import html
 from app.components.chart import PLOTLY_URL
@@ -80,6 +80,7 @@ def slide(asked: Any) -> dict[str, str]:
     try:
         if not (isinstance(asked, dict) and isinstance(asked.get("name"), str) and _is_view(asked.get("view"))):
             raise ValueError(text.TALK_BAD)
+        sent.check_view(asked["view"])
         found = content_of(asked["name"], asked["view"])
     except ValueError as problem:
         return {"html": html.error(problem), "figure": ""}

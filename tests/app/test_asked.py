@@ -87,8 +87,11 @@ def test_what_is_one():
 
 def test_lengths_and_halves_of_characters():
     asked.words(name="x" * asked.LONGEST_NAME)
-    asked.texts(text="x" * asked.LONGEST_TEXT)
-    for check, value in ((asked.words, "x" * 4097), (asked.texts, "x" * 1_000_001), (asked.texts, "a\udc00b")):
+    asked.texts(text="x" * 1_000_000)
+    asked.prompts(text="x" * 20_000)
+    for check, value in (
+        (asked.words, "x" * 4097), (asked.texts, "x" * 1_000_001), (asked.texts, "a\udc00b"), (asked.prompts, "x" * 20_001),
+    ):  # fmt: skip
         with pytest.raises(ValueError, match="^it "):
             check(it=value)
 

@@ -25,7 +25,7 @@ import psutil
 from core.models import BUNDLED
 from core.records.provenance import git_commit, machine
 from tests.support.browser import ROOT, free_port, serve, wait_for
-from tests.support.calls import Refused, call, config, event
+from tests.support.programs import Refused, call, config, event
 
 RECORDS = Path(__file__).parent / "records"
 GROWTH = 0.05

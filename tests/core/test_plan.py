@@ -1,5 +1,7 @@
 """core.plan: notation, roles of layers, and one sentence for each kind of bad input."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -199,3 +201,34 @@ def test_hints_name_the_layers_of_the_leaders_kind():
     assert same_kind_hint(kinds, 2, 6) == "share between layers of the same kind only, for example 2-4-6"
     assert same_kind_hint(kinds, 3, 4).endswith("for example 3_5")
     assert same_kind_hint(kinds, 7, 7) == "no later layer is of the same kind as layer 7, so leave it dense"
+
+
+LAYERS = 32
+ENDLESS = {
+    "a megabyte of letters": "x" * 1_000_000,
+    "a megabyte of spans": "1-2," * 250_000,
+    "spans that overlap": ",".join(["1-2"] * 2_400),
+    "brackets that never close": "(paper: " * 1_240,
+    "words that come again": "; none for " * 900,
+    "blanks between dashes": "1 - " * 2_400,
+    "digits": "9" * 5_000 + "-" + "9" * 4_900,
+    "a group of thousands": "1_" * 4_900 + "2",
+    "a group that goes down": "-".join(map(str, range(1_800, 0, -1))),
+    "dashes": "-" * 9_999,
+    "out of range": "1-999999999",
+    "far out of range": "0-99999999999999999999",
+}
+
+
+@pytest.mark.parametrize("text", ENDLESS.values(), ids=ENDLESS)
+def test_endless_text_gets_a_short_sentence_at_once(text):
+    """Some were read for minutes: what looks for words in brackets looks from every bracket to the end."""
+    began = time.process_time()
+    with pytest.raises(ValueError, match="the model has layers 0 to") as caught:
+        SharingPlan.parse(text, LAYERS)
+    assert len(str(caught.value)) < 300 and time.process_time() - began < 1
+
+
+def test_a_thousand_layers_one_by_one_can_be_read():
+    plan = SharingPlan.of_groups([range(0, 2_000, 2)], 2_000)
+    assert SharingPlan.parse(str(plan), 2_000) == plan

@@ -9,7 +9,7 @@ import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:  # most tests need no browser
     from playwright.sync_api import Locator, Page
@@ -39,11 +39,17 @@ def free_port() -> int:
         return free.getsockname()[1]
 
 
-def serve(port: int, results: Path, *more: str) -> subprocess.Popen:
-    """The command that users type, with this folder of results and these arguments; it answers after a while."""
+def serve(
+    port: int, results: Path, *more: str, out: IO[bytes] | None = None, environment: dict[str, str] | None = None
+) -> subprocess.Popen:
+    """The command that users type, with this folder of results and these arguments; it answers after a while.
+
+    out: takes what it writes and logs, instead of this process's own. environment: besides this process's.
+    """
     nowhere = {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_EXTRA_INDEX_URL": ""}
-    environment = os.environ | nowhere | {"SHARED_ATTENTION_RESULTS": str(results)}
-    return subprocess.Popen([sys.executable, "-m", "app", "--port", str(port), *more], cwd=ROOT, env=environment)
+    given = os.environ | nowhere | {"SHARED_ATTENTION_RESULTS": str(results)} | (environment or {})
+    command = [sys.executable, "-m", "app", "--port", str(port), *more]
+    return subprocess.Popen(command, cwd=ROOT, env=given, stdout=out, stderr=subprocess.STDOUT if out else None)
 
 
 def wait_for(url: str, server: subprocess.Popen) -> str:

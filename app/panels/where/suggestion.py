@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import gradio as gr
 import pandas as pd
 
-from app import searches, text
+from app import searches, sent, text
 from app.charts import where as charts
 from app.components import html
 from app.components.chart import chart, figure_json
@@ -85,8 +85,10 @@ def front_frame(known: Known | None) -> pd.DataFrame:
 
 def apply_point(event: gr.EventData, known: Known, view: dict) -> tuple:
     """The plan of a clicked point becomes the plan of the page, with the head map of this very point."""
-    role, plan = event.id
-    found = next(one for one in known.in_role(role) if one.plan.name == plan)
+    role, plan = sent.names_of(event, 2)
+    found = next((one for one in known.in_role(role) if one.plan.name == plan), None)
+    if found is None:
+        raise ValueError(text.NO_SUCH_POINT)
     return model_panel.apply_plan(plan, found.head_map, view)
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import gradio as gr
 
-from app import plans, searches, settings, text
+from app import plans, searches, sent, settings, text
 from app.charts import where as charts
 from app.components import html
 from app.components.chart import chart, figure_json
@@ -53,7 +53,8 @@ def draw(view: dict, known: Known) -> tuple[str, str, str]:
 
 def apply_cell(event: gr.EventData, view: dict) -> tuple:
     """The span of a clicked cell becomes the plan of the page: in x its leader, in y how many layers follow."""
-    span = plans.run_of(event.x, event.y, get_model(view["model"]).kinds)
+    leader, followers = sent.numbers_of(event, "x", "y")
+    span = plans.run_of(leader, followers, get_model(view["model"]).kinds)
     return model_panel.apply_plan(str(span), {}, view)
 
 
