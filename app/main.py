@@ -11,6 +11,11 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 if __name__ == "__main__":  # run as a script, the checkout is not on the path yet
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from app.sessions import sessions
+
+# What gradio keeps of visitors is nobody else's on this machine either, and ends with the server.
+os.environ.setdefault("GRADIO_TEMP_DIR", str(sessions.root() / "gradio"))
+
 import gradio as gr
 
 from app import frame, measured, options, plans, services, settings, text, views
@@ -61,8 +66,8 @@ _AS_IT_IS = ("reach", "print")
 def build() -> gr.Blocks:
     """The whole page."""
     gr.set_static_paths([PLOTLY_JS])
-    day_s = 24 * 3600
-    with gr.Blocks(title=text.TITLE, analytics_enabled=False, fill_width=True, delete_cache=(day_s, day_s)) as demo:
+    keep_s = max(3600, int(settings.server.session_hours * 3600))
+    with gr.Blocks(title=text.TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, keep_s)) as demo:
         with gr.Column(elem_id="head"):
             bar = view_bar()
             layers = strip()

@@ -6,7 +6,6 @@ and `SHARED_ATTENTION_MAX_NEW_TOKENS`. A flag wins over the environment. `python
 
 import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -145,8 +144,6 @@ def configure(arguments: list[str]) -> Settings:
 
 
 ASSETS = places.ASSETS
-# Of evaluations on the page where the results folder cannot be written or must not be: gone with the server.
-SESSION_RESULTS = Path(tempfile.gettempdir()) / f"shared-attention-results-{os.getpid()}"
 ON_A_SPACE = "SPACE_ID" in os.environ
 
 VERSION = "0.1.0"
@@ -159,6 +156,7 @@ VIEWS_PER_MODEL = 8
 SIMILARITIES_IN_MEMORY = 64
 METERS_IN_MEMORY = 4  # each keeps the sums of every plan that was measured on its text
 LAYER_WEIGHTS_IN_MEMORY = 64
+OWN_STORES_IN_MEMORY = 16  # tables of scores with one visitor's own among them
 
 DEFAULT_NEW_TOKENS = 64
 PAUSED_IN_MEMORY = 4  # pairs of texts that wait where they part, with their caches

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from app import searches, text, views
+from app import jobs, searches, text, views
 from app.components import html
 from app.components.stop import buttons
 from app.panels import model as model_panel
@@ -48,8 +48,8 @@ def wire(bar: gr.HTML, controls: SimpleNamespace, panel: SimpleNamespace) -> Non
         (pairs, guide.measure, [*source, pairs.method], pairs.drawn),
     ):
         part.run.click(
-            function, [bar, panel.state, *inputs], [panel.state, *outputs, part.progress, part.run, part.stop],
-            concurrency_limit=4, concurrency_id="search", **quiet,
+            jobs.unhurried(function), [bar, panel.state, *inputs], [panel.state, *outputs, part.progress, part.run, part.stop],
+            concurrency_limit=None, **quiet,
         ).then(lambda: buttons(running=False), None, [part.run, part.stop], queue=False, **quiet)  # fmt: skip
         part.stop.click(stops.press, None, part.stop, queue=False, **quiet)
     spans.upload.upload(triangle.read_upload, spans.upload, [spans.own_text, spans.progress], **quiet)
