@@ -254,7 +254,7 @@ def sweep_endpoint(
 ) -> Iterator[dict]:
     """The damage of every span of layers, or of every single follower, streamed: {done, total} and then the rows.
 
-    While others are before it in the line, total is 0, and {ahead, waiting} say how many and about how long.
+    While others come first, total is 0, and `line` says how many.
 
     Damage is how much the mean loss rises above the dense model's on the same text, in nats per token. The last value is
     {rows, tokens, source}, a row for each span: {plan, first, last, followers, damage, damage_stderr, kl, kl_stderr};
@@ -291,7 +291,7 @@ def sweep_endpoint(
 
 def _waits(wait: Wait | jobs.Rest) -> dict | jobs.Rest:
     """What a program is told while it stands in the line."""
-    return {"done": 0, "total": 0, "ahead": wait.ahead, "waiting": wait.words} if isinstance(wait, Wait) else wait
+    return {"done": 0, "total": 0, "line": wait.words} if isinstance(wait, Wait) else wait
 
 
 def _check_sweep(model: str, tokens: int, followers: int) -> None:
@@ -322,7 +322,7 @@ def suggest_endpoint(
 ) -> Iterator[dict]:
     """The plan of least damage for a budget, streamed: {step, done, total} while it is measured, and then the plan.
 
-    While others are before it in the line, total is 0, and {ahead, waiting} say how many and about how long.
+    While others come first, total is 0, and `line` says how many.
 
     The plan: {plan, paper_notation, followers, head_map, predicted: {cache_saved_percent}, measured: {damage, stderr,
     tokens} in nats per token on held-out text, chosen_on: the same where it was chosen, best_span: the best single span

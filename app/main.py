@@ -66,7 +66,7 @@ _AS_IT_IS = ("reach", "print")
 def build() -> gr.Blocks:
     """The whole page."""
     gr.set_static_paths([PLOTLY_JS])
-    keep_s = max(3600, int(settings.server.session_hours * 3600))
+    keep_s = max(3600, int(settings.session_s()))
     with gr.Blocks(title=text.TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, keep_s)) as demo:
         with gr.Column(elem_id="head"):
             bar = view_bar()

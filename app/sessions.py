@@ -183,7 +183,7 @@ class Sessions:
 
     def sweep(self) -> None:
         """Remove the things of visitors who were not seen for too long."""
-        oldest = time.monotonic() - settings.server.session_hours * 3600
+        oldest = time.monotonic() - settings.session_s()
         with self._lock:
             self._read = {path for path in self._read if not _removed(path)}
             for session in [one for one in self._sessions.values() if one.seen < oldest and not one.users]:
@@ -255,7 +255,7 @@ class Sessions:
             self._sweeper.start()
 
     def _keep_sweeping(self) -> None:
-        while not self._closed.wait(min(60.0, settings.server.session_hours * 900)):
+        while not self._closed.wait(min(60.0, settings.session_s() / 4)):
             self.sweep()
 
 

@@ -189,6 +189,11 @@ def keeps_results() -> bool:
     return not (server.read_only or server.public or ON_A_SPACE)
 
 
+def session_s() -> float:
+    """Seconds after which what an absent visitor measured is removed."""
+    return server.session_hours * 3600
+
+
 def default_model() -> str:
     """The model that is shown first: the chosen one, else the real one that was fetched, else the bundled demo."""
     return server.model or (OFFERED_MODEL if OFFERED_MODEL in pretrained.fetched() else DEMO)

@@ -654,6 +654,7 @@ EVALUATE_LEAD = (
 )
 EVALUATE_TASKS_LABEL = "Tasks"
 EVALUATE_TASKS_INFO = "Or type any task of lm-evaluation-harness, such as piqa: its questions come from the hub"
+EVALUATE_TASKS_PUBLIC = "Those that come with the project, and benchmarks of your own"
 EVALUATE_LIMIT_LABEL = "Questions of each task, at most"
 EVALUATE_LIMIT_INFO = "More questions: smaller error bars, longer wait"
 EVALUATE_BUTTON = "Evaluate"
@@ -673,10 +674,7 @@ EVALUATE_SESSION = (
     "The CSV file below the scores keeps them."
 )
 EVALUATE_MOST_TASKS = "Choose at most {most} tasks, by their names."
-EVALUATE_AGAIN = (
-    "The server was started anew while this evaluation ran: what it had measured for you is gone. Press Evaluate to run it "
-    "again."
-)
+EVALUATE_BROKEN = "The server ended before this evaluation did. Press Evaluate to run it again: what is kept of it is not measured twice."
 SESSION_FULL = (
     "What the server keeps for you is full ({most} MB): take the scores with you as a CSV file, then press “Remove what is "
     "mine” below."

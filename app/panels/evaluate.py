@@ -24,6 +24,7 @@ from core.records.scores import Metric, Record
 
 ENDINGS = (".jsonl", ".json", ".txt")
 """Of files that may be benchmarks."""
+_BROKEN = f"() => {json.dumps([html.note(text.EVALUATE_BROKEN), *buttons(running=False)])}"
 _LONGEST_FILE = 100
 """Characters of a file's name that are kept."""
 _stops = Stops()
@@ -35,7 +36,9 @@ def build() -> SimpleNamespace:
     with gr.Row(elem_classes="controls"):
         tasks = gr.Dropdown(
             list(text.TASKS), value=list(settings.DEFAULT_EVALUATION_TASKS), multiselect=True, allow_custom_value=True,
-            label=text.EVALUATE_TASKS_LABEL, info=text.EVALUATE_TASKS_INFO, elem_id="evaluate-tasks",
+            label=text.EVALUATE_TASKS_LABEL,
+            info=text.EVALUATE_TASKS_PUBLIC if settings.server.public else text.EVALUATE_TASKS_INFO,
+            elem_id="evaluate-tasks",
         )  # fmt: skip
         limit = gr.Slider(
             10, settings.server.max_questions, settings.DEFAULT_QUESTIONS, step=10, label=text.EVALUATE_LIMIT_LABEL,
@@ -55,7 +58,7 @@ def build() -> SimpleNamespace:
     return SimpleNamespace(
         same=same, tasks=tasks, limit=limit, go=go, stop=stop, upload=upload, forget=forget, error=error,
         progress=progress,
-        own=gr.State({}), latest=gr.State(None), options=[tasks, limit],
+        own=gr.State({}, time_to_live=settings.session_s()), latest=gr.State(None), options=[tasks, limit],
     )  # fmt: skip
 
 
@@ -64,11 +67,14 @@ def wire(bar: gr.HTML, panel: SimpleNamespace) -> gr.State:
     asked = [bar, panel.tasks, panel.limit]
     views.on_draw(bar, "evaluate", command, asked, panel.same, **LIVE)
     gr.on([panel.tasks.change, panel.limit.change], command, asked, panel.same, **LIVE)
-    panel.go.click(
+    evaluated = panel.go.click(
         jobs.unhurried(run), [bar, panel.tasks, panel.limit, panel.own],
         [panel.progress, panel.error, panel.go, panel.stop, panel.latest],
         concurrency_limit=None, **QUIET,
-    ).then(lambda: buttons(running=False), None, [panel.go, panel.stop], queue=False, **QUIET)  # fmt: skip
+    )  # fmt: skip
+    evaluated.then(lambda: buttons(running=False), None, [panel.go, panel.stop], queue=False, **QUIET)
+    # The browser alone can say that the server ended.
+    evaluated.failure(None, None, [panel.progress, panel.go, panel.stop], js=_BROKEN, queue=False, **QUIET)
     panel.stop.click(_stops.press, None, panel.stop, queue=False, **QUIET)
     panel.upload.upload(
         add_benchmark, [panel.upload, panel.own, panel.tasks], [panel.own, panel.tasks, panel.error], **QUIET
