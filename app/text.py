@@ -695,6 +695,7 @@ BENCHMARK_HELP = (
 )
 BENCHMARK_AGAIN = "The server does not have {name} any more: add the file again."
 BENCHMARK_TWICE = "{name} is here already, with other questions than in {file}: rename the file and add it again."
+BENCHMARK_NOT_STORED = "{file} could not be kept here ({reason}): add it again in a while."
 BENCHMARK_REPLACED = "{name} has the questions of the new file now; its former scores are gone."
 
 HOW_LEAD = (

@@ -109,7 +109,8 @@ def add_benchmark(path: str, own: Own, tasks: list[str]) -> tuple:
         task = load_benchmark(content, Path(path).stem, file).task_name
         key = mine().keep_upload(content)
     except OSError as problem:
-        return gr.skip(), gr.skip(), html.error(sentence_of(problem))
+        said = text.BENCHMARK_NOT_STORED.format(file=file, reason=problem.strerror or problem)
+        return gr.skip(), gr.skip(), html.error(said)
     except ValueError as problem:
         return gr.skip(), gr.skip(), html.error(problem)
     said = ""

@@ -161,6 +161,18 @@ def test_a_session_that_is_full_says_so_and_holds_nothing_by_halves(public, tmp_
     assert not evaluates(ANN, own, ["custom_colours"]).error
 
 
+def test_an_upload_that_cannot_be_kept_is_explained(public, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with asked_by(ANN):
+        sessions.of(ANN)
+        monkeypatch.setattr(Path, "replace", full)
+        own, said = adds(ANN, tmp_path, "colours.jsonl", questions("Anns"))
+    assert own == {} and "colours.jsonl could not be kept here (No space left on device)" in said
+    assert not [path for path in sessions.of(ANN).folder.rglob("*") if path.is_file()]
+
+
 @pytest.mark.parametrize(
     ("tasks", "questions", "told"),
     [
