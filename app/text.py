@@ -32,6 +32,8 @@ MODE_LABEL = "Switch between light and dark"
 NEXT_VIEW = "Next: {title} →"
 SKIP_LINK = "Skip to the view"
 GRADIO_FIXES = {
+    "broken": "The server ended before this evaluation did, or cannot be reached. What it had kept is not measured twice.",
+    "again": "Load the page again, and press Evaluate",
     "lost_title": "The server does not answer",
     "lost": (
         "What you have chosen and written stays here and in the address. The page goes on by itself when the server is back."
@@ -674,7 +676,6 @@ EVALUATE_SESSION = (
     "The CSV file below the scores keeps them."
 )
 EVALUATE_MOST_TASKS = "Choose at most {most} tasks, by their names."
-EVALUATE_BROKEN = "The server ended before this evaluation did. Press Evaluate to run it again: what is kept of it is not measured twice."
 SESSION_FULL = (
     "What the server keeps for you is full ({most} MB): take the scores with you as a CSV file, then press “Remove what is "
     "mine” below."

@@ -24,7 +24,6 @@ from core.records.scores import Metric, Record
 
 ENDINGS = (".jsonl", ".json", ".txt")
 """Of files that may be benchmarks."""
-_BROKEN = f"() => {json.dumps([html.note(text.EVALUATE_BROKEN), *buttons(running=False)])}"
 _LONGEST_FILE = 100
 """Characters of a file's name that are kept."""
 _stops = Stops()
@@ -67,14 +66,11 @@ def wire(bar: gr.HTML, panel: SimpleNamespace) -> gr.State:
     asked = [bar, panel.tasks, panel.limit]
     views.on_draw(bar, "evaluate", command, asked, panel.same, **LIVE)
     gr.on([panel.tasks.change, panel.limit.change], command, asked, panel.same, **LIVE)
-    evaluated = panel.go.click(
+    panel.go.click(
         jobs.unhurried(run), [bar, panel.tasks, panel.limit, panel.own],
         [panel.progress, panel.error, panel.go, panel.stop, panel.latest],
         concurrency_limit=None, **QUIET,
-    )  # fmt: skip
-    evaluated.then(lambda: buttons(running=False), None, [panel.go, panel.stop], queue=False, **QUIET)
-    # The browser alone can say that the server ended.
-    evaluated.failure(None, None, [panel.progress, panel.go, panel.stop], js=_BROKEN, queue=False, **QUIET)
+    ).then(lambda: buttons(running=False), None, [panel.go, panel.stop], queue=False, **QUIET)  # fmt: skip
     panel.stop.click(_stops.press, None, panel.stop, queue=False, **QUIET)
     panel.upload.upload(
         add_benchmark, [panel.upload, panel.own, panel.tasks], [panel.own, panel.tasks, panel.error], **QUIET
