@@ -230,7 +230,11 @@ def server(tmp_path_factory) -> Iterator[SimpleNamespace]:
 
 
 def test_another_browser_hears_nothing_of_an_evaluation(server):
-    ann, bob = Guest(server.url), Guest(server.url)
+    with Guest(server.url) as ann, Guest(server.url) as bob:
+        _another_browser_hears_nothing(server, ann, bob)
+
+
+def _another_browser_hears_nothing(server: SimpleNamespace, ann: Guest, bob: Guest) -> None:
     file = ann.upload(f"{SECRET}.jsonl", questions(SECRET))
     added = ann.does("evaluate-upload", "upload", bar=VIEW, evaluate_upload=file)[-1]
     assert f"custom_{SECRET}" in str(added)
@@ -267,9 +271,9 @@ def _reads_records(guest: Guest, event: dict) -> bool:
 
 
 def test_nothing_of_a_visitor_outlives_the_server(server):
-    guest = Guest(server.url)
-    file = guest.upload(f"{SECRET}.jsonl", questions(SECRET))
-    guest.does("evaluate-upload", "upload", bar=VIEW, evaluate_upload=file)
+    with Guest(server.url) as guest:
+        file = guest.upload(f"{SECRET}.jsonl", questions(SECRET))
+        guest.does("evaluate-upload", "upload", bar=VIEW, evaluate_upload=file)
     assert [path for path in server.temporary.iterdir() if "shared-attention-server" in path.name]
     server.process.send_signal(signal.SIGINT)
     server.process.wait(timeout=60)

@@ -22,6 +22,12 @@ class Guest:
         self.parts = {one["id"]: one for one in self.config["components"]}
         self.named = {one["props"].get("elem_id"): one["id"] for one in self.config["components"]}
 
+    def __enter__(self) -> "Guest":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.http.close()
+
     def get(self, path: str) -> str:
         """What the server answers at a path, whatever its status."""
         return self._hear(self.http.get(path).text)
