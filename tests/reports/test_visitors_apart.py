@@ -4,6 +4,7 @@ import json
 import re
 import signal
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -230,7 +231,7 @@ def server(tmp_path_factory) -> Iterator[SimpleNamespace]:
 
 
 def test_another_browser_hears_nothing_of_an_evaluation(server):
-    with Guest(server.url) as ann, Guest(server.url) as bob:
+    with closing(Guest(server.url)) as ann, closing(Guest(server.url)) as bob:
         _another_browser_hears_nothing(server, ann, bob)
 
 
@@ -271,7 +272,7 @@ def _reads_records(guest: Guest, event: dict) -> bool:
 
 
 def test_nothing_of_a_visitor_outlives_the_server(server):
-    with Guest(server.url) as guest:
+    with closing(Guest(server.url)) as guest:
         file = guest.upload(f"{SECRET}.jsonl", questions(SECRET))
         guest.does("evaluate-upload", "upload", bar=VIEW, evaluate_upload=file)
     assert [path for path in server.temporary.iterdir() if "shared-attention-server" in path.name]

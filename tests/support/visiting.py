@@ -22,10 +22,8 @@ class Guest:
         self.parts = {one["id"]: one for one in self.config["components"]}
         self.named = {one["props"].get("elem_id"): one["id"] for one in self.config["components"]}
 
-    def __enter__(self) -> "Guest":
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """The tab is closed."""
         self.http.close()
 
     def get(self, path: str) -> str:
