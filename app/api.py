@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 import pandas as pd
 
-from app import comparing, searches, services, settings
+from app import comparing, jobs, searches, services, settings
 from app.asked import LARGEST, LARGEST_SIZE, cut, flag, number, one_of, prompts, texts, whole, words
+from app.line import Wait
 from app.measured import KINDS, store
 from app.registry import get_model, name_in_records, ready
 from app.visitors import visitor
@@ -253,6 +254,8 @@ def sweep_endpoint(
 ) -> Iterator[dict]:
     """The damage of every span of layers, or of every single follower, streamed: {done, total} and then the rows.
 
+    While others come first, total is 0, and `line` says how many.
+
     Damage is how much the mean loss rises above the dense model's on the same text, in nats per token. The last value is
     {rows, tokens, source}, a row for each span: {plan, first, last, followers, damage, damage_stderr, kl, kl_stderr};
     source says how it was measured. Without text and with the default tokens a stored sweep answers at once.
@@ -272,7 +275,10 @@ def sweep_endpoint(
         frame, about = known.sweep, known.sweep_about
         if text.strip() or tokens != settings.CALIBRATION_TOKENS[0] or frame.empty:
             found, shown_at = [], 0.0
-            for step in searches.spans(model, text, tokens, followers):
+            for step in jobs.in_turn(searches.spans(model, text, tokens, followers)):
+                if not isinstance(step, searches.Step):
+                    yield _waits(step)
+                    continue
                 found += step.items
                 if step.done < step.total and time.monotonic() - shown_at > 1 / settings.SWEEP_UPDATES_PER_SECOND:
                     shown_at = time.monotonic()
@@ -281,6 +287,11 @@ def sweep_endpoint(
         frame = frame[frame.followers <= followers] if followers else frame
         of_tokens = int(frame.tokens.max())
     yield {"rows": _rows(frame.drop(columns=["tokens", "finished"])), "tokens": of_tokens, "source": about}
+
+
+def _waits(wait: Wait | jobs.Rest) -> dict | jobs.Rest:
+    """What a program is told while it stands in the line."""
+    return {"done": 0, "total": 0, "line": wait.words} if isinstance(wait, Wait) else wait
 
 
 def _check_sweep(model: str, tokens: int, followers: int) -> None:
@@ -311,6 +322,8 @@ def suggest_endpoint(
 ) -> Iterator[dict]:
     """The plan of least damage for a budget, streamed: {step, done, total} while it is measured, and then the plan.
 
+    While others come first, total is 0, and `line` says how many.
+
     The plan: {plan, paper_notation, followers, head_map, predicted: {cache_saved_percent}, measured: {damage, stderr,
     tokens} in nats per token on held-out text, chosen_on: the same where it was chosen, best_span: the best single span
     of as many followers, likewise, source: how it was measured}. Without text, limits, head_map and another number of
@@ -338,7 +351,11 @@ def suggest_endpoint(
         known = searches.known(model)
         asked = text.strip() or head_map or any(limits) or tokens != settings.CALIBRATION_TOKENS[0]
         if asked or searches.answers(known, budget, value) is None:
-            for step in searches.suggestions(model, text, tokens, budget, value, limits, head_map or "output"):
+            steps = searches.suggestions(model, text, tokens, budget, value, limits, head_map or "output")
+            for step in jobs.in_turn(steps):
+                if not isinstance(step, searches.Step):
+                    yield _waits(step)
+                    continue
                 if step.done < step.total:
                     yield {"step": step.items[-1].step, "done": step.done, "total": step.total}
             known = searches.with_suggestion(known, step, text)
@@ -412,7 +429,7 @@ ENDPOINTS: dict[str, tuple[Callable, _Limits]] = {
     "generate": (generate_endpoint, {"concurrency_limit": None}),  # they wait in a line of our own
     "scores": (scores_endpoint, _QUICK),
     "compare": (compare_endpoint, _QUICK),
-    "sweep": (sweep_endpoint, {"concurrency_limit": 4, "concurrency_id": "search"}),
-    "suggest": (suggest_endpoint, {"concurrency_limit": 4, "concurrency_id": "search"}),
+    "sweep": (jobs.unhurried(sweep_endpoint), {"concurrency_limit": None}),
+    "suggest": (jobs.unhurried(suggest_endpoint), {"concurrency_limit": None}),
 }
 """Name → function and how many may run at once."""

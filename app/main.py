@@ -11,9 +11,10 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 if __name__ == "__main__":  # run as a script, the checkout is not on the path yet
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from app import shutdown
+from app.sessions import sessions
 
-shutdown.own_uploads()
+# What gradio keeps of visitors is nobody else's on this machine either, and ends with the server.
+os.environ.setdefault("GRADIO_TEMP_DIR", str(sessions.root() / "gradio"))
 
 import anyio
 import gradio as gr
@@ -68,8 +69,8 @@ def build() -> gr.Blocks:
     """The whole page."""
     gradio_sessions.lighten()
     gr.set_static_paths([PLOTLY_JS])
-    day_s = 24 * 3600
-    with Page(title=text.TITLE, analytics_enabled=False, fill_width=True, delete_cache=(day_s, day_s)) as demo:
+    keep_s = max(3600, int(settings.session_s()))
+    with Page(title=text.TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, keep_s)) as demo:
         with gr.Column(elem_id="head"):
             bar = view_bar()
             layers = strip()

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import pandas as pd
 
 from app import settings, text
-from app.registry import dense_twins, loaded_configs
+from app.registry import LRUCache, dense_twins, loaded_configs
+from app.sessions import mine_if_any, sessions
 from core import pretrained
 from core.cost import ModelShape, known_shapes, savings_frame
 from core.evaluation.answers import at_chance
@@ -51,7 +52,7 @@ Latencies = dict[str, list[tuple[TimingRecord, float]]]
 
 
 def store() -> Store:
-    """The records of the project, and those that this server measured and cannot keep; read again when they change.
+    """The records of the project, and those of whoever asks (`app.sessions`); read again when they change.
 
     The table is `core.records.scores.to_frame` with what each plan saves in percent (a column for each name in `text.AXES`),
     the score of guessing `chance`, and whether the score is `at_chance`; against the dense model `drop`, `drop_stderr`,
@@ -59,10 +60,29 @@ def store() -> Store:
     follower counts as half a layer of cache, which is exact where all layers cache equally many tokens, and FLOPs are
     NaN. `saved_percent` is the KV cache's.
     """
-    folders = (settings.server.results, settings.SESSION_RESULTS)
+    folder = settings.server.results
     loaded = *((name, id(config)) for name, config in loaded_configs().items()), *dense_twins().items()
-    state = tuple((list_records(folder).state, list_timings(folder).state) for folder in folders)
-    return _read(folders, state, loaded, _learner.learnt)
+    state = folder, list_records(folder).state, list_timings(folder).state, loaded, _learner.learnt
+    shared = _shared_stores.get(state, lambda: _read(folder))
+    mine = mine_if_any()
+    own_state = list_records(mine.results).state if mine else ()
+    if mine is None or not own_state:
+        return shared
+    return _own_stores.get((mine.results, own_state, state), lambda: _with_own(shared, folder, mine.results))
+
+
+_shared_stores = LRUCache(2)
+_own_stores = LRUCache(settings.OWN_STORES_IN_MEMORY)
+_own_indexes = LRUCache(settings.OWN_STORES_IN_MEMORY)
+
+
+def _forget(folder: Path) -> None:
+    """Of a visitor whose things were removed nothing stays in memory."""
+    _own_stores.drop(lambda key: folder in key[0].parents)
+    _own_indexes.drop(lambda key: folder in key[0].parents)
+
+
+sessions.when_removed(_forget)
 
 
 def timings() -> list[TimingRecord]:
@@ -75,30 +95,46 @@ def _timings(folder: Path, state: tuple) -> list[TimingRecord]:
     return load_timings(folder)[0]
 
 
-@lru_cache(2)
-def _read(folders: tuple[Path, ...], state: tuple, loaded: tuple, learnt: int) -> Store:
-    records: dict[str, tuple[Path, Record]] = {}
-    timed: list[TimingRecord] = []
-    problems: list[str] = []
-    for folder in folders:
-        found, faults = load_records(folder)
-        records |= {record.path.as_posix(): (folder, record) for record in found}
-        timings_found, more_faults = load_timings(folder)
-        timed += timings_found
-        problems += faults + more_faults
-    pairs = dict(zip(records, pairs_of(records.values(), dense_twins()), strict=True))
-    index = _index(folders[0])
+def _read(folder: Path) -> Store:
+    found, faults = load_records(folder)
+    timed, more_faults = load_timings(folder)
+    index = _index(folder)
+    places = {record.path.as_posix(): (folder, record) for record in found}
+    pairs = _pairs(places)
     _learner.learn(index, pairs.values())
-    problems += index.problems
+    return _store(places, faults + more_faults + index.problems, pairs, index, _latencies(timed))
+
+
+def _with_own(shared: Store, folder: Path, own: Path) -> Store:
+    """The project's records with one visitor's own, which take the place of those of the same point."""
+    found, faults = load_records(own)
+    places = shared.records | {record.path.as_posix(): (own, record) for record in found}
+    pairs, index = _pairs(places), _own_index(folder, own)
+    for _ in index.learn(pair for pair in pairs.values() if own in {place[0] for place in pair if place}):
+        pass
+    return _store(places, [*dict.fromkeys(shared.problems + faults + index.problems)], pairs, index, shared.latencies)
+
+
+def _pairs(places: dict[str, Place]) -> dict[str, Pair]:
+    return dict(zip(places, pairs_of(places.values(), dense_twins()), strict=True))
+
+
+def _store(
+    places: dict[str, Place], problems: list[str], pairs: dict[str, Pair], index: LossIndex, latencies: "Latencies"
+) -> Store:
     tasks = tasks_of(pairs.values(), index)
     plans = summaries(tasks)
-    frame = _table(pairs, index, tasks, plans)
-    return Store(records, problems, frame, _latencies(timed), pairs, tasks, plans)
+    return Store(places, problems, _table(pairs, index, tasks, plans), latencies, pairs, tasks, plans)
 
 
 @lru_cache(2)
 def _index(folder: Path) -> LossIndex:
     return load_index(folder)
+
+
+def _own_index(folder: Path, own: Path) -> LossIndex:
+    """What is known about the project's records, and a visitor's, which is kept with the visitor's and nowhere else."""
+    return _own_indexes.get((own, folder), lambda: LossIndex(beside=_index(folder)))
 
 
 class _Learner:
@@ -274,8 +310,10 @@ def tasks_between(places: Iterable[Place], others: Iterable[Place]) -> list[Task
 
     Answers that nobody has compared yet are read first: a tenth of a second for a thousand questions.
     """
-    index = _index(settings.server.results)
+    folder = settings.server.results
     pairs = pairs_between(places, others, dense_twins())
+    own = next((place[0] for pair in pairs for place in pair if place and place[0] != folder), None)
+    index = _index(folder) if own is None else _own_index(folder, own)
     for _ in index.learn(pairs):
         pass
     return tasks_of(pairs, index)

@@ -68,6 +68,12 @@ class LRUCache:
     def __len__(self) -> int:
         return len(self._items)
 
+    def drop(self, unwanted: Callable[[Any], bool]) -> None:
+        """Forget the items whose keys are not wanted any more."""
+        with self._lock:
+            for key in [key for key in self._items if unwanted(key)]:
+                del self._items[key]
+
     @contextmanager
     def _turn(self, key: Hashable) -> Iterator[None]:
         """One thread at a time for each key; the lock is gone with the last who waits for it."""

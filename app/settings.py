@@ -6,7 +6,6 @@ and `SHARED_ATTENTION_MAX_NEW_TOKENS`. A flag wins over the environment. `python
 
 import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -148,10 +147,6 @@ def configure(arguments: list[str]) -> Settings:
 
 
 ASSETS = places.ASSETS
-# Of evaluations on the page where the results folder cannot be written or must not be: gone with the server.
-SESSION_RESULTS = Path(tempfile.gettempdir()) / f"shared-attention-results-{os.getpid()}"
-# Uploads and files for download, of this server alone.
-UPLOADS = Path(tempfile.gettempdir()) / f"shared-attention-uploads-{os.getpid()}"
 ON_A_SPACE = "SPACE_ID" in os.environ
 
 VERSION = "0.1.0"
@@ -165,6 +160,7 @@ SIMILARITIES_IN_MEMORY = 64
 PLANS_IN_MEMORY = 1000  # of which it is known whether texts can be written together
 METERS_IN_MEMORY = 4  # each keeps the sums of every plan that was measured on its text
 LAYER_WEIGHTS_IN_MEMORY = 64
+OWN_STORES_IN_MEMORY = 16  # tables of scores with one visitor's own among them
 
 DEFAULT_NEW_TOKENS = 64
 PAUSED_IN_MEMORY = 4  # pairs of texts that wait where they part, with their caches
@@ -196,6 +192,11 @@ EVALUATION_BATCH = 16  # questions at once: between two batches others have thei
 def keeps_results() -> bool:
     """Whether what visitors measure may go into the results folder; on a Space it would not last."""
     return not (server.read_only or server.public or ON_A_SPACE)
+
+
+def session_s() -> float:
+    """Seconds after which what an absent visitor measured is removed."""
+    return server.session_hours * 3600
 
 
 def default_model() -> str:

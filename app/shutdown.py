@@ -5,12 +5,9 @@ with `register` what to do at its end. `app.server.serve` calls `stop`; a test, 
 """
 
 import contextlib
-import os
-import shutil
 import threading
 from collections.abc import Callable
 
-from app import settings
 from app.wording import server as words
 
 _stopping = threading.Event()
@@ -52,7 +49,7 @@ def begin() -> None:
 
 
 def clean_up() -> None:
-    """Do what was registered, and remove the files of this server's session."""
+    """Do what was registered."""
     while True:
         with _lock:
             if not _at_exit:
@@ -60,14 +57,3 @@ def clean_up() -> None:
             callable_ = _at_exit.pop()
         with contextlib.suppress(Exception):
             callable_()
-    for folder in (settings.SESSION_RESULTS, settings.UPLOADS):
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def own_uploads() -> None:
-    """Give gradio a folder of this server's own for uploads and files, before it is imported, unless one was chosen.
-
-    Otherwise it shares one with every other gradio server of the machine, whose files its visitors could ask for, and
-    nothing in it may be removed at the end.
-    """
-    os.environ.setdefault("GRADIO_TEMP_DIR", str(settings.UPLOADS))

@@ -32,6 +32,8 @@ MODE_LABEL = "Switch between light and dark"
 NEXT_VIEW = "Next: {title} →"
 SKIP_LINK = "Skip to the view"
 GRADIO_FIXES = {
+    "broken": "The server ended before this evaluation did, or cannot be reached. What it had kept is not measured twice.",
+    "again": "Load the page again, and press Evaluate",
     "lost_title": "The server does not answer",
     "lost": (
         "What you have chosen and written stays here and in the address. The page goes on by itself when the server is back."
@@ -683,19 +685,35 @@ EVALUATE_LEAD = (
 )
 EVALUATE_TASKS_LABEL = "Tasks"
 EVALUATE_TASKS_INFO = "Or type any task of lm-evaluation-harness, such as piqa: its questions come from the hub"
+EVALUATE_TASKS_PUBLIC = "Those that come with the project, and benchmarks of your own"
 EVALUATE_LIMIT_LABEL = "Questions of each task, at most"
 EVALUATE_LIMIT_INFO = "More questions: smaller error bars, longer wait"
 EVALUATE_BUTTON = "Evaluate"
 EVALUATE_COMMAND = "The same in a terminal"
 EVALUATE_IDLE = "Fifty questions take seconds with a bundled model."
 EVALUATE_STARTS = "Reading the questions …"
-EVALUATE_WAITS = "Another evaluation is running on this server: this one starts when it is done."
+JOBS = "evaluations and searches"
+JOB_TOO_LONG = "It ended after {time}, the longest that this server lends: ask for fewer questions, or for less text."
+JOB_LEFT = "Stopped before its turn came."
 EVALUATE_PROGRESS = "{plan} on {task}: {done} of {total}"
 EVALUATE_STOPPED = "Stopped. What was finished is kept: Evaluate goes on from there."
 EVALUATE_NOTHING = "Nothing was measured."
 EVALUATE_DONE = "Done:"
 EVALUATE_KEPT = "These scores are kept in the folder of results."
-EVALUATE_SESSION = "The folder of results does not last here: these scores are gone when the server ends."
+EVALUATE_SESSION = (
+    "Only you see these scores, and they do not last here: they go {hours} h after your last visit, and with the server. "
+    "The CSV file below the scores keeps them."
+)
+EVALUATE_MOST_TASKS = "Choose at most {most} tasks, by their names."
+SESSION_FULL = (
+    "What the server keeps for you is full ({most} MB): take the scores with you as a CSV file, then press “Remove what is "
+    "mine” below."
+)
+SESSION_FORGET = "Remove what is mine"
+SESSION_FORGOTTEN = "Your uploads and scores are gone from this server."
+SESSION_IN_USE = "An evaluation of yours is running: stop it first."
+UPLOAD_KIND = "{file} is not of a kind that is read here: choose a file that ends with {endings}."
+UPLOAD_SIZE = "{file} has more than {most} MB: choose a smaller file."
 EVALUATE_NOT_STORED = "The scores could not be stored ({reason}): make room, then evaluate again."
 BENCHMARK_BUTTON = "Add a benchmark of your own"
 BENCHMARK_HELP_TITLE = "What a benchmark of your own looks like"
@@ -707,6 +725,8 @@ BENCHMARK_HELP = (
 )
 BENCHMARK_AGAIN = "The server does not have {name} any more: add the file again."
 BENCHMARK_TWICE = "{name} is here already, with other questions than in {file}: rename the file and add it again."
+BENCHMARK_NOT_STORED = "{file} could not be kept here ({reason}): add it again in a while."
+BENCHMARK_REPLACED = "{name} has the questions of the new file now; its former scores are gone."
 
 HOW_LEAD = (
     "This is <b>one step</b> of the model of this page under its plan: all words so far have been read, and one more "
@@ -1080,6 +1100,7 @@ CITATION_LINK = "Read the paper"
 LICENCE = "Apache License 2.0"
 DIAGRAM_ROWS = ("leader computes", "follower reuses", "follower reuses", "follower reuses")
 
+TAKE_NOT_STORED = "The file could not be made ({reason}): try again in a while."
 TAKE_BUTTON = "Take it with you"
 TAKE_TITLE = "{model} with plan {plan}"
 TAKE_HEAD = "Comparison of the dense model with one sharing plan, made by {title} {version} on {date}."

@@ -7,21 +7,25 @@ from collections.abc import Iterator
 from contextlib import closing
 from html import escape
 from pathlib import Path
-from threading import Lock
 from types import SimpleNamespace
 
 import gradio as gr
 
-from app import settings, text, units, views
+from app import evaluations, jobs, settings, text, units, views
 from app.components import html
 from app.components.events import LIVE, QUIET
 from app.components.stop import Stops, buttons
-from app.evaluations import Own, Step, folder, steps
+from app.evaluations import Own, Step
+from app.line import Wait
 from app.measured import Selected
 from app.registry import View, get_model
+from app.sessions import Session, asker, mine, sessions, uploaded
 from core.records.scores import Metric, Record
 
-_one_at_a_time = Lock()
+ENDINGS = (".jsonl", ".json", ".txt")
+"""Of files that may be benchmarks."""
+_LONGEST_FILE = 100
+"""Characters of a file's name that are kept."""
 _stops = Stops()
 
 
@@ -31,7 +35,9 @@ def build() -> SimpleNamespace:
     with gr.Row(elem_classes="controls"):
         tasks = gr.Dropdown(
             list(text.TASKS), value=list(settings.DEFAULT_EVALUATION_TASKS), multiselect=True, allow_custom_value=True,
-            label=text.EVALUATE_TASKS_LABEL, info=text.EVALUATE_TASKS_INFO, elem_id="evaluate-tasks",
+            label=text.EVALUATE_TASKS_LABEL,
+            info=text.EVALUATE_TASKS_PUBLIC if settings.server.public else text.EVALUATE_TASKS_INFO,
+            elem_id="evaluate-tasks",
         )  # fmt: skip
         limit = gr.Slider(
             10, settings.server.max_questions, settings.DEFAULT_QUESTIONS, step=10, label=text.EVALUATE_LIMIT_LABEL,
@@ -41,15 +47,17 @@ def build() -> SimpleNamespace:
         go = gr.Button(text.EVALUATE_BUTTON, variant="primary", elem_id="evaluate-go")
         stop = gr.Button(text.STOP_BUTTON, variant="stop", interactive=False, elem_id="evaluate-stop")
         upload = gr.UploadButton(
-            text.BENCHMARK_BUTTON, file_types=[".jsonl", ".json", ".txt"], elem_id="evaluate-upload",
+            text.BENCHMARK_BUTTON, file_types=list(ENDINGS), elem_id="evaluate-upload",
         )  # fmt: skip
+        forget = gr.Button(text.SESSION_FORGET, visible=not settings.keeps_results(), elem_id="evaluate-forget")
     error = gr.HTML(elem_id="evaluate-error")
     same = gr.HTML(elem_id="evaluate-command")
     progress = gr.HTML(html.note(text.EVALUATE_IDLE), elem_id="evaluate-progress")
     gr.HTML(html.folded(text.BENCHMARK_HELP_TITLE, text.BENCHMARK_HELP))
     return SimpleNamespace(
-        same=same, tasks=tasks, limit=limit, go=go, stop=stop, upload=upload, error=error, progress=progress,
-        own=gr.State({}), latest=gr.State(None), options=[tasks, limit],
+        same=same, tasks=tasks, limit=limit, go=go, stop=stop, upload=upload, forget=forget, error=error,
+        progress=progress,
+        own=gr.State({}, time_to_live=settings.session_s()), latest=gr.State(None), options=[tasks, limit],
     )  # fmt: skip
 
 
@@ -59,13 +67,16 @@ def wire(bar: gr.HTML, panel: SimpleNamespace) -> gr.State:
     views.on_draw(bar, "evaluate", command, asked, panel.same, **LIVE)
     gr.on([panel.tasks.change, panel.limit.change], command, asked, panel.same, **LIVE)
     panel.go.click(
-        run, [bar, panel.tasks, panel.limit, panel.own],
+        jobs.unhurried(run), [bar, panel.tasks, panel.limit, panel.own],
         [panel.progress, panel.error, panel.go, panel.stop, panel.latest],
-        concurrency_limit=8, concurrency_id="evaluate", **QUIET,
+        concurrency_limit=None, **QUIET,
     ).then(lambda: buttons(running=False), None, [panel.go, panel.stop], queue=False, **QUIET)  # fmt: skip
     panel.stop.click(_stops.press, None, panel.stop, queue=False, **QUIET)
     panel.upload.upload(
         add_benchmark, [panel.upload, panel.own, panel.tasks], [panel.own, panel.tasks, panel.error], **QUIET
+    )
+    panel.forget.click(
+        forget, panel.tasks, [panel.own, panel.tasks, panel.progress, panel.error, panel.latest], queue=False, **QUIET
     )
     return panel.latest
 
@@ -88,16 +99,32 @@ def add_benchmark(path: str, own: Own, tasks: list[str]) -> tuple:
     """Check an uploaded file line by line and offer it as a task, already chosen. A bad file changes nothing."""
     from core.evaluation.own_benchmarks import load_benchmark
 
+    file = Path(path).name[:_LONGEST_FILE]
     try:
-        task = load_benchmark(Path(path))
-    except (ValueError, OSError) as problem:
+        content = uploaded(path, ENDINGS)
+        task = load_benchmark(content, Path(path).stem, file).task_name
+        key = mine().keep_upload(content)
+    except OSError as problem:
+        said = text.BENCHMARK_NOT_STORED.format(file=file, reason=problem.strerror or problem)
+        return gr.skip(), gr.skip(), html.error(said)
+    except ValueError as problem:
         return gr.skip(), gr.skip(), html.error(problem)
-    file = Path(path).name, Path(path).read_bytes()
-    if own.get(task.task_name, file)[1] != file[1]:
-        return gr.skip(), gr.skip(), html.error(text.BENCHMARK_TWICE.format(name=task.task_name, file=file[0]))
-    own = {**own, task.task_name: file}
-    chosen = [*(name for name in tasks or () if name != task.task_name), task.task_name]
-    return own, gr.update(choices=[*text.TASKS, *own], value=chosen), ""
+    said = ""
+    if own.get(task, ("", key))[1] != key and evaluations.is_shared():  # what all see is not replaced by the way
+        return gr.skip(), gr.skip(), html.error(text.BENCHMARK_TWICE.format(name=task, file=file))
+    if not evaluations.is_shared() and mine().forget_other(task, key):
+        said = html.note(text.BENCHMARK_REPLACED.format(name=task))
+    own = {**own, task: (file, key)}
+    chosen = [*(name for name in tasks or () if name != task), task]
+    return own, gr.update(choices=[*text.TASKS, *own], value=chosen), said
+
+
+def forget(tasks: list[str]) -> tuple:
+    """Remove all that the server keeps for whoever asks: no benchmarks of one's own, tasks, what is said, no record."""
+    if not sessions.forget(asker()):
+        return *[gr.skip()] * 3, html.error(text.SESSION_IN_USE), gr.skip()
+    known = [name for name in tasks or () if name in text.TASKS]
+    return {}, gr.update(choices=list(text.TASKS), value=known), html.note(text.SESSION_FORGOTTEN), "", None
 
 
 # One evaluation
@@ -106,21 +133,26 @@ def add_benchmark(path: str, own: Own, tasks: list[str]) -> tuple:
 def run(view: View, tasks: list[str], limit: float, own: Own, request: gr.Request | None = None) -> Iterator[tuple]:
     """Progress, error sentence, both buttons, and the newest record, until all is measured or someone stops it.
 
-    The buttons stay as they are at the end: the page takes no click on Evaluate before this event is over.
+    The buttons stay as they are at the end: the page takes no click on Evaluate before this event is over. While it waits
+    in the line it yields `app.jobs.Rest` too.
     """
     stopped = _stops.from_now(request)
     yield html.note(text.EVALUATE_STARTS), "", *buttons(running=True), gr.skip()
     done: list[Record] = []
-    problem, clock, shown_at = "", _Clock(), 0.0
-    while not _one_at_a_time.acquire(timeout=0.5):
-        yield html.note(text.EVALUATE_WAITS), *[gr.skip()] * 4
-        if stopped():
-            yield html.note(text.EVALUATE_STOPPED), *[gr.skip()] * 4
-            return
+    problem, began, clock, shown_at, shared = "", False, _Clock(), 0.0, evaluations.is_shared()
     try:
-        asked = (view["model"], view["plan"], tuple(tasks or ()), int(limit), own, view.get("heads", ""))
-        with closing(steps(*asked)) as running:
-            for step in running:
+        with (
+            sessions.used_by(asker()) as session,
+            closing(jobs.in_turn(_measured(view, tasks, limit, own, session, shared), stopped)) as steps,
+        ):
+            for step in steps:
+                if isinstance(step, jobs.Rest):
+                    yield step
+                    continue
+                if isinstance(step, Wait):
+                    yield html.note(step.words), *[gr.skip()] * 4
+                    continue
+                began = True
                 if step is not None and isinstance(step.news, Record):
                     done.append(step.news)
                     yield *[gr.skip()] * 4, _latest(step.news)
@@ -131,10 +163,28 @@ def run(view: View, tasks: list[str], limit: float, own: Own, request: gr.Reques
                     yield _standing(step, clock), *[gr.skip()] * 4
     except (ValueError, OSError, RuntimeError) as error:
         problem = html.error(sentence_of(error))
-    finally:
-        _one_at_a_time.release()
-    end = html.note(text.EVALUATE_STOPPED) if stopped() else _finished(done, bool(problem))
+    words = text.EVALUATE_STOPPED if began else text.JOB_LEFT
+    end = html.note(words) if stopped() else _finished(done, bool(problem), shared)
     yield end, problem, *[gr.skip()] * 3
+
+
+def _measured(
+    view: View, tasks: list[str], limit: float, own: Own, session: Session, shared: bool
+) -> Iterator[Step | None]:
+    """The steps of an evaluation whose records all see (`shared`), or whoever has the session, as long as it has room."""
+    names, questions = evaluations.check(tasks or (), limit)
+    files = evaluations.contents(names, own, session)
+    if not shared:
+        session.check_room()
+    asked = (view["model"], view["plan"], names, questions, files, view.get("heads", ""))
+    for step in evaluations.steps(*asked, None if shared else session.results):
+        if step is not None and isinstance(step.news, Record) and not shared:
+            try:
+                session.check_room()
+            except ValueError:
+                session.take_back(step.news)
+                raise
+        yield step
 
 
 def sentence_of(error: Exception) -> str:
@@ -176,11 +226,11 @@ def _standing(step: Step | None, clock: _Clock) -> str | dict:
     return html.progress_bar((step.part + progress.share) / step.parts, words)
 
 
-def _finished(done: list[Record], failed: bool) -> str:
+def _finished(done: list[Record], failed: bool, shared: bool) -> str:
     if not done:
         return html.note("" if failed else text.EVALUATE_NOTHING)
-    kept = text.EVALUATE_KEPT if folder() == settings.server.results else text.EVALUATE_SESSION
-    return _evaluated(done, kept)
+    hours = f"{settings.server.session_hours:g}"
+    return _evaluated(done, text.EVALUATE_KEPT if shared else text.EVALUATE_SESSION.format(hours=hours))
 
 
 def _evaluated(records: list[Record], kept: str) -> str:

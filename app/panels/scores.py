@@ -1,9 +1,7 @@
 """Scores: what sharing costs, measured through lm-eval; one selection for charts, table, file and single answers."""
 
-import hashlib
 from collections.abc import Sequence
 from html import escape
-from pathlib import Path
 from types import SimpleNamespace
 
 import gradio as gr
@@ -21,6 +19,7 @@ from app.components.table import clickable_table
 from app.measured import KINDS, Selected, dense_name, findings, models_like, plan_names, select, store, task_names
 from app.panels.scores_html import folded_tasks, measurement, score_table
 from app.registry import View, get_model
+from app.sessions import sessions
 from core.evaluation.resolve import FREE_TASKS, Task
 
 
@@ -187,7 +186,7 @@ def draw(
         figure_json(_tradeoff(chosen, axis, selected)),
         figure_json(charts.score_bars(chosen, selected)),
         score_table(chosen, selected),
-        str(csv_file(chosen)),
+        csv_file(chosen),
         "" if row is None else measurement(row),
         selected,
     )
@@ -268,11 +267,9 @@ def guessing(chosen: pd.DataFrame) -> str:
     return html.warning(text.AT_CHANCE, plans=", ".join(guessed.plan), chance=guessed.chance.iloc[0])
 
 
-def csv_file(frame: pd.DataFrame) -> Path:
-    """The selection as a CSV file; equal selections share one file."""
-    content = frame.to_csv(index=False)
-    folder = settings.UPLOADS / "exports" / hashlib.sha256(content.encode()).hexdigest()[:16]
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "shared-attention-scores.csv"
-    path.write_text(content, encoding="utf-8")
-    return path
+def csv_file(frame: pd.DataFrame) -> str | None:
+    """The selection as a CSV file; equal selections share one file. None where there is no room for one."""
+    try:
+        return str(sessions.export("shared-attention-scores.csv", frame.to_csv(index=False).encode()))
+    except OSError:  # what is on screen does not depend on it
+        return None

@@ -47,6 +47,8 @@ def make(view: View, told: str, *settings: Any) -> tuple:
         found = gather(
             view, url, sizes, Hardware(device, int(devices), int(asked[0]), int(asked[1]), *asked[2:]), texts
         )
+        return str(write(found)), ""
     except ValueError as problem:
         return None, html.error(problem)
-    return str(write(found)), ""
+    except OSError as problem:
+        return None, html.error(text.TAKE_NOT_STORED.format(reason=problem.strerror))

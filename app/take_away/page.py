@@ -4,7 +4,6 @@ What comes from outside (names, texts of models, commands) passes through `escap
 """
 
 import shlex
-import tempfile
 from collections.abc import Iterable
 from html import escape
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from app import settings, text, units
+from app import text, units
+from app.sessions import sessions
 from app.take_away import citation, figures, tables
 from app.take_away.comparison import Comparison, Texts
 from core.records.files import safe_name
@@ -21,13 +21,9 @@ _STYLE = Path(__file__).with_name("page.css")
 
 
 def write(found: Comparison) -> Path:
-    """The comparison as a file of a name that says what it is of, in a new temporary folder."""
-    settings.UPLOADS.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix="take-away-", dir=settings.UPLOADS))
+    """The comparison as a file of a name that says what it is of, which gradio takes a copy of at once."""
     name = safe_name(f"shared-attention {found.model.rpartition('/')[2]} {found.plan_words}"[:80])
-    path = folder / f"{name}.html"
-    path.write_text(html_of(found), encoding="utf-8")
-    return path
+    return sessions.export(f"{name}.html", html_of(found).encode())
 
 
 def html_of(found: Comparison) -> str:

@@ -7,7 +7,8 @@ names the hashes of both files of answers, so it is never of other answers than 
 
 import contextlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections import ChainMap
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -52,11 +53,12 @@ class Pair(NamedTuple):
 class LossIndex:
     """Everything known about pairs of records, in memory, from any number of files; new lines go to the last of them.
 
-    problems: one sentence for each file of answers that was asked for and cannot be used.
+    problems: one sentence for each file of answers that was asked for and cannot be used. beside: another index whose
+    pairs are known here too; what is learnt here is not known there.
     """
 
-    def __init__(self, *files: Path) -> None:
-        self._known: dict[str, Known] = {}
+    def __init__(self, *files: Path, beside: "LossIndex | None" = None) -> None:
+        self._known: MutableMapping[str, Known] = {} if beside is None else ChainMap({}, beside._known)
         self._problems: dict[str, None] = {}
         self._kept_in = files[-1] if files else None
         for file in files:

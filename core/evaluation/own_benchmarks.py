@@ -44,16 +44,17 @@ class _Kind(NamedTuple):
     config: dict[str, Any]
 
 
-def load_benchmark(path_or_text: Path | str | bytes, name: str | None = None) -> Task:
+def load_benchmark(path_or_text: Path | str | bytes, name: str | None = None, file: str | None = None) -> Task:
     """A task for `core.evaluation.evaluate.evaluate`, called `custom_<name>`, from a file (a Path) or its content (str, bytes).
 
     name: what to call it; default the file's name without its ending, or `benchmark` for content. Other characters than
         letters, digits, `.` and `-` become `_`.
+    file: what sentences about faults call content.
 
     Raises ValueError, in one sentence that names every faulty line, for content that is no benchmark; OSError for a file
     that cannot be read.
     """
-    file = shown(path_or_text.name if isinstance(path_or_text, Path) else f"{name or 'benchmark'}.jsonl")
+    file = shown(path_or_text.name if isinstance(path_or_text, Path) else file or f"{name or 'benchmark'}.jsonl")
     content = _content(path_or_text)
     kind, rows = _rows(content, file)
     raw = content.encode() if isinstance(content, str) else content

@@ -6,6 +6,7 @@ from transformers import PreTrainedTokenizerFast
 
 from app import measured, settings
 from app.panels import scores
+from app.sessions import sessions
 from core.records.files import write_file
 from core.records.scores import Metric, pack_lines, save_record
 from tests.support.page import score_record
@@ -72,3 +73,10 @@ def choices_of_two(tmp_path, monkeypatch, view):
 def _choice(number: int, first: float) -> dict:
     answer = [[first, False], [-2.0, False]]
     return {"doc_id": number, "filter": "none", "target": 0, "answer": answer, "scores": {"acc": float(first > -2)}}
+
+
+@pytest.fixture(autouse=True)
+def nothing_of_others():
+    """What visitors of a test upload and measure is gone with it."""
+    yield
+    sessions.clear()

@@ -5,7 +5,8 @@ import json
 import gradio as gr
 import pytest
 
-from app import api, measured, searches, settings
+from app import api, jobs, measured, searches, settings
+from app.text import LINE_ONE
 from core.cost import DEVICES, fits_frame, known_shapes, kv_cache_bytes
 from tests.support.gguf_files import write_gguf
 from tests.support.page import PROMPT
@@ -127,6 +128,16 @@ def test_sweep_endpoint_measures_and_streams(folder, monkeypatch):
     assert {row["plan"]: row["damage"] for row in last["rows"]} | {r["plan"]: r["damage"] for r in single["rows"]} == {
         row["plan"]: row["damage"] for row in last["rows"]
     }
+
+
+@pytest.mark.parametrize(("endpoint", "budget"), [(api.sweep_endpoint, []), (api.suggest_endpoint, ["followers", 1])])
+def test_what_has_to_be_measured_waits_in_the_line_of_jobs(folder, endpoint, budget):
+    with jobs.line.place():
+        waits = endpoint(folder, *budget)
+        assert next(waits) == {"done": 0, "total": 0, "line": f"{LINE_ONE}."}
+        assert isinstance(next(waits), jobs.Rest)
+        waits.close()
+    assert not len(jobs.line)
 
 
 def test_sweep_endpoint_answers_from_records_at_once():

@@ -65,7 +65,6 @@ def results(tmp_path, monkeypatch) -> Path:
     [kept], _ = load_searches(_golden_search(tmp_path / "golden"))
     save_search(folder, *kept)
     monkeypatch.setattr(settings.server, "results", folder)
-    monkeypatch.setattr(settings, "SESSION_RESULTS", tmp_path / "session")
     monkeypatch.setenv("SHARED_ATTENTION_CACHE", str(tmp_path / "cache"))
     return folder
 

@@ -15,6 +15,19 @@ const say = toast => {
   if (!/^Connection to the server was lost/.test(message?.textContent.trim())) return;
   message.textContent = words.lost;
   if (title) title.textContent = words.lost_title;
+  broken();
+};
+// An evaluation that ran on it does not go on by itself, and gradio waits for it: the address has all that was chosen.
+const broken = () => {
+  const progress = document.querySelector('#evaluate-progress'), stop = document.querySelector('#evaluate-stop');
+  if (!progress || !stop || stop.disabled || document.querySelector('#evaluate-broken')) return;
+  const note = document.createElement('p'), link = document.createElement('a');
+  note.id = 'evaluate-broken';
+  note.className = 'note';
+  link.href = location.href;
+  link.textContent = words.again;
+  note.append(words.broken, ' ', link, '.');
+  progress.append(note);
 };
 // Its radio buttons have a name each, so that every one is a stop of Tab and arrows do nothing: those of a block are one group.
 const group = radio => { radio.name = `group-${radio.closest('.block')?.id || 'of-page'}`; };

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from app import searches, text, views
+from app import jobs, searches, settings, text, views
 from app.components import html
 from app.components.stop import buttons
 from app.panels import model as model_panel
@@ -25,7 +25,9 @@ def build() -> SimpleNamespace:
     parts = {"triangle": triangle.build(), "suggestion": suggestion.build(), "guide": guide.build()}
     plans, pairs = parts["suggestion"], parts["guide"]
     options = [plans.kind, plans.value, *plans.constraints, pairs.method]
-    return SimpleNamespace(state=gr.State(None), limits=limits, options=options, **parts)
+    return SimpleNamespace(
+        state=gr.State(None, time_to_live=settings.session_s()), limits=limits, options=options, **parts
+    )
 
 
 def wire(bar: gr.HTML, controls: SimpleNamespace, panel: SimpleNamespace) -> None:
@@ -48,8 +50,8 @@ def wire(bar: gr.HTML, controls: SimpleNamespace, panel: SimpleNamespace) -> Non
         (pairs, guide.measure, [*source, pairs.method], pairs.drawn),
     ):
         part.run.click(
-            function, [bar, panel.state, *inputs], [panel.state, *outputs, part.progress, part.run, part.stop],
-            concurrency_limit=4, concurrency_id="search", **quiet,
+            jobs.unhurried(function), [bar, panel.state, *inputs], [panel.state, *outputs, part.progress, part.run, part.stop],
+            concurrency_limit=None, **quiet,
         ).then(lambda: buttons(running=False), None, [part.run, part.stop], queue=False, **quiet)  # fmt: skip
         part.stop.click(stops.press, None, part.stop, queue=False, **quiet)
     spans.upload.upload(triangle.read_upload, spans.upload, [spans.own_text, spans.progress], **quiet)

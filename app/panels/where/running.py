@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import gradio as gr
 
-from app import settings, text
+from app import jobs, settings, text
 from app.components import html
 from app.components.stop import Stops, buttons
+from app.line import Wait
 from app.registry import get_model
 from app.searches import Step
 
@@ -27,7 +29,8 @@ def run(
 ) -> Iterator[tuple]:
     """What `drawn` makes of the steps a few times a second, the progress, and the two buttons; until Stop is pressed.
 
-    The buttons stay as they are at the end: the page takes no click on the first before this event is over.
+    The buttons stay as they are at the end: the page takes no click on the first before this event is over. While it
+    waits in the line it yields `app.jobs.Rest` too.
     """
     stopped = stops.from_now(request)
     unchanged = [gr.skip()] * (outputs + 1)
@@ -37,18 +40,28 @@ def run(
     try:
         if get_model(view["model"]).fixed_plan:
             raise ValueError(text.NOT_FOR_TUNED)
-        for step in steps:
-            items += step.items
-            first = first or (time.monotonic(), step.done)  # the first step also prepares: it says nothing about others
-            if stopped():
-                end = text.STOPPED
-                break
-            if time.monotonic() - shown_at > 1 / settings.SWEEP_UPDATES_PER_SECOND or step.done == step.total:
-                shown_at = time.monotonic()
-                per_run_s = (shown_at - first[0]) / (step.done - first[1]) if step.done > first[1] else 0
-                shown, items = drawn(step._replace(items=items)), []
-                words = html.progress(step.done, step.total, per_run_s * (step.total - step.done))
-                yield (*shown, html.progress_bar(step.done / step.total, words), gr.skip(), gr.skip())
+        with closing(jobs.in_turn(steps, stopped)) as turn:
+            for step in turn:
+                if isinstance(step, jobs.Rest):
+                    yield step
+                    continue
+                if isinstance(step, Wait):
+                    yield (*unchanged, html.note(step.words), gr.skip(), gr.skip())
+                    continue
+                items += step.items
+                # The first step also prepares: it says nothing about others.
+                first = first or (time.monotonic(), step.done)
+                if stopped():
+                    end = text.STOPPED
+                    break
+                if time.monotonic() - shown_at > 1 / settings.SWEEP_UPDATES_PER_SECOND or step.done == step.total:
+                    shown_at = time.monotonic()
+                    per_run_s = (shown_at - first[0]) / (step.done - first[1]) if step.done > first[1] else 0
+                    shown, items = drawn(step._replace(items=items)), []
+                    words = html.progress(step.done, step.total, per_run_s * (step.total - step.done))
+                    yield (*shown, html.progress_bar(step.done / step.total, words), gr.skip(), gr.skip())
+            if first is None:
+                end = text.JOB_LEFT
     except ValueError as error:
         yield (*unchanged, html.error(error), gr.skip(), gr.skip())
         return

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import gradio as gr
 
 from app import plans, searches, sent, settings, text
+from app.asked import texts
 from app.charts import where as charts
 from app.components import html
 from app.components.chart import chart, figure_json
@@ -15,6 +15,7 @@ from app.panels import model as model_panel
 from app.panels.where.running import run, run_and_stop
 from app.registry import get_model
 from app.searches import Known, Step
+from app.sessions import uploaded
 from core.plan import SharingPlan
 from core.records.searches import PlanDamage
 
@@ -75,10 +76,14 @@ def measure(view: dict, known: Known, own_text: str, tokens: int, request: gr.Re
 
 
 def read_upload(path: str) -> tuple[str, str]:
-    """The text of an uploaded file, and a sentence where it is none."""
-    from core.damage.texts import read_documents
+    """The text of an uploaded file, and a sentence where it is none, or too much."""
+    from core.damage.texts import documents_of
 
     try:
-        return "\n\n".join(read_documents(Path(path))), ""
-    except ValueError:
+        found = "\n\n".join(documents_of(uploaded(path, (".txt",)).decode()))
+        texts(text=found)
+    except UnicodeDecodeError:
         return gr.skip(), html.error(text.NOT_A_TEXT)
+    except (ValueError, OSError) as problem:
+        return gr.skip(), html.error(problem)
+    return found, ""

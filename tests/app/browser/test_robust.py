@@ -7,6 +7,7 @@ import pytest
 from app import text
 from tests.support.browser import (
     DESKTOP,
+    evaluate,
     free_port,
     go_to,
     plan_box,
@@ -14,6 +15,7 @@ from tests.support.browser import (
     serve,
     type_plan,
     wait_for,
+    wait_for_words,
     wait_until_idle,
 )
 
@@ -68,6 +70,26 @@ def own_server(results):
     yield start, stop
     if running[-1].poll() is None:
         stop()
+
+
+def test_an_evaluation_whose_server_ended_says_so_and_can_be_run_again(browser, own_server):
+    start, stop = own_server
+    context = browser.new_context(viewport=DESKTOP)
+    context.set_default_timeout(120_000)
+    page = context.new_page()
+    page.goto(start() + "?view=evaluate&model=demo", wait_until="domcontentloaded")
+    wait_until_idle(page)
+    evaluate(page, 500)
+    wait_for_words(page, "#evaluate-progress", "of 500")
+    stop()
+    wait_for_words(page, "#evaluate-progress", text.GRADIO_FIXES["broken"])
+    start()
+    page.click("#evaluate-broken a")
+    wait_until_idle(page)
+    assert page.locator("#evaluate-limit input[type=number]").input_value() == "500"  # by the address
+    evaluate(page, 10)
+    wait_for_words(page, "#evaluate-progress", "n = 10")
+    context.close()
 
 
 def test_a_page_outlives_a_restart_of_its_server_with_its_inputs(browser, own_server):

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 import core.evaluation.evaluate
-from app import measured, settings, text
+from app import jobs, measured, sessions, settings, text
 from app.compute import compute
 from app.panels import evaluate, scores
 from tests.support.page import UNCHANGED, Words
@@ -75,8 +75,7 @@ def test_closing_an_evaluation_stops_it_within_a_batch(no_results, view):
     running.close()
     compute(lambda: None)  # answered when the evaluation has left the thread
     assert time.monotonic() - start < 20 and len(list(no_results.glob("*/*/*.json"))) < 2  # on a busy machine too
-    assert evaluate._one_at_a_time.acquire(timeout=1)
-    evaluate._one_at_a_time.release()
+    assert not jobs.line.running
 
 
 def test_stop_ends_what_its_visitor_runs_and_nothing_else(no_results, view):
@@ -86,11 +85,11 @@ def test_stop_ends_what_its_visitor_runs_and_nothing_else(no_results, view):
     while not any("of 500" in str(part) for part in next(running)):
         pass
     next(waiting)
-    assert text.EVALUATE_WAITS in next(waiting)[0]
+    assert text.LINE_ONE in next(waiting)[0]
     evaluate._stops.press(other)
     assert any("of 500" in str(part) for part in [*next(running), *next(running), *next(running)])
     assert not evaluate._stops.press(visitor)["interactive"]
-    assert text.EVALUATE_STOPPED in list(waiting)[-1][0] and text.EVALUATE_STOPPED in list(running)[-1][0]
+    assert text.JOB_LEFT in list(waiting)[-1][0] and text.EVALUATE_STOPPED in list(running)[-1][0]
     assert "n = 10" in _evaluated(list(evaluate.run(view, ["demo_copy"], 10, {}, visitor)))["progress"]
 
 
@@ -105,11 +104,12 @@ def test_a_long_evaluation_gives_way_between_batches(no_results, view):
 
 
 def test_a_second_evaluation_says_that_it_waits(no_results, view):
-    with evaluate._one_at_a_time:
+    with jobs.line.place():
         waiting = evaluate.run(view, ["demo_copy"], 10, {})
         next(waiting)
-        assert text.EVALUATE_WAITS in next(waiting)[0]
+        assert text.LINE_ONE in next(waiting)[0] and isinstance(next(waiting), jobs.Rest)
         waiting.close()
+    assert not len(jobs.line)
 
 
 def test_what_cannot_be_stored_is_explained(no_results, view, monkeypatch):
@@ -121,18 +121,18 @@ def test_what_cannot_be_stored_is_explained(no_results, view, monkeypatch):
     assert "could not be stored (No space left on device)" in end["error"]
 
 
-def test_where_results_do_not_last_they_are_kept_for_the_session(no_results, view, tmp_path, monkeypatch):
+def test_where_results_do_not_last_they_are_kept_for_the_session(no_results, view, monkeypatch):
     monkeypatch.setattr(settings.server, "read_only", True)
-    monkeypatch.setattr(settings, "SESSION_RESULTS", tmp_path / "session")
     end = _evaluated(list(evaluate.run(view, ["demo_copy"], 10, {})))
-    assert text.EVALUATE_SESSION in end["progress"] and not no_results.exists()
+    assert "Only you see these scores" in end["progress"] and not no_results.exists()
     assert set(measured.store().frame.plan) == {"dense", "2-4"}
 
 
 def test_a_benchmark_of_ones_own_is_offered_and_measured(no_results, view, tmp_path):
     (tmp_path / "colours.jsonl").write_bytes(OWN)
     own, tasks, error = evaluate.add_benchmark(str(tmp_path / "colours.jsonl"), {}, ["demo_copy"])
-    assert own == {"custom_colours": ("colours.jsonl", OWN)} and not error
+    file, key = own["custom_colours"]
+    assert file == "colours.jsonl" and sessions.mine().upload(key) == OWN and not error
     assert tasks["value"] == ["demo_copy", "custom_colours"] and "custom_colours" in tasks["choices"]
     end = _evaluated(list(evaluate.run(view, ["custom_colours"], 10, own)))
     assert "custom_colours" in end["progress"] and not end["error"]
@@ -140,9 +140,9 @@ def test_a_benchmark_of_ones_own_is_offered_and_measured(no_results, view, tmp_p
 
 @pytest.mark.parametrize("content", [b"", b"prompt: hi", b"!!python/object:os.system x", OWN + b'{"text": 5}', b"\xff"])
 def test_a_bad_benchmark_is_refused_with_its_line(tmp_path, content):
-    (tmp_path / "bad.yaml").write_bytes(content)
-    own, tasks, error = evaluate.add_benchmark(str(tmp_path / "bad.yaml"), {}, [])
-    assert own == tasks == UNCHANGED and "bad.yaml" in error
+    (tmp_path / "bad.jsonl").write_bytes(content)
+    own, tasks, error = evaluate.add_benchmark(str(tmp_path / "bad.jsonl"), {}, [])
+    assert own == tasks == UNCHANGED and "bad.jsonl" in error
     assert "line" in error or "empty" in error
 
 

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from app import searches, settings, text
+from app import evaluations, searches, settings, text
 from app.charts import where as charts
-from app.panels import curves, evaluate
+from app.panels import curves
 from app.panels import model as model_panel
 from app.panels.where import running, triangle
 from app.panels.where import suggestion as panel
@@ -61,7 +61,7 @@ def test_one_click_applies_plan_and_head_map_everywhere(view):
 def test_an_evaluation_on_the_page_measures_the_head_map(view, tmp_path, monkeypatch):
     monkeypatch.setattr(settings.server, "results", tmp_path)
     heads = {3: (1, 0, 2, 2)}
-    steps = evaluate.steps(view["model"], "2-3", ("demo_copy",), 2, {}, json.dumps(heads))
+    steps = evaluations.steps(view["model"], "2-3", ("demo_copy",), 2, {}, json.dumps(heads))
     records = [step.news for step in steps if step is not None and isinstance(step.news, Record)]
     assert [(record.kind, record.head_map) for record in records] == [("dense", {}), ("head-mapped", heads)]
 
