@@ -121,6 +121,9 @@ def append_line(path: Path, line: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
     with os.fdopen(os.open(path, flags, 0o666), "r+b", buffering=0) as file:
+        if fcntl is not None:  # or one could take a line that another is writing for one that was cut short
+            with contextlib.suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_EX)
         whole = True
         if size := file.seek(0, os.SEEK_END):
             file.seek(size - 1)
