@@ -21,7 +21,6 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import anyio
-import gradio as gr
 import psutil
 
 from app import settings, text, trial
@@ -48,14 +47,8 @@ _START_S, _END_S = 120.0, 5.0
 _log = logging.getLogger(__name__)
 
 
-class ModelProblem(gr.Error, ValueError):
-    """A model cannot be had, in one sentence. The page shows it wherever it comes up, without a traceback."""
-
-    def __init__(self, sentence: str) -> None:
-        super().__init__(sentence, title=text.MODEL_PROBLEM_TITLE, print_exception=False)
-
-    def __str__(self) -> str:
-        return str(self.message)
+class ModelProblem(ValueError):
+    """A model cannot be had, in one sentence."""
 
 
 class StillLoading(ModelProblem):
@@ -267,7 +260,7 @@ class Trials:
         allowed = self._allowed_bytes()
         order = {
             "name": name, "memory_bytes": allowed, "seconds": settings.server.load_seconds, "device": _trial_device(),
-            "limits": admitted(),
+            "limits": admitted(), "folder": os.getcwd(),
         }  # fmt: skip
         try:
             assert process.stdin is not None

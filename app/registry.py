@@ -13,7 +13,6 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import anyio
-from gradio.context import LocalContext
 
 from app import counted, links, loading, settings, text
 from app.asked import LONGEST_NAME
@@ -309,6 +308,8 @@ def get_model(name: str, wait: bool = True) -> LoadedModel:
     endpoint it is waited for at most `settings.server.load_wait_seconds`, or not at all. Raises ValueError, in one sentence, if the model
     may not be shown here, cannot be loaded, or is still being loaded (`app.loading.StillLoading`).
     """
+    from gradio.context import LocalContext  # here: what computes without a page has no use for gradio
+
     name, place = _asked(name)
     request = LocalContext.request.get(None)
     return _models.find(place) or loads.get(name, place, None if request is None else visitor(request), wait)

@@ -60,7 +60,6 @@ MODEL_NOT_LISTED = (
     "own computer, for any other."
 )
 MODEL_NAME_BAD = "This is no name of a model: give a listed one, a Hugging Face id, a folder or a GGUF file."
-MODEL_PROBLEM_TITLE = "The model"
 LOADING = "{name} is being loaded{ahead}."
 LOADING_AGAIN = "{name} is being loaded{ahead}: ask again in a few seconds."
 LOADING_AHEAD = ", {count} ahead of you"

@@ -80,6 +80,7 @@ def _tried(order: dict[str, Any]) -> dict[str, Any]:
     name = order["name"]
     shown = name if len(name) <= 80 else f"{name[:80]}…"
     try:
+        os.chdir(order["folder"])  # a name may be a path from there
         _limit(order["memory_bytes"], order["seconds"])
         return {"bytes": _load(name, order["device"], order["limits"])}
     except ValueError as problem:

@@ -9,6 +9,7 @@ import pytest
 
 from app import api, asked
 from app.api import ENDPOINTS
+from tests.support.streams import items
 
 HUGE = "x" * 10_000_000
 ANYTHING = [
@@ -19,7 +20,7 @@ ANYTHING = [
 
 def call(name: str, **arguments: object) -> object:
     answer = ENDPOINTS[name][0](**arguments)
-    return list(answer) if inspect.isgenerator(answer) else answer
+    return list(items(answer)) if inspect.isasyncgen(answer) else answer
 
 
 def usual(name: str, folder: str) -> dict[str, object]:
@@ -38,7 +39,10 @@ def usual(name: str, folder: str) -> dict[str, object]:
 
 
 CASES = [
-    (name, argument) for name, (endpoint, _) in ENDPOINTS.items() for argument in inspect.signature(endpoint).parameters
+    (name, argument)
+    for name, (endpoint, _) in ENDPOINTS.items()
+    for argument in inspect.signature(endpoint).parameters
+    if argument != "request"  # gradio's own
 ]
 
 

@@ -242,13 +242,13 @@ def test_any_record_that_is_taken_can_be_shown(name, results, monkeypatch):
     more = {record.path: record for record in taken}.values()
     patched, load = {Record: "load_records", TimingRecord: "load_timings"}[kind], measured.load_records
     monkeypatch.setattr(measured, patched, lambda folder: (list(more), []))
-    measured._read.cache_clear()
+    measured._shared_stores.drop(lambda _: True)
     known = measured.store()
     assert len(known.records) == (len(more) if kind is Record else len(load(results)[0]))
     assert known.frame.to_csv() and json.dumps(known.problems) == "[]"
     for model in sorted(set(known.frame.model)):
         assert sentences(measured._findings(model, known, [])) is not None
-    measured._read.cache_clear()
+    measured._shared_stores.drop(lambda _: True)
 
 
 def test_any_search_that_is_taken_can_be_shown(results, monkeypatch):

@@ -323,7 +323,7 @@ CONFIGS: dict[str, tuple[Make, str | None]] = {
     ),
     "a plan that is a list": (config(sharing_plan=[1, 2]), "sharing_plan = .1, 2., which must be a text"),
     "a plan of layers that are not there": (config(sharing_plan="3-99999999"), "99999999"),
-    "a plan of 90,000 letters": (config(sharing_plan="1-2," * 22_000), "Spans 1-2 and 1-2 overlap"),
+    "a plan of 90,000 letters": (config(sharing_plan="1-2," * 22_000), "at most 10,000 are read"),
     "a head map that is a text": (config(sharing_plan="1-3", sharing_head_map="0" * 50), "sharing_head_map"),
     "a head map of a billion": (config(sharing_plan="1-3", sharing_head_map={"2": [10**9] * 4}), "head map of layer 2"),
     "a head map of texts": (config(sharing_plan="1-3", sharing_head_map={"2": ["a"]}), "sharing_head_map"),

@@ -3,6 +3,7 @@
 import json
 from types import SimpleNamespace
 
+import gradio as gr
 import pytest
 from transformers import AutoTokenizer
 
@@ -56,7 +57,7 @@ def test_where_to_share_measures_and_applies_groups(view):
     assert heatmap["data"][0]["customdata"][1][2] == "2-4-6"
     assert "layer 2 computes; 4 and 6 reuse<br>" in heatmap["data"][0]["text"][1][2]
     assert len(heatmap["layout"]["shapes"]) == 2  # the page's plan, outlined
-    assert triangle.apply_cell(SimpleNamespace(x=2, y=2), view)[0]["plan"] == "2-4-6"
+    assert triangle.apply_cell(gr.EventData(None, {"x": 2, "y": 2}), view)[0]["plan"] == "2-4-6"
     *_, drawn, _ = suggestion.measure(view, drawn[0], "", 1024, "followers", 3, 0, 0, 0, "output")
     assert [len(found.plan.followers) for found in drawn[0].front] == [1, 2, 3]
 

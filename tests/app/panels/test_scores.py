@@ -1,8 +1,8 @@
 """Scores: one selection feeds charts, table and file, and what is no finding is said to be none."""
 
 import json
-from types import SimpleNamespace
 
+import gradio as gr
 import numpy as np
 import pandas as pd
 import pytest
@@ -31,7 +31,7 @@ def test_one_selection_feeds_charts_table_and_file(results, view):
 
 
 def test_a_click_selects_one_point_in_both_charts_the_table_and_the_details(results, view):
-    event = SimpleNamespace(id=["tiny/1-5/copy.json", "exact_match"])
+    event = gr.EventData(None, {"id": ["tiny/1-5/copy.json", "exact_match"]})
     shown = drawn(scores.draw_clicked({**view, "plan": "2-3"}, *FILTERS, event))
     assert shown["selected"] == ("tiny/1-5/copy.json", "exact_match")
     ring = next(trace for trace in json.loads(shown["tradeoff"])["data"] if trace["name"] == "selected")

@@ -1,8 +1,8 @@
 """Similarity: the heatmap, the arcs and the maps show what the core computes."""
 
 import json
-from types import SimpleNamespace
 
+import gradio as gr
 import numpy as np
 import pytest
 
@@ -81,7 +81,7 @@ def test_a_short_text_needs_no_window(view):
 
 
 def test_a_clicked_cell_names_the_earlier_layer_leader(view):
-    leader, follower, sentence, *_ = similarity.draw_cell(view, PROMPT, 0, 1, SimpleNamespace(x=5, y=2))
+    leader, follower, sentence, *_ = similarity.draw_cell(view, PROMPT, 0, 1, gr.EventData(None, {"x": 5, "y": 2}))
     assert (leader, follower) == (2, 5) and "layer 5 does not reuse" in sentence
 
 

@@ -17,7 +17,7 @@ from tests.support.page import array
 def timed(tmp_path, monkeypatch):
     """A folder with two timings of Llama-3-8B on an H200, one of them far from its prediction."""
     monkeypatch.setattr(settings.server, "results", tmp_path)
-    for plan, step_s in (("22-26", 0.0084), ("8-16", 0.0200)):
+    for plan, followers, step_s in (("22-26", 4, 0.0084), ("8-16", 8, 0.0200)):
         spread = Quartiles(median=step_s, low=step_s - 1e-4, high=step_s + 1e-4, repeats=5)
         timing = Timed(
             path="cuda graph", attention="sdpa", step_s=spread, prefill_s=spread, peak_memory_bytes=34 * 10**9
@@ -25,7 +25,7 @@ def timed(tmp_path, monkeypatch):
         save_timing(
             tmp_path,
             TimingRecord(
-                model="Llama-3-8B", weights="random", num_layers=32, plan=plan, followers=4, dtype="bfloat16",
+                model="Llama-3-8B", weights="random", num_layers=32, plan=plan, followers=followers, dtype="bfloat16",
                 batch_size=16, context_tokens=8192, new_tokens=16, dense=timing, shared=timing, copy_bytes_per_s=4e12,
                 versions={}, git_commit=None, machine=Machine(cpu="c", cpu_cores=1, gpu="NVIDIA H200"),
                 date="2026-01-01T00:00:00Z", duration_s=1.0, command="python -m core measure",

@@ -3,6 +3,7 @@
 import json
 from types import SimpleNamespace
 
+import gradio as gr
 import pytest
 
 from app import measured, settings, text
@@ -42,7 +43,7 @@ def test_the_page_begins_with_what_tells_most_and_folds_what_cannot_tell(judged,
 
 
 def test_a_folded_score_can_be_chosen_all_the_same(judged, view):
-    event = SimpleNamespace(id="easy · exact_match")
+    event = gr.EventData(None, {"id": "easy · exact_match"})
     update = scores.choose_folded(["tiny"], event)
     assert update["value"] == event.id and update["choices"][-1] == event.id and len(update["choices"]) == 8
     assert len(clickable(draw(view, event.id)["tradeoff"])) == 2

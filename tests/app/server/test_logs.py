@@ -68,13 +68,22 @@ def test_parts_of_the_page_are_written_down_only_when_they_fail(written):
 
 
 @pytest.mark.parametrize(
-    "name", ["a" * 10**6, "x\nforged line", "\x1b[2J\x07", "\u202egnp.exe", "\u2028", "a\r\nb", "\udc80"]
+    "name",
+    ["a" * 10**6, "x\nforged line", "\x1b[2J\x07", "\u202egnp.exe", "\u2028", "a\r\nb"],
+    ids=["long", "line", "screen", "direction", "separator", "return"],
 )
 def test_names_are_cut_and_cannot_forge_lines(written, name):
     logs.write("event", name=name)
     logging.getLogger("uvicorn.error").warning("Invalid request %s", name)
     lines = written()
     assert len(lines) == 2 and all(len(line) < 400 and line.isprintable() for line in lines)
+
+
+def test_half_a_pair_is_written_down_escaped():
+    """In a process of its own: pytest hands on what is logged between its processes, where half a pair cannot be said."""
+    code = "from app.server import logs; logs.configure(); logs.write('event', name='a\\udc80b')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    assert "udc80" in done.stderr and done.stderr.isascii() and done.stderr.count("\n") == 1
 
 
 class Odd(Exception):

@@ -4,6 +4,7 @@ import base64
 import json
 from types import SimpleNamespace
 
+import gradio as gr
 import numpy as np
 import pandas as pd
 
@@ -72,5 +73,5 @@ def test_an_uploaded_file_becomes_the_text(tmp_path):
 
 
 def test_a_clicked_cell_becomes_the_plan(view):
-    cell = panel.apply_cell(SimpleNamespace(x=1, y=3), view)
+    cell = panel.apply_cell(gr.EventData(None, {"x": 1, "y": 3}), view)
     assert cell[0] == {"model": view["model"], "plan": "1-4"}
