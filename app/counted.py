@@ -1,9 +1,5 @@
 """What the server has done since its start, for /metrics: own counters, with few labels and nothing of visitors in them."""
 
-import functools
-from collections.abc import Callable
-from typing import TypeVar
-
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 
 disable_created_metrics()  # a second series for each, which says when it began
@@ -29,21 +25,3 @@ event_seconds = Histogram(
 generated_tokens = Counter("shared_attention_generated_tokens", "Tokens written, of both models", registry=REGISTRY)
 evaluations = Counter("shared_attention_evaluations", "Evaluations started on the page", registry=REGISTRY)
 loads = Counter("shared_attention_loads", "Models loaded, or not", ("outcome",), registry=REGISTRY)
-
-_Function = TypeVar("_Function", bound=Callable)
-
-
-def load(function: _Function) -> _Function:
-    """Count each call of a function that loads a model, by what became of it."""
-
-    @functools.wraps(function)
-    def counting(*arguments: object, **named: object) -> object:
-        try:
-            found = function(*arguments, **named)
-        except BaseException:
-            loads.labels("failed").inc()
-            raise
-        loads.labels("loaded").inc()
-        return found
-
-    return counting  # type: ignore[return-value]

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import psutil
 
-from app import settings, text, trial
+from app import counted, settings, text, trial
 from app.line import Line
 from app.visitors import NOBODY, Visitor
 
@@ -209,6 +209,7 @@ class Loads:
                     self._failed.move_to_end(load.place)
                     while len(self._failed) > FAILURES:
                         self._failed.popitem(last=False)
+            counted.loads.labels("loaded" if load.model is not None else "failed").inc()
             load.done.set()
 
     def _try(self, load: Load) -> int:
@@ -260,7 +261,7 @@ class Trials:
         allowed = self._allowed_bytes()
         order = {
             "name": name, "memory_bytes": allowed, "seconds": settings.server.load_seconds, "device": _trial_device(),
-            "limits": admitted(), "folder": os.getcwd(),
+            "limits": admitted(), "folder": str(Path.cwd()),
         }  # fmt: skip
         try:
             assert process.stdin is not None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from app import counted, links, loading, settings, text
+from app import links, loading, settings, text
 from app.asked import LONGEST_NAME
 from app.compute import compute
 from app.visitors import visitor
@@ -421,7 +421,6 @@ def _look(place: Hashable) -> None:
         check_config(Folder(folder, Limits(**loading.admitted())))
 
 
-@counted.load
 def _load(name: str, place: Hashable, needed_bytes: int = 0) -> LoadedModel:
     """Load a model here and keep it. needed_bytes: of its weights, where they are known."""
     from core import load_model

@@ -61,7 +61,7 @@ def read_json_lines(
         if number > max_lines:
             faults.check()  # what is wrong with the lines before says more
             raise ValueError(f"{faults.name} has more than {max_lines:,} lines: split it.")
-        row, blank = None, not line.strip()
+        row, blank = None, _is_blank(line)
         if not blank:
             with faults.of_line(number):
                 row = _parse(line, max_line)
@@ -84,6 +84,11 @@ def _lines(content: bytes | str, name: str, max_bytes: int) -> Iterator[bytes]:
         end = len(raw) if end < 0 else end
         yield raw[start:end]
         start = end + 1
+
+
+def _is_blank(line: bytes | str) -> bool:
+    """Whether a line holds only what Unicode calls white space."""
+    return not (line.decode("utf-8", "replace") if isinstance(line, bytes) else line).strip()
 
 
 def _parse(line: bytes, max_line: int) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Generate: two texts that grow, told apart from the first difference on, until they part, end or are stopped."""
 
 import json
+import time
 from types import SimpleNamespace
 
 import gradio as gr
@@ -154,6 +155,9 @@ def test_closing_the_stream_stops_the_computation(view, monkeypatch):
     stream = items(generate_run.run(view, PROMPT, 5, 0.0, 0))
     next(stream), next(stream)
     stream.close()
+    deadline = time.monotonic() + 20  # whoever computes notices it at the next step
+    while not closed and time.monotonic() < deadline:
+        time.sleep(0.02)
     assert closed == [True]
 
 
