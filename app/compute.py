@@ -7,7 +7,7 @@ have to wait for a core, every operation of a small model waits for its slowest 
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread, current_thread
@@ -84,6 +84,7 @@ class _Worker:
             except Empty:
                 return
             _answer(*call)
+            del call
             wait = True
 
     def _work(self) -> None:
@@ -92,6 +93,7 @@ class _Worker:
             call = self._calls.get()
             self._step_began = time.monotonic()
             _answer(*call)
+            del call  # else what it was about, such as a model, stays until the next call
             self._step_began = None
 
 
@@ -109,5 +111,9 @@ _NO_MORE = object()
 
 def taking_turns(steps: Iterator) -> Iterator:
     """The items of `steps`, each computed in its turn; between two of them others have theirs."""
-    while (step := compute(next, steps, _NO_MORE)) is not _NO_MORE:
-        yield step
+    try:
+        while (step := compute(next, steps, _NO_MORE)) is not _NO_MORE:
+            yield step
+    finally:
+        if isinstance(steps, Generator):
+            steps.close()
