@@ -13,6 +13,8 @@ LARGEST = 2**53 - 1
 """The largest whole number that every JSON reader keeps."""
 LARGEST_SIZE = 1_000_000_000
 """Of a batch or a context: what a formula makes of it stays a number that every column can hold."""
+LONGEST_HEADS = 65_536
+"""Characters of a head map as JSON: 80 layers of 64 heads take 20,000."""
 LONGEST_NAME = 4_096
 """Characters of a name or a plan: the longest path of a folder, or a thousand layers one by one."""
 LONGEST_SENTENCE = 500
@@ -44,6 +46,11 @@ def flag(name: str, value: object) -> bool:
 def words(**named: object) -> None:
     """Raises ValueError with one sentence for the first of these that is no text, or too long for a name or a plan."""
     _check_texts(named, LONGEST_NAME)
+
+
+def head_maps(**named: object) -> None:
+    """Raises ValueError with one sentence for the first of these that is no text, or too long for a head map."""
+    _check_texts(named, LONGEST_HEADS)
 
 
 def prompts(**named: object) -> None:

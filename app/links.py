@@ -12,11 +12,12 @@ import base64
 import binascii
 import json
 
+from app.asked import LONGEST_HEADS
 from core.plan import HeadMap, HeadMapLike, read_head_map
 
 LONGEST = 16_384
 """Characters of a short form: 80 layers of 64 heads take 5,200."""
-LONGEST_JSON = 65_536
+LONGEST_JSON = LONGEST_HEADS
 _MOST_HEADS = 20_000  # of all followers together: as JSON 60,000 characters
 _VERSION = "1"
 _BYTE = 256

@@ -111,13 +111,6 @@ def layer_weights(model_name: str, ids: tuple[int, ...], layer: int) -> np.ndarr
     return _layer_weights.get((place, ids, layer), lambda: _compute_weights(model_name, ids, layer))
 
 
-def check_length(name: str, source: str) -> None:
-    """Raise ValueError, in one sentence, for a text that is longer than a model is asked to read; before it is tokenized."""
-    limit = settings.server.max_prompt_characters
-    if len(source) > limit:
-        raise ValueError(f"The {name} has {len(source):,} characters: shorten it to at most {limit:,}.")
-
-
 class FirstTokens(NamedTuple):
     """The beginning of a text, and how many tokens all of it has."""
 
@@ -131,7 +124,7 @@ def token_ids(model_name: str, source: str, limit: int) -> FirstTokens:
     Raises ValueError for a text with less than two tokens, and for one that is too long.
     """
     asked.texts(text=source)
-    check_length("text", source)
+    asked.prompts(text=source)
     model = get_model(model_name)
     ids = prompt_ids(model.tokenizer, source or "")
     if len(ids) < 2 or not source.strip():
@@ -183,10 +176,9 @@ def check_texts(
     system: str = "",
 ) -> None:
     """Raise ValueError, in one sentence, for what `generate` is not to be asked; nothing is loaded or tokenized for that."""
-    asked.words(model=model_name, plan=plan_text, heads=heads)
-    asked.texts(prompt=prompt, system=system)
-    check_length("prompt", prompt)
-    check_length("system text", system)
+    asked.words(model=model_name, plan=plan_text)
+    asked.head_maps(heads=heads)
+    asked.prompts(prompt=prompt, system=system)
     asked.whole("max_new_tokens", max_new_tokens, high=settings.server.max_new_tokens)
     if not 0 <= asked.number("temperature", temperature) <= 10:
         raise ValueError(f"temperature is {temperature:g}: give a number from 0 (the likeliest token) to 10.")

@@ -54,7 +54,8 @@ def wire(demo: gr.Blocks, bar: gr.HTML, panel: SimpleNamespace) -> None:
     bar.open(load_and_open, bar, [*outputs, panel.name], **loading)
     panel.coming.change(load_and_show, [panel.coming, bar], [*outputs, panel.name], **loading)
     panel.plan.input(apply_while_typing, [panel.plan, bar], outputs, **LIVE)
-    gr.on([panel.plan.submit, panel.plan.blur], apply_text, [panel.plan, bar], outputs, **LIVE)
+    panel.plan.submit(apply_text, [panel.plan, bar], outputs, **LIVE)
+    panel.plan.blur(leave_text, [panel.plan, bar], outputs, **LIVE)
     fetched = offer.wire(demo, panel.offer)
     fetched.then(load_fetched, bar, [panel.offer.column, panel.name, *outputs], **loading)
 
@@ -216,6 +217,19 @@ def apply_text(plan_text: str, view: View) -> tuple:
     if shown["plan_error"]:
         shown["plan"] = _UNCHANGED  # the box may hold newer text by now
     return _answer(shown, view)
+
+
+def leave_text(plan_text: str, view: View) -> tuple:
+    """The box was left: what is wrong with its text is said, and the page's plan is written as the page writes it.
+
+    A good text became the plan while it was typed. One that is not the page's plan is older than the click that left the
+    box, such as Undo, and changes nothing.
+    """
+    try:
+        is_plan = get_model(view["model"]).plan(plan_text).name == view["plan"]
+    except ValueError:
+        return apply_text(plan_text, view)
+    return apply_text(plan_text, view) if is_plan else (_UNCHANGED,) * 6
 
 
 def _changed(plan_text: str, view: View) -> dict:

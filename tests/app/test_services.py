@@ -1,5 +1,6 @@
 """What panels and endpoints share knows of neither."""
 
+import json
 import subprocess
 import sys
 
@@ -24,3 +25,12 @@ def test_curves_run_to_the_longest_context_through_the_chosen_one():
 def test_a_shape_that_does_not_exist_is_explained():
     with pytest.raises(ValueError, match="There is no shape 'Llama-9'"):
         services.shape_of("Llama-9", "demo")
+
+
+def test_head_maps_of_large_models_can_be_asked_for():
+    """80 layers of 64 heads take more characters than a name may have."""
+    heads = json.dumps({str(layer): list(range(64)) for layer in range(1, 80)})
+    assert len(heads) > 10_000
+    services.check_texts("demo", "17-22", "A fox", 5, 0.0, 0, heads)
+    with pytest.raises(ValueError, match="heads has 70,000 characters: give at most 65,536"):
+        services.check_texts("demo", "17-22", "A fox", 5, 0.0, 0, "x" * 70_000)

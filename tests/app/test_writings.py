@@ -211,8 +211,8 @@ def test_who_has_gone_is_noticed_while_waiting(begun, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"prompt": "x" * 101}, "The prompt has 101 characters: shorten it to at most 100"),
-        ({"system": "x" * 101}, "The system text has 101 characters"),
+        ({"prompt": "x" * 101}, "prompt has 101 characters: give at most 100"),
+        ({"system": "x" * 101}, "system has 101 characters"),
         ({"max_new_tokens": 21}, "max_new_tokens is 21: give a whole number from 1 to 20"),
         ({"max_new_tokens": 10**18}, "give a whole number from 1 to 20"),
         ({"max_new_tokens": 2.5}, "whole number"),
@@ -245,7 +245,7 @@ def test_a_long_text_is_refused_before_its_attention_is_looked_at(monkeypatch):
         lambda: services.similarity("demo", "x" * 101, "head_mean"),
         lambda: services.token_ids("demo", "x" * 101, 5),
     ):
-        with pytest.raises(ValueError, match="The text has 101 characters: shorten it to at most 100"):
+        with pytest.raises(ValueError, match="text has 101 characters: give at most 100"):
             call()
 
 

@@ -80,3 +80,10 @@ def test_a_bad_plan_in_the_address_is_explained(folder):
 def test_a_model_that_does_not_exist_is_explained_and_nothing_else_changes(view):
     outputs = model.switch_model("no/such-model-anywhere", view)
     assert 'class="error"' in outputs[1] and outputs[0] == UNCHANGED
+
+
+def test_a_box_that_is_left_does_not_bring_back_an_older_plan(view):
+    """Undo takes the focus from the box, whose text is then that of the plan that was undone."""
+    assert model.leave_text("1-3", view) == model.apply_while_typing("no plan", view)  # nothing changes
+    assert _named(model.leave_text("2–4", view))["plan"]["value"] == view["plan"] == "2-4"
+    assert "role=" in _named(model.leave_text("9-99", view))["plan_error"]
