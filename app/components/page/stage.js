@@ -48,6 +48,7 @@ function render() {
     shown = now;
   }
   stage.dataset.state = now.state || '';
+  stage.dataset.run = shown?.asked.run || '';
   const present = explorer.view;
   const old = !!shown && !!present.model && key(shown.view) !== key(present);
   stage.classList.toggle('outdated', old);

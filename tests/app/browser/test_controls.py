@@ -36,8 +36,9 @@ def test_a_model_that_cannot_be_loaded_gets_a_sentence_and_the_page_goes_on(open
     page.wait_for_selector("#model-error .error")
     assert box.input_value() == "nobody/no-such-model"
     assert "demo" in page.inner_text(".chip")
+    page.locator("#prompt textarea").fill("The old king and his")
     page.click("#generate-go")
-    page.wait_for_selector("#generate-stop:not([disabled])")
+    page.wait_for_function("document.querySelector('#pane-dense .text').innerText.startsWith('The old king and his ')")
 
 
 def test_a_plan_is_typed_and_what_is_looked_at_follows(open_page):

@@ -84,5 +84,5 @@ def test_a_shell_reads_the_sentence_too(address):
 @pytest.mark.parametrize("name", ENDPOINTS)
 def test_ten_megabytes_are_refused_at_once(name, client):
     text = next(argument for argument in arguments(name))
-    with pytest.raises(Exception, match="has 10,000,000 characters"):
+    with pytest.raises(Exception, match="has 10,000,000 characters|413"):  # a body of so much is not even read
         client.predict(**{**REQUIRED.get(name, {}), text: "x" * 10_000_000}, api_name=f"/{name}")

@@ -68,7 +68,7 @@ def test_a_closed_tab_stops_its_evaluation(open_page, results):
     evaluate(closed, 490)
     wait_for_words(closed, "#evaluate-progress", "of 490")
     evaluate(page, 30)
-    wait_for_words(page, "#evaluate-progress", "Another evaluation is running")
+    wait_for_words(page, "#evaluate-progress", "before you")
     closed.close()
     wait_for_words(page, "#evaluate-progress", "n = 30")
     assert not list(results.glob("demo/*/*limit=490.json"))

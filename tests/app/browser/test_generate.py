@@ -36,9 +36,10 @@ def wait_for_state(page, state: str) -> None:
 
 
 def generate(page, state: str = "done") -> None:
-    """Press Generate and wait until the texts rest."""
+    """Press Generate and wait until the new texts rest, which may be at once: somebody asked for the same before."""
+    before = page.get_attribute(".stage", "data-run")
     page.click("#generate-go")
-    page.wait_for_function("['waiting', 'running'].includes(document.querySelector('.stage').dataset.state)")
+    page.wait_for_function("before => document.querySelector('.stage').dataset.run !== before", arg=before)
     wait_for_state(page, state)
 
 
