@@ -7,7 +7,7 @@ from app.server.hosts import HUB
 _POLICY = {
     "default-src": "'self'",
     # gradio's page has inline scripts, and makes functions of the text of `js=` and `js_on_load=`.
-    "script-src": "'self' 'unsafe-inline' 'unsafe-eval'",
+    "script-src": "'self' 'unsafe-inline' 'unsafe-eval' blob:",  # the talk runs its Plotly from a blob
     "script-src-attr": "'none'",  # what an `onerror=` that got into a page would need
     "style-src": "'self' 'unsafe-inline'",
     "img-src": "'self' data: blob:",

@@ -115,7 +115,7 @@ class Caller:
                 answers[f"{kind.__name__}: answered"] += 1
             except Refused as refused:
                 answers[f"{kind.__name__}: {'refused' if _is_a_sentence(refused) else refused}"] += 1
-            if number % 100 == 0 or number == warm:
+            if number % 100 == 0 or number in (warm, calls):
                 seen[number] = self.megabytes()
                 print(f"{number:5} calls {seen[number]:7.1f} MB", file=sys.stderr, flush=True)
         return {
