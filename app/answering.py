@@ -10,7 +10,6 @@ import dis
 import inspect
 import json
 import logging
-import re
 import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
@@ -42,11 +41,6 @@ LONGEST_ADDRESS = 60_000
 _ENDS = (".", "?", "!", "…", ")")
 _OWN = ("app", "core")
 _REFUSED = "shared_attention.refused"
-_CLOSED = re.compile(
-    r"/(gradio_api/(process_recording|vibe-|undo-vibe-|deep_link|proxy=|custom_component|stream/|runs|"
-    r"run-history|dev/)|monitoring|pwa_icon)"
-)
-"""What gradio offers and this page has no use for."""
 _SAID = {
     404: "There is nothing at this address: the page is at /, and docs/api.md lists the endpoints.",
     405: "This address takes no such request: docs/api.md shows how endpoints are called.",
@@ -180,8 +174,6 @@ class _NoSession(Exception):
 async def check_request(request: Request) -> None:
     """Raises HTTPException with one sentence for what no route of the page can answer."""
     path = request.url.path
-    if _CLOSED.match(path):
-        raise HTTPException(404, _SAID[404])
     blocks = request.app.get_blocks()
     try:
         _check_session(request.path_params.get("session_hash", request.query_params.get("session_hash")))

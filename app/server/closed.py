@@ -2,7 +2,7 @@
 
 `file=http…` and `proxy=` fetch addresses of others from here; `deep_link` writes a file for each call; `run-history` carries
 tokens of the hub; `custom_component` prints what it is asked for; `dev`, `runs` and `monitoring` are of whoever writes an app;
-`pwa_icon` paints pictures of any size; `stream` is for sound and films.
+`pwa_icon` paints pictures of any size; `stream` is for sound and films; `vibe-` and `process_recording` edit an app.
 """
 
 import re
@@ -12,7 +12,8 @@ from app.server.asgi import ASGIApp, Receive, Scope, Send, refuse
 from app.wording import server as words
 
 _CLOSED = re.compile(
-    r"/gradio_api/(proxy=|deep_link|run-history|runs|dev/|custom_component/|stream/)|/(monitoring|pwa_icon|manifest\.json)"
+    r"/gradio_api/(proxy=|deep_link|run-history|runs|dev/|custom_component/|stream/|"
+    r"process_recording|vibe-|undo-vibe-)|/(monitoring|pwa_icon|manifest\.json)"
 )
 _FILES = re.compile(r"/gradio_api/file[=/](.*)", re.DOTALL)
 _ADDRESS = re.compile(r"\s*[\w+.-]+:|\s*[/\\]{2}", re.ASCII)

@@ -114,9 +114,7 @@ def test_a_call_of_an_endpoint_goes_through_the_queue(client):
     assert client.post("/gradio_api/run/faulty", json={"data": ["fine"]}).status_code == 404
 
 
-@pytest.mark.parametrize(
-    "path", ["/nothing", "/gradio_api/call/x/y", "/gradio_api/file=/etc/passwd", "/gradio_api/deep_link"]
-)
+@pytest.mark.parametrize("path", ["/nothing", "/gradio_api/call/x/y", "/gradio_api/file=/etc/passwd"])
 def test_every_refusal_is_a_sentence(client, path):
     answer = client.get(path)
     assert 400 <= answer.status_code < 500 and is_sentence(answer.json()["detail"]), answer.text

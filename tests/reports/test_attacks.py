@@ -342,7 +342,7 @@ def test_foreign_names_and_pages_are_not_served(client, server):
 def test_closed_routes_of_gradio_answer_nothing(client):
     for path in ("/gradio_api/deep_link?session_hash=x", "/gradio_api/run-history/buckets", "/gradio_api/runs", "/gradio_api/dev/reload",
                  "/monitoring", "/monitoring/summary", "/pwa_icon/99999", "/gradio_api/stream/a/b/1/playlist.m3u8", "/manifest.json",
-                 "/gradio_api/custom_component/x/client/y/z.js"):  # fmt: skip
+                 "/gradio_api/custom_component/x/client/y/z.js", "/gradio_api/vibe-code", "/gradio_api/process_recording"):  # fmt: skip
         assert client.get(path).status_code == 404, path
 
 
