@@ -7,7 +7,6 @@ waited is the result, beside what they waited before. The record goes beside thi
 
 import argparse
 import json
-import os
 import secrets
 import shutil
 import statistics
@@ -15,18 +14,16 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from core.models import BUNDLED
-from core.records.provenance import git_commit, machine
+from tests.benchmarks.record import Run
 from tests.support.browser import ROOT, free_port, serve, wait_for
 from tests.support.programs import Refused, call, config, event
 
-RECORDS = Path(__file__).parent / "records"
 LIMIT_S = 2.0
 """Another visitor's savings take at most so long."""
 ASKED = ("17-22", 1, 1024, 512, "bfloat16")
@@ -41,17 +38,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--port", type=int, help="to serve on (default: a free one)")
     parser.add_argument("--out", type=Path, help="where the record goes (default: beside this file)")
     args = parser.parse_args(arguments)
-    began = datetime.now(timezone.utc)
-    load = os.getloadavg()
+    run = Run("attack")
     found = measure(args.port or free_port(), args.loads, args.layers)
-    record = {
-        "kind": "attack", "date": began.isoformat(timespec="seconds"), "machine": machine().model_dump(),
-        "commit": git_commit(), "load_average_at_start": [round(one, 2) for one in load], "limit_s": LIMIT_S, **found,
-    }  # fmt: skip
-    path = args.out or RECORDS / f"attack-{began:%Y-%m-%d}.json"
-    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(found, indent=1))
-    print(f"Written: {path}")
+    run.write(args.out, limit_s=LIMIT_S, **found)
     return int(found["others_slowest_s"] > LIMIT_S)
 
 

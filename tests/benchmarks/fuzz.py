@@ -7,20 +7,17 @@ same calls, fewer, run in the suite (`tests/reports/test_fuzz.py`).
 """
 
 import argparse
-import json
 import os
 import sys
 import tempfile
 import time
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from core.records.provenance import git_commit, machine
+from tests.benchmarks.record import Run
 from tests.support.browser import free_port
 from tests.support.calls import LIMIT_S, LONGEST_SENTENCE, Report, running
 
-RECORDS = Path(__file__).parent / "records"
 FAULTS = ("unexplained", "file read", "hang")
 
 
@@ -33,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="where the record goes (default: beside this file)")
     args = parser.parse_args(arguments)
     os.environ["HF_HUB_OFFLINE"] = "1"
-    began = datetime.now(timezone.utc)
+    run = Run("fuzz")
     with (
         tempfile.TemporaryDirectory(prefix="fuzz-") as folder,
         running(args.port or free_port(), Path(folder)) as server,
@@ -41,16 +38,11 @@ def main(arguments: list[str] | None = None) -> int:
         start = time.monotonic()
         report = server.fuzz(args.calls, args.seed)
         took_s = time.monotonic() - start
-    record = {
-        "kind": "fuzz", "date": began.isoformat(timespec="seconds"), "commit": git_commit(), "machine": machine().model_dump(),
-        "command": f"python -m tests.benchmarks.fuzz --calls {args.calls} --seed {args.seed}", "took_s": round(took_s, 1),
-        "limits": {"first_word_s": LIMIT_S, "sentence_characters": LONGEST_SENTENCE}, **figures(report),
-    }  # fmt: skip
-    path = args.out or RECORDS / f"fuzz-{began:%Y-%m-%d}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record, indent=1, ensure_ascii=True) + "\n", encoding="utf-8")
+    record = run.write(
+        args.out, command=f"python -m tests.benchmarks.fuzz --calls {args.calls} --seed {args.seed}", took_s=round(took_s, 1),
+        limits={"first_word_s": LIMIT_S, "sentence_characters": LONGEST_SENTENCE}, **figures(report),
+    )  # fmt: skip
     print(table(record))
-    print(f"Written: {path}")
     return int(any(record["faults"].values()))
 
 

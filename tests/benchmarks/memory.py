@@ -7,7 +7,6 @@ first calls (`--warm`), when every kind was made often, is compared with that at
 
 import argparse
 import json
-import os
 import random
 import secrets
 import shutil
@@ -16,18 +15,16 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from core.models import BUNDLED
-from core.records.provenance import git_commit, machine
+from tests.benchmarks.record import Run
 from tests.support.browser import ROOT, free_port, serve, wait_for
 from tests.support.programs import Refused, call, config, event
 
-RECORDS = Path(__file__).parent / "records"
 GROWTH = 0.05
 """At most so much more at the end than after the first calls."""
 WORDS = [
@@ -65,16 +62,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--port", type=int, help="to serve on (default: a free one)")
     parser.add_argument("--out", type=Path, help="where the record goes (default: beside this file)")
     args = parser.parse_args(arguments)
-    began, load = datetime.now(timezone.utc), os.getloadavg()
+    run = Run("memory")
     found = measure(args.port or free_port(), args.calls, args.warm, args.models)
-    record = {
-        "kind": "memory", "date": began.isoformat(timespec="seconds"), "machine": machine().model_dump(),
-        "commit": git_commit(), "load_average_at_start": [round(one, 2) for one in load], "limit": GROWTH, **found,
-    }  # fmt: skip
-    path = args.out or RECORDS / f"memory-{began:%Y-%m-%d}.json"
-    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(found, indent=1))
-    print(f"Written: {path}")
+    run.write(args.out, limit=GROWTH, **found)
     return int(found["growth"] > GROWTH)
 
 

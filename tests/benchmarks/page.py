@@ -5,7 +5,6 @@ after. Every figure is a median with its single values. Leave the machine alone 
 """
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -14,16 +13,15 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Browser, Error, Page, Request, sync_playwright
 
-from core.records.provenance import git_commit, machine
+from core.records.provenance import git_commit
+from tests.benchmarks.record import Run
 from tests.support.browser import CHROMIUM, DESKTOP, FLAGS, PATIENCE_MS, ROOT, free_port, wait_for
 
-RECORDS = Path(__file__).parent / "records"
 PROBE = (Path(__file__).parent / "page_probe.js").read_text(encoding="utf-8")
 WIDTHS = {1440: 900, 1024: 768, 390: 844}
 START_PLAN = "10-22"
@@ -94,8 +92,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not CHROMIUM:
         print("There is no chromium: install Debian's package chromium.", file=sys.stderr)
         return 2
-    began = datetime.now(timezone.utc)
-    load = os.getloadavg()
+    run = Run("page")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         versions: dict[str, Any] = {}
@@ -105,15 +102,7 @@ def main(arguments: list[str] | None = None) -> int:
         versions["after"] = {"commit": git_commit(), **measure(browser, ROOT, args.repeats, args.starts)}
         chromium = browser.version
         browser.close()
-    record = {
-        "kind": "page", "date": began.isoformat(timespec="seconds"), "machine": machine().model_dump(),
-        "load_average_at_start": [round(one, 2) for one in load], "chromium": chromium, "limits": LIMITS, **versions,
-    }  # fmt: skip
-    path = args.out or RECORDS / f"page-{began:%Y-%m-%d}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print(table(record))
-    print(f"Written: {path}")
+    print(table(run.write(args.out, chromium=chromium, limits=LIMITS, **versions)))
     return 0
 
 

@@ -14,17 +14,15 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from datetime import datetime, timezone
 from pathlib import Path
 
 import httpx
 from gradio_client import Client
 
 from app.visitors import COOKIE
-from core.records.provenance import git_commit, machine
+from tests.benchmarks.record import Run
 from tests.support.browser import ROOT, free_port, serve, wait_for
 
-RECORDS = Path(__file__).parent / "records"
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin")
 TOKENS = 8
 
@@ -38,16 +36,11 @@ def main(arguments: list[str] | None = None) -> int:
     if not NGINX:
         print("There is no nginx: install Debian's package nginx-light.", file=sys.stderr)
         return 2
-    began = datetime.now(timezone.utc)
+    run = Run("replicas")
     with tempfile.TemporaryDirectory(prefix="replicas-") as folder:
         found = _run(Path(folder), args.visitors)
-    record = {
-        "kind": "replicas", "date": began.isoformat(timespec="seconds"), "commit": git_commit(),
-        "machine": machine().model_dump(), "visitors": args.visitors, **found,
-    }  # fmt: skip
-    path = args.out or RECORDS / f"replicas-{began:%Y-%m-%d}.json"
-    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(found, indent=1), f"Written: {path}", sep="\n")
+    print(json.dumps(found, indent=1))
+    run.write(args.out, visitors=args.visitors, **found)
     return 0 if not found["faults"] else 1
 
 

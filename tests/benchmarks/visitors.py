@@ -24,7 +24,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,10 +31,9 @@ import httpx
 import psutil
 
 from app.visitors import COOKIE
-from core.records.provenance import git_commit, machine
+from tests.benchmarks.record import Run
 from tests.support.browser import ROOT, free_port, wait_for
 
-RECORDS = Path(__file__).parent / "records"
 LIMITS = {"errors": 0, "slowest_by_median": 2.0, "memory_growth": 0.05, "other_texts": 0}
 WARM_UP, WINDOW = 0.2, 0.1
 PATIENCE_S = 600.0
@@ -84,22 +82,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--port", type=int, help="default: a free one")
     parser.add_argument("--out", type=Path, help="where the record goes (default: beside this file)")
     args = parser.parse_args(arguments)
-    began, load = datetime.now(timezone.utc), os.getloadavg()
+    run = Run("visitors")
     with server(args.port or free_port()) as (address, process):
         how = (args.visitors, 60 * args.minutes, args.think, args.texts, args.seed)
         figures = asyncio.run(simulate(address, process.pid, *how))
     failures = judge(figures)
-    record = {
-        "kind": "visitors", "date": began.isoformat(timespec="seconds"), "commit": git_commit(),
-        "machine": machine().model_dump(), "load_average_at_start": [round(one, 2) for one in load],
-        "asked": {name: getattr(args, name) for name in ("visitors", "minutes", "think", "texts", "seed")},
-        "limits": LIMITS, "held": not failures, **figures,
-    }  # fmt: skip
-    path = args.out or RECORDS / f"visitors-{began:%Y-%m-%d}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(figures, indent=1))
-    print(*failures or ["All of it holds."], f"Written: {path}", sep="\n")
+    print(*failures or ["All of it holds."], sep="\n")
+    asked = {name: getattr(args, name) for name in ("visitors", "minutes", "think", "texts", "seed")}
+    run.write(args.out, asked=asked, limits=LIMITS, held=not failures, **figures)
     return 1 if failures else 0
 
 
