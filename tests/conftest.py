@@ -1,5 +1,6 @@
 """Shared fixtures: tiny random models of every supported family, on a machine without network."""
 
+import asyncio
 import os
 import tempfile
 from pathlib import Path
@@ -27,6 +28,19 @@ EXAMPLES = {"deadline": None, "print_blob": True, "suppress_health_check": [Heal
 settings.register_profile("suite", max_examples=60, derandomize=True, database=None, **EXAMPLES)
 settings.register_profile("properties", max_examples=2000, **EXAMPLES)
 settings.load_profile("suite")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """Other tests find no event loop while a browser is open in this process: Playwright leaves its own marked as running."""
+    if item.get_closest_marker("browser") or "browser" in item.path.parts:
+        return (yield)
+    left = asyncio._get_running_loop()
+    asyncio._set_running_loop(None)
+    try:
+        return (yield)
+    finally:
+        asyncio._set_running_loop(left)
 
 
 def pytest_addoption(parser):

@@ -21,7 +21,13 @@ START_S = 300
 
 
 def main() -> int:
-    """Replay, serve, ask for the health, stop. Exit code 1 when a step fails."""
+    """Replay, serve, ask for the health, stop. Exit code 1 when a step fails, 2 where the user cannot run Python."""
+    python = shutil.which("python")
+    try:
+        subprocess.run([str(python), "--version"], capture_output=True, check=True, **_who())
+    except OSError:
+        print(f"User {USER} cannot run {python}: put one first on PATH that all users may run.", file=sys.stderr)
+        return 2
     place = Path(tempfile.mkdtemp(prefix="replayed-image-"))
     try:
         return _replay(place)
@@ -69,8 +75,11 @@ def _serve(image: dockerfile.Image) -> int:
 
 
 def _as_user(image: dockerfile.Image) -> dict:
-    who = {"user": USER, "group": USER, "extra_groups": []} if os.getuid() == 0 else {}
-    return {"cwd": image.workdir, "env": image.variables, **who}
+    return {"cwd": image.workdir, "env": image.variables, **_who()}
+
+
+def _who() -> dict:
+    return {"user": USER, "group": USER, "extra_groups": []} if os.getuid() == 0 else {}
 
 
 def _own(place: Path) -> None:
