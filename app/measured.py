@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from app import settings, text
-from app.registry import LRUCache, dense_twins, loaded_configs
+from app.registry import LRUCache, dense_twins, loaded_shapes
 from app.sessions import mine_if_any, sessions
 from core import pretrained
 from core.cost import ModelShape, known_shapes, savings_frame
@@ -61,7 +61,7 @@ def store() -> Store:
     NaN. `saved_percent` is the KV cache's.
     """
     folder = settings.server.results
-    loaded = *((name, id(config)) for name, config in loaded_configs().items()), *dense_twins().items()
+    loaded = *loaded_shapes().items(), *dense_twins().items()
     state = folder, list_records(folder).state, list_timings(folder).state, loaded, _learner.learnt
     shared = _shared_stores.get(state, lambda: _read(folder))
     mine = mine_if_any()
@@ -226,11 +226,14 @@ def shape_of_record(model: str, num_layers: int | None = None) -> ModelShape | N
 
     None for those of another model of this name, which the record's number of layers gives away where it is given.
     """
-    config, file = loaded_configs().get(model), settings.ASSETS / "models" / model / "config.json"
-    if config is None and safe_name(model) == model and file.is_file():  # a record may say anything
-        config = json.loads(file.read_text(encoding="utf-8"))
+    loaded, file = loaded_shapes(), settings.ASSETS / "models" / model / "config.json"
     try:
-        shape = known_shapes().get(_shape_name(model)) if config is None else ModelShape.from_config(config)
+        if model in loaded:
+            shape = loaded[model]
+        elif safe_name(model) == model and file.is_file():  # a record may say anything
+            shape = ModelShape.from_config(json.loads(file.read_text(encoding="utf-8")))
+        else:
+            shape = known_shapes().get(_shape_name(model))
     except ValueError:
         return None
     return shape if shape and num_layers in (None, shape.num_layers) else None

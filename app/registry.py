@@ -1,7 +1,5 @@
 """The models in memory: loaded once, used by all visitors, the least recently used one dropped first."""
 
-import ctypes
-import gc
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator
 from contextlib import aclosing, contextmanager, suppress
@@ -15,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from app import links, loading, settings, text
+from app.allocator import give_back
 from app.asked import LONGEST_NAME
 from app.compute import compute
 from app.visitors import visitor
 from core import pretrained
 from core.configs import text_config
+from core.cost import ModelShape
 from core.evaluation.resolve import BUNDLED_TWINS
 from core.plan import SharingPlan, read_head_map
 from core.records.provenance import model_name, model_place
@@ -38,7 +38,7 @@ View = dict[str, str]
 MOST_FILES = 1000
 """Of a folder so many files say whether it has changed."""
 REMEMBERED = 64
-"""Configurations of models that were loaded, which the sizes of records are told by."""
+"""Sizes of models that were loaded, which those of their records are told by."""
 
 
 class LRUCache:
@@ -264,7 +264,7 @@ class Models:
                 dropped += 1
                 del gone
         if dropped:
-            _give_back()
+            give_back()
         if needed_bytes > free:
             raise ValueError(text.NO_ROOM.format(needed=needed_bytes / 1e9, free=free / 1e9))
 
@@ -272,7 +272,7 @@ class Models:
         """Forget all models."""
         with self._lock:
             self._kept.clear()
-        _give_back()
+        give_back()
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -284,21 +284,14 @@ class Models:
             return sum(model.num_bytes for model in self._kept.values())
 
 
-def _give_back() -> None:
-    """What was freed goes back to the system: modules hold each other in circles, and glibc keeps what it may need again."""
-    gc.collect()
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-
-
 _models = Models()
-_configs: OrderedDict[str, "PretrainedConfig"] = OrderedDict()
+_shapes: OrderedDict[str, ModelShape | None] = OrderedDict()
 _twins: OrderedDict[str, str] = OrderedDict()
 
 
-def loaded_configs() -> dict[str, "PretrainedConfig"]:
-    """The configuration of the models that were loaded last, by the name that records give to them."""
-    return dict(_configs)
+def loaded_shapes() -> dict[str, ModelShape | None]:
+    """The sizes of the models that were loaded last, by the name that records give to them; None: not understood."""
+    return dict(_shapes)
 
 
 def get_model(name: str, wait: bool = True) -> LoadedModel:
@@ -433,7 +426,7 @@ def _load(name: str, place: Hashable, needed_bytes: int = 0) -> LoadedModel:
     if getattr(model.config, "quantization_config", None):
         _ = identity.weights_sha256  # now: quantized weights are packed anew by their first call
     _warmed(model)
-    _remember(_configs, identity.name, model.config)
+    _remember(_shapes, identity.name, _shape_of(model.config))
     if not plan.followers:
         return _models.keep(LoadedModel(name, identity, model, tokenizer, identity, place=place))
     twin = _dense_twin(name, identity)
@@ -442,6 +435,13 @@ def _load(name: str, place: Hashable, needed_bytes: int = 0) -> LoadedModel:
         name, identity, twin.model, tokenizer, twin.identity, tuned=model, fixed_plan=plan, place=place
     )
     return _models.keep(loaded)
+
+
+def _shape_of(config: "PretrainedConfig") -> ModelShape | None:
+    """The sizes of a model, as far as they are understood."""
+    with suppress(ValueError):
+        return ModelShape.from_config(config)
+    return None
 
 
 def _remember(kept: OrderedDict[str, Any], name: str, value: Any) -> None:

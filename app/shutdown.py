@@ -27,6 +27,11 @@ def stopping() -> bool:
     return _stopping.is_set()
 
 
+def wait() -> None:
+    """Until the server is about to end."""
+    _stopping.wait()
+
+
 def check() -> None:
     """Raises `Stopped` when the server is about to end: for long computations, between two steps."""
     if _stopping.is_set():

@@ -1,9 +1,11 @@
 """What stands in front of gradio's routes, and how it gets there."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from app import gradio_sessions
 from app.server.asgi import ASGIApp
 from app.server.closed import ClosedRoutes
 from app.server.headers import SecurityHeaders
@@ -18,6 +20,7 @@ LAYERS = (
     RequestLog, Counted, SecurityHeaders, Doorkeeper, Operations, BodyLimit, ClosedRoutes, LoginGate, VisitorCookie,
 )  # fmt: skip
 """From outside to inside."""
+_FORGET_S = 15
 
 
 def in_front_of(app: ASGIApp) -> ASGIApp:
@@ -35,4 +38,12 @@ async def lifespan(app: Any) -> AsyncIterator[None]:
     where they are from.
     """
     app.middleware_stack = in_front_of(app.middleware_stack)
+    forgetting = asyncio.create_task(_forget_sessions(app))
     yield
+    forgetting.cancel()
+
+
+async def _forget_sessions(app: Any) -> None:
+    while True:
+        await asyncio.sleep(_FORGET_S)
+        gradio_sessions.forget(app)

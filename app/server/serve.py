@@ -7,27 +7,39 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any, NoReturn
 
 import psutil
 
-from app import settings, shutdown, text
+from app import allocator, settings, shutdown, text
 from app.compute import compute
 from app.wording import server as words
 
 _SPARE_S = 1.5
 """For what comes after the work was waited for: connections, files, processes."""
 _CHILDREN_S = 0.5
+_SWALLOWED_S = 0.5
+"""So long after a signal the main thread is on its way to the end, if it ever is."""
+_ending = threading.Lock()
+_KEEP_ALIVE_S = 75
+"""For so long a connection on which nothing is asked stays open: longer than clients and proxies keep theirs (httpx 5 s,
+nginx 60 s), so that it is never closed here at the moment when it is used again there; uvicorn's own is 5 s."""
 
 
 @contextlib.contextmanager
 def until_stopped() -> Iterator[None]:
-    """Ctrl-C or SIGTERM ends the program in order, with exit code 0; a second one at once. From a main thread only."""
+    """The program around the server: memory as `app.allocator` says, and Ctrl-C or SIGTERM ends it in order, with exit code 0.
+
+    A second signal ends it at once. Signals from a main thread only.
+    """
+    allocator.settle()
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    threading.Thread(target=_end_in_any_case, name="end", daemon=True).start()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     try:
@@ -41,6 +53,13 @@ def _stop(number: int, frame: FrameType | None) -> None:
         os._exit(128 + number)
     shutdown.begin()
     raise shutdown.Stopped  # in the main thread, which waits or loads, and does nothing that must be finished
+
+
+def _end_in_any_case() -> None:
+    """Where what the main thread did swallowed the exception: within an import, or code that the interpreter calls back."""
+    shutdown.wait()
+    time.sleep(_SWALLOWED_S)
+    _end()
 
 
 def serve(demo: Any, **more: Any) -> NoReturn:
@@ -65,6 +84,7 @@ def serve(demo: Any, **more: Any) -> NoReturn:
         quiet=True,
         **more,
     )
+    demo.server.config.timeout_keep_alive = _KEEP_ALIVE_S  # gradio takes no such option; each connection reads it anew
     logs.configure()  # again: uvicorn has set up its own meanwhile
     print(words.SERVED.format(title=text.TITLE, version=settings.VERSION, address=demo.local_url), flush=True)
     global _served
@@ -88,6 +108,8 @@ def _end(said: str = words.STOPPED, code: int = 0) -> NoReturn:
     It ends without the interpreter's own end: a thread that still computes would abort the process there
     ("terminate called without an active exception").
     """
+    if not _ending.acquire(blocking=False):
+        threading.Event().wait()  # another thread ends the process
     print(said, file=sys.stderr, flush=True)
     logging.disable(logging.CRITICAL)
     sys.unraisablehook = threading.excepthook = lambda *_: None

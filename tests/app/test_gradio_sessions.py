@@ -1,13 +1,23 @@
 """Sessions of gradio are light: nothing of every component is made or kept for each of them."""
 
 import asyncio
+import gc
+from datetime import datetime, timedelta
 
 import gradio as gr
 import pytest
+from fastapi.testclient import TestClient
 from gradio.blocks import BlocksConfig
+from gradio.routes import App
 from gradio.state_holder import SessionState, StateHolder
 
 from app import gradio_sessions
+
+# gradio makes event loops that it does not close.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -55,3 +65,61 @@ def test_sessions_are_bounded(blocks):
     for number in range(9):
         assert holder[str(number)]
     assert len(holder.session_data) == 3
+
+
+@pytest.fixture
+def served():
+    """gradio's application with an endpoint for programs and one that keeps a state, and a client of it."""
+
+    with gr.Blocks(analytics_enabled=False) as page:
+        kept, word = gr.State(None), gr.Textbox()
+        gr.on(fn=str.upper, inputs=word, outputs=word, api_name="loud")
+        gr.on(fn=str.lower, inputs=word, outputs=kept, api_name="keep")
+    page.queue()
+    app = App.create_app(page)
+    with TestClient(app) as client:
+        assert client.get("/gradio_api/startup-events").json()  # from now on the queue is worked off
+        yield app, client
+    del page, kept, word, app, client
+    gc.collect()
+
+
+def _asked(client, name, read=True):
+    event = client.post(f"/gradio_api/call/{name}", json={"data": ["Word"]}).json()["event_id"]
+    return client.get(f"/gradio_api/call/{name}/{event}").text if read else event
+
+
+def _later(**how):
+    return datetime.now() + timedelta(**how)
+
+
+def _left(app):
+    queue = app.get_blocks()._queue
+    kept = app.state_holder.session_data, app.state_holder.time_last_used
+    return [len(one) for one in (*kept, queue.pending_messages_per_session, queue.pending_event_ids_session)]
+
+
+def test_what_a_program_leaves_is_forgotten_when_its_answer_was_read(served):
+    app, client = served
+    assert all("WORD" in _asked(client, "loud") for _ in range(3)) and _left(app) == [3, 3, 3, 3]
+    assert gradio_sessions.forget(app) == 0 and _left(app) == [3, 3, 3, 3]
+    assert gradio_sessions.forget(app, _later(minutes=2)) == 3 and _left(app) == [0, 0, 0, 0]
+
+
+def test_an_answer_that_was_not_read_waits_for_an_hour(served):
+    app, client = served
+    read, _ = (_asked(client, "loud", read=False) for _ in range(2))
+    _asked(client, "loud")  # computed after the others
+    assert gradio_sessions.forget(app, _later(minutes=59)) == 1
+    assert "WORD" in client.get(f"/gradio_api/call/loud/{read}").text
+    assert gradio_sessions.forget(app, _later(minutes=61)) == 2 and _left(app) == [0, 0, 0, 0]
+
+
+def test_a_page_keeps_its_state_until_an_hour_after_it_was_closed(served):
+    app, client = served
+    _asked(client, "keep")
+    assert gradio_sessions.forget(app, _later(days=2)) == 0
+    [session] = app.state_holder.session_data.values()
+    session.is_closed = True
+    assert gradio_sessions.forget(app, _later(minutes=59)) == 0 and list(session.state_data.values()) == ["word"]
+    assert gradio_sessions.forget(app, _later(minutes=61)) == 1 and _left(app) == [0, 0, 0, 0]

@@ -37,13 +37,13 @@ from core.evaluation.answers import load_answers
 from core.places import ASSETS
 from core.records.files import append_line
 from core.records.journal import Journal
-from core.records.provenance import git_commit, machine
+from core.records.provenance import git_commit
 from core.records.scores import Record, load_records, save_record
 from core.records.searches import PlanDamage, SearchRecord, load_searches, save_search
 from core.records.timings import TimingRecord, load_timings, save_timing
+from tests.benchmarks.record import Run
 from tests.support.browser import ROOT, free_port, serve, wait_for
 
-RECORDS = Path(__file__).parent / "records"
 GOLDEN = Path(__file__).parents[1] / "golden_records"
 KINDS = ("evaluation", "search", "sweep", "similarity", "training", "writing", "generation")
 UNEQUAL = {"date", "duration_s", "command", "layer_evaluations", "naive_layer_evaluations"}
@@ -392,15 +392,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="what is killed")
     parser.add_argument("--out", type=Path, help="where the record goes (default: beside this file)")
     args = parser.parse_args(arguments)
-    began, load = datetime.now(timezone.utc), os.getloadavg()
+    run = Run("kills")
     os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
     if commit := git_commit():
         os.environ["GIT_COMMIT"] = commit  # of all runs, whatever is committed meanwhile
     rng = random.Random(args.seed)
     outcomes: dict[str, Outcome] = {}
     removed: dict[str, Any] = {}
-    path = args.out or RECORDS / f"kills-{began:%Y-%m-%d}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
 
     def keep() -> list[str]:
         """Write what is known so far, so that a record of hours is not lost with its last part; what was lost."""
@@ -408,15 +406,11 @@ def main(arguments: list[str] | None = None) -> int:
         answered = removed and (removed["same_text_from_memory"] or removed["refused_in_a_sentence"])
         if removed and not (answered and removed["others_go_on"]):
             lost.append(f"model folder removed under the server: {removed}")
-        record = {
-            "kind": "kills", "date": began.isoformat(timespec="seconds"), "commit": git_commit(),
-            "machine": machine().model_dump(), "load_average_at_start": [round(one, 2) for one in load],
-            "seed": args.seed, "asked": args.kills, "kills": sum(outcome.kills for outcome in outcomes.values()),
-            "lost": lost, "of": {kind: outcome.as_json() for kind, outcome in outcomes.items()},
-            "model_folder_removed": removed,
-            "seconds": round((datetime.now(timezone.utc) - began).total_seconds()),
-        }  # fmt: skip
-        path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        run.write(
+            args.out, seed=args.seed, asked=args.kills, kills=sum(outcome.kills for outcome in outcomes.values()),
+            lost=lost, of={kind: outcome.as_json() for kind, outcome in outcomes.items()}, model_folder_removed=removed,
+            seconds=round((datetime.now(timezone.utc) - run.began).total_seconds()),
+        )  # fmt: skip
         return lost
 
     with tempfile.TemporaryDirectory(prefix="kills-") as place:
@@ -436,7 +430,7 @@ def main(arguments: list[str] | None = None) -> int:
             removed = remove_model(work)
             print("model folder removed under the server:", removed, flush=True)
     lost = keep()
-    print(f"{sum(outcome.kills for outcome in outcomes.values())} kills, {len(lost)} losses. Written: {path}")
+    print(f"{sum(outcome.kills for outcome in outcomes.values())} kills, {len(lost)} losses.")
     return 1 if lost else 0
 
 

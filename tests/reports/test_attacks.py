@@ -14,6 +14,8 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
+from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import quote
 
@@ -387,3 +389,13 @@ def test_no_prompt_and_no_long_name_is_in_the_log(client, log):
 def test_the_page_says_which_version_and_commit_it_is(client):
     health = client.get("/healthz").json()
     assert health["commit"][:7] in client.get("/").text and text.TITLE in client.get("/").text
+
+
+def test_a_connection_is_kept_for_longer_than_clients_and_proxies_keep_theirs(server):
+    host, port = server.rpartition("/")[2].split(":")
+    line = HTTPConnection(host, int(port), timeout=30)
+    for wait_s in (0, 6):
+        time.sleep(wait_s)
+        line.request("GET", "/health")
+        assert line.getresponse().read(), "the server closed it at the moment of use"
+    line.close()

@@ -153,3 +153,22 @@ def test_a_server_ends_in_order_while_it_starts(tmp_path):
         if after > 1:  # before that Python itself may still begin
             assert running.returncode == 0 and b"Traceback" not in said, said
         assert own_files(running.pid) == []
+
+
+SWALLOWING = """
+import os, signal, time
+from app.server.serve import until_stopped
+with until_stopped():
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(5)
+    except BaseException:  # as the interpreter does with what is raised in code that it calls back
+        print("swallowed", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_server_ends_where_the_exception_was_swallowed():
+    """Ctrl-C within an import could be lost: the server started and went on serving."""
+    ended = subprocess.run([sys.executable, "-c", SWALLOWING], cwd=ROOT, capture_output=True, timeout=50, check=False)
+    assert ended.returncode == 0 and b"swallowed" in ended.stdout and b"Stopped" in ended.stderr

@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # most tests need no browser
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 LOCAL = ("127.0.0.1", "localhost")
-PATIENCE_MS = 60_000  # two servers and two browsers may share two cores
+PATIENCE_MS = 150_000  # two servers and two browsers may share two cores
 DESKTOP = {"width": 1440, "height": 900}
 # Chromium's own errands (updates, sync, metrics) are switched off, so that every request seen is the page's.
 FLAGS = [

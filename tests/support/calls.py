@@ -485,7 +485,8 @@ def running(port: int, folder: Path, *more: str) -> Iterator[Server]:
         )
         try:
             server = Server(wait_for(f"http://127.0.0.1:{port}/", process), log)
-            yield server
+            with server.client:
+                yield server
         finally:
             process.terminate()
             process.wait(timeout=60)

@@ -73,7 +73,7 @@ def test_a_password_of_the_index_is_used_for_its_files_and_no_others():
 
 
 def test_the_catalogue_is_whole(monkeypatch):
-    monkeypatch.setattr(measured, "loaded_configs", dict)  # of models that other tests loaded under these names
+    monkeypatch.setattr(measured, "loaded_shapes", dict)  # of models that other tests loaded under these names
     for model in CATALOGUE.values():
         assert model.shape in known_shapes() and measured.shape_of_record(model.name) == known_shapes()[model.shape]
         assert model.licence == "Apache-2.0" and len(model.sha256) == 64 and model.file.endswith(".gguf")
