@@ -1,7 +1,5 @@
 """The training command on a tiny recipe: two models, the same tokens, and a stopped run that goes on to equal weights."""
 
-import lzma
-
 import pytest
 import torch
 
@@ -16,20 +14,6 @@ from core.sharing.view import plan_of
 
 TINY = "--steps 10 --batch-rows 4 --context-tokens 64 --skill-examples 320 --layers 4 --width 32 --heads 2 --kv-heads 1"
 TINY += " --intermediate 48 --vocabulary 400 --warmup-steps 2 --plan 1-2 --device cpu"
-
-
-@pytest.fixture
-def corpus(tmp_path):
-    """A corpus of some sentences, in the form that the command takes."""
-    folder = tmp_path / "corpus"
-    folder.mkdir()
-    for split, count in (("train", 60), ("validation", 20)):
-        documents = (
-            f"{split} {n}: the old man of {n} years went down to the river at night.\n" * 3 for n in range(count)
-        )
-        with lzma.open(folder / f"prose_{split}.txt.xz", "wt") as file:
-            file.write("<|endoftext|>\n".join(documents))
-    return folder
 
 
 @pytest.fixture(autouse=True)
