@@ -55,13 +55,13 @@ def moment(share_from: float) -> str:
 
 def seeds(count: int) -> str:
     """`1 seed`, `3 seeds`."""
-    return f"{count} seed{'s' * (count != 1)}"
+    return f"{count} seed" if count == 1 else f"{count} seeds"
 
 
 def _means(means: pd.DataFrame) -> go.Scatter:
     return go.Scatter(
-        x=means.share_from,
-        y=means["mean"],
+        x=means.share_from.tolist(),
+        y=means["mean"].tolist(),
         error_y={"array": means.stderr.tolist(), "thickness": 2, "width": 7, "color": SHARED},
         mode="lines+markers",
         name=text.WHEN_MEAN,
@@ -77,8 +77,8 @@ def _means(means: pd.DataFrame) -> go.Scatter:
 
 def _seeds(frame: pd.DataFrame) -> go.Scatter:
     return go.Scatter(
-        x=frame.share_from,
-        y=frame.value,
+        x=frame.share_from.tolist(),
+        y=frame.value.tolist(),
         mode="markers",
         name=text.WHEN_SEED,
         marker={"symbol": "circle", "size": 11, "color": _colours(frame), "opacity": 0.75},

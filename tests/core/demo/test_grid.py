@@ -1,11 +1,13 @@
 """Runs that begin to share at different moments: the same tokens, the same beginnings, and records that a stop does not change."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
+import core.demo.grid
 from core.__main__ import main
 from core.damage.similarity import attention_similarity
 from core.demo.grid import first_shared_step, moments
@@ -29,18 +31,25 @@ def train(corpus, out, *more: str) -> int:
 
 
 @pytest.fixture(scope="module")
-def patch():
-    """Two questions a skill, and one thread: the models are tiny."""
-    threads = torch.get_num_threads()
+def tiny_runs():
+    """Two questions a skill, one thread, and first weights so large that layers do not all look alike."""
+    threads, config_of = torch.get_num_threads(), Recipe.config
     torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(skill_scores, "__defaults__", (2, 1, 2))
-        yield patch
+
+    def far_apart(recipe):
+        config = config_of(recipe)
+        config.initializer_range = 0.5
+        return config
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(core.demo.grid, "skill_scores", partial(skill_scores, count=2))
+        patched.setattr(Recipe, "config", far_apart)
+        yield
     torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
-def grid(corpus, patch, tmp_path_factory):
+def grid(corpus, tiny_runs, tmp_path_factory):
     """A whole grid: its folder, what every step read, and the weights that each stage of seed 0 began with."""
     out, read, weights = tmp_path_factory.mktemp("grid"), {}, {}
     step_of = Trainer._step

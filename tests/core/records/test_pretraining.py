@@ -37,10 +37,9 @@ def test_other_recipes_corpora_and_plans_have_files_of_their_own():
     [{"share_from": 1.0}, {"share_from": -0.1}, {"plan": "dense"}, {"plan": "2-9"}, {"losses": [(1, 2.0)] * 1001}],
 )
 def test_what_no_run_can_be_is_refused(wrong):
+    right = pretraining(0.5, 0, 1.2).model_dump()
     with pytest.raises(ValidationError):
-        pretraining(0.5, 0, 1.2, **{"share_from": 0.5} | wrong) if "share_from" not in wrong else pretraining(
-            wrong["share_from"], 0, 1.2
-        )
+        PretrainingRecord.model_validate(right | wrong)
 
 
 def test_broken_and_renamed_files_are_named_and_left_out(tmp_path):
