@@ -287,7 +287,7 @@ EMERGENCE_LEAD = (
     "One training run of the dense model was watched from its first random weights to its end, always on the same held-out "
     "text. Move the slider, and the triangle shows that moment; the colours mean the same at all of them."
 )
-EMERGENCE_LABEL = "Moment of the training, 0: before its first step"
+EMERGENCE_LABEL = "Moment of the training (1: before its first step)"
 EMERGENCE_BEFORE = "Moment {number} of {moments}, before the first step: all weights are random."
 EMERGENCE_AFTER = "Moment {number} of {moments}: after {steps:,} of {all_steps:,} steps, {tokens} of {all_tokens} tokens ({share} of the run)."
 EMERGENCE_MEANS = "Mean similarity of all pairs of layers {all}, of neighbours {near}."

@@ -21,7 +21,7 @@ def build() -> SimpleNamespace:
     with gr.Column(visible=False, elem_id="emergence") as place:
         gr.HTML(html.subsection(text.EMERGENCE_HEADING, text.EMERGENCE_LEAD, "arising"))
         at = gr.Slider(
-            0, MAX_CHECKPOINTS - 1, 0, step=1, label=text.EMERGENCE_LABEL, elem_id="similarity-moment", buttons=[]
+            1, MAX_CHECKPOINTS, 1, step=1, label=text.EMERGENCE_LABEL, elem_id="similarity-moment", buttons=[]
         )
         said = gr.HTML(elem_id="emergence-said")
         with gr.Row(elem_classes="split"):
@@ -45,18 +45,18 @@ def draw(view: View, method: str, at: float) -> tuple:
     record = _record(view)
     if record is None:
         return gr.update(visible=False), *[gr.skip()] * 5
-    last = len(record.checkpoints) - 1
+    last = len(record.checkpoints)
     slider = gr.update(maximum=last, value=min(int(at), last))
     return gr.update(visible=True), slider, *draw_moment(view, method, at)
 
 
 def draw_moment(view: View, method: str, at: float) -> tuple:
-    """One moment of the run in words, as a heatmap and on the curve, and which run it is."""
+    """One moment of the run in words, as a heatmap and on the curve, and which run it is. at: counted from 1."""
     record = _record(view)
     if record is None:
         return (gr.skip(),) * 4
     chosen = method if method in record.methods else record.methods[0]
-    number = max(0, min(int(at), len(record.checkpoints) - 1))
+    number = max(1, min(int(at), len(record.checkpoints))) - 1
     matrices = [one.matrix(chosen, record.num_layers) for one in record.checkpoints]
     source = f"{text.SOURCES['emergence'].format(tokens=f'{record.text.tokens:,}')} ({chosen})"
     title = text.EMERGENCE_TITLE.format(number=number + 1, moments=len(matrices))

@@ -54,21 +54,22 @@ def test_the_slider_shows_similarity_arising_by_keyboard_and_stands_in_the_link(
     page.keyboard.press("End")
     wait_for_words(page, SAID, "Moment 12 of 12: after 1,024 of 1,024 steps")
     page.wait_for_function(f"{VALUES} !== {before!r}")
-    page.wait_for_function("location.search.includes('similarity-moment=11')")
+    page.wait_for_function("location.search.includes('similarity-moment=12')")
     again = open_page("?" + page.url.partition("?")[2])
+    again.wait_for_selector(SLIDER)
     wait_for_words(again, SAID, "Moment 12 of 12")
-    assert again.locator(SLIDER).input_value() == "11"
+    assert again.locator(SLIDER).input_value() == "12"
 
 
 def test_the_slider_follows_the_method_and_fits_a_telephone(open_page, watched):
-    page = open_page("?view=similarity&similarity-moment=6", viewport={"width": 390, "height": 844}, has_touch=True)
+    page = open_page("?view=similarity&similarity-moment=7", viewport={"width": 390, "height": 844}, has_touch=True)
     slider = page.locator(SLIDER)
     slider.scroll_into_view_if_needed()
     wait_for_words(page, SAID, "Moment 7 of 12")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     box = slider.bounding_box()
     assert box["x"] >= 0 and box["x"] + box["width"] <= 390
-    slider.fill("3")
+    slider.fill("4")
     wait_for_words(page, SAID, "Moment 4 of 12")
     first = page.inner_text(SAID)
     page.click("#similarity-method label:nth-of-type(2)")
@@ -78,6 +79,7 @@ def test_the_slider_follows_the_method_and_fits_a_telephone(open_page, watched):
 
 def test_every_seed_is_a_point_of_when_to_share(open_page, trained):
     page = open_page("?view=scores")
+    page.wait_for_selector("#when-about p")
     wait_for_words(page, "#when-about", "3 seeds at every moment")
     page.locator("#when-chart").scroll_into_view_if_needed()
     data = "document.querySelector('#when-chart .chart').data"
@@ -91,5 +93,6 @@ def test_every_seed_is_a_point_of_when_to_share(open_page, trained):
 
 def test_without_runs_when_to_share_says_how_to_make_them(open_page):
     page = open_page("?view=scores")
+    page.wait_for_selector("#when-about p")
     wait_for_words(page, "#when-about", "--share-from 0 0.5 0.8 never")
     assert not page.locator("#when-chart").is_visible()
