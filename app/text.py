@@ -282,10 +282,11 @@ SIMILARITY_TEXT = (
 CUT = "The text has {all} tokens: only the first {tokens} are looked at here."
 METHOD_LABEL = "How two layers are compared"
 COMPUTE_BUTTON = "Compute for this text"
-EMERGENCE_HEADING = "How layers come to look alike"
+EMERGENCE_HEADING = "Similarity while a model learns"
 EMERGENCE_LEAD = (
     "One training run of the dense model was watched from its first random weights to its end, always on the same held-out "
-    "text. Move the slider, and the triangle shows that moment; the colours mean the same at all of them."
+    "text. Move the slider, and the triangle shows that moment; the colours mean the same at all of them. Alike does not mean "
+    "learnt: layers that look evenly at all words, as with random weights, are alike too."
 )
 EMERGENCE_LABEL = "Moment of the training (1: before its first step)"
 EMERGENCE_BEFORE = "Moment {number} of {moments}, before the first step: all weights are random."

@@ -59,13 +59,14 @@ LEADS: dict[str, Wording] = {
     text.EMERGENCE_LEAD: Wording(
         newcomer=(
             "Before it has learnt anything, each reader marks words by chance. Here one model was watched while it "
-            "learnt, always on the same text. Move the slider and see which readers come to mark alike; the colours "
-            "mean the same at every moment."
+            "learnt, always on the same text. Move the slider and see which readers mark alike; the colours mean the same "
+            "at every moment. Readers that mark everything evenly are alike too, without having learnt anything."
         ),
         researcher=(
-            "Isotropy arising: the same similarity at several steps of one dense training run, from initialisation to "
+            "Isotropy arising or not: the same similarity at several steps of one dense training run, from initialisation to "
             "the end, on one fixed held-out text. Colours span all pairs at all steps, so that triangles can be "
-            "compared. One run with one seed; the spacing of the steps is geometric."
+            "compared. At initialisation attention is nearly uniform over the prefix, so similarity can start high. One run "
+            "with one seed; the spacing of the steps is geometric."
         ),
     ),
     text.MAPS_LEAD: Wording(
