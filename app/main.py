@@ -32,6 +32,7 @@ from app.panels import (
     answers,
     contexts,
     curves,
+    emergence,
     evaluate,
     generate,
     how,
@@ -42,6 +43,7 @@ from app.panels import (
     speed,
     take_away,
     talk,
+    when,
     where,
 )
 from app.registry import get_model, load_first
@@ -49,11 +51,11 @@ from app.theme import FONT_URLS, THEME
 
 PARTS: dict[str, tuple[ModuleType, ...]] = {
     "generate": (generate,),
-    "similarity": (similarity,),
+    "similarity": (similarity, emergence),
     "where": (where,),
     "savings": (savings,),
     "speed": (speed,),
-    "scores": (scores, answers, contexts, curves),
+    "scores": (scores, answers, contexts, curves, when),
     "evaluate": (evaluate,),
     "how": (how,),
 }
@@ -93,6 +95,7 @@ def build() -> gr.Blocks:
         model.wire(demo, bar, controls)
         generate.wire(bar, parts[generate])
         similarity.wire(bar, parts[similarity])
+        emergence.wire(bar, parts[similarity].method, parts[emergence])
         where.wire(bar, controls, parts[where])
         savings.wire(bar, parts[savings])
         speed.wire(bar, parts[speed])
@@ -102,6 +105,7 @@ def build() -> gr.Blocks:
         answers.wire(selected, parts[answers])
         contexts.wire(bar, latest, parts[contexts])
         curves.wire(bar, parts[curves])
+        when.wire(bar, parts[when])
         how.wire(bar, parts[how])
         take_away.wire(bar, taken, parts[savings].sizes, parts[speed].sizes)
         talk.wire(bar, dialog)

@@ -282,6 +282,26 @@ SIMILARITY_TEXT = (
 CUT = "The text has {all} tokens: only the first {tokens} are looked at here."
 METHOD_LABEL = "How two layers are compared"
 COMPUTE_BUTTON = "Compute for this text"
+EMERGENCE_HEADING = "Similarity while a model learns"
+EMERGENCE_LEAD = (
+    "One training run of the dense model was watched from its first random weights to its end, always on the same held-out "
+    "text. Move the slider, and the triangle shows that moment; the colours mean the same at all of them. Alike does not mean "
+    "learnt: layers that look evenly at all words, as with random weights, are alike too."
+)
+EMERGENCE_LABEL = "Moment of the training (1: before its first step)"
+EMERGENCE_BEFORE = "Moment {number} of {moments}, before the first step: all weights are random."
+EMERGENCE_AFTER = "Moment {number} of {moments}: after {steps:,} of {all_steps:,} steps, {tokens} of {all_tokens} tokens ({share} of the run)."
+EMERGENCE_MEANS = "Mean similarity of all pairs of layers {all}, of neighbours {near}."
+EMERGENCE_ABOUT = (
+    "A run of its own with seed {seed}, not the one that made the weights above. {machine}, {date}. Made by: {command}"
+)
+EMERGENCE_TITLE = "How alike layers look at held-out text: moment {number} of {moments}"
+EMERGENCE_CURVE_TITLE = "Mean similarity over the training"
+EMERGENCE_CURVE_DESCRIPTION = (
+    "Mean similarity of all pairs of layers and of neighbours at {moments} moments of a training run."
+)
+EMERGENCE_CURVES = {"all": "all pairs", "near": "neighbours"}
+EMERGENCE_AXIS = "steps behind it (moments evenly spaced)"
 MAPS_HEADING = "Attention maps of two layers"
 MAP_LEADER_LABEL = "Leader (left map)"
 MAP_FOLLOWER_LABEL = "Follower (second map)"
@@ -335,6 +355,8 @@ SOURCES = {
     "damage": "damage measured on a calibration text; ± one standard error",
     "front": "damage measured on held-out text, savings predicted from formulas; ± one standard error",
     "similarity": "attention of the dense model, computed on {tokens} tokens of the page's text",
+    "emergence": "attention of a training run, measured on {tokens} tokens of held-out prose",
+    "when": "measured on held-out prose and exercises; ± one standard error over seeds",
 }
 AXIS_BEGINS = "axis begins at {start}, not at 0"
 SIMILARITY_TITLE = "How alike two layers look at the text"
@@ -675,6 +697,40 @@ CURVES_LEAD = (
     "that size, all measured on text that no choice has seen. Where each head may read another head of the leader, the "
     "line says so."
 )
+WHEN_HEADING = "When to share"
+WHEN_LEAD = (
+    "Can a model learn with sharing from early on? Each point is a model of its own, trained from nothing on the same tokens "
+    "in the same order as the others of its seed; sharing begins at the step below it, or never. The line joins the means "
+    "over the seeds, with their standard errors."
+)
+WHEN_SCORE_LABEL = "Score of the runs"
+WHEN_SCORES = {
+    "prose_bits_per_char": "prose: bits per character", "prose_nats_per_token": "prose: nats per token",
+    "recall": "recall: share of right answers", "where_is": "where is: share of right answers",
+    "arithmetic": "arithmetic: share of right answers", "copy": "copy: share of right answers",
+}  # fmt: skip
+HIGHER_IS_BETTER, LOWER_IS_BETTER = "higher is better", "lower is better"
+WHEN_AXIS = "share of the training behind it when sharing begins"
+WHEN_NEVER = "never"
+WHEN_MEAN = "mean over seeds ± its standard error"
+WHEN_SEED = "one seed"
+WHEN_EMPTY = "No such runs"
+WHEN_DESCRIPTION = "{score} of runs in which sharing began at {moments} different moments, {seeds} seeds."
+WHEN_NONE = (
+    "No such runs of this model are stored. They train a small model from nothing, so there are such runs of the bundled demo "
+    "alone. To make them, on a GPU: python -m core train-demo --corpus DIR --out runs/when --steps 1150 "
+    "--share-from 0 0.5 0.8 never --seeds 0 1 2 --scores-only"
+)
+WHEN_ABOUT = (
+    "Once sharing begins: {plan} {steps:,} steps, {tokens:,.0f} million tokens each. {seeds} Measured on {machine}. "
+    "Made by: {command}"
+)
+WHEN_SEEDS = "{seeds} at every moment."
+WHEN_SEEDS_UNEQUAL = "Not all seeds are done (seeds by moment: {seeds})."
+WHEN_ONE_SEED = "How far another seed would move a point, one seed cannot tell."
+WHEN_DIFFERENCES = "Against the runs of the same seeds that never share: {differences}."
+WHEN_DIFFERENCE = "from {moment} on {value}{error} ({seeds})"
+WHEN_NO_DENSE = "No run that never shares is stored to compare these with."
 SCORES_COMMAND_LABEL = "How was this measured?"
 
 EVALUATE_LEAD = (

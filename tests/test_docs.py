@@ -34,6 +34,7 @@ DOCUMENTS = (
     "docs/families.md",
     "docs/api.md",
     "docs/hosting.md",
+    "docs/pretraining.md",
 )
 
 

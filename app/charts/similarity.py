@@ -15,15 +15,22 @@ _LONGEST_WORD = 9  # letters of a word on an axis
 _MAP_MARGIN = {"l": 84, "r": 4, "t": 56, "b": 84}  # the same for all maps, so that they can be laid on each other
 
 
-def similarity_heatmap(similarity: np.ndarray, plan: SharingPlan, source: str = "") -> go.Figure:
+def similarity_heatmap(
+    similarity: np.ndarray,
+    plan: SharingPlan,
+    source: str = "",
+    title: str = text.SIMILARITY_TITLE,
+    coloured_by: np.ndarray | None = None,
+) -> go.Figure:
     """Every pair of layers once: rows are the earlier layer, columns the later one, the plan's pairs boxed and printed.
 
-    similarity: [layers, layers], of which the triangle above the diagonal is read. Colours span `COLOURED`.
+    similarity: [layers, layers], of which the triangle above the diagonal is read. Colours span `COLOURED` of these pairs
+    or, where triangles are compared, of all the similarities `coloured_by`.
     """
     layers = len(similarity)
     earlier, later = np.triu_indices(layers, 1)
     pairs = similarity[earlier, later]
-    low, high = _colour_range(pairs)
+    low, high = _colour_range(pairs if coloured_by is None else coloured_by)
     shown = np.full_like(similarity, np.nan, dtype=float)
     shown[earlier, later] = np.round(pairs, 4)
     ticks = np.linspace(low, high, 5)
@@ -54,7 +61,7 @@ def similarity_heatmap(similarity: np.ndarray, plan: SharingPlan, source: str = 
     return figure(
         [heatmap],
         text.SIMILARITY_DESCRIPTION.format(layers=layers, plan=plan.name, low=decimal(low, 2), high=decimal(high, 2)),
-        title=text.SIMILARITY_TITLE,
+        title=title,
         source=source,
         table=table,
         cells=layers - 1,

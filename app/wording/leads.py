@@ -56,6 +56,19 @@ LEADS: dict[str, Wording] = {
             "plan, values in hundredths. <b>Click a cell</b> for the maps themselves."
         ),
     ),
+    text.EMERGENCE_LEAD: Wording(
+        newcomer=(
+            "Before it has learnt anything, each reader marks words by chance. Here one model was watched while it "
+            "learnt, always on the same text. Move the slider and see which readers mark alike; the colours mean the same "
+            "at every moment. Readers that mark everything evenly are alike too, without having learnt anything."
+        ),
+        researcher=(
+            "Isotropy arising or not: the same similarity at several steps of one dense training run, from initialisation to "
+            "the end, on one fixed held-out text. Colours span all pairs at all steps, so that triangles can be "
+            "compared. At initialisation attention is nearly uniform over the prefix, so similarity can start high. One run "
+            "with one seed; the spacing of the steps is geometric."
+        ),
+    ),
     text.MAPS_LEAD: Wording(
         newcomer=(
             "<b>Point at a word</b>: arcs lead to the words that it looks at, the thicker the more, above in the "
@@ -182,6 +195,18 @@ LEADS: dict[str, Wording] = {
             "Damage against saving: the best plan of each size along a search path, and the best single span of "
             "that size, all estimated on held-out text. A search is greedy and no guarantee of the optimum. Curves "
             "with head maps are named."
+        ),
+    ),
+    text.WHEN_LEAD: Wording(
+        newcomer=(
+            "Can a model learn while its readers share marks from early on? Each point is a model that learnt from "
+            "nothing, on the same texts in the same order as the others of its seed. Below it stands when sharing "
+            "began, or never. The line joins the means over the seeds, with how unsure they are."
+        ),
+        researcher=(
+            "Pre-training from scratch with the plan in place from some step on, or never. Runs of a seed have the same "
+            "initial weights, as far as they have them, and the same token order, so differences are paired by seed. "
+            "Error bars: standard error of the mean over seeds, not over examples."
         ),
     ),
     text.EVALUATE_LEAD: Wording(

@@ -3,14 +3,21 @@
 import math
 from argparse import ArgumentParser, Namespace
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from tqdm import tqdm
+from transformers import PreTrainedModel
 
+from core.damage.similarity import SIMILARITY_METHODS, attention_similarity
+from core.demo.grid import Grid, check_share_from
 from core.demo.recipe import Recipe
-from core.demo.training import Run, TrainingProgress
+from core.demo.trainer import TrainingProgress
+from core.demo.training import Run
+from core.places import RESULTS
+from core.records.pretraining import NEVER
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -19,16 +26,73 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the two models, checkpoints and the log")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--stop-after", type=float, default=math.inf, metavar="SECONDS", help="checkpoint and leave")
+    parser.add_argument(
+        "--share-from", nargs="+", metavar="FRACTION", help="of the steps before sharing begins (default: --trunk-share); "
+        f"with --scores-only several, of which one may be {NEVER}",
+    )  # fmt: skip
+    alone = parser.add_argument_group("runs of which scores are kept, and weights are not")
+    alone.add_argument("--scores-only", action="store_true", help="store a record for each --share-from and seed")
+    alone.add_argument(
+        "--seeds", nargs="+", type=int, metavar="SEED", help="of weights and data order (default: --seed)"
+    )
+    alone.add_argument(
+        "--similarity-at", type=int, default=0, metavar="N",
+        help="measure the similarity of layers at N moments of the first seed's dense run",
+    )  # fmt: skip
+    alone.add_argument("--name", default="demo", help="whose records they are (default: %(default)s)")
+    alone.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="where records are kept")
     for name, value in asdict(Recipe()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
 
 
 def run(args: Namespace) -> int:
-    """Train, or go on training, both models; 0 when they are done, 1 when `--stop-after` came first."""
+    """Train, or go on training; 0 when all is done, 1 when `--stop-after` came first."""
     recipe = Recipe(**{name: getattr(args, name) for name in asdict(Recipe())})
     with closing(_Bar()) as bar:
-        training = Run(recipe, args.corpus, args.out, args.device, args.stop_after, bar.show, bar.tell)
+        training = _grid(args, recipe, bar) if args.scores_only else _two_models(args, recipe, bar)
         return 0 if training.train() else 1
+
+
+def _two_models(args: Namespace, recipe: Recipe, bar: "_Bar") -> Run:
+    if args.seeds or args.similarity_at or len(args.share_from or "1") > 1:
+        raise ValueError(
+            "--seeds, --similarity-at and several --share-from are for runs without weights: add --scores-only."
+        )
+    if args.share_from:
+        fraction = _fraction(args.share_from[0])
+        if fraction is None:
+            raise ValueError(
+                f"--share-from {NEVER} leaves no second model to train: give a number, or add --scores-only."
+            )
+        check_share_from(fraction, recipe)
+        recipe = replace(recipe, trunk_share=fraction)
+    return Run(recipe, args.corpus, args.out, args.device, args.stop_after, bar.show, bar.tell)
+
+
+def _grid(args: Namespace, recipe: Recipe, bar: "_Bar") -> Grid:
+    return Grid(
+        recipe, args.corpus, args.out, args.results, [_fraction(one) for one in args.share_from or [recipe.trunk_share]],
+        args.seeds or [recipe.seed], args.name, args.device, args.similarity_at, _similarities, args.stop_after, bar.show,
+        bar.tell,
+    )  # fmt: skip
+
+
+def _fraction(written: str) -> float | None:
+    """A share of the steps; None for never. Raises ValueError for anything else."""
+    if written == NEVER:
+        return None
+    try:
+        return float(written)
+    except ValueError as error:
+        raise ValueError(f"--share-from is {written}: it must be at least 0 and less than 1, or {NEVER}.") from error
+
+
+def _similarities(model: PreTrainedModel, ids: torch.Tensor) -> dict[str, np.ndarray]:
+    """By each method, averaged over the rows of the text, one read at a time."""
+    return {
+        method: np.mean([attention_similarity(model, row, method) for row in ids], axis=0)
+        for method in SIMILARITY_METHODS
+    }
 
 
 class _Bar:
@@ -36,9 +100,13 @@ class _Bar:
 
     def __init__(self) -> None:
         self._bar: tqdm | None = None
+        self._stage = ""
 
     def show(self, progress: TrainingProgress) -> None:
         """Move the bar."""
+        if progress.stage != self._stage:
+            self.close()
+            self._stage = progress.stage
         if self._bar is None:
             self._bar = tqdm(
                 total=progress.last_step, initial=progress.step, desc=progress.stage, mininterval=5, maxinterval=15,

@@ -1,22 +1,28 @@
 """Files that keep what was measured: one file a point, read into one table; no torch.
 
-How files are named, written and read (`files`), where a measurement comes from (`provenance`), and the three kinds of
+How files are named, written and read (`files`), where a measurement comes from (`provenance`), and the kinds of
 records: scores (`scores`), timings (`timings`), sweeps and searches (`searches`), with the journals that these go on
-from (`journal`) and what similarity foretells (`correlations`). Imports `core.plan` and `core.places` alone.
+from (`journal`) and what similarity foretells (`correlations`), training runs that began to share at some moment
+(`pretraining`), and how layers came to look alike in one (`emergence`). Imports `core.plan` and `core.places` alone.
 """
 
+from core.records.emergence import Checkpoint, EmergenceRecord, load_emergences, save_emergence
 from core.records.journal import Journal
+from core.records.pretraining import PretrainingRecord, load_pretrainings, pretraining_frame, save_pretraining
 from core.records.provenance import Machine, Provenance, git_commit, machine, model_name, versions
 from core.records.scores import Metric, Record, load_record, load_records, load_samples, save_record, to_frame
 from core.records.searches import LayerPair, PlanDamage, SearchRecord, load_searches, save_search, searches_frame
 from core.records.timings import Quartiles, Timed, TimingRecord, load_timings, save_timing, timings_frame
 
 __all__ = [
+    "Checkpoint",
+    "EmergenceRecord",
     "Journal",
     "LayerPair",
     "Machine",
     "Metric",
     "PlanDamage",
+    "PretrainingRecord",
     "Provenance",
     "Quartiles",
     "Record",
@@ -24,6 +30,8 @@ __all__ = [
     "Timed",
     "TimingRecord",
     "git_commit",
+    "load_emergences",
+    "load_pretrainings",
     "load_record",
     "load_records",
     "load_samples",
@@ -31,6 +39,9 @@ __all__ = [
     "load_timings",
     "machine",
     "model_name",
+    "pretraining_frame",
+    "save_emergence",
+    "save_pretraining",
     "save_record",
     "save_search",
     "save_timing",

@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 
 from core.places import with_shipped
 from core.plan import SharingPlan
+from core.records.emergence import is_emergence
 from core.records.files import (
     AtLeastOne,
     Count,
@@ -32,8 +33,9 @@ from core.records.files import (
     write_file,
     write_record,
 )
+from core.records.pretraining import is_pretraining
 from core.records.provenance import Provenance
-from core.records.reading import Listing, Unreadable, fault_of, list_store, read_file, shown, strict_json
+from core.records.reading import Listing, Parts, Unreadable, fault_of, list_store, read_file, shown, strict_json
 from core.records.searches import is_search
 from core.records.timings import is_timing
 
@@ -168,7 +170,7 @@ def load_record(directory: Path, path: Path) -> Record:
 
 def load_records(directory: Path | str) -> tuple[list[Record], list[str]]:
     """All records below `directory`, and one sentence for each broken or foreign JSON file, which is left out, and for
-    everything that is no file at all, but for what lies among timings and searches.
+    everything that is no file at all, but for what lies among records of other kinds.
 
     A directory that does not exist holds no records.
     """
@@ -178,7 +180,11 @@ def load_records(directory: Path | str) -> tuple[list[Record], list[str]]:
 
 def list_records(directory: Path) -> Listing:
     """The files below `directory` that should be records of scores."""
-    return list_store(directory, lambda parts: not (is_timing(parts) or is_search(parts)), ".json")
+    return list_store(directory, _is_score, ".json")
+
+
+def _is_score(parts: Parts) -> bool:
+    return not any(is_other(parts) for is_other in (is_timing, is_search, is_pretraining, is_emergence))
 
 
 def load_samples(directory: Path | str, record: Record) -> list[dict[str, Any]] | None:

@@ -8,6 +8,8 @@ import pytest
 
 from core.__main__ import COMMANDS, main, parser_of
 from core.places import RESULTS
+from core.records.emergence import load_emergences
+from core.records.pretraining import load_pretrainings
 from core.records.scores import load_records
 from core.records.searches import load_searches
 from core.records.timings import load_timings
@@ -42,6 +44,8 @@ def test_every_command_in_a_record_is_still_understood():
         *load_records(RESULTS)[0],
         *load_timings(RESULTS)[0],
         *(kept.record for kept in load_searches(RESULTS)[0]),
+        *load_pretrainings(RESULTS)[0],
+        *load_emergences(RESULTS)[0],
     ]
     parsers = {command: parser_of(command) for command in COMMANDS}
     seen = set()
@@ -50,7 +54,7 @@ def test_every_command_in_a_record_is_still_understood():
         command, *_ = arguments = shlex.split(line)[3:]
         parsers[command].parse_args(arguments)
         seen.add(command)
-    assert seen == {"evaluate", "measure", "search", "sweep", "similarity", "head-maps"}
+    assert seen - {"train-demo"} == {"evaluate", "measure", "search", "sweep", "similarity", "head-maps"}
 
 
 def test_every_command_explains_itself(capsys):

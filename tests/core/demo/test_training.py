@@ -1,10 +1,11 @@
 """The training command on a tiny recipe: two models, the same tokens, and a stopped run that goes on to equal weights."""
 
-import lzma
+from functools import partial
 
 import pytest
 import torch
 
+import core.demo.training
 from core import load_model
 from core.__main__ import main
 from core.demo.recipe import Recipe
@@ -18,24 +19,10 @@ TINY = "--steps 10 --batch-rows 4 --context-tokens 64 --skill-examples 320 --lay
 TINY += " --intermediate 48 --vocabulary 400 --warmup-steps 2 --plan 1-2 --device cpu"
 
 
-@pytest.fixture
-def corpus(tmp_path):
-    """A corpus of some sentences, in the form that the command takes."""
-    folder = tmp_path / "corpus"
-    folder.mkdir()
-    for split, count in (("train", 60), ("validation", 20)):
-        documents = (
-            f"{split} {n}: the old man of {n} years went down to the river at night.\n" * 3 for n in range(count)
-        )
-        with lzma.open(folder / f"prose_{split}.txt.xz", "wt") as file:
-            file.write("<|endoftext|>\n".join(documents))
-    return folder
-
-
 @pytest.fixture(autouse=True)
 def two_questions(monkeypatch):
     """Untrained models answer nothing: two questions a skill show that they are asked."""
-    monkeypatch.setattr(skill_scores, "__defaults__", (2, 1, 2))
+    monkeypatch.setattr(core.demo.training, "skill_scores", partial(skill_scores, count=2))
 
 
 def train(corpus, out, *more) -> int:

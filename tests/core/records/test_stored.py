@@ -4,13 +4,14 @@ import json
 from pathlib import Path
 
 from core.places import RESULTS
-from core.records import load_records, load_searches, load_timings, save_search
+from core.records import load_emergences, load_pretrainings, load_records, load_searches, load_timings, save_search
 from core.records.files import write_record
 from core.records.scores import Record
 from core.records.timings import TimingRecord
 
 GOLDEN = Path(__file__).parents[2] / "golden_records"
-SCORES = sorted(path for path in RESULTS.glob("*/*/*.json") if path.parent.name != "timings")
+OTHERS = {"timings", "pretraining", "emergence"}
+SCORES = sorted(path for path in RESULTS.glob("*/*/*.json") if path.parent.name not in OTHERS)
 TIMINGS, SEARCHES = sorted(RESULTS.glob("*/timings/*.json")), sorted(RESULTS.glob("*/searches/*.jsonl"))
 
 
@@ -19,6 +20,13 @@ def test_nothing_is_left_out():
         records, problems = load(RESULTS)
         assert problems == [] and len(records) == len(files) > 0
         assert {RESULTS / record.path for record in records} == set(files)
+
+
+def test_training_runs_are_read():
+    for load, folder in ((load_pretrainings, "pretraining"), (load_emergences, "emergence")):
+        records, problems = load(RESULTS)
+        assert problems == []
+        assert {RESULTS / record.path for record in records} == set(RESULTS.glob(f"*/{folder}/*.json"))
 
 
 def test_a_timing_that_is_written_again_is_the_same_to_the_byte(tmp_path):
