@@ -71,7 +71,7 @@ def _new_cache(config: Any, kind: CacheKind, group: int) -> Cache:
     return Cache(layers=[_Int8Layer(nbits=8, **options) for _ in range(config.num_hidden_layers)])
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _run(model: PreTrainedModel, cache: Cache, tokens: int) -> Cache:
     """The cache, after so many tokens went through the model."""
     ids = torch.zeros(1, tokens, dtype=torch.long, device=model.device)
