@@ -177,8 +177,8 @@ def _measure(
     counted = evaluated.counted() if isinstance(evaluated, CachedModel) else None
     if found is not None:  # the main process
         about_run = {"truncated_requests": truncated, "duration_s": round(time.monotonic() - start, 2)}
-        about_run |= {"weight_bytes": weight_bytes(model), "counted_cache": counted}
-        record = Record(**dict(draft) | scores_of(found, draft.task) | about_run)
+        held = {"weight_bytes": weight_bytes(model), "counted_cache": counted}
+        record = Record(**dict(draft) | scores_of(found, draft.task) | about_run | held)
         record = save_record(results, record, answers_of(found))
     stored = from_main(record)
     assert stored, "the main process has a record"

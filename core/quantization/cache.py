@@ -25,14 +25,14 @@ _QUANTO_BITS = (2, 4)
 class _Int8Layer(QuantizedLayer):
     """A cache layer whose older tokens are 8-bit integers, each group with a scale and an offset."""
 
-    def _quantize(self, tensor: torch.Tensor, axis: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def _quantize(self, tensor, axis=None):
         groups = tensor.unflatten(-1, (-1, self.q_group_size))
         offset = groups.amin(-1, keepdim=True)
         scale = (groups.amax(-1, keepdim=True) - offset) / 255
         steps = ((groups - offset) / scale.clamp(min=torch.finfo(tensor.dtype).tiny)).round().clamp(0, 255)
         return steps.to(torch.uint8).flatten(-2), {"scale": scale, "offset": offset}
 
-    def _dequantize(self, quantized: tuple[torch.Tensor, dict[str, torch.Tensor]]) -> torch.Tensor:
+    def _dequantize(self, quantized):
         steps, how = quantized
         groups = steps.unflatten(-1, (-1, self.q_group_size)).to(how["scale"].dtype)
         return (groups * how["scale"] + how["offset"]).flatten(-2)
@@ -60,7 +60,8 @@ def cache_maker(model: PreTrainedModel, kind: CacheKind) -> Callable[[], Cache]:
 
 def unquantized_tokens(cache: Cache) -> int:
     """Tokens of each sequence whose keys and values a quantized cache still holds as they were."""
-    held: Any = next(layer for layer in cache.layers if layer.is_initialized)
+    layers: list[Any] = cache.layers
+    held = next(layer for layer in layers if layer.is_initialized)
     return held.values.shape[-2] if held.values.dim() == 4 else 0
 
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from transformers.utils import is_optimum_quanto_available
+from transformers.utils.import_utils import is_optimum_quanto_available
 
 
 def without_compiling(needed_for: str) -> None:

@@ -76,12 +76,12 @@ def test_older_tokens_are_read_quantized(bits, plan):
 
 @pytest.mark.parametrize("bits", BITS)
 def test_a_call_of_as_many_tokens_as_stay_unquantized_reads_what_single_tokens_read(bits):
-    model, kind = share_attention(tiny_model(), "1-2"), kind_of(bits)
+    model, kind = share_attention(tiny_model().double(), "1-2"), kind_of(bits)  # no rounding falls the other way
     one_by_one, at_once = cache_maker(model, kind)(), cache_maker(model, kind)()
     chunks = [run_on(model, at_once, IDS[:, start:end]) for start, end in ((0, 9), (9, 15), (15, 21), (21, 24))]
     steps = [run_on(model, one_by_one, IDS[:, :9])]
     steps += [run_on(model, one_by_one, IDS[:, token : token + 1]) for token in range(9, 24)]
-    assert torch.allclose(torch.cat(chunks, 1), torch.cat(steps, 1), atol=1e-4)
+    assert torch.allclose(torch.cat(chunks, 1), torch.cat(steps, 1), atol=1e-9)
     assert cache_bytes(at_once) == cache_bytes(one_by_one)
 
 
