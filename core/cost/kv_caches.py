@@ -16,8 +16,9 @@ from core.plan import SharingPlan
 
 GROUP_VALUES = 64
 """Numbers of one token and head that share a scale and an offset, at most: transformers' own default."""
-RESIDUAL_TOKENS = 128
-"""Tokens that are quantized together, once so many were written: transformers' own default."""
+RESIDUAL_TOKENS = 32
+"""Tokens that are quantized together, once so many were written. transformers' own default, 128, is as long as many texts that
+are scored, which would then be read in full precision."""
 
 
 @dataclass(frozen=True)

@@ -131,6 +131,20 @@ def test_records_say_how_cache_and_weights_were_held(measure, model, tmp_path):
     assert measure(["2-4"], ["demo_copy"], options=options) == [shared]  # stored, not measured again
 
 
+@needs("optimum.quanto")
+@pytest.mark.parametrize("kv_cache", ["quantized-4", "quantized-8"])
+def test_head_mapped_and_tuned_models_run_quantized(measure, model, tokenizer, tmp_path, kv_cache):
+    options = Options(limit=2, batch_size=2, kv_cache=kv_cache, weights="int4")
+    (mapped,) = measure(["2-4"], ["demo_prose"], options=options, head_map={3: [0, 0, 1, 1]})
+    (direct,) = measure(["2-4"], ["demo_prose"], options=options)
+    about = {"model_name": "tuned", "weights_sha256": "abc", "results": tmp_path, "options": options}
+    (tuned,) = runner.evaluate(share_attention(model, "2-4"), tokenizer, [], ["demo_prose"], **about)
+    assert (mapped.kind, direct.kind, tuned.kind) == ("head-mapped", "direct", "tuned")
+    assert mapped.metrics != direct.metrics == tuned.metrics
+    assert mapped.counted_cache == direct.counted_cache == tuned.counted_cache
+    assert mapped.weight_bytes == direct.weight_bytes == tuned.weight_bytes
+
+
 def test_a_record_without_counts_has_no_word_of_them(measure):
     (record,) = measure()
     assert "counted_cache" not in json.loads(record.model_dump_json())
