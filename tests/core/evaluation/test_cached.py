@@ -19,6 +19,7 @@ from core.records.scores import Record, load_records
 from core.sharing.cache import cache_bytes
 from core.sharing.storage import weight_bytes
 from core.sharing.view import share_attention
+from tests.support.families import fastest, plans
 from tests.support.quantized import needs
 
 REQUESTS = [
@@ -53,6 +54,22 @@ def test_with_a_full_cache_the_protocol_gives_what_one_pass_gives(model, tokeniz
     found, _ = scored(view, tokenizer, CacheKind("full", None, residual))
     assert [greedy for _, greedy in found] == [greedy for _, greedy in expected]
     assert [value for value, _ in found] == pytest.approx([value for value, _ in expected], rel=1e-4)
+
+
+OWN_MASKS_AND_POSITIONS = (
+    "biogpt", "bloom", "codegen", "falcon (alibi)", "falcon (grouped)", "gpt2", "gpt_neo", "gptj", "mpt", "opt", "phi3",
+    "stablelm",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("family", OWN_MASKS_AND_POSITIONS)
+def test_padding_and_positions_are_right_in_every_family(family, tokenizer):
+    """Prompts are padded on the left, answers on the right, and both lie in one cache."""
+    dense = fastest(family, vocab_size=257)
+    view = share_attention(dense, plans(dense)[0])
+    expected, _ = scored(view, tokenizer, None)
+    found, _ = scored(view, tokenizer, CacheKind("full", None, 4))
+    assert [value for value, _ in found] == pytest.approx([value for value, _ in expected], rel=1e-5)
 
 
 @pytest.mark.parametrize("plan", ["", "2-4"])
@@ -96,6 +113,23 @@ def test_what_the_caches_held_is_counted(model, tokenizer):
     assert counted.bytes == sum(
         held_cache_bytes(shape, "2-4", rows, tokens, kind, 4, written).total for rows, tokens, written in held
     )
+
+
+@pytest.mark.parametrize("plan", ["", "2-4"])
+def test_generated_answers_are_those_of_single_tokens_through_the_quantized_cache(model, tokenizer, plan):
+    view = share_attention(model, plan)
+    evaluated = CachedModel(view, tokenizer, 2, lambda *_: None, CacheKind("quantized-8", 8, 4))
+    prompts = torch.randint(1, 257, (2, 12), generator=torch.Generator().manual_seed(2))
+    mask = torch.ones_like(prompts)
+    written = evaluated._model_generate(prompts, 24, ["no such text"], attention_mask=mask, min_new_tokens=12)
+    assert evaluated.counted().tokens == 2 * 23  # all but the last token, which nobody read
+    cache, tokens = evaluated.new_cache(), prompts[:, :-1]
+    with torch.no_grad():
+        view(input_ids=tokens, past_key_values=cache)
+        for last in range(11, 23):
+            logits = view(input_ids=written[:, last : last + 1], past_key_values=cache).logits[:, -1]
+            logits[:, 0] = -torch.inf  # the end, which `min_new_tokens` forbids
+            assert torch.equal(logits.argmax(-1), written[:, last + 1])
 
 
 def test_texts_and_generated_answers_are_read_through_the_cache(measure, tmp_path, monkeypatch):
