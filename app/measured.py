@@ -14,7 +14,7 @@ from app import settings, text
 from app.registry import LRUCache, dense_twins, loaded_shapes
 from app.sessions import mine_if_any, sessions
 from core import pretrained
-from core.cost import ModelShape, known_shapes, savings_frame
+from core.cost import ModelShape, bytes_of, cache_saved_percent, known_shapes, savings_frame
 from core.evaluation.answers import at_chance
 from core.evaluation.findings import Findings, findings_of, sentences
 from core.evaluation.losses import LossIndex, Pair, Place, load_index, quickly
@@ -215,10 +215,13 @@ def _verdicts(frame: pd.DataFrame, tasks: list[Task], plans: list[PlanSummary]) 
 def _saved(record: Record) -> dict[str, float]:
     """Percent saved by axis, at the model's full context, half of it prompt."""
     shape = shape_of_record(record.model, record.num_layers)
-    if shape is None:
-        cache, *others = text.AXES
-        return {cache: 50.0 * len(record.followers) / record.num_layers} | dict.fromkeys(others, float("nan"))
-    return _predicted(shape, record.plan)
+    cache, *others = text.AXES
+    kind = record.held.get("kv_cache", "full")
+    if shape is None:  # what a group of numbers takes depends on the width of the heads
+        saved = 50.0 * len(record.followers) / record.num_layers if kind == "full" else float("nan")
+        return {cache: saved} | dict.fromkeys(others, float("nan"))
+    predicted = _predicted(shape, record.plan)
+    return predicted if kind == "full" else predicted | {cache: _cache_saved(shape, record.plan, kind, record.dtype)}
 
 
 def shape_of_record(model: str, num_layers: int | None = None) -> ModelShape | None:
@@ -248,6 +251,16 @@ def _shape_name(model: str) -> str:
 def _predicted(shape: ModelShape, plan: str) -> dict[str, float]:
     frame = savings_frame(shape, plan, 1, [settings.SCORES_CONTEXT], settings.SCORES_CONTEXT // 2)
     return {name: float(frame.saved_percent[frame.quantity == name].iloc[0]) for name in text.AXES}
+
+
+@lru_cache(4096)
+def _cache_saved(shape: ModelShape, plan: str, kind: str, dtype: str) -> float:
+    """Percent of the dense model's full cache in the same number format, NaN where the formulas know no such cache."""
+    written = settings.SCORES_CONTEXT // 2
+    try:
+        return cache_saved_percent(shape, plan, kind, settings.SCORES_CONTEXT, bytes_of(dtype), written)
+    except ValueError:  # a record may say anything
+        return float("nan")
 
 
 def select(

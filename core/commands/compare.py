@@ -4,13 +4,16 @@ from argparse import ArgumentParser, Namespace
 
 import pandas as pd
 
-from core.evaluation.compare import Difference, compare, load_evaluation, other_conditions
+from core.evaluation.compare import Difference, Evaluation, compare, load_evaluation, other_conditions, read_held
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """The arguments of `python -m core compare`."""
     parser.add_argument("dense", metavar="DENSE", help="folder of records, e.g. results/demo/dense (or demo/dense)")
     parser.add_argument("shared", metavar="SHARED", help="folder of records, e.g. results/demo/17-22 (or demo/17-22)")
+    way = "only records with cache and weights held so: kv_cache=quantized-4,weights=int8, or full for the usual way"
+    parser.add_argument("--dense-held", metavar="HOW", help=f"of DENSE {way}")
+    parser.add_argument("--shared-held", metavar="HOW", help=f"of SHARED {way}")
     gate = parser.add_mutually_exclusive_group()
     gate.add_argument("--max-drop", type=float, metavar="DROP", help="fail when any metric is worse by more than this")
     gate.add_argument(
@@ -22,7 +25,7 @@ def run(args: Namespace) -> int:
     """Print the differences; 1 when the gate fails."""
     if args.significance is not None and not 0 < args.significance < 1:
         raise ValueError(f"The significance is {args.significance}: give a number between 0 and 1.")
-    both = load_evaluation(args.dense), load_evaluation(args.shared)
+    both = _both(args)
     differences = compare(*both)
     print(pd.DataFrame(differences).to_string(index=False, float_format="{:.4f}".format, na_rep="unknown"))
     for sentence in other_conditions(*both):
@@ -31,6 +34,14 @@ def run(args: Namespace) -> int:
     for difference in failed:
         print(f"Gate failed: {difference.task} {difference.metric} is worse by {difference.drop:.4f}.")
     return 1 if failed else 0
+
+
+def _both(args: Namespace) -> tuple[Evaluation, Evaluation]:
+    """The two evaluations. Where one side says how cache and weights are held, the other one's are held as usual."""
+    if args.dense_held is None and args.shared_held is None:
+        return load_evaluation(args.dense), load_evaluation(args.shared)
+    dense, shared = (read_held(held or "full") for held in (args.dense_held, args.shared_held))
+    return load_evaluation(args.dense, dense), load_evaluation(args.shared, shared)
 
 
 def _fails(difference: Difference, max_drop: float | None, significance: float | None) -> bool:

@@ -13,10 +13,11 @@ from typing import Any
 from lm_eval.api.task import Task
 from tqdm import tqdm
 
+from core.cost.kv_caches import KV_CACHES, SHORT_NAMES
 from core.evaluation import cluster
 from core.evaluation.catalogue import SUITES, check_names
 from core.evaluation.evaluate import Dispatch, evaluate
-from core.evaluation.options import Options
+from core.evaluation.options import WEIGHTS, Options
 from core.evaluation.own_benchmarks import MAX_BYTES, load_benchmark
 from core.evaluation.processes import accelerator, is_main, lacks_mpi
 from core.evaluation.progress import EvaluationProgress, OnProgress
@@ -72,6 +73,13 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="follower → leader head of each head: JSON, a file with it, or a stored record",
     )
     parser.add_argument("--execution", choices=EXECUTIONS, default=Options.execution)
+    parser.add_argument(
+        "--kv-cache", choices=[*KV_CACHES, *SHORT_NAMES], default=Options.kv_cache,
+        help="hold keys and values in 2, 4 or 8 bits, and read answers through that cache (quantized: 4 bits)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--weights", choices=WEIGHTS, default=Options.weights, help="hold the weights of linear layers as integers"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="where records are kept")
     parser.add_argument(
         "--ray", nargs="?", const="", metavar="ADDRESS",
@@ -93,7 +101,7 @@ def run(args: Namespace) -> int:
     names = [name.strip() for name in args.tasks.split(",") if name.strip()] + list(SUITES.get(args.suite, ()))
     options = Options(
         args.num_fewshot, args.limit, args.seed, args.execution, _batch_size(args.batch_size), args.apply_chat_template,
-        args.system, args.fewshot_as_multiturn,
+        args.system, args.fewshot_as_multiturn, args.kv_cache, args.weights,
     )  # fmt: skip
     own = [load_benchmark(path) for path in args.benchmark]
     if names or not own:
@@ -161,7 +169,8 @@ def _repeat_options(args: Namespace) -> list[str]:
     """The options that a point's own command repeats: those that say how to measure. A head map stands there itself,
     so that nobody needs the file it came from."""
     conversation = ("apply_chat_template", "system", "fewshot_as_multiturn")
-    names = ("num_fewshot", "limit", *conversation, "batch_size", "seed", "device", "dtype", "head_map", "execution")
+    names = ("num_fewshot", "limit", *conversation, "batch_size", "seed", "device", "dtype", "head_map", "execution",
+             "kv_cache", "weights")  # fmt: skip
     given = {
         name: getattr(args, name) for name in names if getattr(args, name) not in (None, getattr(Options, name, 0))
     }

@@ -1,7 +1,7 @@
 """What a plan costs and saves, predicted from sizes alone: no torch, no model, no file of results.
 
-Sizes of a model (`shapes`), FLOPs (`flops`), parameters and bytes held and moved (`memory`) under a plan, what it saves
-in one table (`savings`), how long that takes (`roofline`) on which hardware (`devices`), and the same taken apart: for
+Sizes of a model (`shapes`), FLOPs (`flops`), parameters and bytes held and moved (`memory`) under a plan, what quantized
+caches hold (`kv_caches`), what it saves in one table (`savings`), how long that takes (`roofline`) on which hardware (`devices`), and the same taken apart: for
 whoever adds up plans without asking (`by_layer`), and one step with all its parts, to be drawn (`step`). Imports
 `core.plan` alone; what was timed lives in `core.records` and `core.timing`.
 """
@@ -9,6 +9,14 @@ whoever adds up plans without asking (`by_layer`), and one step with all its par
 from core.cost.by_layer import CostsByLayer, LayerCost, LayerCosts, costs_by_layer
 from core.cost.devices import DEVICES, Device
 from core.cost.flops import FLOP_EXECUTIONS, SOFTMAX_FLOPS_PER_WEIGHT, FlopCount, forward_flops, generation_flops
+from core.cost.kv_caches import (
+    KV_CACHES,
+    CacheBytes,
+    CacheKind,
+    cache_kind,
+    cache_saved_percent,
+    held_cache_bytes,
+)
 from core.cost.memory import (
     BYTES_PER_VALUE,
     DecodeBytes,
@@ -36,11 +44,12 @@ from core.cost.step import LayerStep, step_by_layer
 EXECUTIONS, decode_bytes_read = FLOP_EXECUTIONS, decode_bytes_moved  # their first names, which programs may still use
 
 __all__ = [
-    "BYTES_PER_VALUE", "DEVICES", "EXECUTIONS", "FLOP_EXECUTIONS", "MEMORY_SHARE", "QUANTITIES",
+    "BYTES_PER_VALUE", "DEVICES", "EXECUTIONS", "FLOP_EXECUTIONS", "KV_CACHES", "MEMORY_SHARE", "QUANTITIES",
     "SOFTMAX_FLOPS_PER_WEIGHT",
-    "CostsByLayer", "DecodeBytes", "DecodePrediction", "Device", "Experts", "FlopCount", "LayerCost", "LayerCosts", "LayerStep", "ModelShape", "ParameterCount", "Part",
+    "CacheBytes", "CacheKind", "CostsByLayer", "DecodeBytes", "DecodePrediction", "Device", "Experts", "FlopCount", "LayerCost", "LayerCosts", "LayerStep", "ModelShape", "ParameterCount", "Part",
     "StoredBytes",
-    "bytes_of", "costs_by_layer", "decode_bytes_moved", "decode_bytes_read", "fits_frame", "forward_flops", "generation_flops", "known_config",
+    "bytes_of", "cache_kind", "cache_saved_percent", "costs_by_layer", "decode_bytes_moved", "decode_bytes_read", "fits_frame", "forward_flops", "generation_flops", "held_cache_bytes",
+    "known_config",
     "known_shapes", "kv_cache_bytes", "largest_batch", "parameter_count", "predict_decode", "savings_frame", "step_by_layer", "stored_bytes",
     "usd_per_million_tokens",
 ]  # fmt: skip

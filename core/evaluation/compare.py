@@ -1,12 +1,14 @@
 """Compare the scores of two stored evaluations, for example dense and shared, with the significance of what was lost."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from core.cost.kv_caches import cache_kind
 from core.evaluation.answers import load_answers
 from core.evaluation.paired import document_scores, loss_of
 from core.places import RESULTS, folder_named, with_shipped
-from core.records.scores import Record, load_record
+from core.records.scores import HELD, Record, load_record
 
 
 class Difference(NamedTuple):
@@ -28,14 +30,20 @@ class Difference(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """The records of one plan of one model, and the folder of all results that they are in."""
+    """The records of one plan of one model, and the folder of all results that they are in.
+
+    records: what was asked (of two with the same name the questions are the same) → record.
+    """
 
     results: Path
-    records: dict[str, Record]  # file name → record
+    records: dict[str, Record]
 
 
-def load_evaluation(place: Path | str) -> Evaluation:
+def load_evaluation(place: Path | str, held: Mapping[str, str] | None = None) -> Evaluation:
     """The records of one plan of one model: its folder, or the folder's name below `results` such as `demo/17-22`.
+
+    held: only those whose cache and weights are held in this way (`Record.held`; empty: in the usual one), by names that
+        do not tell the ways apart, so that one plan can be compared with itself; None: all of them, each by its own name.
 
     Raises ValueError when there are none, or when one of them is broken.
     """
@@ -44,7 +52,36 @@ def load_evaluation(place: Path | str) -> Evaluation:
     records = {path.name: load_record(results, path) for path in sorted(folder.resolve().glob("*.json"))}
     if not records:
         raise ValueError(f"{place} holds no records: name a folder such as results/demo/17-22.")
-    return Evaluation(results, records)
+    if held is None:
+        return Evaluation(results, records)
+    chosen = {_asked_name(record): record for record in records.values() if record.held == held}
+    if not chosen:
+        ways = sorted({as_text(record.held) for record in records.values()})
+        raise ValueError(f"{place} holds no records with {as_text(held)}: those there are with {' or '.join(ways)}.")
+    return Evaluation(results, chosen)
+
+
+def read_held(text: str) -> dict[str, str]:
+    """How cache and weights are held, from `kv_cache=quantized-4,weights=int8`; `full` is the usual way.
+
+    Raises ValueError for other text.
+    """
+    given = [part.partition("=") for part in text.replace(" ", "").split(",") if part not in ("", "full")]
+    if any(name not in HELD or not value for name, _, value in given):
+        raise ValueError(
+            f"{text!r} is no way to hold cache and weights: write kv_cache=quantized-4,weights=int8, or full."
+        )
+    held = {name: cache_kind(value).name if name == "kv_cache" else value for name, _, value in given}
+    return {name: value for name, value in held.items() if value != "full"}
+
+
+def as_text(held: Mapping[str, str]) -> str:
+    """What `read_held` reads."""
+    return ",".join(f"{name}={value}" for name, value in sorted(held.items())) or "full"
+
+
+def _asked_name(record: Record) -> str:
+    return record.model_copy(update={"options": record.asked}).path.name
 
 
 def compare(dense: Evaluation, shared: Evaluation) -> list[Difference]:
@@ -81,7 +118,7 @@ def other_conditions(dense: Evaluation, shared: Evaluation) -> list[str]:
 
 
 def _conditions(record: Record) -> dict[str, str]:
-    about = {"dtype": record.dtype, "execution": record.execution, "machine": str(record.machine)}
+    about = {"dtype": record.dtype, "execution": record.execution, "machine": str(record.machine)} | record.held
     weights = {} if record.kind == "tuned" else {"weights": record.weights_sha256[:8]}
     return record.versions | about | weights
 
@@ -102,7 +139,14 @@ def _difference(metric: str, dense: Evaluation, shared: Evaluation, name: str) -
     ]
     found = loss_of(before, after, *scores)
     tested = (found.drop, found.stderr, found.p_value, found.paired)
-    return Difference(title(one), metric, before.value, after.value, *tested, one.num_samples)
+    return Difference(
+        title(one if one.held == other.held else one.model_copy(update={"options": one.asked})),
+        metric,
+        before.value,
+        after.value,
+        *tested,
+        one.num_samples,
+    )
 
 
 def title(record: Record) -> str:

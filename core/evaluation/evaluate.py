@@ -13,6 +13,7 @@ from lm_eval.api.task import Task
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from core.evaluation.answers import load_documents
+from core.evaluation.cached import CachedModel
 from core.evaluation.catalogue import Benchmark, benchmark_of, load_benchmarks
 from core.evaluation.documents import asked, check_shares, data_sha256, num_asked, set_up
 from core.evaluation.harness import EvaluatedModel, run_benchmark
@@ -24,8 +25,10 @@ from core.evaluation.progress import OnProgress, ShouldStop, Teller
 from core.evaluation.task_data import Reader
 from core.places import RESULTS
 from core.plan import HeadMapLike, SharingPlan
+from core.quantization import with_weights
 from core.records.files import write_file
 from core.records.scores import Record, load_record, pack_lines, save_packed, save_record
+from core.sharing.storage import weight_bytes
 from core.tokens import check_tokenizer, embedding_rows
 
 Dispatch = Callable[[Sequence[Record]], Iterator[tuple[Record, bytes]]]
@@ -57,7 +60,8 @@ def evaluate(
     tasks: names, tasks from `load_benchmark` or benchmarks from `load_benchmarks`. A group that lm-eval gives one score
         (`blimp`, `mmlu`) is one record.
     task_data: folder of local files in place of what lm-eval would download (`core.evaluation.task_data.local_documents`).
-    model_name, weights_sha256: what the records call the model, and the hash of its weights.
+    model_name, weights_sha256: what the records call the model, and the hash of its weights, before `options` has them
+        held in fewer bits.
     command_options: options of the command line that the records' `command` repeats (`--dtype bfloat16`).
     dispatch: measures elsewhere what is not stored (`core.evaluation.cluster`); these records come in any order.
 
@@ -75,7 +79,9 @@ def evaluate(
     for task in (task for benchmark in benchmarks for task in benchmark.tasks.values()):
         set_up(task, options)
     about = {"model": model_name, "weights_sha256": weights_sha256}
-    planned = measurements(model, plans, head_map or {}, benchmarks, options, about, command_options)
+    planned = measurements(
+        with_weights(model, options.weights), plans, head_map or {}, benchmarks, options, about, command_options
+    )
     stored = from_main([None if overwrite else _stored(results, each.draft) for each in planned])
     for each in planned if is_main() else ():
         _keep_documents(results, each, options)
@@ -164,17 +170,31 @@ def _measure(
 ) -> Record:
     """Measure one point and store its record. on_batch: gets the numbers of requests that are done, and of all."""
     (model, benchmark, draft), start = measurement, time.monotonic()
-    evaluated = EvaluatedModel(model, tokenizer, options.batch_size, on_batch)
+    evaluated = _evaluated(model, tokenizer, options, on_batch)
     check_shares(benchmark, options, evaluated.world_size)
     found = run_benchmark(evaluated, benchmark, options)
     truncated, record = evaluated.total_truncated(), None
+    counted = evaluated.counted() if isinstance(evaluated, CachedModel) else None
     if found is not None:  # the main process
         about_run = {"truncated_requests": truncated, "duration_s": round(time.monotonic() - start, 2)}
-        record = Record(**dict(draft) | scores_of(found, draft.task) | about_run)
+        held = {"weight_bytes": weight_bytes(model), "counted_cache": counted}
+        record = Record(**dict(draft) | scores_of(found, draft.task) | about_run | held)
         record = save_record(results, record, answers_of(found))
     stored = from_main(record)
     assert stored, "the main process has a record"
     return stored
+
+
+def _evaluated(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    options: Options,
+    on_batch: Callable[[int, int], None],
+) -> EvaluatedModel:
+    """The model as lm-eval asks it: in one pass where the cache is full, else through the cache."""
+    if options.cache_kind.bits is None:
+        return EvaluatedModel(model, tokenizer, options.batch_size, on_batch)
+    return CachedModel(model, tokenizer, options.batch_size, on_batch, options.cache_kind)
 
 
 def _keep_documents(results: Path, measurement: Measurement, options: Options) -> None:

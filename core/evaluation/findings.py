@@ -71,7 +71,7 @@ def findings_of(
     scored = [(found, plan) for found in enough for plan in own if _is_of(plan.record, found)]
     pairs = [kept.record for kept in mine if kept.record.kind == "pairs"]
     return Findings(
-        model, tuple(task for task in tasks if task.dense.model == model), own,
+        model, tuple(task for task in tasks if task.dense.model == model and not task.dense.held), own,
         saving=min(enough, key=lambda found: found.damage, default=None),
         scored=min(scored, key=lambda both: (both[0].followers, both[0].damage), default=None),
         correlations=tuple(correlations_in(pairs[-1])) if pairs else (),

@@ -11,6 +11,7 @@ from core.evaluation.documents import data_sha256
 from core.evaluation.options import Options
 from core.gguf_source import quantization_of
 from core.plan import HeadMapLike, SharingPlan
+from core.quantization import cache_maker
 from core.records.provenance import git_commit, machine, versions
 from core.records.scores import Record
 from core.sharing.families import num_layers_of
@@ -40,6 +41,8 @@ def measurements(
     """
     about = about_model | _about_model(model) | _about_run(model, options)
     views = _views(model, plans, head_map, options.execution)
+    for view, _ in views if options.cache_kind.bits else ():
+        cache_maker(view, options.cache_kind)  # whether there is such a cache for it, before anything is measured
     about_benchmarks = [_about_benchmark(benchmark) for benchmark in benchmarks]
     return [
         Measurement(view, benchmark, _draft(about | about_plan | asked, [*benchmark.arguments, *command_options]))

@@ -1,9 +1,14 @@
-"""How a benchmark is asked: few-shot examples, limit, seed, chat template, execution and size of a batch."""
+"""How a benchmark is asked: few-shot examples, limit, seed, chat template, execution, size of a batch, and how the
+cache and the weights are held."""
 
 import re
 from dataclasses import dataclass
 
+from core.cost.kv_caches import CacheKind, cache_kind
+
 BATCH_SIZE = 64
+WEIGHTS = ("full", "int8", "int4")
+"""Ways to hold weights: in the number format that the model was loaded in, or as integers of 8 or 4 bits."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +23,8 @@ class Options:
     apply_chat_template: bool = False  # ask in turns of a conversation, by the tokenizer's template
     system: str | None = None  # what the conversation begins with; None: what the template says
     fewshot_as_multiturn: bool = False  # each example is a turn of its own, else all of them are in the question's
+    kv_cache: str = "full"  # a name of `core.cost.kv_caches`; not full: answers are read through the cache
+    weights: str = "full"  # of WEIGHTS
 
     def __post_init__(self) -> None:
         if self.limit is not None and not (0 < self.limit < 1 or (self.limit >= 1 and self.limit == int(self.limit))):
@@ -31,11 +38,20 @@ class Options:
 
         if not self.apply_chat_template and (self.system is not None or self.fewshot_as_multiturn):
             raise ValueError("A system text and examples as turns need a conversation: add --apply-chat-template.")
+        object.__setattr__(self, "kv_cache", cache_kind(self.kv_cache).name)  # one name for what has two
+        if self.weights not in WEIGHTS:
+            raise ValueError(f"There are no weights {self.weights!r}: use one of {', '.join(WEIGHTS)}.")
+
+    @property
+    def cache_kind(self) -> CacheKind:
+        """How the KV cache is held."""
+        return cache_kind(self.kv_cache)
 
     @property
     def changed(self) -> dict[str, int | float | str]:
         """The options that differ from the default and can change a score."""
-        names = ("num_fewshot", "limit", "seed", "execution", "apply_chat_template", "system", "fewshot_as_multiturn")
+        conversation = ("apply_chat_template", "system", "fewshot_as_multiturn")
+        names = ("num_fewshot", "limit", "seed", "execution", *conversation, "kv_cache", "weights")
         given = {name: getattr(self, name) for name in names if getattr(self, name) != getattr(Options, name)}
         return {name: "yes" if value is True else value for name, value in given.items()}
 

@@ -12,7 +12,7 @@ worse than it: the least p-value times the number of plans (Bonferroni) is below
 - *cannot tell*: neither is shown.
 
 Tasks that exist at several lengths of context are a family of their own for Holm: they are many, and would drown the
-benchmarks. A plan is **free** when no task that resolves finds it worse, and at least FREE_TASKS benchmarks that resolve
+benchmarks; so are those that were asked of a quantized model (`Record.held`), which say nothing of the plan as it is. A plan is **free** when no task that resolves finds it worse, and at least FREE_TASKS benchmarks that resolve
 (or all, if fewer) were asked. Imports no torch.
 """
 
@@ -223,11 +223,11 @@ def _judged(drafts: Sequence[Task]) -> list[Task]:
 
 def _adjusted(drafts: Sequence[Task]) -> dict[tuple[Path, str], float]:
     """(record, metric) → p-value, adjusted by Holm among the plan's tasks that resolve."""
-    families: dict[tuple[Path, bool], list[tuple[Path, str, float]]] = defaultdict(list)
+    families: dict[tuple[Path, bool, str], list[tuple[Path, str, float]]] = defaultdict(list)
     for task in drafts:
         for record, loss, *_ in task.verdicts if task.resolves else ():
             if loss.p_value is not None:
-                family = record.path.parent, over_context(record.task) is None
+                family = record.path.parent, over_context(record.task) is None, str(record.held)
                 families[family].append((record.path, task.metric, loss.p_value))
     return {
         (path, metric): p_value
@@ -283,8 +283,9 @@ _ORDER: Mapping[Worse, int] = {"yes": 0, "cannot tell": 1, "no": 2}
 
 
 def summaries(tasks: Iterable[Task]) -> list[PlanSummary]:
-    """Every plan that a task that resolves was asked of, those with fewest followers first."""
-    resolving = [task for task in tasks if task.resolves]
+    """Every plan that a task that resolves was asked of, with cache and weights as usual; those with fewest followers
+    first."""
+    resolving = [task for task in tasks if task.resolves and not task.dense.held]
     asked: dict[str, set[str]] = defaultdict(set)
     plans: dict[Path, tuple[Record, dict[str, tuple[Task, Verdict]]]] = {}
     for task in resolving:

@@ -44,6 +44,8 @@ MAX_PACKED_BYTES, MAX_UNPACKED_BYTES = 2**25, 2**26
 """Of a file of single answers. The largest that this project brings has 0.5 MB, and 11 MB unpacked."""
 _GROUP_CHARACTERS = 2**20
 Kind = Literal["dense", "direct", "head-mapped", "tuned"]
+HELD = ("kv_cache", "weights")
+"""The options that change what a model holds in memory, and not what it is asked."""
 
 
 class Metric(Strict):
@@ -52,6 +54,22 @@ class Metric(Strict):
     value: float
     stderr: float | None = None
     higher_is_better: bool = True
+
+
+class CountedCache(Strict):
+    """What the KV caches that answers were read through held in the end, counted from their tensors, all of them together.
+
+    tokens: positions in them, padding included. unquantized_tokens: of these, in the model's own number format.
+    """
+
+    bytes: Count
+    tokens: AtLeastOne
+    unquantized_tokens: Count
+
+    @property
+    def bytes_per_token(self) -> float:
+        """Bytes of all layers, scales and unquantized tokens included, for one position of one sequence."""
+        return self.bytes / self.tokens
 
 
 class Record(Provenance):
@@ -85,6 +103,9 @@ class Record(Provenance):
     data_sha256: str
     data_source: str | None = None  # local files that took the place of the task's own documents, and their SHA-256
     samples_sha256: str | None = None  # of the file of single answers beside the record
+    # counted on the model that answered, without what its followers lack; None: not counted (older records)
+    weight_bytes: Count | None = None
+    counted_cache: CountedCache | None = None  # None: answers were scored without reading a cache, or not counted
 
     @model_validator(mode="after")
     def _plan_and_followers_agree(self) -> "Record":
@@ -102,6 +123,16 @@ class Record(Provenance):
     def settings(self) -> str:
         """The options that differ from the default, for tables: `limit=200`; empty when there is none."""
         return ", ".join(f"{name}={value}" for name, value in sorted(self.options.items()))
+
+    @property
+    def held(self) -> dict[str, str]:
+        """Those of the options that say how cache and weights are held; empty where both are as usual."""
+        return {name: str(self.options[name]) for name in HELD if name in self.options}
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """The options that differ from the default, without those that say how cache and weights are held."""
+        return {name: value for name, value in self.options.items() if name not in HELD}
 
     @property
     def path(self) -> Path:

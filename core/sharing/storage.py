@@ -116,6 +116,11 @@ def stored_tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
         yield from _parts(name, saved | packed)
 
 
+def weight_bytes(model: nn.Module) -> int:
+    """Bytes of all that a model's weights are made of: of quantized ones their integers and scales, tied ones once."""
+    return sum(tensor.numel() * tensor.element_size() for _, tensor in stored_tensors(model))
+
+
 def _parts(name: str, held: Any) -> Iterator[tuple[str, torch.Tensor]]:
     """The plain tensors in what a model holds: a tensor of any class, or tensors in containers and states."""
     inner: dict[str, Any] = {}

@@ -12,7 +12,7 @@ from app.charts.style import DENSE, SHARED
 from app.panels import scores
 from app.panels.scores_html import score_table
 from app.registry import get_model
-from core.cost import ModelShape, savings_frame
+from core.cost import ModelShape, cache_saved_percent, savings_frame
 from core.records.provenance import Machine
 from core.records.scores import save_record
 from core.records.timings import Quartiles, Timed, TimingRecord, save_timing
@@ -62,6 +62,25 @@ def test_flops_need_the_sizes_of_the_model(results, view, monkeypatch):
     expected = savings_frame(ModelShape.from_config(config), "2-3", 1, [1024], 512)
     saved = expected.saved_percent[expected.quantity == "total FLOPs"].item()
     assert saved in [x for trace in points for x in array(trace["x"])] and saved > 0
+
+
+def test_a_quantized_cache_saves_what_the_formula_says(results, view, monkeypatch):
+    config = get_model(view["model"]).model.config
+    monkeypatch.setattr(registry, "_configs", {"tiny": config})
+    saved = {}
+    for plan, options in (("", {"kv_cache": "quantized-4"}), ("2-3", {"kv_cache": "quantized-4", "weights": "int8"})):
+        record = score_record(plan, "copy", "exact_match", 0.7).model_copy(update={"options": options})
+        save_record(results, record)
+        frame = measured.store().frame
+        (saved[plan],) = frame[frame.path == record.path.as_posix()].saved_percent
+        assert record.settings in frame.settings.tolist()
+    assert saved == {
+        plan: cache_saved_percent(ModelShape.from_config(config), plan, "quantized", 1024, 4, 512) for plan in saved
+    }
+    assert 0 < saved[""] < saved["2-3"] < 100
+    monkeypatch.setattr(registry, "_configs", {})  # sizes that nobody knows
+    held = score_record("2-3", "copy", "exact_match", 0.7).model_copy(update={"options": {"kv_cache": "quantized-4"}})
+    assert np.isnan(measured._saved(held)["KV cache"])
 
 
 def test_scores_stand_against_measured_time_where_a_plan_was_timed(results, view):

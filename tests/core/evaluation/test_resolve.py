@@ -210,3 +210,16 @@ def test_two_plans_are_compared_with_each_other(quiz):
     retrained = places["17-22"][1].model_copy(update={"weights_sha256": "1"})
     assert pairs_between([places["1-9"]], [(quiz, retrained)]) == []
     assert len(pairs_between([places["1-9"]], [(quiz, retrained.model_copy(update={"kind": "tuned"}))])) == 1
+
+
+def test_scores_of_quantized_models_do_not_decide_whether_a_plan_is_worse(tmp_path):
+    held = {"options": {"kv_cache": "quantized-2"}}
+    for task in ("one", "other"):
+        store(tmp_path, "", right(1600, 2000), task=task)
+        store(tmp_path, "17-22", right(1400, 2000), task=task)
+    before = summaries(judge(tmp_path).values())
+    store(tmp_path, "", right(1600, 2000), task="one", **held)
+    store(tmp_path, "17-22", right(900, 2000), task="one", **held)
+    tasks = judge(tmp_path)
+    assert len(tasks) == 3 and all(task.resolves for task in tasks.values())  # it is still told of each on its own
+    assert [plan.verdicts for plan in summaries(tasks.values())] == [plan.verdicts for plan in before]

@@ -65,6 +65,15 @@ def test_format_1_with_quantization_and_chat_keeps_loading():
     assert json.loads(record.model_dump_json()) == golden | {"parts": {}, "truncated_requests": None}
 
 
+def test_format_1_with_quantized_cache_and_weights_keeps_loading():
+    golden = json.loads((GOLDEN_FOLDER / "v1-held.json").read_text(encoding="utf-8"))
+    record = Record.model_validate(golden)
+    assert record.held == {"kv_cache": "quantized-4", "weights": "int8"} and record.asked == {}
+    assert record.settings == "kv_cache=quantized-4, weights=int8" and record.weight_bytes == 12806512
+    assert record.counted_cache and record.counted_cache.bytes_per_token == 5308608 / 1160
+    assert json.loads(record.model_dump_json()) == golden | {"parts": {}, "truncated_requests": None}
+
+
 def test_weights_as_they_were_trained_leave_no_word_in_the_file():
     assert make().quantization is None and "quantization" not in make().model_dump()
     assert to_frame([make()]).quantization.tolist() == [""]
