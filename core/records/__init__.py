@@ -1,8 +1,9 @@
 """Files that keep what was measured: one file a point, read into one table; no torch.
 
-How files are named, written and read (`files`), where a measurement comes from (`provenance`), and the three kinds of
+How files are named, written and read (`files`), where a measurement comes from (`provenance`), and the four kinds of
 records: scores (`scores`), timings (`timings`), sweeps and searches (`searches`), with the journals that these go on
-from (`journal`) and what similarity foretells (`correlations`). Imports `core.plan` and `core.places` alone.
+from (`journal`) and what similarity foretells (`correlations`), and tuning (`tunings`). Lines of
+JSON that strangers wrote are read here too (`json_lines`). Imports `core.plan` and `core.places` alone.
 """
 
 from core.records.journal import Journal
@@ -10,6 +11,7 @@ from core.records.provenance import Machine, Provenance, git_commit, machine, mo
 from core.records.scores import Metric, Record, load_record, load_records, load_samples, save_record, to_frame
 from core.records.searches import LayerPair, PlanDamage, SearchRecord, load_searches, save_search, searches_frame
 from core.records.timings import Quartiles, Timed, TimingRecord, load_timings, save_timing, timings_frame
+from core.records.tunings import Tuned, TuningData, TuningRecord, load_tunings, read_tunings, save_tuning
 
 __all__ = [
     "Journal",
@@ -23,17 +25,23 @@ __all__ = [
     "SearchRecord",
     "Timed",
     "TimingRecord",
+    "Tuned",
+    "TuningData",
+    "TuningRecord",
     "git_commit",
     "load_record",
     "load_records",
     "load_samples",
     "load_searches",
     "load_timings",
+    "load_tunings",
     "machine",
     "model_name",
+    "read_tunings",
     "save_record",
     "save_search",
     "save_timing",
+    "save_tuning",
     "searches_frame",
     "timings_frame",
     "to_frame",

@@ -59,6 +59,8 @@ class Provenance(Strict):
             last.pop("quantization", None)
         if not fields.get("variant", True):  # records from before there were variants stay as they were, to the byte
             del fields["variant"]
+        if fields.get("tuning", True) is None:  # the same
+            del fields["tuning"]
         return fields | last
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from core.places import with_shipped
 from core.plan import SharingPlan
@@ -36,12 +36,14 @@ from core.records.provenance import Provenance
 from core.records.reading import Listing, Unreadable, fault_of, list_store, read_file, shown, strict_json
 from core.records.searches import is_search
 from core.records.timings import is_timing
+from core.records.tunings import Tuned, is_tuning
 
 FORMAT_VERSION: Literal[1] = 1
 MAX_PACKED_BYTES, MAX_UNPACKED_BYTES = 2**25, 2**26
 """Of a file of single answers. The largest that this project brings has 0.5 MB, and 11 MB unpacked."""
 _GROUP_CHARACTERS = 2**20
-Kind = Literal["dense", "direct", "head-mapped", "tuned"]
+Kind = Literal["dense", "direct", "head-mapped", "tuned", "control"]
+"""`control`: the dense model, trained on the tokens that a tuned one was trained on, in the same order."""
 
 
 class Metric(Strict):
@@ -83,6 +85,12 @@ class Record(Provenance):
     data_sha256: str
     data_source: str | None = None  # local files that took the place of the task's own documents, and their SHA-256
     samples_sha256: str | None = None  # of the file of single answers beside the record
+    tuning: dict[str, Any] | None = None  # what a tuned model or a control says of itself (`core.records.tunings.Tuned`)
+
+    @field_validator("tuning")
+    @classmethod
+    def _tuning_is_that_of_a_model(cls, tuning: dict[str, Any] | None) -> dict[str, Any] | None:
+        return None if tuning is None else Tuned.model_validate(tuning).model_dump(exclude_none=True)
 
     @model_validator(mode="after")
     def _plan_and_followers_agree(self) -> "Record":
@@ -168,7 +176,7 @@ def load_record(directory: Path, path: Path) -> Record:
 
 def load_records(directory: Path | str) -> tuple[list[Record], list[str]]:
     """All records below `directory`, and one sentence for each broken or foreign JSON file, which is left out, and for
-    everything that is no file at all, but for what lies among timings and searches.
+    everything that is no file at all, but for what lies among timings, searches and tunings.
 
     A directory that does not exist holds no records.
     """
@@ -178,7 +186,7 @@ def load_records(directory: Path | str) -> tuple[list[Record], list[str]]:
 
 def list_records(directory: Path) -> Listing:
     """The files below `directory` that should be records of scores."""
-    return list_store(directory, lambda parts: not (is_timing(parts) or is_search(parts)), ".json")
+    return list_store(directory, lambda parts: not (is_timing(parts) or is_search(parts) or is_tuning(parts)), ".json")
 
 
 def load_samples(directory: Path | str, record: Record) -> list[dict[str, Any]] | None:
