@@ -85,7 +85,8 @@ class Record(Provenance):
     data_sha256: str
     data_source: str | None = None  # local files that took the place of the task's own documents, and their SHA-256
     samples_sha256: str | None = None  # of the file of single answers beside the record
-    tuning: dict[str, Any] | None = None  # what a tuned model or a control says of itself (`core.records.tunings.Tuned`)
+    # what a tuned model or a control says of itself (`core.records.tunings.Tuned`)
+    tuning: dict[str, Any] | None = None
 
     @field_validator("tuning")
     @classmethod

@@ -91,10 +91,12 @@ class TuningRecord(Provenance):
     seconds: Seconds  # of training, measuring the held-out loss left out
     finished: bool
     losses: list[tuple[AtLeastOne, float]] = Field(default_factory=list)  # mean since the entry before
-    held_out: list[tuple[Count, float, float | None]] = Field(default_factory=list)  # with standard error; step 0: before
+    # with standard error; the first at step 0, before tuning
+    held_out: list[tuple[Count, float, float | None]] = Field(default_factory=list)
     # of the dense model on the same held-out text, before all tuning
     held_out_dense: tuple[float, float | None] | None = None
-    saved: tuple[Count, float, float | None] | None = None  # of the weights as they were saved, and the step they are of
+    # of the weights as they were saved, and the step they are of
+    saved: tuple[Count, float, float | None] | None = None
     out_name: Name  # of the folder
 
     @model_validator(mode="after")
@@ -124,7 +126,8 @@ class TuningRecord(Provenance):
     @property
     def tuned(self) -> Tuned:
         """What a model of this run says of itself."""
-        about = {name: getattr(self, name) for name in ("control", "plan", "method", "objective", "steps", "corrections")}
+        names = ("control", "plan", "method", "objective", "steps", "corrections")
+        about = {name: getattr(self, name) for name in names}
         seed = self.recipe.get("seed", 0)
         return Tuned(of=self.model, tokens=self.tokens_seen, seed=seed, data_sha256=self.data.sha256, **about)
 
