@@ -111,6 +111,7 @@ def test_a_data_set_on_the_hub_is_read_as_far_as_needed_and_runs_no_code(monkeyp
         return rows()
 
     monkeypatch.setattr("datasets.load_dataset", load_dataset)
+    monkeypatch.setattr("core.tuning.sources.hub_is_reachable", lambda: True)
     source = source_of("owner/name:plain", split="validation")
     prepared = prepare(Encoder(tokenizer, 97), source, TuneRecipe(context_tokens=16, max_tokens=300))
     assert asked[0] == (("owner/name", "plain"), False, "validation") and len(asked) < 20
@@ -124,6 +125,7 @@ def test_a_hub_that_fails_is_one_sentence(monkeypatch):
         raise RuntimeError("Dataset scripts are no longer supported,\nbut found name.py")
 
     monkeypatch.setattr("datasets.load_dataset", load_dataset)
+    monkeypatch.setattr("core.tuning.sources.hub_is_reachable", lambda: True)
     with pytest.raises(ValueError, match="Could not read the data set owner/name .*scripts are no longer") as error:
         list(source_of("owner/name"))
     assert "\n" not in str(error.value)
@@ -164,10 +166,10 @@ def test_conversations_that_cannot_be_written(tokenizer):
     with pytest.raises(ValueError, match="no chat template, which the conversation of line 7 needs"):
         Encoder(tokenizer, 97)(turns)
     tokenizer.chat_template = "{{ raise_exception('no more') }}"
-    with pytest.raises(ValueError, match=r"refuses a conversation of line 7 \(no more\)"):
+    with pytest.raises(ValueError, match=r"refuses the conversation of line 7 \(no more\)"):
         Encoder(tokenizer, 97)(turns)
     tokenizer.chat_template = "{{ messages | length }}" + TEMPLATE
-    with pytest.raises(ValueError, match="rewrites what was said before of line 7"):
+    with pytest.raises(ValueError, match="rewrites earlier turns of the conversation of line 7"):
         Encoder(tokenizer, 97)(turns)
 
 
