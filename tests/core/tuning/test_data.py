@@ -218,9 +218,10 @@ def test_one_document_cannot_be_parted(tokenizer, tmp_path):
 def test_answers_that_do_not_fit_are_left_out_and_counted(tokenizer, lines_file):
     prepared = prepare(Encoder(tokenizer, 97), source_of(lines_file), SMALL)
     assert prepared.left_out == 0 and all(row.counted for row in prepared.training)
-    short = TuneRecipe(context_tokens=12, held_out_share=0.2)
-    with pytest.raises(ValueError, match="nothing to train on"):  # every prompt takes it all
-        prepare(Encoder(tokenizer, 97), source_of(lines_file), short)
+    tight = prepare(Encoder(tokenizer, 97), source_of(lines_file), TuneRecipe(context_tokens=12, held_out_share=0.2))
+    assert tight.left_out == 11  # "Count to 10." and those after it take all of it
+    with pytest.raises(ValueError, match="nothing to train on"):
+        prepare(Encoder(tokenizer, 97), source_of(lines_file), TuneRecipe(context_tokens=8, held_out_share=0.2))
 
 
 def test_a_batch_is_padded_where_nothing_counts(tokenizer, lines_file):
