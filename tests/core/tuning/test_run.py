@@ -20,6 +20,7 @@ from core.tuning.held_out import held_out_loss
 from core.tuning.rows import prepare
 from core.tuning.sources import source_of
 from core.tuning.trainer import SharingTrainer, is_exhausted
+from tests.support.models import tiny_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:`(is_)?gradient_checkpointing:FutureWarning")
 
@@ -59,7 +60,9 @@ def test_a_tuned_folder_says_what_it_is_and_gives_the_same_losses_elsewhere(mode
     assert not weights & {f"model.layers.{layer}.self_attn.{part}_proj.weight" for layer in (2, 3) for part in "qk"}
     assert not any("lora" in name for name in weights) and model.config.use_cache
     found = held_out_loss(model, held_rows(tokenizer, text_file), 2, record.recipe["dtype"])
-    assert record.saved[0] == 4 and record.saved[1:] == pytest.approx(tuple(found), rel=1e-5)
+    tolerance = 1e-5 if record.recipe["dtype"] == "float32" else 1e-3  # reused weights are rounded elsewhere
+    assert record.saved[0] == 4 and record.saved[1] == pytest.approx(found.loss, rel=tolerance)
+    assert record.saved[2] == pytest.approx(found.stderr, rel=100 * tolerance)
     assert [step for step, *_ in record.held_out] == [0, 1, 2, 3, 4] and record.held_out[0][1] != record.saved[1]
     assert record.finished and record.tokens_seen == 4 * 2 * 24 and record.out_name == "tuned"
     said = tuned_of(model.config)
@@ -84,8 +87,8 @@ def test_scores_of_tuned_and_control(model_folder, text_file, tmp_path):
     from core.records import load_records
 
     (tmp_path / "own.jsonl").write_text(json.dumps({"text": "Number 3: the old man went down."}))
-    assert tune(model_folder, text_file, tmp_path / "tuned", PLAN, "--steps 1") == 0
-    assert tune(model_folder, text_file, tmp_path / "control", "--control --steps 1") == 0
+    assert tune(model_folder, text_file, tmp_path / "tuned", PLAN, "--steps 3") == 0
+    assert tune(model_folder, text_file, tmp_path / "control", "--control --steps 3") == 0
     given = [part for name in ("tuned", "control", "tiny") for part in ("--model", str(tmp_path / name))]
     scores = tmp_path / "scores"
     assert (
@@ -139,7 +142,8 @@ def test_the_control_sees_the_same_tokens_in_the_same_order(model_folder, text_f
 
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_distillation_brings_the_shared_model_nearer_to_the_dense_one(model_folder, text_file, tmp_path, method):
-    options = f"--objective distillation --steps 12 --eval-every 12 --method {method} --learning-rate 1e-2"
+    tiny_model(num_hidden_layers=4).save_pretrained(model_folder)  # without dropout, which keeps the two apart
+    options = f"--objective distillation --steps 20 --batch-rows 8 --method {method} --learning-rate 3e-3"
     assert tune(model_folder, text_file, tmp_path / "tuned", PLAN, options) == 0
     [record] = records(tmp_path / "tuned")
     losses = [loss for _, loss in record.losses]
