@@ -187,10 +187,9 @@ def _hub_rows(name: str, configuration: str | None, split: str) -> Iterator[dict
     """The rows of a data set, as far as they are asked for. Code of a repository is never run."""
     import datasets  # here: files need none of it
 
+    hub: Any = datasets
     try:
-        found: Any = datasets.load_dataset(
-            name, configuration, split=split, streaming=hub_is_reachable(), **dict(NO_CODE)
-        )
+        found = hub.load_dataset(name, configuration, split=split, streaming=hub_is_reachable(), **NO_CODE)
         yield from found
     except Exception as error:  # nearly anything: what a user needs is one sentence
         reason = " ".join(str(error).split())[:200].rstrip(".")
