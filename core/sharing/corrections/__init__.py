@@ -24,9 +24,10 @@ What one follower costs, in values and FLOPs (a multiply-add is 2), with T new t
 | read in a decode step | the leader's weights, as without | the *leader's keys again*, N·KV·d, and N·KV·r of its own |
 
 So with rank above 0 a follower saves its projections and the cache of its keys, and no longer QKᵀ and the softmax, in
-either execution. In *recompute* an aligned follower computes QKᵀ and the softmax anew too, in blocks of queries whose
-weights take at most REUSE_LIMIT_BYTES; without alignment, deltas run in the model's fused attention, on queries and keys
-that are lengthened by them: [q, δq]·[k, δk] is the sum of both products. `core.cost` counts all of this.
+either execution; attention dropout, which followers else have in common with their leader, is drawn anew. In *recompute*
+an aligned follower computes QKᵀ and the softmax anew too, in blocks of queries whose weights take at most
+REUSE_LIMIT_BYTES; without alignment, deltas run in the model's fused attention, on queries and keys that are lengthened
+by them: [q, δq]·[k, δk] is the sum of both products. `core.cost` counts all of this.
 """
 
 from core.corrections import Corrections

@@ -43,9 +43,15 @@ def fold(model: Model) -> Model:
       stay, they do so only where heads of a KV group read heads of one KV group: the deltas' keys go by groups.
 
     What remains, remains for every follower. Exact but for the rounding of a product with a multiple other than a power of
-    two. A view without corrections, and any other model, stays as it is.
+    two. A view without corrections, and any other model, stays as it is. Raises ValueError for a view that is still within
+    something else, such as peft's adapters.
     """
-    corrections = corrections_of(model)
+    corrections, is_view = corrections_of(model), isinstance(model, PreTrainedModel)
+    if not is_view:
+        raise ValueError(
+            f"Corrections are folded in the view itself, not in a {type(model).__name__} around it: merge adapters first, "
+            "with merge_and_unload()."
+        )
     if not corrections:
         return model
     plan = cast(SharingPlan, model.sharing_plan)

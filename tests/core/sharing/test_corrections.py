@@ -1,10 +1,13 @@
 """Corrections of followers: nothing at the start, the oracle's afterwards, in every way that a view can be used."""
 
+import copy
 import json
+import pickle
 
 import pytest
 import torch
-from transformers import DynamicCache, QuantizedCache, StaticCache
+from peft import LoraConfig, get_peft_model
+from transformers import CompileConfig, DynamicCache, QuantizedCache, StaticCache
 from transformers.utils import is_optimum_quanto_available
 
 import core
@@ -22,10 +25,20 @@ from tests.support.oracle import corrected_by_oracle, shared_by_oracle
 FAMILIES = ("llama", "qwen2", "qwen3", "gemma", "gemma3_text", "gpt2", "mistral", "opt", "phi3", "stablelm")
 KINDS = ("alignment", "rank=3", "rank=3,alignment")
 EXECUTIONS = ("reuse", "recompute")
+# peft asks by an old name whether a model checkpoints.
+pytestmark = pytest.mark.filterwarnings("ignore:`(is_)?gradient_checkpointing:FutureWarning")
+
 PLAN = "0_2,1-3-5"  # within layers of one kind, also where kinds alternate
 FOLLOWERS = (2, 3, 5)
 HEAD_MAP = {2: (3, 0, 0, 1), 5: (1, 1, 2, 3)}
+ALTERNATING = {"num_hidden_layers": 6, "layer_types": ["sliding_attention", "full_attention"] * 3}
+FIELDS = {"gemma3_text": ALTERNATING}
 NO_DROPOUT = {"attention_dropout": 0.0, "attn_pdrop": 0.0, "resid_pdrop": 0.0, "embd_pdrop": 0.0}
+
+
+def model_of(family: str, **fields):
+    """The tiny model, in layers of kinds that the plan above allows."""
+    return fastest(family, **FIELDS.get(family, {}), **fields)
 
 
 def corrected(model, kind: str, execution: str = "auto", plan: str = PLAN, head_map=None):
@@ -92,7 +105,7 @@ def test_other_configurations_are_refused(named):
 @pytest.mark.parametrize("family", FAMILIES)
 @torch.no_grad()
 def test_at_the_start_nothing_changes(family, kind):
-    model = fastest(family)
+    model = model_of(family)
     for execution in EXECUTIONS:
         for mask in (None, padding()):
             expected = logits_of(share_attention(model, PLAN, HEAD_MAP, execution), mask)
@@ -106,7 +119,7 @@ def test_at_the_start_nothing_changes(family, kind):
 @pytest.mark.parametrize("family", FAMILIES)
 @torch.no_grad()
 def test_logits_are_the_oracles(family, kind):
-    model, eager = fastest(family), slow(family)
+    model, eager = model_of(family), slow(family, **FIELDS.get(family, {}))
     view = trained(corrected(model, kind))
     start = logits_of(share_attention(model, PLAN, HEAD_MAP))
     for mask in (None, padding()):
@@ -140,7 +153,7 @@ def test_recompute_mixes_heads_in_blocks_of_queries(monkeypatch):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("family", ["llama", "gpt2", "mistral", "gemma3_text"])
 def test_generation_with_a_cache_is_generation_without(family, kind):
-    view = trained(corrected(fastest(family), kind))
+    view = trained(corrected(model_of(family), kind))
     way = {"attention_mask": padding(), "max_new_tokens": 5, "do_sample": False, "pad_token_id": 0}
     expected = view.generate(tokens(), use_cache=False, **way)
     assert torch.equal(view.generate(tokens(), **way), expected)
@@ -148,6 +161,22 @@ def test_generation_with_a_cache_is_generation_without(family, kind):
     assert torch.equal(view.generate(tokens(), **static, **way), expected)
     beams = view.generate(tokens(), num_beams=3, **way)
     assert torch.equal(beams, view.generate(tokens(), num_beams=3, use_cache=False, **way))
+
+
+COMPILED = CompileConfig(backend="eager", mode=None, fullgraph=True)
+COMPILED._compile_all_devices = True  # `generate` compiles on accelerators only
+
+
+@pytest.mark.filterwarnings("ignore")  # of torch.compile
+@pytest.mark.parametrize("way", [{}, {"prefill_chunk_size": 4}], ids=["whole", "chunks"])
+def test_a_compiled_static_cache_without_graph_breaks(way):
+    """Chunked prefill is compiled too, and its cache is initialized before the view sees it."""
+    view = trained(corrected(fastest("llama"), "rank=3,alignment"))
+    options = {"max_new_tokens": 4, "do_sample": False, "pad_token_id": 0, "attention_mask": padding()}
+    reference = view.generate(tokens(), use_cache=False, **options)
+    torch._dynamo.reset()
+    compiled = view.generate(tokens(), cache_implementation="static", compile_config=COMPILED, **options, **way)
+    assert "_compiled_call" in view.__dict__ and torch.equal(compiled, reference)
 
 
 @pytest.mark.parametrize("family", ["llama", "mistral"])  # mistral: windows of 6 tokens
@@ -198,10 +227,14 @@ def test_flex_attention_needs_values_as_wide_as_queries(monkeypatch):
     [("llama", "rank=3,alignment"), ("llama", "rank=3"), ("gpt2", "rank=3"), ("gemma3_text", "alignment")],
 )
 def test_gradients_are_the_oracles(family, kind, execution, checkpointing):
-    model, eager = fastest(family, **NO_DROPOUT).double().train(), make(family, "eager", **NO_DROPOUT).double().train()
+    model, eager = (
+        model_of(family, **NO_DROPOUT).double().train(),
+        make(family, "eager", **FIELDS.get(family, {}), **NO_DROPOUT).double().train(),
+    )
     view = trained(corrected(model, kind, execution))
     if checkpointing:
-        view.gradient_checkpointing_enable({"use_reentrant": False})
+        enable = getattr(view, "activation_checkpointing_enable", None) or view.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
     view(tokens(), labels=tokens(), use_cache=False).loss.backward()
     actual = {name: one.grad for name, one in correction_parameters(view).items()}
     for parameter in view.parameters():
@@ -240,6 +273,47 @@ def test_corrections_belong_to_the_view_alone():
     assert len(correction_parameters(view)) == 3 * len(FOLLOWERS)
     assert share_attention(model, PLAN).config.to_dict().get("sharing_corrections") is None
     assert not corrections_of(share_attention(model, "", corrections=Corrections(8)))  # nothing to correct
+
+
+def test_corrections_train_beside_adapters(tmp_path):
+    """peft freezes all that is not its own: whoever trains opens the corrections again. Merging keeps them."""
+    view = corrected(fastest("llama"), "rank=3,alignment")
+    tuned = get_peft_model(view, LoraConfig(target_modules=["v_proj", "o_proj"]))
+    assert not any(one.requires_grad for one in correction_parameters(tuned).values())
+    for parameter in correction_parameters(tuned).values():
+        parameter.requires_grad_()
+    tuned.train()(input_ids=tokens(), labels=tokens(), use_cache=False).loss.backward()
+    assert all(one.grad is not None for one in correction_parameters(tuned).values())
+    with pytest.raises(ValueError, match="merge adapters first"):
+        fold(tuned)
+    merged = tuned.merge_and_unload()
+    assert corrections_of(merged) == Corrections(3, True) and len(correction_parameters(merged)) == 9
+    assert not corrections_of(fold(merged))
+
+
+@pytest.mark.parametrize("execution", EXECUTIONS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_mixed_precision_trains(kind, execution):
+    """Projections come out in bfloat16, and queries and keys after their rotary embedding in whatever they come in."""
+    view = trained(corrected(fastest("llama"), kind, execution)).train()
+    expected = view(tokens(), use_cache=False).logits
+    with torch.autocast("cpu", torch.bfloat16):
+        output = view(tokens(), labels=tokens(), use_cache=False)
+    close(output.logits.float(), expected, 0.1)
+    output.loss.backward()
+    assert all(one.grad.isfinite().all() for one in correction_parameters(view).values())
+    half = trained(corrected(fastest("llama").bfloat16(), kind, execution))
+    assert {one.dtype for one in correction_parameters(half).values()} == {torch.bfloat16}
+    assert half(tokens(), use_cache=False).logits.dtype == torch.bfloat16
+
+
+@torch.no_grad()
+def test_copies_keep_their_corrections():
+    view = trained(corrected(fastest("llama"), "rank=3,alignment"))
+    for twin in (copy.deepcopy(view), pickle.loads(pickle.dumps(view))):
+        assert corrections_of(twin) == corrections_of(view)
+        assert torch.equal(twin(tokens()).logits, view(tokens()).logits)
+        assert twin(tokens(), use_cache=True).past_key_values.layers[2].keys.shape[-1] == 3
 
 
 # The cache
