@@ -15,7 +15,7 @@ from tests.support.imports import climbs, cycle, graph_of, importers, package_of
 
 ROOT = Path(core.__file__).parents[1]
 FLOORS = {
-    "core.admission": 1, "core.plan": 1, "core.configs": 1, "core.places": 1, "core.pretrained": 1, "core.tasks": 1, "core.tokens": 1, "core.console": 1,
+    "core.admission": 1, "core.plan": 1, "core.corrections": 1, "core.configs": 1, "core.places": 1, "core.pretrained": 1, "core.tasks": 1, "core.tokens": 1, "core.console": 1,
     "core.cost": 2, "core.records": 2, "core.sharing": 2, "core.fetching": 2, "core.gguf_source": 2,
     "core.models": 3, "core.decoding": 3, "core.demo": 3,
     "core.damage": 4, "core.timing": 4, "core.evaluation": 4, "core.tuning": 4,
@@ -30,6 +30,7 @@ ENTRANCES = frozenset({"core", "core.__main__"})
 WITHOUT_TORCH = (
     "core.admission",
     "core.plan",
+    "core.corrections",
     "core.configs",
     "core.cost",
     "core.records",
