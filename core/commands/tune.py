@@ -13,6 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from core.commands.head_map import head_map_of
+from core.corrections import Corrections
 from core.places import RESULTS
 from core.records.tunings import TuningRecord
 from core.tuning.recipe import METHODS, OBJECTIVES, SCHEDULES, TuneRecipe
@@ -59,6 +60,11 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--head-map", metavar="FILE",
         help="follower → leader head of each head: JSON, a file with it, or a stored record",
     )  # fmt: skip
+    parser.add_argument(
+        "--corrections", default="", metavar="WHAT",
+        help="what each follower learns besides: rank=8 (deltas of queries and keys), alignment (a mix of its leader's heads), "
+        "or both, rank=8,alignment",
+    )  # fmt: skip
     parser.add_argument("--device", choices=("cpu", "cuda"), help="(default: the GPU when there is one)")
     parser.add_argument(
         "--stop-after", type=float, default=math.inf, metavar="SECONDS", help="leave a checkpoint and go"
@@ -81,7 +87,7 @@ def run(args: Namespace) -> int:
     interrupt = _Interrupt()
     with closing(_Bar()) as bar, interrupt.noted():
         tuning = Tuning(
-            args.model, args.plan, args.data, args.out, recipe, control=args.control, head_map=head_map_of(args.head_map),
+            args.model, args.plan, args.data, args.out, recipe, control=args.control, head_map=head_map_of(args.head_map), corrections=Corrections.parse(args.corrections),
             held_out=args.held_out, split=args.split, device=args.device, stop_after_s=args.stop_after,
             should_stop=interrupt.came, on_progress=bar.show, report=bar.tell,
         )  # fmt: skip

@@ -58,7 +58,15 @@ def _sharing(record: TuningRecord, plan: SharingPlan) -> str:
     if record.control:
         return "None: every layer computes its own attention weights."
     mapped = " Followers read the heads that `sharing_head_map` in `config.json` names." if record.head_map else ""
-    return f"{plan.describe()}{mapped} The plan is in `config.json`: load the folder with `core.load_model`."
+    learnt = ", ".join(
+        name if value is True else f"{name} {value}" for name, value in (record.corrections or {}).items() if value
+    )
+    corrected = (
+        f" Each follower has learnt corrections ({learnt}), folded into its weights where they could be."
+        if learnt
+        else ""
+    )
+    return f"{plan.describe()}{mapped}{corrected} The plan is in `config.json`: load the folder with `core.load_model`."
 
 
 def _rows(record: TuningRecord) -> str:

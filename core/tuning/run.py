@@ -21,6 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerState,
 from transformers.utils import logging
 
 from core.configs import context_tokens
+from core.corrections import NONE, Corrections
 from core.gguf_source import quantization_of
 from core.models import load_model, weights_sha256
 from core.plan import HeadMap, SharingPlan
@@ -28,6 +29,7 @@ from core.records.files import MAX_RECORD_BYTES, parse_as, write_file, write_rec
 from core.records.provenance import machine, model_name, provenance
 from core.records.reading import Unreadable, fault_of, read_file, shown
 from core.records.tunings import TuningRecord, save_tuning
+from core.sharing.corrections import fold
 from core.sharing.families import num_layers_of
 from core.sharing.view import plan_of, share_attention
 from core.tokens import embedding_rows
@@ -59,7 +61,7 @@ class Tuning:
 
     model: a bundled or fetched name, a hub id or a folder; dense. plan: what it is tuned for. data, held_out: files or
     data sets on the hub (`core.tuning.sources`). control: the dense model itself is trained on; its plan, which may be
-    empty, only says what it is set against. stop_after_s: from now on. should_stop: asked after every step. on_progress:
+    empty, only says what it is set against. corrections: what followers learn besides. stop_after_s: from now on. should_stop: asked after every step. on_progress:
     called after every step. report: gets a sentence about everything that is finished.
 
     Raises ValueError, in one sentence, for what cannot be trained, and for a folder with another run in it.
@@ -75,6 +77,7 @@ class Tuning:
         *,
         control: bool = False,
         head_map: HeadMap | None = None,
+        corrections: Corrections = NONE,
         held_out: str | Path | None = None,
         split: str = "train",
         device: str | None = None,
@@ -85,10 +88,11 @@ class Tuning:
     ):
         self.model, self.plan_text, self.data, self.out, self.recipe = model, plan, data, out, recipe
         self.control, self.head_map, self.held_out, self.split = control, head_map or {}, held_out, split
+        self.corrections = corrections
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.deadline, self.asked_to_stop = time.monotonic() + stop_after_s, should_stop
         self.on_progress, self.report = on_progress, report
-        _check_surroundings(recipe, self.device, control)
+        _check_surroundings(recipe, self.device, control, corrections)
 
     def run(self, results: Path | None = None) -> TuningRecord:
         """Train, or go on training, and write the folder; the record, which is stored below `results` too.
@@ -136,7 +140,9 @@ class Tuning:
                 f"--context-tokens is {self.recipe.context_tokens}: this model was made for {longest} at most."
             )
         if plan.followers and not self.control:
-            share_attention(dense, plan, self.head_map)  # what does not fit is told before anything is written
+            share_attention(
+                dense, plan, self.head_map, corrections=self.corrections
+            )  # what does not fit is told before anything is written
         return plan
 
     def _prepared(self, dense: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Prepared:
@@ -158,7 +164,7 @@ class Tuning:
         return TuningRecord(
             model=model_name(self.model), weights_sha256=weights_sha256(dense), num_layers=num_layers_of(dense),
             plan=str(self.plan), control=self.control, method=self.recipe.method, objective=self.recipe.objective,
-            head_map=self.head_map, recipe=asdict(self.recipe), data=data, tokens_seen=0, steps=0, seconds=0.0,
+            corrections=self.corrections.as_config() if self.corrections else None, head_map=self.head_map, recipe=asdict(self.recipe), data=data, tokens_seen=0, steps=0, seconds=0.0,
             finished=False, out_name=self.out.resolve().name, quantization=quantization_of(dense),
             **provenance(self.begun, self.device),
         )  # fmt: skip
@@ -208,7 +214,8 @@ class Tuning:
     def _trainer(self, dense: PreTrainedModel, last: tuple[Path, Mark] | None) -> tuple[SharingTrainer, Teller]:
         """The Trainer of this run, at its beginning, and what tells of it. last: the checkpoint that it goes on from."""
         recipe = self.recipe
-        model, teacher = trained_model(dense, self.plan, recipe, control=self.control, head_map=self.head_map)
+        sharing = {"control": self.control, "head_map": self.head_map, "corrections": self.corrections}
+        model, teacher = trained_model(dense, self.plan, recipe, **sharing)
         rows, arguments = self.rows, arguments_of(recipe, self.out / WORK, self.device, goes_on=last is not None)
         if last and _stopped_early(*last, recipe.patience):  # nothing is left to train
             arguments.max_steps = last[1].step
@@ -262,6 +269,7 @@ def trained_model(
     *,
     control: bool = False,
     head_map: HeadMap | None = None,
+    corrections: Corrections = NONE,
 ) -> tuple[Any, PreTrainedModel | None]:
     """(what is trained, its teacher): a view on the weights of `dense`, or these themselves, with adapters for LoRA.
 
@@ -271,7 +279,8 @@ def trained_model(
     teacher = None
     if recipe.objective == "distillation":
         teacher = (dense if recipe.method == "lora" else copy.deepcopy(dense)).eval()
-    model = dense if control else share_attention(dense, plan, head_map, execution="recompute")
+    shared = None if control else share_attention(dense, plan, head_map, "recompute", corrections)
+    model = shared or dense
     model.requires_grad_(True)
     if recipe.gradient_checkpointing:
         enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
@@ -293,13 +302,20 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _check_surroundings(recipe: TuneRecipe, device: str, control: bool) -> None:
+def _check_surroundings(recipe: TuneRecipe, device: str, control: bool, corrections: Corrections) -> None:
     if device not in ("cpu", "cuda"):
         raise ValueError(f"--device is {device!r}: training runs on cpu or cuda (CUDA_VISIBLE_DEVICES chooses which).")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError("Tuning runs in one process on one device: start it without accelerate launch or torchrun.")
     if recipe.method == "lora":
         check_peft()
+    if corrections and (control or recipe.method == "lora"):
+        why = (
+            "a control shares nothing to correct"
+            if control
+            else "adapters and corrections are not trained together yet"
+        )
+        raise ValueError(f"--corrections needs --method full and a shared model: {why}.")
     if control and recipe.objective == "distillation":
         raise ValueError(
             "The control of a distillation is the dense model itself, which its teacher has nothing to tell: leave "
@@ -320,9 +336,9 @@ def _stopped_early(path: Path, mark: Mark, patience: int) -> bool:
 
 
 def _whole(trainer: SharingTrainer, recipe: TuneRecipe) -> PreTrainedModel:
-    """The model that was trained, without what was put around it for training."""
+    """The model that was trained, without what was put around it for training; corrections are folded where they can be."""
     model: Any = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
-    return merged(model) if recipe.method == "lora" else model
+    return merged(model) if recipe.method == "lora" else fold(model)
 
 
 @torch.no_grad()

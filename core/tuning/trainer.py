@@ -28,6 +28,7 @@ from transformers import (
 
 from core.records.files import write_file
 from core.records.reading import Unreadable, read_file, strict_json
+from core.sharing.corrections import PARAMETERS
 from core.tuning.held_out import held_out_loss
 from core.tuning.objectives import distillation_loss, text_loss
 from core.tuning.recipe import SCHEDULES, TuneRecipe
@@ -108,6 +109,10 @@ class SharingTrainer(Trainer):
             loss = distillation_loss(outputs.logits, told, targets)
         loss = loss / num_items_in_batch
         return (loss, outputs) if return_outputs else loss
+
+    def get_decay_parameter_names(self, model: Any) -> list[str]:
+        """What weights decay: not alignments, which are no nearer to anything at zero."""
+        return [name for name in super().get_decay_parameter_names(model) if not name.endswith(PARAMETERS[0])]
 
     def _load_from_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         _explained(super()._load_from_checkpoint, *args, **kwargs)

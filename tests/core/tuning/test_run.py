@@ -13,6 +13,7 @@ import torch
 from core.__main__ import main
 from core.models import load_model, weights_sha256
 from core.records.tunings import load_tunings, tuned_of
+from core.sharing.corrections import correction_parameters
 from core.sharing.view import plan_of
 from core.tuning import TuneRecipe, Tuning
 from core.tuning.encoding import Encoder
@@ -114,6 +115,20 @@ def test_scores_of_tuned_and_control(model_folder, text_file, tmp_path):
     }
     assert found["tiny"].tuning is None and found["control"].tuning["control"] and found["tuned"].tuning["of"] == "tiny"
     assert found["control"].plan == "" and len({record.weights_sha256 for record in found.values()}) == 3
+
+
+@pytest.mark.parametrize("corrections", ["alignment", "rank=2,alignment"])
+def test_corrections_are_learnt_and_come_along(model_folder, text_file, tmp_path, corrections):
+    assert tune(model_folder, text_file, tmp_path / "tuned", PLAN, f"--steps 6 --corrections {corrections}") == 0
+    [record] = records(tmp_path / "tuned")
+    model, tokenizer = load_model(tmp_path / "tuned", device="cpu")
+    learnt = correction_parameters(model)
+    moved = [p for name, p in learnt.items() if name.endswith("alignment") and not torch.equal(p, torch.eye(len(p)))]
+    assert len(moved) == 2 and len(learnt) == (6 if "rank" in corrections else 2)
+    found = held_out_loss(model, held_rows(tokenizer, text_file), 2)
+    assert record.saved[1] == pytest.approx(found.loss, rel=1e-5) and record.saved[1] < record.held_out[0][1]
+    assert record.tuned.corrections == record.corrections == {"rank": 2 * ("rank" in corrections), "alignment": True}
+    assert "Each follower has learnt corrections (" in (tmp_path / "tuned" / "README.md").read_text()
 
 
 # Control, objectives, forms of data
@@ -287,6 +302,9 @@ REFUSED = {
     "--control --objective distillation": "The control of a distillation is the dense model itself",
     "--control --head-map {\"2\":[0,0,0,0]}": "leave --head-map out",
     "--plan 1-3 --head-map {\"9\":[0]}": "head map names layer 9",
+    "--plan 1-3 --corrections rank": "is no correction, or stands twice",
+    "--control --corrections rank=2": "a control shares nothing to correct",
+    "--plan 1-3 --method lora --corrections rank=2": "adapters and corrections are not trained together yet",
     "--plan 1-3 --dtype float16": "--dtype is 'float16'",
     "--plan 1-3 --held-out nowhere.txt": "There is no file nowhere.txt",
 }  # fmt: skip
