@@ -28,6 +28,7 @@ _HELP = {
     "context_tokens": "of a row",
     "learning_rate": "the highest",
     "schedule": "of the learning rate, after warming up",
+    "warmup_steps": "of the learning rate, a quarter of all at most",
     "clip": "largest norm of the gradients; 0: as they are",
     "dtype": "float32 or bfloat16: computed in and saved as; weights are trained in float32",
     "max_tokens": "read of the data (default: all)",

@@ -25,8 +25,8 @@ pipeline_tag: text-generation
 
 **Sharing.** {_sharing(record, plan)}
 
-**Data.** {data.name}: {data.bytes:,} bytes, SHA-256 {data.sha256}; trained on {data.documents:,} documents of {data.tokens:,}
-tokens, of which {record.tokens_seen:,} were seen, repetitions counted. Held out: {data.held_out_documents:,} documents
+**Data.** {data.name}: {data.bytes:,} bytes, SHA-256 {data.sha256}; {data.documents:,} documents of {data.tokens:,}
+tokens to train on; {record.tokens_seen:,} tokens were seen, repetitions counted. Held out: {data.held_out_documents:,} documents
 {f"of {data.held_out_name}" if data.held_out_name else "of the same data, none of which was trained on"}; {data.held_out_tokens:,} tokens are scored.
 
 **Recipe.** `{record.command}`: {record.steps:,} of {recipe["steps"]:,} steps of {recipe["batch_rows"]} × {recipe["accumulate"]} rows of at

@@ -65,9 +65,13 @@ class TuneRecipe:
         return self.batch_rows * self.accumulate
 
     def for_rows(self, count: int) -> "TuneRecipe":
-        """The recipe with its steps, and how often is measured, as numbers, for data of `count` rows."""
+        """The recipe with its steps, and how often is measured, as numbers, for data of `count` rows.
+
+        Warming up takes a quarter of all steps at most.
+        """
         steps = self.steps or max(1, math.ceil(count / self.step_rows))
-        return replace(self, steps=steps, eval_every=self.eval_every or max(1, math.ceil(steps / _EVALUATIONS)))
+        often = self.eval_every or max(1, math.ceil(steps / _EVALUATIONS))
+        return replace(self, steps=steps, eval_every=often, warmup_steps=min(self.warmup_steps, steps // 4))
 
     def changed(self) -> dict[str, bool | int | float | str]:
         """What is not the default, as options of the command."""

@@ -9,6 +9,7 @@ import math
 import os
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -214,8 +215,9 @@ class Tuning:
     def _trainer(self, dense: PreTrainedModel, last: tuple[Path, Mark] | None) -> tuple[SharingTrainer, Teller]:
         """The Trainer of this run, at its beginning, and what tells of it. last: the checkpoint that it goes on from."""
         recipe = self.recipe
-        sharing = {"control": self.control, "head_map": self.head_map, "corrections": self.corrections}
-        model, teacher = trained_model(dense, self.plan, recipe, **sharing)
+        model, teacher = trained_model(
+            dense, self.plan, recipe, control=self.control, head_map=self.head_map, corrections=self.corrections
+        )
         rows, arguments = self.rows, arguments_of(recipe, self.out / WORK, self.device, goes_on=last is not None)
         if last and _stopped_early(*last, recipe.patience):  # nothing is left to train
             arguments.max_steps = last[1].step
@@ -295,7 +297,9 @@ def _quiet() -> Iterator[None]:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():  # peft and accelerate ask by an old name whether a model checkpoints
+            warnings.filterwarnings("ignore", "`(is_)?gradient_checkpointing", FutureWarning)
+            yield
     finally:
         logging.set_verbosity(verbosity)
         if bars:

@@ -241,7 +241,7 @@ def arguments_of(recipe: TuneRecipe, folder: Path, device: str, goes_on: bool) -
         output_dir=str(folder), max_steps=recipe.steps, per_device_train_batch_size=recipe.batch_rows,
         gradient_accumulation_steps=recipe.accumulate, learning_rate=recipe.learning_rate,
         lr_scheduler_type=SCHEDULES[recipe.schedule], warmup_steps=recipe.warmup_steps, weight_decay=recipe.weight_decay,
-        adam_beta2=recipe.beta2, max_grad_norm=recipe.clip, optim="adamw_torch", bf16=recipe.dtype == "bfloat16",
+        adam_beta2=recipe.beta2, max_grad_norm=recipe.clip, optim="adamw_torch" if device == "cpu" else "adamw_torch_fused", bf16=recipe.dtype == "bfloat16",
         use_cpu=device == "cpu", seed=recipe.seed, logging_steps=max(1, recipe.steps // _LOGGED),
         logging_nan_inf_filter=False, eval_strategy="steps", eval_steps=recipe.eval_every, eval_on_start=not goes_on,
         save_strategy="steps", save_steps=recipe.eval_every, save_total_limit=2, remove_unused_columns=False,

@@ -218,7 +218,7 @@ def test_one_document_cannot_be_parted(tokenizer, tmp_path):
 def test_answers_that_do_not_fit_are_left_out_and_counted(tokenizer, lines_file):
     prepared = prepare(Encoder(tokenizer, 97), source_of(lines_file), SMALL)
     assert prepared.left_out == 0 and all(row.counted for row in prepared.training)
-    tight = prepare(Encoder(tokenizer, 97), source_of(lines_file), TuneRecipe(context_tokens=12, held_out_share=0.2))
+    tight = prepare(Encoder(tokenizer, 97), source_of(lines_file), TuneRecipe(context_tokens=11, held_out_share=0.2))
     assert tight.left_out == 11  # "Count to 10." and those after it take all of it
     with pytest.raises(ValueError, match="nothing to train on"):
         prepare(Encoder(tokenizer, 97), source_of(lines_file), TuneRecipe(context_tokens=8, held_out_share=0.2))
@@ -252,6 +252,13 @@ def test_the_error_of_a_mean_over_rows():
     assert _mean(losses, counts).loss == 2.0
     assert _mean(losses, counts).stderr == pytest.approx(np.std([1, 2, 3, 2], ddof=1) / 2)
     assert _mean(losses[:1], counts[:1]) == HeldOut(1.0, None)
+
+
+def test_steps_are_one_pass_and_warming_up_is_a_quarter_at_most():
+    recipe = TuneRecipe(batch_rows=2, accumulate=2).for_rows(201)
+    assert (recipe.steps, recipe.eval_every, recipe.warmup_steps) == (51, 6, 12)
+    assert TuneRecipe(steps=400, eval_every=7).for_rows(3).changed() == {"--steps": 400, "--eval-every": 7}
+    assert TuneRecipe(steps=1).for_rows(3).warmup_steps == 0
 
 
 @pytest.mark.parametrize(

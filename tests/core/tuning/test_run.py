@@ -23,8 +23,6 @@ from core.tuning.sources import source_of
 from core.tuning.trainer import SharingTrainer, is_exhausted
 from tests.support.models import tiny_model
 
-pytestmark = pytest.mark.filterwarnings("ignore:`(is_)?gradient_checkpointing:FutureWarning")
-
 SIZES = "--batch-rows 2 --context-tokens 24 --learning-rate 1e-3 --warmup-steps 2 --held-out-share 0.2 --device cpu"
 PLAN = "--plan 1-3"
 
