@@ -42,7 +42,9 @@ _HELP = {
 def add_arguments(parser: ArgumentParser) -> None:
     """The arguments of `python -m core tune`."""
     parser.add_argument("--model", help="bundled name, hub id or folder (default: the bundled demo model)")
-    parser.add_argument("--plan", default="", help="sharing plan, e.g. 17-22,5-6")
+    parser.add_argument(
+        "--plan", default="", help="sharing plan, e.g. 17-22,5-6; of a control what it is set against, or none"
+    )
     parser.add_argument(
         "--data", required=True, metavar="FILE_OR_DATASET",
         help='text (.txt, .txt.xz; empty lines or lines <|endoftext|> between documents), JSON lines of {"text"}, '
