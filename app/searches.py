@@ -67,7 +67,8 @@ def meters(model: LoadedModel, own_text: str, tokens: int) -> "tuple[DamageMeter
 
 def _make_meters(model: LoadedModel, own_text: str, tokens: int) -> "tuple[DamageMeter, DamageMeter]":
     from core.damage.meter import DamageMeter
-    from core.damage.texts import calibration_texts, documents_for, documents_of
+    from core.damage.texts import calibration_texts, documents_for
+    from core.tokens import documents_of
 
     longest = context_tokens(model.model) or settings.CALIBRATION_CHUNK_TOKENS
     chunk = min(settings.CALIBRATION_CHUNK_TOKENS, tokens // 4, longest)

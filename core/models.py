@@ -46,6 +46,7 @@ from core.admission.weights import INDEX as WEIGHTS_INDEX
 from core.admission.weights import SINGLE as WEIGHTS
 from core.admission.weights import Weights
 from core.configs import spelled_windows
+from core.corrections import Corrections
 from core.cost import known_config
 from core.gguf_source import GgufFile, dequantizing, gguf_file, loading
 from core.places import MODELS, folder_named
@@ -376,7 +377,8 @@ def _class_of(source: str, config: PreTrainedConfig) -> tuple[type[PreTrainedMod
         if not plan.followers:
             return type(skeleton), _elements(skeleton)
         head_map = getattr(config, "sharing_head_map", None) or {}
-        model_class = shared_class(type(skeleton), plan, {int(k): tuple(heads) for k, heads in head_map.items()})
+        heads = {int(layer): tuple(row) for layer, row in head_map.items()}
+        model_class = shared_class(type(skeleton), plan, heads, Corrections.of_config(config))
         shared = model_class(config)  # whether plan and head map fit
     return model_class, _elements(shared)
 

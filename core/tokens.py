@@ -4,6 +4,7 @@ Tokenizers put tokens around a text that suit training: one that ends it (`</s>`
 tells a model that nothing follows, and one that begins it is there twice where a chat template wrote it too.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +93,12 @@ def check_tokenizer(tokenizer: "PreTrainedTokenizerBase", rows: int) -> None:
             f"such as {common[0]!r} ({beyond[common[0]]}), would be read from beyond its end: use the tokenizer that belongs "
             "to the model, or save the model after resize_token_embeddings()."
         )
+
+
+def documents_of(text: str) -> list[str]:
+    """The documents of a text, which empty lines separate; lines may end as any system ends them."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n")
+    return [document.strip() for document in re.split(r"\n[ \t]*\n", lines) if document.strip()]
 
 
 def _encoded(tokenizer: "PreTrainedTokenizerBase", text: str, special: bool) -> list[int]:

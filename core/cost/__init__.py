@@ -3,7 +3,7 @@
 Sizes of a model (`shapes`), FLOPs (`flops`), parameters and bytes held and moved (`memory`) under a plan, what quantized
 caches hold (`kv_caches`), what it saves in one table (`savings`), how long that takes (`roofline`) on which hardware (`devices`), and the same taken apart: for
 whoever adds up plans without asking (`by_layer`), and one step with all its parts, to be drawn (`step`). Imports
-`core.plan` alone; what was timed lives in `core.records` and `core.timing`.
+`core.plan` and `core.corrections` alone; what was timed lives in `core.records` and `core.timing`.
 """
 
 from core.cost.by_layer import CostsByLayer, LayerCost, LayerCosts, costs_by_layer

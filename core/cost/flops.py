@@ -7,6 +7,8 @@ Every formula equals counting exactly: the tests compare it with torch's FlopCou
   half that the causal mask keeps.
 - Softmax counts 3 FLOPs per attention weight (Hoffmann et al. 2022, "Chinchilla", appendix F). FlopCounterMode does
   not count it.
+- Of corrections (`ModelShape.corrections`), a follower's deltas make QKᵀ and the softmax anew in either execution; its
+  alignment mixes weights, and in `recompute` makes them anew too.
 - Ignored, because its cost grows with tokens × width and not with tokens × width²: embedding look-up, norms, rotary
   embedding, scaling, masking, activation functions, residual additions.
 """
@@ -44,16 +46,20 @@ class FlopCount(Components):
     """Projections of token embeddings that are not as wide as the layers; the look-up itself costs no FLOPs."""
     lm_head: int
     """Vocabulary head."""
+    delta_proj: int = 0
+    """Of corrections: projections to the low-rank queries and keys. Their products are part of `scores`."""
+    alignment: int = 0
+    """Of corrections: mixing the leader's heads."""
 
     @property
     def attention(self) -> int:
-        """QKᵀ, softmax and the weighted sum of values: all that is not a projection."""
-        return self.scores + self.softmax + self.weighted_values
+        """QKᵀ, softmax, mixing heads and the weighted sum of values: all that is not a projection."""
+        return self.scores + self.softmax + self.alignment + self.weighted_values
 
     @property
     def attention_weights(self) -> int:
-        """Query and key projections, QKᵀ and softmax: the work that makes attention weights, and that SA shares."""
-        return self.q_proj + self.k_proj + self.scores + self.softmax
+        """Query and key projections, QKᵀ, softmax and corrections: the work that makes attention weights, and that SA shares."""
+        return self.q_proj + self.k_proj + self.delta_proj + self.scores + self.softmax + self.alignment
 
     def __add__(self, other: "FlopCount") -> "FlopCount":
         names = [field.name for field in fields(self)]
@@ -119,6 +125,7 @@ def _flops(shape: ModelShape, plan: SharingPlan, tokens: int, weights: dict, log
     return FlopCount(
         **_projection_flops(shape, plan, tokens),
         **_attention_flops(shape, plan, weights, execution),
+        delta_proj=len(plan.followers) * 2 * tokens * shape.delta_parameters,
         mlp=tokens * _mlp_flops_per_token(shape),
         embedding=2 * tokens * shape.embedding_projection_size,
         lm_head=2 * logits * (shape.embedding_size or shape.hidden_size) * shape.vocab_size,
@@ -138,10 +145,13 @@ def _projection_flops(shape: ModelShape, plan: SharingPlan, tokens: int) -> dict
 
 def _attention_flops(shape: ModelShape, plan: SharingPlan, weights: dict, execution: str) -> dict[str, int]:
     used = sum(weights[window] for window in shape.sliding_windows)
-    reused = sum(weights[shape.sliding_windows[layer]] for layer in plan.followers) if execution == "reuse" else 0
+    followed = sum(weights[shape.sliding_windows[layer]] for layer in plan.followers)
+    corrections = shape.corrections
+    reused = followed if execution == "reuse" and not corrections.rank else 0
     return {
-        "scores": 2 * (used - reused) * shape.query_size,
+        "scores": 2 * (used - reused) * shape.query_size + 2 * followed * shape.num_heads * corrections.rank,
         "softmax": SOFTMAX_FLOPS_PER_WEIGHT * (used - reused) * shape.num_heads,
+        "alignment": 2 * followed * shape.num_heads**2 * corrections.alignment,
         "weighted_values": 2 * used * shape.query_size,
     }
 

@@ -38,11 +38,13 @@ class ParameterCount(Components):
     norms: int
     lm_head: int
     """Only the bias when the head shares the embedding's matrix."""
+    corrections: int = 0
+    """Alignments and low-rank deltas of followers (`ModelShape.corrections`)."""
 
     @property
     def projections(self) -> int:
-        """Query, key, value and output projections."""
-        return self.q_proj + self.k_proj + self.v_proj + self.o_proj
+        """Query, key, value and output projections, and what corrections have instead."""
+        return self.q_proj + self.k_proj + self.v_proj + self.o_proj + self.corrections
 
 
 def parameter_count(shape: ModelShape, plan: SharingPlan | str) -> ParameterCount:
@@ -60,6 +62,7 @@ def parameter_count(shape: ModelShape, plan: SharingPlan | str) -> ParameterCoun
         sinks=computing * shape.num_heads * shape.sinks,
         mlp=shape.plain_mlps * _mlp_parameters(shape, shape.intermediate_size) + _expert_parameters(shape),
         norms=(shape.layer_norms * shape.num_layers + shape.outer_norms) * shape.norm_vectors * shape.hidden_size,
+        corrections=len(plan.followers) * (shape.delta_parameters + shape.corrections.alignment * shape.num_heads**2),
     )
 
 
@@ -68,17 +71,22 @@ def kv_cache_bytes(
 ) -> int:
     """Bytes that the cache holds after `num_tokens` tokens of each of `batch_size` sequences went through the model.
 
-    Leaders and dense layers hold keys and values, followers values only. Layers with a sliding window hold the last
-    `window - 1` tokens, as transformers' DynamicCache does (the next token completes the window). Ignored: memory that
-    an allocator or a static cache reserves beyond that.
+    Leaders and dense layers hold keys and values, followers values only, or with low-rank corrections also keys as wide
+    as the rank. Layers with a sliding window hold the last `window - 1` tokens, as transformers' DynamicCache does (the
+    next token completes the window). Ignored: memory that an allocator or a static cache reserves beyond that.
     """
     plan = checked_plan(shape, plan, batch_size=batch_size, num_tokens=num_tokens, bytes_per_value=bytes_per_value)
-    followers = set(plan.followers)
-    tensor_tokens = sum(
-        cached_tokens(window, num_tokens) * (1 if layer in followers else 2)
-        for layer, window in enumerate(shape.sliding_windows)
+    sizes = _cached_sizes(shape, plan)
+    values = sum(
+        cached_tokens(window, num_tokens) * size for window, size in zip(shape.sliding_windows, sizes, strict=True)
     )
-    return tensor_tokens * batch_size * shape.kv_size * bytes_per_value
+    return values * batch_size * bytes_per_value
+
+
+def _cached_sizes(shape: ModelShape, plan: SharingPlan) -> list[int]:
+    """Values that the cache of each layer holds of one token."""
+    followers, follower = set(plan.followers), shape.kv_size + shape.num_kv_heads * shape.corrections.rank
+    return [follower if layer in followers else 2 * shape.kv_size for layer in range(shape.num_layers)]
 
 
 @dataclass(frozen=True)
@@ -88,7 +96,8 @@ class StoredBytes(Components):
     weights: int
     kv_cache: int
     attention_weights: int
-    """What leaders leave for followers that are still to come: one leader's at a time, or those of interleaved groups."""
+    """What leaders leave for followers that are still to come: one leader's at a time, or those of interleaved groups.
+    None for followers with low-rank corrections, which read the leader's cached keys."""
 
 
 def stored_bytes(
@@ -96,8 +105,8 @@ def stored_bytes(
 ) -> StoredBytes:
     """Bytes held while `batch_size` sequences of `context_tokens` tokens are written on, execution `reuse`.
 
-    Weights are those of the model under the plan, without what followers do not need. Ignored: activations, logits and
-    work space of kernels.
+    Weights are those of the model under the plan and its corrections, without what followers do not need. Ignored:
+    activations (weights that an alignment has mixed are some), logits and work space of kernels.
     """
     plan = checked_plan(
         shape, plan, batch_size=batch_size, context_tokens=context_tokens, bytes_per_value=bytes_per_value
@@ -105,7 +114,9 @@ def stored_bytes(
     return StoredBytes(
         weights=parameter_count(shape, plan).total * bytes_per_value,
         kv_cache=kv_cache_bytes(shape, plan, batch_size, context_tokens, bytes_per_value),
-        attention_weights=batch_size * shape.num_heads * _most_attended(shape, plan, context_tokens) * bytes_per_value,
+        attention_weights=0
+        if shape.corrections.rank
+        else batch_size * shape.num_heads * _most_attended(shape, plan, context_tokens) * bytes_per_value,
     )
 
 
@@ -127,13 +138,14 @@ class DecodeBytes(Components):
     weights: int
     """Read: every weight that the step uses, once, however many sequences share it."""
     cache_read: int
-    """Read: keys of leaders and dense layers, values of all layers."""
+    """Read: keys of leaders and dense layers, values of all layers; by followers with low-rank corrections the narrow keys
+    of their own, and the leader's keys again."""
     cache_written: int
     """Written: keys and values of the new tokens."""
     attention_weights_read: int
-    """Read: the leaders' stored attention weights, once by each follower."""
+    """Read: the leaders' stored attention weights, once by each follower without low-rank corrections."""
     attention_weights_written: int
-    """Written: attention weights that leaders leave for their followers."""
+    """Written: attention weights that leaders leave for their followers; none where these have low-rank corrections."""
 
 
 def decode_bytes_moved(
@@ -148,19 +160,22 @@ def decode_bytes_moved(
     are read once per step, the cache and the leaders' attention weights once per sequence; query heads that share a
     key-value head read it together. Of a mixture of experts, those that tokens choose are read: the expected number of
     them, if tokens choose evenly and independently. Ignored: activations and logits, which stay in on-chip memory or
-    are small, and attention weights of layers without followers, which fused kernels do not store.
+    are small, and attention weights of layers without followers or mixed by an alignment, which fused kernels do not store.
     """
     plan = checked_plan(
         shape, plan, batch_size=batch_size, context_tokens=context_tokens, bytes_per_value=bytes_per_value
     )
     attended = [min(context_tokens, window or context_tokens) for window in shape.sliding_windows]
-    tensors = [1 if layer in set(plan.followers) else 2 for layer in range(shape.num_layers)]
-    per_token = batch_size * shape.kv_size * bytes_per_value
-    per_weight = batch_size * shape.num_heads * bytes_per_value
+    sizes = _cached_sizes(shape, plan)
+    read = sum(size * tokens for size, tokens in zip(sizes, attended, strict=True))
+    if shape.corrections.rank:
+        read += shape.kv_size * sum(attended[layer] for layer in plan.followers)
+    per_value = batch_size * bytes_per_value
+    per_weight = 0 if shape.corrections.rank else per_value * shape.num_heads
     return DecodeBytes(
         weights=_weights_used(shape, plan, batch_size) * bytes_per_value,
-        cache_read=per_token * sum(count * tokens for count, tokens in zip(tensors, attended, strict=True)),
-        cache_written=per_token * sum(tensors),
+        cache_read=per_value * read,
+        cache_written=per_value * sum(sizes),
         attention_weights_read=per_weight * sum(attended[layer] for layer in plan.followers),
         attention_weights_written=per_weight * sum(attended[layer] for layer in plan.leaders),
     )

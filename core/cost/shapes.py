@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.configs import spelled_windows, text_config
+from core.corrections import NONE, Corrections
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -71,6 +72,8 @@ class ModelShape:
     """Norms outside the layers."""
     norm_vectors: int = 1
     """2: a norm has weight and bias, 1: weight, 0: neither."""
+    corrections: Corrections = NONE
+    """What the followers of whatever plan have learned; a dense model has no use for it."""
     max_context: int | None = None
     source: str = ""
 
@@ -106,6 +109,11 @@ class ModelShape:
         return self.num_kv_heads * self.head_dim
 
     @property
+    def delta_parameters(self) -> int:
+        """Parameters of one follower's low-rank query and key deltas."""
+        return self.hidden_size * self.corrections.rank * (self.num_heads + self.num_kv_heads)
+
+    @property
     def mlp_matrices(self) -> int:
         """Matrices of `hidden_size` by `intermediate_size` in one MLP: gate, up and down, or up and down."""
         return 3 if self.gated_mlp else 2
@@ -132,7 +140,8 @@ def _decoder_fields(config: "PreTrainedConfig | Mapping[str, Any]") -> dict[str,
     decoder = text_config(config)
     if decoder is config:
         return config.to_dict()
-    return decoder.to_dict() | {"tie_word_embeddings": getattr(config, "tie_word_embeddings", False)}
+    whole = {"tie_word_embeddings": False, "sharing_corrections": None}  # said of the whole model
+    return decoder.to_dict() | {name: getattr(config, name, unsaid) for name, unsaid in whole.items()}
 
 
 def _made_of(fields: Mapping[str, Any]) -> "PreTrainedConfig | None":
@@ -244,6 +253,7 @@ _COMMON = {
     "max_context": _said("n_positions", "max_position_embeddings", unsaid=None),
     "tied_embeddings": _said("tie_word_embeddings"),
     "sliding_windows": lambda given: (None,) * _LAYERS(given),
+    "corrections": Corrections.of_config,
 }
 
 # Kinds of attention, MLP, norms and embeddings, from which families are put together.

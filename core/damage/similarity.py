@@ -29,7 +29,7 @@ def attention_weights(
     """Attention weights of `layers` (default: all) as {layer: [batch, heads, tokens, tokens]}, from one forward call.
 
     input_ids: token ids [batch, tokens]. The model itself stays as it is, whatever its attention implementation. In a
-    model that shares attention, a follower's weights are its leader's. Raises ValueError for a layer or a token that is not there.
+    model that shares attention, a follower's weights are its leader's, or its own where it has corrections. Raises ValueError for a layer or a token that is not there.
     """
     plan = plan_of(model)
     layers = range(plan.num_layers) if layers is None else layers
@@ -39,7 +39,7 @@ def attention_weights(
     decoder = decoder_of(_recording_view(model))
     call = AttentionCall(decoder.config._attn_implementation, "reuse")
     decoder(input_ids=ids.to(model.device), use_cache=False, shared_attention=call)
-    return {layer: call.weights[leader] for layer, leader in leaders.items()}
+    return {layer: call.weights[layer if layer in call.weights else leader] for layer, leader in leaders.items()}
 
 
 @torch.inference_mode()

@@ -8,7 +8,6 @@ in the manner of an encyclopaedia, which is what every other model has read: 250
 
 import hashlib
 import random
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,7 +23,7 @@ from core.demo.skills import training_examples
 from core.models import BUNDLED
 from core.records.reading import Unreadable, fault_of, read_file, shown
 from core.records.searches import SPLITS, Split
-from core.tokens import beginning_id, body_ids
+from core.tokens import beginning_id, body_ids, documents_of
 
 PASSAGES = Path(__file__).with_name("calibration.txt")
 ARTICLES = Path(__file__).with_name("articles.txt")
@@ -157,12 +156,6 @@ def random_texts(
         Text(tuple(map(tuple, chunks)), first=0, split=split) for split, chunks in zip(SPLITS, drawn, strict=True)
     )
     return chosen, judged
-
-
-def documents_of(text: str) -> list[str]:
-    """The documents of a text, which empty lines separate; lines may end as any system ends them."""
-    lines = text.replace("\r\n", "\n").replace("\r", "\n")
-    return [document.strip() for document in re.split(r"\n[ \t]*\n", lines) if document.strip()]
 
 
 def read_documents(file: Path) -> list[str]:

@@ -21,6 +21,7 @@ from transformers import AttentionInterface, Cache, PreTrainedModel
 from core.decoding.buffers import Buffer, Clock, buffers_of, room_of
 from core.decoding.eager import Decoder, check_positions
 from core.sharing.call import AttentionCall
+from core.sharing.corrections import corrections_of
 from core.sharing.families import (
     AttentionModule,
     attention_modules,
@@ -76,6 +77,8 @@ class GraphDecoder(Decoder):
             raise ValueError(
                 f"models of type {model.config.model_type!r} are not known to attend where these steps can."
             )
+        if corrections_of(model):
+            raise ValueError("followers with corrections compute more than recorded steps do.")
         super().__init__(model)
         self.attention = "triton"
         self.capture = _is_on_one_gpu(model) if capture is None else capture

@@ -1,6 +1,6 @@
 """Accuracy: scores of plans on benchmarks by lm-eval, and what can be said about two evaluations.
 
-Benchmarks by name (`catalogue`), with local documents (`task_data`) and of one's own (`own_benchmarks`, `json_lines`).
+Benchmarks by name (`catalogue`), with local documents (`task_data`) and of one's own (`own_benchmarks`).
 Running them: `evaluate` measures and stores what is missing of all `measurements`; how (`options`), what is asked
 (`documents`), the model as lm-eval sees it (`harness`), what it found (`outcome`), where a run stands (`progress`), over
 several `processes` or a Ray `cluster`. Afterwards: two evaluations compared (`compare`), single answers side by side

@@ -119,7 +119,7 @@ def other_conditions(dense: Evaluation, shared: Evaluation) -> list[str]:
 
 def _conditions(record: Record) -> dict[str, str]:
     about = {"dtype": record.dtype, "execution": record.execution, "machine": str(record.machine)} | record.held
-    weights = {} if record.kind == "tuned" else {"weights": record.weights_sha256[:8]}
+    weights = {} if record.kind in ("tuned", "control") else {"weights": record.weights_sha256[:8]}
     return record.versions | about | weights
 
 

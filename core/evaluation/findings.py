@@ -10,7 +10,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core.evaluation.losses import LossIndex
-from core.evaluation.resolve import MARGIN, PlanSummary, Task, Verdict, dense_name, pairs_of, summaries, tasks_of
+from core.evaluation.resolve import (
+    MARGIN,
+    TRAINED_ON,
+    PlanSummary,
+    Task,
+    Verdict,
+    dense_name,
+    pairs_of,
+    summaries,
+    tasks_of,
+)
 from core.places import with_shipped
 from core.plan import SharingPlan
 from core.records.correlations import RankCorrelation, correlations_in
@@ -57,7 +67,7 @@ class Findings:
 
 
 def _largest_free(plans: Iterable[PlanSummary]) -> PlanSummary | None:
-    free = [plan for plan in plans if plan.free and plan.record.kind != "tuned"]
+    free = [plan for plan in plans if plan.free and plan.record.kind not in TRAINED_ON]
     return max(free, key=lambda plan: (len(plan.record.followers), -plan.mean_drop[0]), default=None)
 
 
@@ -137,7 +147,7 @@ def _free(found: Findings) -> str:
         return ""
     if plan := found.free:
         return _free_words(plan) + "."
-    own = [plan for plan in found.plans if plan.record.kind != "tuned"]
+    own = [plan for plan in found.plans if plan.record.kind not in TRAINED_ON]
     lightest = min(
         (plan for plan in own if plan.asked_enough),
         key=lambda plan: (plan.count("yes"), len(plan.record.followers)),

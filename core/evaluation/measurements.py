@@ -13,7 +13,8 @@ from core.gguf_source import quantization_of
 from core.plan import HeadMapLike, SharingPlan
 from core.quantization import cache_maker
 from core.records.provenance import git_commit, machine, versions
-from core.records.scores import Record
+from core.records.scores import Kind, Record
+from core.records.tunings import tuned_of
 from core.sharing.families import num_layers_of
 from core.sharing.view import plan_of, share_attention
 
@@ -65,13 +66,22 @@ def _view(
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
     tuned = bool(own.followers) and plan == own
     view = model if tuned else share_attention(model, plan, head_map or None, execution)
-    kind = "tuned" if tuned else "head-mapped" if head_map else "direct" if plan.followers else "dense"
+    kind = "tuned" if tuned else _kind(model, plan, head_map)
     about = {"plan": str(plan), "followers": plan.followers, "kind": kind, "execution": execution}
     return view, about | {"head_map": {layer: tuple(heads) for layer, heads in head_map.items()}}
 
 
+def _kind(model: PreTrainedModel, plan: SharingPlan, head_map: HeadMapLike) -> Kind:
+    if plan.followers:
+        return "head-mapped" if head_map else "direct"
+    tuned = tuned_of(model.config)
+    return "control" if tuned and tuned.control else "dense"
+
+
 def _about_model(model: PreTrainedModel) -> dict[str, Any]:
+    tuned = tuned_of(model.config)
     about = {"num_layers": num_layers_of(model), "dtype": str(model.dtype).removeprefix("torch.")}
+    about |= {"tuning": tuned and tuned.model_dump(exclude_none=True)}
     return about | {"quantization": quantization_of(model)}
 
 

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from datasets import Dataset
 from lm_eval.api.task import ConfigurableTask, Task
 
-from core.evaluation.json_lines import Faults, read_json_lines, shorten
+from core.records.json_lines import Faults, read_json_lines, shorten
 from core.records.reading import Unreadable, fault_of, read_file, shown
 from core.tasks.documents import score_passage
 

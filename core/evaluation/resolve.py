@@ -91,6 +91,9 @@ def task_name(record: Record, metric: str) -> str:
     return " · ".join(filter(None, (record.task, metric, record.settings)))
 
 
+TRAINED_ON = frozenset({"tuned", "control"})
+"""Kinds of records whose weights are not the dense model's: it is found by its name."""
+
 BUNDLED_TWINS: Mapping[str, str] = {"demo-tuned-17-22": "demo"}
 """Tuned model → the dense model that it was made from, of those that are bundled."""
 
@@ -113,7 +116,7 @@ def pairs_of(places: Iterable[Place], twins: Mapping[str, str] = BUNDLED_TWINS) 
                 dense.setdefault((*_asked(record, twins), weights), (folder, record))
     found = []
     for folder, record in places:
-        weights = None if record.kind == "tuned" else record.weights_sha256
+        weights = None if record.kind in TRAINED_ON else record.weights_sha256
         twin = None if record.kind == "dense" else dense.get((*_asked(record, twins), weights))
         found.append(Pair((folder, record), twin))
     return found
@@ -132,14 +135,15 @@ def pairs_between(
 
 
 def _of_one_model(one: Record, other: Record) -> bool:
-    return "tuned" in (one.kind, other.kind) or one.weights_sha256 == other.weights_sha256
+    return bool(TRAINED_ON & {one.kind, other.kind}) or one.weights_sha256 == other.weights_sha256
 
 
 def _asked(record: Record, twins: Mapping[str, str]) -> tuple:
     """What must be equal for two records of a model to be compared."""
     options = tuple(sorted(record.options.items()))
     asked = (record.task, record.task_version, record.data_sha256, record.num_fewshot, record.limit, record.dtype)
-    return (dense_name(record.model, twins), record.num_layers, *asked, options, tuple(sorted(record.seeds.items())))
+    model = record.tuning["of"] if record.tuning else dense_name(record.model, twins)
+    return (model, record.num_layers, *asked, options, tuple(sorted(record.seeds.items())))
 
 
 def tasks_of(pairs: Iterable[Pair], index: LossIndex) -> list[Task]:

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
 from core.configs import context_tokens
-from core.evaluation.json_lines import MAX_TASK_DATA_BYTES, Faults, read_json_lines
+from core.records.json_lines import MAX_TASK_DATA_BYTES, Faults, read_json_lines
 from core.records.reading import Unreadable, fault_of, read_file, shown
 from core.tasks import TASKS
 

@@ -2,8 +2,9 @@
 
 How files are named, written and read (`files`), where a measurement comes from (`provenance`), and the kinds of
 records: scores (`scores`), timings (`timings`), sweeps and searches (`searches`), with the journals that these go on
-from (`journal`) and what similarity foretells (`correlations`), training runs that began to share at some moment
-(`pretraining`), and how layers came to look alike in one (`emergence`). Imports `core.plan` and `core.places` alone.
+from (`journal`) and what similarity foretells (`correlations`), tuning (`tunings`), training runs that began to share at
+some moment (`pretraining`), and how layers came to look alike in one (`emergence`). Lines of JSON that strangers wrote are
+read here too (`json_lines`). Imports `core.plan` and `core.places` alone.
 """
 
 from core.records.emergence import Checkpoint, EmergenceRecord, load_emergences, save_emergence
@@ -13,6 +14,7 @@ from core.records.provenance import Machine, Provenance, git_commit, machine, mo
 from core.records.scores import Metric, Record, load_record, load_records, load_samples, save_record, to_frame
 from core.records.searches import LayerPair, PlanDamage, SearchRecord, load_searches, save_search, searches_frame
 from core.records.timings import Quartiles, Timed, TimingRecord, load_timings, save_timing, timings_frame
+from core.records.tunings import Tuned, TuningData, TuningRecord, load_tunings, read_tunings, save_tuning
 
 __all__ = [
     "Checkpoint",
@@ -29,6 +31,9 @@ __all__ = [
     "SearchRecord",
     "Timed",
     "TimingRecord",
+    "Tuned",
+    "TuningData",
+    "TuningRecord",
     "git_commit",
     "load_emergences",
     "load_pretrainings",
@@ -37,14 +42,17 @@ __all__ = [
     "load_samples",
     "load_searches",
     "load_timings",
+    "load_tunings",
     "machine",
     "model_name",
     "pretraining_frame",
+    "read_tunings",
     "save_emergence",
     "save_pretraining",
     "save_record",
     "save_search",
     "save_timing",
+    "save_tuning",
     "searches_frame",
     "timings_frame",
     "to_frame",

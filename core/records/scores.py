@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from core.places import with_shipped
 from core.plan import SharingPlan
@@ -38,12 +38,14 @@ from core.records.provenance import Provenance
 from core.records.reading import Listing, Parts, Unreadable, fault_of, list_store, read_file, shown, strict_json
 from core.records.searches import is_search
 from core.records.timings import is_timing
+from core.records.tunings import Tuned, is_tuning
 
 FORMAT_VERSION: Literal[1] = 1
 MAX_PACKED_BYTES, MAX_UNPACKED_BYTES = 2**25, 2**26
 """Of a file of single answers. The largest that this project brings has 0.5 MB, and 11 MB unpacked."""
 _GROUP_CHARACTERS = 2**20
-Kind = Literal["dense", "direct", "head-mapped", "tuned"]
+Kind = Literal["dense", "direct", "head-mapped", "tuned", "control"]
+"""`control`: the dense model, trained on the tokens that a tuned one was trained on, in the same order."""
 HELD = ("kv_cache", "weights")
 """The options that change what a model holds in memory, and not what it is asked."""
 
@@ -106,6 +108,13 @@ class Record(Provenance):
     # counted on the model that answered, without what its followers lack; None: not counted (older records)
     weight_bytes: Count | None = None
     counted_cache: CountedCache | None = None  # None: answers were scored without reading a cache, or not counted
+    # what a tuned model or a control says of itself (`core.records.tunings.Tuned`)
+    tuning: dict[str, Any] | None = None
+
+    @field_validator("tuning")
+    @classmethod
+    def _tuning_is_that_of_a_model(cls, tuning: dict[str, Any] | None) -> dict[str, Any] | None:
+        return None if tuning is None else Tuned.model_validate(tuning).model_dump(exclude_none=True)
 
     @model_validator(mode="after")
     def _plan_and_followers_agree(self) -> "Record":
@@ -215,7 +224,8 @@ def list_records(directory: Path) -> Listing:
 
 
 def _is_score(parts: Parts) -> bool:
-    return not any(is_other(parts) for is_other in (is_timing, is_search, is_pretraining, is_emergence))
+    others = (is_timing, is_search, is_tuning, is_pretraining, is_emergence)
+    return not any(is_other(parts) for is_other in others)
 
 
 def load_samples(directory: Path | str, record: Record) -> list[dict[str, Any]] | None:

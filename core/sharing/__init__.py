@@ -7,6 +7,9 @@ each model family needs (`families`), caches that hold values only (`cache`), an
 """
 
 from core.sharing.call import EXECUTIONS
+from core.sharing.corrections import Corrections, correction_parameters, corrections_of, fold
 from core.sharing.view import plan_of, share_attention
 
-__all__ = ["EXECUTIONS", "plan_of", "share_attention"]
+__all__ = [
+    "EXECUTIONS", "Corrections", "correction_parameters", "corrections_of", "fold", "plan_of", "share_attention",
+]  # fmt: skip

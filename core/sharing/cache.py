@@ -3,6 +3,7 @@
 A follower stores keys of width 0 in an otherwise stock transformers cache layer. All that has to be mended is what
 stock layers read off the keys' size: the sequence length (0 for plain dynamic layers, which would make beam search,
 `crop` and batch selection skip the layer without a word), and quantization, which has nothing to scale there.
+A follower with low-rank corrections stores keys of the width of their rank in the same way.
 """
 
 from functools import cache
@@ -27,20 +28,21 @@ _AnyLayer: Any = object  # what the classes below are mixed into
 
 
 class ValuesOnly(_AnyLayer):
-    """Mixed into a stock cache layer: keys have shape [batch, kv_heads, tokens, 0], values are stored as usual."""
+    """Mixed into a stock cache layer: keys have shape [batch, kv_heads, tokens, key_width], values are stored as usual."""
 
     keys: Any
     values: Any
+    key_width = 0
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """Make room for values alone, whatever the width of the keys that come."""
-        super().lazy_initialization(key_states[..., :0], value_states)
+        """Make room for values, and keys of `key_width`, whatever the width of the keys that come."""
+        super().lazy_initialization(key_states[..., : self.key_width], value_states)
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Append values [batch, kv_heads, tokens, head_dim]; ValueError when keys come, which have no room here."""
-        if key_states.shape[-1]:
+        if key_states.shape[-1] != self.key_width:
             raise ValueError(
                 "This cache was filled by a model with another sharing plan: here this layer stores values only, but "
                 "the model also brought keys. Use a cache with the model that filled it, or start a new one."
@@ -107,11 +109,11 @@ def _values_only(layer: CacheLayerMixin) -> CacheLayerMixin:
     return twin
 
 
-def keep_values_only(cache: Cache, followers: tuple[int, ...]) -> None:
+def keep_values_only(cache: Cache, followers: tuple[int, ...], key_width: int = 0) -> None:
     """Turn the layers `followers` of an empty cache into values-only layers, in place; done layers stay as they are.
 
-    Raises ValueError when such a layer already holds keys (the cache was filled by another model) or is of a type
-    that cannot leave out its keys.
+    key_width: of the keys that low-rank corrections have. Raises ValueError when such a layer already holds keys (the
+    cache was filled by another model) or is of a type that cannot leave out its keys.
     """
     if not followers:
         return
@@ -129,16 +131,28 @@ def keep_values_only(cache: Cache, followers: tuple[int, ...]) -> None:
         )
     for index in followers:
         layer: Any = cache.layers[index]
-        if isinstance(layer, ValuesOnly):
-            continue
+        if isinstance(layer, ValuesOnly) and (layer.key_width == key_width or layer.is_initialized):
+            continue  # one that is filled refuses keys of another width
         if layer.is_initialized:
             if layer.get_seq_length() > 0:
                 raise ValueError(
                     f"This cache holds keys for layer {index}, which reuses attention weights in this model: it was "
                     "filled by a model with another sharing plan. Start a new cache."
                 )
-            layer.keys, layer.k_head_dim = layer.keys[..., :0].clone(), 0
-        cache.layers[index] = _values_only(layer)
+            layer.keys, layer.k_head_dim = layer.keys[..., :key_width].clone(), key_width
+        cache.layers[index] = layer = layer if isinstance(layer, ValuesOnly) else _values_only(layer)
+        if key_width or layer.key_width:
+            _hold_keys(layer, key_width)
+
+
+def _hold_keys(layer: Any, key_width: int) -> None:
+    packs = isinstance(layer, QuantizedValuesOnly)
+    if packs:
+        raise ValueError(
+            "A quantized cache does not hold the narrow keys of low-rank corrections: use the dynamic cache, or a model "
+            "whose corrections have rank 0."
+        )
+    layer.key_width = key_width
 
 
 def cache_bytes(cache: Cache) -> int:

@@ -52,7 +52,7 @@ class AttentionCall:
         """The attention of a layer that nobody follows, as the model would compute it; shapes as for `lead`."""
         if self.shows_weights:
             return self.lead(module, query, key, value, mask, **kwargs)
-        return self._fused(module, query, key, value, mask, kwargs)
+        return self.fused(module, query, key, value, mask, kwargs)
 
     def lead(
         self,
@@ -65,14 +65,14 @@ class AttentionCall:
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """A leader's attention; query [batch, heads, queries, head_dim], key and value [batch, kv_heads, keys, …]."""
         self.check_gradients()
-        if not self._reuses(module, query, key, kwargs.get("dropout", 0.0)):
+        reuses = self._reuses(module, query, key, kwargs.get("dropout", 0.0))
+        if module.leaves_inputs or not reuses:
             self.inputs[module.layer_idx] = (query, key, mask, kwargs)
-            return self._fused(module, query, key, value, mask, kwargs)
-        mask = self._mask(mask, query, key, kwargs.get("sliding_window"))
-        plain = query.shape[2] == 1 and module.weighs_plainly
-        attend = _plain_attention if plain else eager_attention(module) or _plain_attention
-        output, weights = attend(module, query, key, value, mask, **kwargs)
-        self.weights[module.layer_idx] = weights
+        if not reuses:
+            return self.fused(module, query, key, value, mask, kwargs)
+        mask = self.additive_mask(mask, query, key, kwargs.get("sliding_window"))
+        output, weights = explicit_attention(module, query, key, value, mask, kwargs)
+        self.weights[module.layer_idx] = weights if module.leaves_weights else weights.new_empty(0)
         return output, weights
 
     def check_gradients(self) -> None:
@@ -86,26 +86,30 @@ class AttentionCall:
     def follow(self, module: AttentionModule, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """A follower's attention: its own values under its leader's weights, as (output, weights or None)."""
         if module.leader in self.weights:
-            weights = self.weights[module.leader] = self.weights[module.leader].to(value.device)
+            weights = self.weights_for(module, value.device)
             weights = weights if module.head_map is None else weights[:, module.head_map]
             return weighted_values(weights, value), weights
+        query, key, mask, kwargs = self.inputs_for(module, value.device)
+        if module.head_map is not None:
+            query, key, value, mask, kwargs = one_row_a_head(module.head_map, query, key, value, mask, kwargs)
+        return self.fused(module, query, key, value, mask, kwargs)
+
+    def weights_for(self, module: AttentionModule, device: torch.device) -> torch.Tensor:
+        """The weights that a follower's leader left, [batch, heads, queries, keys], on a device."""
+        weights = self.weights[module.leader] = self.weights[module.leader].to(device)
+        return weights
+
+    def inputs_for(self, module: AttentionModule, device: torch.device) -> tuple:
+        """What a follower's leader left to compute its weights from, on a device. Raises RuntimeError when it did not run."""
         if module.leader not in self.inputs:
             raise RuntimeError(
                 f"Layer {module.layer_idx} reuses the attention of layer {module.leader}, which has not run in this "
                 "call: run the view's decoder from its first layer."
             )
-        query, key, mask, kwargs = self.inputs[module.leader] = _moved(self.inputs[module.leader], value.device)
-        if module.head_map is not None:  # query heads may leave their KV group, so keys and values get one row a head
-            groups = query.shape[1] // key.shape[1]
-            query, key = query[:, module.head_map], key.repeat_interleave(groups, 1)[:, module.head_map]
-            value = value.repeat_interleave(groups, 1)
-            if getattr(mask, "ndim", 0) == 4 and mask.shape[1] > 1:  # ALiBi: a mask for each head
-                mask = mask[:, module.head_map]
-            if kwargs.get("s_aux") is not None:  # sinks
-                kwargs = {**kwargs, "s_aux": kwargs["s_aux"][module.head_map]}
-        return self._fused(module, query, key, value, mask, kwargs)
+        self.inputs[module.leader] = _moved(self.inputs[module.leader], device)
+        return self.inputs[module.leader]
 
-    def _mask(
+    def additive_mask(
         self, mask: Any, query: torch.Tensor, key: torch.Tensor, sliding_window: int | None
     ) -> torch.Tensor | None:
         """`_additive_mask`, made once for leaders of one kind: those with the same mask, window and lengths."""
@@ -115,7 +119,7 @@ class AttentionCall:
             self.additive_masks[made_for] = (mask, made)
         return self.additive_masks[made_for][1]
 
-    def _fused(
+    def fused(
         self,
         module: AttentionModule,
         query: torch.Tensor,
@@ -124,6 +128,7 @@ class AttentionCall:
         mask: Any,
         kwargs: dict,
     ) -> tuple:
+        """Attention by the model's own function, which keeps no weights unless it is eager; shapes as for `lead`."""
         function = ALL_ATTENTION_FUNCTIONS.get_interface(
             self.implementation, eager_attention(module) or _plain_attention
         )
@@ -140,6 +145,36 @@ class AttentionCall:
         return self.implementation == "sdpa" and weights_bytes <= REUSE_LIMIT_BYTES
 
 
+def one_row_a_head(
+    head_map: list[int], query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: Any, kwargs: dict
+) -> tuple:
+    """A leader's inputs and a follower's values in the order of a head map: query heads may leave their KV group, so that
+    keys and values get one row a head."""
+    groups = query.shape[1] // key.shape[1]
+    query, key = query[:, head_map], key.repeat_interleave(groups, 1)[:, head_map]
+    value = value.repeat_interleave(groups, 1)
+    if getattr(mask, "ndim", 0) == 4 and mask.shape[1] > 1:  # ALiBi: a mask for each head
+        mask = mask[:, head_map]
+    if kwargs.get("s_aux") is not None:  # sinks
+        kwargs = {**kwargs, "s_aux": kwargs["s_aux"][head_map]}
+    return query, key, value, mask, kwargs
+
+
+def explicit_attention(
+    module: AttentionModule,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    kwargs: dict,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attention with its weights, as (output, weights); mask: the one that is added to the scores."""
+    plain = query.shape[2] == 1 and module.weighs_plainly
+    attend = _plain_attention if plain else eager_attention(module) or _plain_attention
+    output, weights = attend(module, query, key, value, mask, **kwargs)
+    return output, weights
+
+
 def _plain_attention(
     module: AttentionModule,
     query: torch.Tensor,
@@ -151,14 +186,25 @@ def _plain_attention(
     **_: Any,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """softmax(QKᵀ·scaling + mask)·V and the weights [batch, heads, queries, keys], without a key row per query head."""
+    weights = softmax_of(module, scores_of(query, key, scaling), mask, dropout)
+    return weighted_values(weights, value), weights
+
+
+def scores_of(query: torch.Tensor, key: torch.Tensor, scaling: float | None) -> torch.Tensor:
+    """QKᵀ·scaling, [batch, heads, queries, keys]; scaling None: 1/√head_dim."""
     batch, heads, queries, head_dim = query.shape
     packed = query.reshape(batch, key.shape[1], -1, head_dim) * (head_dim**-0.5 if scaling is None else scaling)
-    scores = torch.matmul(packed, key.mT).view(batch, heads, queries, -1)
+    return torch.matmul(packed, key.mT).view(batch, heads, queries, -1)
+
+
+def softmax_of(
+    module: AttentionModule, scores: torch.Tensor, mask: torch.Tensor | None, dropout: float = 0.0
+) -> torch.Tensor:
+    """Attention weights in the scores' dtype, from scores and the mask that is added to them."""
     weights = torch.softmax(scores if mask is None else scores + mask, dim=-1, dtype=torch.float32)
     if dropout:
         weights = nn.functional.dropout(weights, dropout, module.training)
-    weights = weights.to(query.dtype)
-    return weighted_values(weights, value), weights
+    return weights.to(scores.dtype)
 
 
 def weighted_values(weights: torch.Tensor, value: torch.Tensor) -> torch.Tensor:

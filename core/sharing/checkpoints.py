@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from core.sharing.corrections import PARAMETERS
 from core.sharing.families import attention_modules
 from core.sharing.view import plan_of
 
@@ -158,6 +159,8 @@ def _predictors(model: PreTrainedModel) -> int:
 def _may_be_left(model: PreTrainedModel, key: str, attention: str, layer: int) -> bool:
     """Whether a layer is the same without this weight: a follower's queries, a mask of former days, a cache's scale."""
     of_follower = layer in plan_of(model).followers and key.startswith(f"{attention}.")
+    if key.rpartition(".")[2] in PARAMETERS:  # a correction that the configuration does not name
+        return False
     return of_follower or key == f"{attention}.bias" or bool(_MASKS.search(key) or _SCALES.search(key))
 
 

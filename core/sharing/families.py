@@ -48,12 +48,12 @@ _FOLLOWERS_DO_WITHOUT = (
 
 def _last(module: AttentionModule, outputs: torch.Tensor) -> torch.Tensor:
     """Of queries, keys, values one after the other."""
-    return outputs[-_kv_heads(module) * _head_dim(module) :]
+    return outputs[-_kv_heads(module) * head_dim_of(module) :]
 
 
 def _last_of_each_group(module: AttentionModule, outputs: torch.Tensor) -> torch.Tensor:
     """Of the queries, the key and the value of one group of heads, then those of the next one."""
-    groups = outputs.unflatten(0, (_kv_heads(module), -1, _head_dim(module)))[:, -1]
+    groups = outputs.unflatten(0, (_kv_heads(module), -1, head_dim_of(module)))[:, -1]
     return groups[0] if len(groups) == 1 else groups
 
 
@@ -193,6 +193,14 @@ def weighs_plainly(module: AttentionModule) -> bool:
     return attention is None or _text(attention) == _PLAIN or module.config.model_type in _PLAIN_IN_OTHER_WORDS
 
 
+def is_plain_softmax(module: AttentionModule) -> bool:
+    """Whether attention weights are softmax(QKᵀ·scaling + mask) in this very layer, whatever its family could do besides."""
+    if not has_attention_function(module) or hasattr(module, "sinks"):
+        return False
+    can_cap = getattr(module.config, "model_type", "") in _CAN_CAP
+    return weighs_plainly(module) or (can_cap and getattr(module.config, "attn_logit_softcapping", None) is None)
+
+
 def values_of(module: AttentionModule, hidden_states: torch.Tensor) -> torch.Tensor:
     """A follower's values [batch, kv_heads, tokens, head_dim] for hidden states [batch, tokens, hidden]."""
     ways = _ways(module)
@@ -241,7 +249,7 @@ def _ways(module: AttentionModule) -> _Ways:
             next(name for name in OUTPUTS if hasattr(module, name)),
             "resid_dropout" if isinstance(getattr(module, "resid_dropout", None), nn.Module) else drop,
             adds_residual,
-            _head_dim(module),
+            head_dim_of(module),
             module.num_heads // module.num_kv_heads if new_falcon else 1,
             getattr(module, "clip_qkv", None) or getattr(getattr(module, "config", None), "clip_qkv", None),
         )
@@ -325,6 +333,7 @@ def _text(function: Callable) -> tuple:
 
 # Most families' eager attention is Llama's, to the letter.
 _PLAIN = _text(modeling_llama.eager_attention_forward)
+_CAN_CAP = frozenset({"gemma2", "gemma3_text"})  # a cap on the scores, where the configuration has one
 _PLAIN_IN_OTHER_WORDS = frozenset({"biogpt", "gpt2", "gpt_neox", "opt"})
 
 
@@ -332,7 +341,8 @@ def _value_name(module: AttentionModule) -> str:
     return next(name for name in VALUES if hasattr(module, name))
 
 
-def _head_dim(module: AttentionModule) -> int:
+def head_dim_of(module: AttentionModule) -> int:
+    """Numbers in one head's values."""
     return getattr(module, "head_dim", None) or module.head_size
 
 
@@ -361,7 +371,7 @@ class _LinearOfParts(nn.Linear):
 
 def _keep_part(projection: nn.Module, pick: Callable) -> nn.Module:
     """Reduce a fused projection to the outputs that `pick` takes, in place where its kind can stay."""
-    if not _is_weight_and_bias(projection):
+    if not is_weight_and_bias(projection):
         return _picking(projection, pick)
     weight, bias = projection.weight, projection.bias
     conv = isinstance(projection, Conv1D)  # weight [hidden, outputs]
@@ -377,7 +387,7 @@ def _keep_part(projection: nn.Module, pick: Callable) -> nn.Module:
 _MODELS = "transformers.models."  # a family's own linear layer, such as Falcon's; those of quantization are elsewhere
 
 
-def _is_weight_and_bias(projection: nn.Module) -> TypeGuard[nn.Linear | Conv1D]:
+def is_weight_and_bias(projection: nn.Module) -> TypeGuard[nn.Linear | Conv1D]:
     """Whether a projection's outputs are weight · inputs + bias and nothing else: it is not quantized or normed, has no
     adapters, and neither hooks nor accelerate, which brings in weights for each call, have a part in it."""
     kind = type(projection)

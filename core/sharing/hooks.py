@@ -26,7 +26,8 @@ def install(view: PreTrainedModel, followers: tuple[int, ...], execution: str) -
         view.register_forward_pre_hook(_ask, with_kwargs=True)
         decoder.register_forward_hook(_end_call, always_call=True)
     vars(view).update(
-        get_compiled_call=partial(_compiled_call, followers, view), init_continuous_batching=_refuse_continuous_batching
+        get_compiled_call=partial(_compiled_call, followers, view, 0),
+        init_continuous_batching=_refuse_continuous_batching,
     )
 
 
@@ -76,8 +77,18 @@ class _OfThisCall:
 _running_call, _asked = _OfThisCall("running_call"), _OfThisCall("asked")
 
 
+def keep_key_width(view: PreTrainedModel, key_width: int) -> None:
+    """Have the caches of a view's followers hold keys of this width: the rank of its corrections, or 0."""
+    for hook in decoder_of(view)._forward_pre_hooks.values():
+        if isinstance(hook, _BeginCall):
+            hook.key_width = key_width
+            vars(view)["get_compiled_call"] = partial(_compiled_call, hook.followers, view, key_width)
+
+
 class _BeginCall:
     """Forward pre-hook of a view's decoder: a new AttentionCall for each call, and a cache without follower keys."""
+
+    key_width = 0
 
     def __init__(self, followers: tuple[int, ...], execution: str, by_keyword: bool):
         self.followers, self.execution, self.by_keyword = followers, execution, by_keyword
@@ -106,7 +117,7 @@ class _BeginCall:
                 "dense: use the dynamic cache."
             )
         if cache is not None:
-            keep_values_only(cache, self.followers)
+            keep_values_only(cache, self.followers, self.key_width)
 
     @staticmethod
     def _makes_cache(decoder, use_cache: bool | None) -> bool:
@@ -169,13 +180,13 @@ def _empty_carrier(layer_class: type) -> nn.Module:
     return carrier.__new__(carrier)
 
 
-def _compiled_call(followers: tuple[int, ...], view: PreTrainedModel, compile_config) -> Callable:
+def _compiled_call(followers: tuple[int, ...], view: PreTrainedModel, key_width: int, compile_config) -> Callable:
     """`get_compiled_call` of a view, used by `generate`: followers' keys leave the cache before the compiled code."""
     compiled = type(view).get_compiled_call(view, compile_config)
 
     def call(*args, past_key_values=None, **kwargs):
         if past_key_values is not None:
-            keep_values_only(past_key_values, followers)
+            keep_values_only(past_key_values, followers, key_width)
         return compiled(*args, past_key_values=past_key_values, **kwargs)
 
     return call

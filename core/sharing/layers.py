@@ -30,6 +30,7 @@ def make_leader(module: AttentionModule, layer: int) -> None:
 def watch(module: AttentionModule, layer: int) -> None:
     """Have layer `layer` attend through the AttentionCall, which may ask for its weights though nobody follows it."""
     module.layer_idx, module.weighs_plainly, module.leads = layer, weighs_plainly(module), False
+    module.leaves_inputs, module.leaves_weights = False, True  # corrections of its followers change that
     if not has_attention_function(module):
         set_forward(module, _own_forward)
         return
@@ -48,6 +49,11 @@ def make_follower(module: AttentionModule, layer: int, leader: int, head_map: Se
     module.head_map = None if head_map is None else list(head_map)
     if head_map is not None:
         module.num_key_value_groups = 1  # `follow` gives the fused function one key row per query head
+    follow_plainly(module)
+
+
+def follow_plainly(module: AttentionModule) -> None:
+    """Have a follower take its leader's weights as they are."""
     set_forward(module, _follower_forward)
 
 

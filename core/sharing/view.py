@@ -13,8 +13,10 @@ from typing import Any, TypeVar
 import torch
 from transformers import PreTrainedModel
 
+from core.corrections import NONE, Corrections
 from core.plan import HeadMap, SharingPlan
 from core.sharing.call import AttentionCall, check_execution, weighted_values
+from core.sharing.corrections import attach, check_corrections
 from core.sharing.families import (
     CHECKED,
     SUPPORTED,
@@ -42,6 +44,7 @@ def share_attention(
     plan: SharingPlan | str,
     head_map: Mapping[int, Sequence[int]] | None = None,
     execution: str = "auto",
+    corrections: Corrections | None = None,
 ) -> Model:
     """A view of `model` in which the followers of `plan` reuse their leader's attention weights.
 
@@ -55,32 +58,37 @@ def share_attention(
         weights are stored. `auto`: reuse for single query tokens, for eager attention, under attention dropout (so
         that a span drops the same weights), and where the weights take at most REUSE_LIMIT_BYTES; else recompute.
         Families that compute attention in their own forward (BLOOM, GPT-J) always reuse: docs/families.md.
+    corrections: what each follower is to learn (`core.sharing.corrections`). Their parameters are new ones, of the view
+        alone, and change nothing before they are trained. Without followers there is nothing to correct.
 
-    Raises ValueError, in one sentence, for a plan or head map that does not fit the model and for families that are
-    not supported.
+    Raises ValueError, in one sentence, for a plan, a head map or corrections that do not fit the model and for families
+    that are not supported.
     """
     modules = attention_modules(model)
     plan = SharingPlan.parse(plan, len(modules)) if isinstance(plan, str) else plan
     heads = _as_integers(head_map or {})
-    _check(model, plan, heads, execution)
+    corrections = corrections or NONE
+    _check(model, plan, heads, execution, corrections)
     if plan.followers and model.config.model_type not in CHECKED:
         _check_values(model)
     view = twin_of(model)
-    _share(view, plan, heads, execution)
+    _share(view, plan, heads, execution, corrections)
     return view
 
 
-def shared_class(model_class: type[Model], plan: SharingPlan, head_map: HeadMap) -> type[Model]:
+def shared_class(
+    model_class: type[Model], plan: SharingPlan, head_map: HeadMap, corrections: Corrections = NONE
+) -> type[Model]:
     """A class of models like `model_class` that are born as views, without the followers' queries and keys.
 
     `from_pretrained` of it loads the folder that a view was saved to. Raises ValueError, when a model is made, for a
-    plan or head map that does not fit.
+    plan, head map or corrections that do not fit.
     """
 
     def __init__(self, config, *args, **kwargs):
         model_class.__init__(self, config, *args, **kwargs)
-        _check(self, plan, head_map, "auto")
-        _share(self, plan, head_map, "auto")
+        _check(self, plan, head_map, "auto", corrections)
+        _share(self, plan, head_map, "auto", corrections)
 
     members = {"__init__": __init__, "__module__": model_class.__module__, "like": model_class}
     return type(model_class.__name__, (model_class,), members)
@@ -92,19 +100,25 @@ def as_ordinary(model: Model) -> Model:
     return model
 
 
-def _share(view: PreTrainedModel, plan: SharingPlan, head_map: HeadMap, execution: str) -> None:
+def _share(
+    view: PreTrainedModel, plan: SharingPlan, head_map: HeadMap, execution: str, corrections: Corrections
+) -> None:
     vars(view).update(sharing_plan=plan, sharing_head_map=head_map)
     view.config.sharing_plan, view.config.sharing_head_map = str(plan), {str(k): list(v) for k, v in head_map.items()}
     if plan.followers:
         for layer, module in enumerate(attention_modules(view)):
             if layer in plan.followers:
-                make_follower(module, layer, plan.leader_of(layer), head_map.get(layer))
+                # an alignment takes the place of the head map, and begins as it
+                heads = None if corrections.alignment else head_map.get(layer)
+                make_follower(module, layer, plan.leader_of(layer), heads)
             elif layer in plan.leaders:
                 make_leader(module, layer)
             else:
                 watch(module, layer)
         install(view, plan.followers, execution)
         carry(view, range(plan.num_layers))
+        if corrections:
+            attach(view, plan, head_map, corrections)
 
 
 def plan_of(model: PreTrainedModel) -> SharingPlan:
@@ -122,13 +136,17 @@ def recording_view(model: Model) -> Model:
     dense = [layer for layer in range(len(modules)) if layer not in plan.followers and layer not in plan.leaders]
     for layer in dense:
         make_leader(modules[layer], layer)
+    for layer in (*plan.leaders, *plan.followers):  # corrected followers have weights of their own
+        modules[layer].leaves_weights = modules[layer].records = True
     if not plan.followers:
         install(view, (), "reuse")
     carry(view, dense)
     return view
 
 
-def _check(model: PreTrainedModel, plan: SharingPlan, head_map: HeadMap, execution: str) -> None:
+def _check(
+    model: PreTrainedModel, plan: SharingPlan, head_map: HeadMap, execution: str, corrections: Corrections
+) -> None:
     check_execution(execution)
     if plan_of(model).followers:
         raise ValueError(
@@ -141,6 +159,7 @@ def _check(model: PreTrainedModel, plan: SharingPlan, head_map: HeadMap, executi
         raise ValueError(f"The plan is for a model of {plan.num_layers} layers; this model has {num_layers}.")
     check_kinds(model, plan)
     check_head_map(head_map, plan, num_heads_of(model))
+    check_corrections(model, plan, corrections)
 
 
 @torch.inference_mode()

@@ -18,13 +18,13 @@ from app import measured, settings
 from app.panels.curves import curves_frame
 from core import places
 from core.__main__ import main
-from core.evaluation import json_lines, own_benchmarks
+from core.evaluation import own_benchmarks
 from core.evaluation.answers import load_documents, pair_answers
 from core.evaluation.findings import sentences
 from core.evaluation.losses import FILE, load_index
 from core.evaluation.own_benchmarks import load_benchmark
 from core.evaluation.resolve import pairs_of
-from core.records import files, reading
+from core.records import files, json_lines, reading
 from core.records.files import append_line, locked, write_file
 from core.records.journal import Journal
 from core.records.reading import list_store, read_file, shown

@@ -6,9 +6,10 @@ from transformers import AutoTokenizer
 from app import api, searches
 from app.registry import get_model
 from core.__main__ import main
-from core.damage.texts import HALVES, calibration_texts, documents_of
+from core.damage.texts import HALVES, calibration_texts
 from core.models import BUNDLED
 from core.records.searches import load_searches
+from core.tokens import documents_of
 from tests.support.damage import save_tiny
 from tests.support.models import tiny_model
 

@@ -8,9 +8,9 @@ from app import api, services, settings
 from app.panels import evaluate, scores, similarity
 from app.registry import get_model
 from core.__main__ import main
-from core.evaluation.json_lines import MAX_NAMED_FAULTS
 from core.evaluation.own_benchmarks import load_benchmark
 from core.evaluation.task_data import local_documents
+from core.records.json_lines import MAX_NAMED_FAULTS
 from tests.support.damage import save_tiny
 from tests.support.models import tiny_model
 

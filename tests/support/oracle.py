@@ -15,10 +15,13 @@ from core.sharing.families import attention_modules, has_attention_function
 
 
 @contextmanager
-def shared_by_oracle(model, plan, head_map=None):
-    """Within this context `model`, which must run eager attention, shares attention according to `plan`."""
+def shared_by_oracle(model, plan, head_map=None, mix=None):
+    """Within this context `model`, which must run eager attention, shares attention according to `plan`.
+
+    mix: {follower: matrix [heads, leader heads]} of alignments, in the place of a head map.
+    """
     modules = attention_modules(model)
-    shared = partial(_shared, plan, head_map or {}, {})
+    shared = partial(_shared, plan, head_map or {}, mix or {}, {})
     family = sys.modules[type(modules[0]).__module__]
     if has_attention_function(modules[0]):
         with patch.object(
@@ -30,12 +33,73 @@ def shared_by_oracle(model, plan, head_map=None):
             yield model
 
 
-def _shared(plan, head_map, weights_of, layer, compute):
+@contextmanager
+def corrected_by_oracle(model, plan, head_map, learned):
+    """Within this context `model`, which must run eager attention without a cache, shares attention with corrections.
+
+    learned: {follower: {"alignment": M, "query": A_q, "key": A_k}}, without what there is not. The leader's scores are
+    what its own attention hands to softmax.
+    """
+    modules = attention_modules(model)
+    inputs, scores_of = {}, {}
+
+    def keep(module, args, kwargs):
+        inputs[module.layer_idx] = args[0] if args else kwargs["hidden_states"]
+
+    hooks = [module.register_forward_pre_hook(keep, with_kwargs=True) for module in modules]
+    family = sys.modules[type(modules[0]).__module__]
+    attention = partial(_corrected, family.eager_attention_forward, plan, head_map, learned, inputs, scores_of)
+    try:
+        with patch.object(family, "eager_attention_forward", attention):
+            yield model
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _corrected(eager, plan, head_map, learned, inputs, scores_of, module, query, key, value, *args, **kwargs):
+    layer, softmax = module.layer_idx, torch.nn.functional.softmax
+    if layer not in plan.followers:
+
+        def noted(scores, *args, **kwargs):
+            scores_of[layer] = scores
+            return softmax(scores, *args, **kwargs)
+
+        with patch("torch.nn.functional.softmax", noted):
+            return eager(module, query, key, value, *args, **kwargs)
+    scores, own = scores_of[plan.leader_of(layer)], learned[layer]
+    heads = scores.shape[1]
+    if "alignment" not in own:
+        scores = torch.stack([scores[:, head] for head in head_map.get(layer, range(heads))], dim=1)
+    if "query" in own:
+        scores = scores + _deltas(inputs[layer], own, heads) * (kwargs.get("scaling") or query.shape[-1] ** -0.5)
+    weights = softmax(scores, dim=-1)
+    if "alignment" in own:
+        weights = mixed(own["alignment"], weights)
+    return (weights @ value.repeat_interleave(heads // value.shape[1], dim=1)).transpose(1, 2), weights
+
+
+def _deltas(hidden, own, heads):
+    """[batch, heads, tokens, tokens], head by head."""
+    rank = len(own["query"]) // heads
+    size = heads // (len(own["key"]) // rank)  # of a KV group
+    queries, keys = hidden @ own["query"].T, hidden @ own["key"].T
+    each = [(queries[..., h * rank :][..., :rank], keys[..., h // size * rank :][..., :rank]) for h in range(heads)]
+    return torch.stack([query @ key.mT for query, key in each], dim=1)
+
+
+def mixed(alignment, weights):
+    """Each follower head's weights as a sum over the leader's heads."""
+    return torch.stack([sum(one * weights[:, j] for j, one in enumerate(row)) for row in alignment], dim=1)
+
+
+def _shared(plan, head_map, mix, weights_of, layer, compute):
     """The weights that `layer` uses: those that `compute()` gives, or those of its leader."""
     if layer in plan.followers:
         weights = weights_of[plan.leader_of(layer)]
         heads = head_map.get(layer, range(weights.shape[1]))
-        weights_of[layer] = torch.stack([weights[:, head] for head in heads], dim=1)
+        mapped = torch.stack([weights[:, head] for head in heads], dim=1)
+        weights_of[layer] = mixed(mix[layer], weights) if layer in mix else mapped
     else:
         weights_of[layer] = compute()
     return weights_of[layer]

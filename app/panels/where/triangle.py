@@ -77,7 +77,7 @@ def measure(view: dict, known: Known, own_text: str, tokens: int, request: gr.Re
 
 def read_upload(path: str) -> tuple[str, str]:
     """The text of an uploaded file, and a sentence where it is none, or too much."""
-    from core.damage.texts import documents_of
+    from core.tokens import documents_of
 
     try:
         found = "\n\n".join(documents_of(uploaded(path, (".txt",)).decode()))

@@ -8,10 +8,10 @@ from core.damage.texts import (
     bundled_documents,
     calibration_texts,
     documents_for,
-    documents_of,
     read_documents,
 )
 from core.models import BUNDLED
+from core.tokens import documents_of
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,15 @@
 """Verdicts on made-up records with a known truth: what is worse, what is not, what cannot be told, and what is free."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from core.evaluation.losses import FILE, LossIndex, load_index
-from core.evaluation.resolve import MARGIN, Task, pairs_between, summaries, tasks_of
+from core.evaluation.resolve import MARGIN, Task, pairs_between, pairs_of, summaries, tasks_of
 from core.records.scores import load_records
+from tests.core.records.test_scores import make as make_score
 from tests.support.scores import learnt, right, store
 
 
@@ -223,3 +225,18 @@ def test_scores_of_quantized_models_do_not_decide_whether_a_plan_is_worse(tmp_pa
     tasks = judge(tmp_path)
     assert len(tasks) == 3 and all(task.resolves for task in tasks.values())  # it is still told of each on its own
     assert [plan.verdicts for plan in summaries(tasks.values())] == [plan.verdicts for plan in before]
+
+
+def test_a_tuned_model_and_a_control_are_compared_with_the_dense_model_that_they_began_from():
+    of = {"of": "tiny", "plan": "1-2", "method": "full", "objective": "text", "tokens": 9, "steps": 1, "seed": 0}
+    places = [
+        (Path(), make_score(model=name, kind=kind, plan=plan, followers=followers, weights_sha256=name, tuning=tuning))
+        for name, kind, plan, followers, tuning in (
+            ("tiny", "dense", "", (), None),
+            ("tuned", "tuned", "1-2", (2,), of | {"control": False, "data_sha256": "a"}),
+            ("control", "control", "", (), of | {"control": True, "data_sha256": "a"}),
+            ("other", "control", "", (), of | {"of": "unknown", "control": True, "data_sha256": "a"}),
+        )
+    ]
+    twins = [pair.dense and pair.dense[1].model for pair in pairs_of(places)]
+    assert twins == [None, "tiny", "tiny", None]

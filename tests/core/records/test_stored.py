@@ -10,7 +10,7 @@ from core.records.scores import Record
 from core.records.timings import TimingRecord
 
 GOLDEN = Path(__file__).parents[2] / "golden_records"
-OTHERS = {"timings", "pretraining", "emergence"}
+OTHERS = {"timings", "tunings", "pretraining", "emergence"}
 SCORES = sorted(path for path in RESULTS.glob("*/*/*.json") if path.parent.name not in OTHERS)
 TIMINGS, SEARCHES = sorted(RESULTS.glob("*/timings/*.json")), sorted(RESULTS.glob("*/searches/*.jsonl"))
 
