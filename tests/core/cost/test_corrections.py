@@ -1,7 +1,7 @@
 """core.cost of followers with corrections, against counting: parameters, FLOPs, cache, bytes of a step."""
 
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 
 import pytest
 import torch
@@ -39,7 +39,11 @@ EXECUTIONS = ("reuse", "recompute")
 @pytest.fixture(params=[(variant, kind) for variant in VARIANTS for kind in KINDS], ids=str)
 def case(request) -> tuple:
     """(view, its shape, its plan) of each family and kind in turn."""
-    variant, kind = request.param
+    return _made(*request.param)
+
+
+@cache
+def _made(variant: str, kind: str) -> tuple:
     plan = variant_plans(variant)[1]
     view = share_attention(variant_model(variant), plan, corrections=Corrections.parse(kind))
     return view, ModelShape.from_config(view.config), plan
