@@ -81,6 +81,11 @@ def _make_meters(model: LoadedModel, own_text: str, tokens: int) -> "tuple[Damag
     return chosen_on, judged_on
 
 
+def still_known(before: Known | None, name: str) -> Known:
+    """What a page knows of its model; what is stored, where the server has forgotten the page, or knew of another model."""
+    return before if before is not None and before.model == get_model(name).place else known(name)
+
+
 def known(name: str) -> Known:
     """What the stored records say about the model of this name; nothing where its weights are others."""
     from core.damage.guide import guide_frame

@@ -68,9 +68,8 @@ def wire(bar: gr.HTML, controls: SimpleNamespace, panel: SimpleNamespace) -> Non
 
 def show(view: dict, known: Known | None, kind: str, value: float, method: str) -> tuple:
     """Everything that is known about the page's model, drawn for the page's plan."""
-    drawn_before = known is not None
-    if changed := known is None or known.model != get_model(view["model"]).place:
-        known = searches.known(view["model"])
+    before, known = known, searches.still_known(known, view["model"])
+    drawn_before, changed = before is not None, known is not before
     slider = suggestion.slider_of(kind, known, None if drawn_before else value) if changed else gr.skip()
     value = slider["value"] if changed else value
     scatter = guide.draw(known, method) if changed else (gr.skip(), gr.skip())

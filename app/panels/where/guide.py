@@ -41,7 +41,7 @@ def draw(known: Known, method: str) -> tuple[str, str]:
 
 
 def measure(
-    view: dict, known: Known, own_text: str, tokens: int, method: str, request: gr.Request = None
+    view: dict, known: Known | None, own_text: str, tokens: int, method: str, request: gr.Request = None
 ) -> Iterator[tuple]:
     """Measure every pair of layers, then correlate: the scatter fills."""
     from core.damage.guide import guide_frame, rank_correlation, with_similarity
@@ -49,7 +49,7 @@ def measure(
 
     latest: dict[SharingPlan, PlanDamage] = {}
     similarities: dict[str, np.ndarray] = {}
-    known = replace(known, correlations=())
+    known = replace(searches.still_known(known, view["model"]), correlations=())
 
     def drawn(step: Step) -> tuple:
         nonlocal known, similarities

@@ -83,22 +83,24 @@ def front_frame(known: Known | None) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["role", "plan", "followers", "saved_percent", "damage", "stderr"])
 
 
-def apply_point(event: gr.EventData, known: Known, view: dict) -> tuple:
+def apply_point(event: gr.EventData, known: Known | None, view: dict) -> tuple:
     """The plan of a clicked point becomes the plan of the page, with the head map of this very point."""
     role, plan = sent.names_of(event, 2)
-    found = next((one for one in known.in_role(role) if one.plan.name == plan), None)
+    points = searches.still_known(known, view["model"]).in_role(role)
+    found = next((one for one in points if one.plan.name == plan), None)
     if found is None:
         raise ValueError(text.NO_SUCH_POINT)
     return model_panel.apply_plan(plan, found.head_map, view)
 
 
 def measure(
-    view: dict, known: Known, own_text: str, tokens: int, kind: str, value: float,
+    view: dict, known: Known | None, own_text: str, tokens: int, kind: str, value: float,
     protect_first: int, protect_last: int, longest: int, head_map: str, request: gr.Request = None,
 ) -> Iterator[tuple]:  # fmt: skip
     """Search plans for the budget: the front grows."""
     from core.damage.search import Suggestion
 
+    known = searches.still_known(known, view["model"])
     limits = (int(protect_first or 0), int(protect_last or 0), int(longest or 0) or None)
 
     def drawn(step: Step) -> tuple:

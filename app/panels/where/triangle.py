@@ -59,11 +59,12 @@ def apply_cell(event: gr.EventData, view: dict) -> tuple:
     return model_panel.apply_plan(str(span), {}, view)
 
 
-def measure(view: dict, known: Known, own_text: str, tokens: int, request: gr.Request = None) -> Iterator[tuple]:
+def measure(view: dict, known: Known | None, own_text: str, tokens: int, request: gr.Request = None) -> Iterator[tuple]:
     """Measure every span: the triangle fills, cell by cell."""
     from core.damage.spans import sweep_frame
 
     latest: dict[SharingPlan, PlanDamage] = {}
+    known = searches.still_known(known, view["model"])
 
     def drawn(step: Step) -> tuple:
         nonlocal known
