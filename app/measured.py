@@ -15,17 +15,21 @@ from app.registry import LRUCache, dense_twins, loaded_configs
 from app.sessions import mine_if_any, sessions
 from core import pretrained
 from core.cost import ModelShape, known_shapes, savings_frame
+from core.cost.quantized import cache_share
 from core.evaluation.answers import at_chance
 from core.evaluation.findings import Findings, findings_of, sentences
 from core.evaluation.losses import LossIndex, Pair, Place, load_index, quickly
-from core.evaluation.resolve import PlanSummary, Task, pairs_between, pairs_of, summaries, tasks_of
+from core.evaluation.resolve import PlanSummary, Task, pairs_between, pairs_of, summaries, tasks_of, twins_of
 from core.records.files import safe_name
 from core.records.scores import Record, list_records, load_records, to_frame
 from core.records.searches import StoredSearch, list_searches, load_searches
 from core.records.timings import TimingRecord, list_timings, load_timings, timings_frame
 
-KINDS = ("direct", "head-mapped", "tuned")
-"""The ways to share that the page can filter by; dense scores are always shown."""
+WAYS = ("direct", "head-mapped", "tuned")
+"""The ways to share."""
+KINDS = (*WAYS, "control", "compressed")
+"""What the page can filter by: the ways to share, the controls of tuned models, and models of any kind whose cache or weights
+were quantized. Scores of the dense model are always shown."""
 
 Selected = tuple[str, str]
 """One score: the path of its record and the metric."""
@@ -35,7 +39,8 @@ class Store(NamedTuple):
     """All scores with the folders that they are in, by path; one sentence for each file that is no record; all scores as a
     table; and what was timed.
 
-    pairs: each record with the dense one of the same questions, by path. tasks, plans: `core.evaluation.resolve`.
+    pairs: each record with the dense one of the same questions, by path. tasks, plans: `core.evaluation.resolve`. twins:
+    tuned model or control → the dense model that it was made from.
     """
 
     records: dict[str, tuple[Path, Record]]
@@ -45,6 +50,7 @@ class Store(NamedTuple):
     pairs: dict[str, Pair]
     tasks: list[Task]
     plans: list[PlanSummary]
+    twins: dict[str, str]
 
 
 Latencies = dict[str, list[tuple[TimingRecord, float]]]
@@ -124,7 +130,9 @@ def _store(
 ) -> Store:
     tasks = tasks_of(pairs.values(), index)
     plans = summaries(tasks)
-    return Store(places, problems, _table(pairs, index, tasks, plans), latencies, pairs, tasks, plans)
+    twins = twins_of((record for _, record in places.values()), dense_twins())
+    table = _table(pairs, index, tasks, plans, twins)
+    return Store(places, problems, table, latencies, pairs, tasks, plans, twins)
 
 
 @lru_cache(2)
@@ -177,7 +185,9 @@ def _latencies(timed: list[TimingRecord]) -> Latencies:
     return dict(sorted(latencies.items()))
 
 
-def _table(pairs: dict[str, Pair], index: LossIndex, tasks: list[Task], plans: list[PlanSummary]) -> pd.DataFrame:
+def _table(
+    pairs: dict[str, Pair], index: LossIndex, tasks: list[Task], plans: list[PlanSummary], twins: dict[str, str]
+) -> pd.DataFrame:
     frame = to_frame(pair.shared[1] for pair in pairs.values())
     saved = {path: _saved(pair.shared[1]) for path, pair in pairs.items()}
     frame = frame.assign(**{name: [saved[path][name] for path in frame.path] for name in text.AXES})
@@ -188,7 +198,7 @@ def _table(pairs: dict[str, Pair], index: LossIndex, tasks: list[Task], plans: l
         for row, level in zip(frame.itertuples(), chance, strict=True)
     ]
     return frame.assign(
-        dense_model=frame.model.map(dense_name).astype(object),
+        dense_model=frame.model.map(lambda model: twins.get(model, model)).astype(object),
         saved_percent=frame[next(iter(text.AXES))],
         chance=pd.Series(chance, index=frame.index, dtype=float),
         at_chance=pd.Series(guessed, index=frame.index, dtype=bool),
@@ -198,8 +208,12 @@ def _table(pairs: dict[str, Pair], index: LossIndex, tasks: list[Task], plans: l
 
 def _verdicts(frame: pd.DataFrame, tasks: list[Task], plans: list[PlanSummary]) -> dict[str, pd.Series]:
     """Columns `drop`, `drop_stderr`, `p_value`, `worse` and `free`, by the rows of the frame."""
-    found = {(verdict.record.path.as_posix(), task.metric): verdict for task in tasks for verdict in task.verdicts}
-    free = {plan.record.path.parent for plan in plans if plan.free}
+    found = {
+        (verdict.record.path.as_posix(), task.metric): verdict
+        for task in tasks
+        for verdict in (*task.verdicts, *task.beside)
+    }
+    free = {plan.record.path.parent.as_posix() for plan in plans if plan.free}
     rows = [found.get((row.path, row.metric)) for row in frame.itertuples()]
     numbers = {
         "drop": [one and one.loss.drop for one in rows],
@@ -208,17 +222,22 @@ def _verdicts(frame: pd.DataFrame, tasks: list[Task], plans: list[PlanSummary]) 
     }
     columns = {name: pd.Series(values, index=frame.index, dtype=float) for name, values in numbers.items()}
     columns["worse"] = pd.Series([one.worse if one else "" for one in rows], index=frame.index, dtype=object)
-    columns["free"] = pd.Series([Path(path).parent in free for path in frame.path], index=frame.index, dtype=bool)
+    plain = frame.compression == ""
+    columns["free"] = frame.path.map(lambda path: path.rpartition("/")[0] in free).astype(bool) & plain
     return columns
 
 
 def _saved(record: Record) -> dict[str, float]:
     """Percent saved by axis, at the model's full context, half of it prompt."""
     shape = shape_of_record(record.model, record.num_layers)
+    cache, *others = text.AXES
     if shape is None:
-        cache, *others = text.AXES
-        return {cache: 50.0 * len(record.followers) / record.num_layers} | dict.fromkeys(others, float("nan"))
-    return _predicted(shape, record.plan)
+        found = {cache: 50.0 * len(record.followers) / record.num_layers} | dict.fromkeys(others, float("nan"))
+    else:
+        found = _predicted(shape, record.plan)
+    share = cache_share(record.options.get("kv_cache"), record.dtype)
+    kept = float("nan") if share is None else share * (1 - found[cache] / 100)
+    return found if share == 1 else found | {cache: 100 * (1 - kept)}
 
 
 def shape_of_record(model: str, num_layers: int | None = None) -> ModelShape | None:
@@ -257,7 +276,8 @@ def select(
     """
     chosen = frame[frame.model.isin(models)] if models else frame
     chosen = chosen[task_names(chosen) == task] if task else chosen
-    chosen = chosen[chosen.kind.isin([*(KINDS if kinds is None else kinds), "dense"])]
+    wanted = KINDS if kinds is None else kinds
+    chosen = chosen[chosen.kind.isin([*wanted, "dense"]) & ((chosen.compression == "") | ("compressed" in wanted))]
     chosen = chosen.assign(saved=_saved_by(chosen, axis))
     return chosen.sort_values(["saved_percent", "model", "plan"]).reset_index(drop=True)
 
@@ -290,13 +310,14 @@ def task_names(frame: pd.DataFrame) -> pd.Series:
 
 
 def dense_name(model: str) -> str:
-    """The dense model that a tuned one is compared with, of those that are bundled or were loaded here; else itself."""
-    return dense_twins().get(model, model)
+    """The dense model that a tuned one or a control is compared with, where that is known; else itself."""
+    return store().twins.get(model, dense_twins().get(model, model))
 
 
 def plan_names(frame: pd.DataFrame) -> pd.Series:
-    """What tells the rows' plans apart: the plan, and whether heads are mapped or the model was tuned."""
-    return frame.plan + frame.kind.map({"head-mapped": " heads", "tuned": " tuned"}).fillna("")
+    """What tells the rows' plans apart: the plan, whether heads are mapped or the model was tuned, and what was quantized."""
+    names = frame.plan + frame.kind.map({"head-mapped": " heads", "tuned": " tuned"}).fillna("")
+    return names.where(frame.kind != "control", "control") + frame.compression.map(lambda how: how and f" {how}")
 
 
 def dense_of(record: Record) -> Record | None:

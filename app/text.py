@@ -559,6 +559,15 @@ WORSE_ABOUT = (
 )
 SCORES_AXIS_LABEL = "Against what is saved"
 SCORES_KINDS_LABEL = "Ways to share"
+KIND_NAMES = {
+    "dense": "dense", "direct": "shared directly", "head-mapped": "shared, heads mapped", "tuned": "shared and tuned",
+    "control": "control: dense, tuned on the same text",
+}  # fmt: skip
+KIND_CHOICES = {"control": "control (dense, tuned alike)", "compressed": "quantized cache or weights"}
+"""Kinds whose name in records does not say enough for a filter."""
+QUANTIZED = ("{bits}-bit cache", "{bits}-bit weights")
+SAME_PLAN = "one plan: direct, heads mapped, tuned"
+CONTROL = "control"
 AXES = {
     "KV cache": "KV cache saved (%), predicted",
     "attention-weight FLOPs": "attention-weight FLOPs saved (%),<br>predicted for {context:,} tokens",

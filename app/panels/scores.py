@@ -16,6 +16,7 @@ from app.components.chart import chart, figure_json
 from app.components.choice import linked_choice
 from app.components.events import LATEST
 from app.components.table import clickable_table
+from app.kinds import is_reference
 from app.measured import KINDS, Selected, dense_name, findings, models_like, plan_names, select, store, task_names
 from app.panels.scores_html import folded_tasks, measurement, score_table
 from app.registry import View, get_model
@@ -38,7 +39,9 @@ def build() -> SimpleNamespace:
             elem_id="scores-axis",
             allow_custom_value=True,  # settings that were timed join when the view is first seen
         )
-        kinds = gr.CheckboxGroup(list(KINDS), value=list(KINDS), label=text.SCORES_KINDS_LABEL, elem_id="scores-kinds")
+        kinds = gr.CheckboxGroup(
+            [(text.KIND_CHOICES.get(kind, kind), kind) for kind in KINDS], value=list(KINDS), label=text.SCORES_KINDS_LABEL, elem_id="scores-kinds",
+        )  # fmt: skip
     folded = clickable_table("scores-folded")
     about = gr.HTML(html.note(" "), elem_id="scores-about")
     problems = gr.HTML(elem_id="scores-problems")
@@ -244,7 +247,8 @@ def _selected_row(chosen: pd.DataFrame, view: View, selected: Selected | None) -
 
 
 def _tradeoff(chosen: pd.DataFrame, axis: str, selected: Selected | None) -> go.Figure:
-    if len(chosen) and (chosen[chosen.kind == "dense"].at_chance.all() and (chosen.kind == "dense").any()):
+    dense = chosen[is_reference(chosen)]
+    if len(dense) and dense.at_chance.all():
         return message(text.DENSE_AT_CHANCE)
     measured = axis not in text.AXES
     if len(chosen) and chosen.saved.isna().all():
@@ -261,7 +265,7 @@ def guessing(chosen: pd.DataFrame) -> str:
     guessed = chosen[chosen.at_chance]
     if guessed.empty:
         return ""
-    dense = guessed[guessed.kind == "dense"].model.unique().tolist()
+    dense = guessed[is_reference(guessed)].model.unique().tolist()
     if dense:
         return html.warning(text.AT_CHANCE_DENSE, models=" and ".join(dense), chance=guessed.chance.iloc[0])
     return html.warning(text.AT_CHANCE, plans=", ".join(guessed.plan), chance=guessed.chance.iloc[0])

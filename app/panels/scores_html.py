@@ -10,6 +10,7 @@ import pandas as pd
 from app import text, units
 from app.components import html
 from app.components.mini_strip import mini_strip
+from app.kinds import kind_of
 from app.measured import Selected
 from core.plan import SharingPlan
 
@@ -31,7 +32,16 @@ def _score_row(row: Any, chosen: bool) -> str:
 
 def _score_cells(row: Any) -> str:
     value, saved = f"{row.value:.3f}{units.plus_minus(row.stderr)}", f"{row.saved_percent:.1f}%"
-    values = (row.kind, row.task, row.metric, value, worse_words(row), row.n, saved, row.machine)
+    values = (
+        kind_of(row.kind, row.compression).words,
+        row.task,
+        row.metric,
+        value,
+        worse_words(row),
+        row.n,
+        saved,
+        row.machine,
+    )
     spans = ",<wbr>".join(f"<span>{escape(span)}</span>" for span in row.plan.split(","))  # lines break between spans
     drawn = mini_strip(_plan(row.plan, row.num_layers))
     cells = [escape(row.model), f"{drawn} {spans}", *(escape(str(value)) for value in values)]
@@ -70,8 +80,9 @@ def folded_tasks(reasons: dict[str, str], count: int) -> str:
 def measurement(row: dict) -> str:
     """How one score was measured: the command, the machine, the file."""
     value = f"{row['value']:.3f}{units.plus_minus(row['stderr'])}"
+    kind = kind_of(row["kind"], row["compression"]).words
     facts = (
-        f"{row['model']} · {row['plan']} ({row['kind']}) · {row['task']} {row['metric']} = {value}, n = {row['n']}, "
+        f"{row['model']} · {row['plan']} ({kind}) · {row['task']} {row['metric']} = {value}, n = {row['n']}, "
         f"{row['num_fewshot']}-shot, {row['dtype']}{row['quantization'] and ' from ' + row['quantization']}, {row['machine']}, {row['date']:%Y-%m-%d}, {row['duration_s']:.0f} s"
     )
     return (

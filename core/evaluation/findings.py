@@ -20,6 +20,7 @@ from core.evaluation.resolve import (
     pairs_of,
     summaries,
     tasks_of,
+    twins_of,
 )
 from core.places import with_shipped
 from core.plan import SharingPlan
@@ -118,7 +119,8 @@ def load_findings(
     """
     results = with_shipped(results)
     records, problems = load_records(results)
-    places = [(results, record) for record in records if dense_name(record.model) == model]
+    twins = twins_of(records)
+    places = [(results, record) for record in records if dense_name(record.model, twins) == model]
     if not places:
         raise ValueError(f"There are no records of {model} in {results}: measure it with python -m core evaluate.")
     pairs = pairs_of(places)
