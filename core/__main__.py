@@ -25,6 +25,7 @@ COMMANDS = {
     "sweep": "core.commands.sweep",
     "search": "core.commands.search",
     "head-maps": "core.commands.head_maps",
+    "tune": "core.commands.tune",
     "train-demo": "core.commands.train_demo",
     "demo-tasks": "core.commands.demo_tasks",
     "fetch": "core.commands.fetch",

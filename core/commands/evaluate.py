@@ -13,6 +13,7 @@ from typing import Any
 from lm_eval.api.task import Task
 from tqdm import tqdm
 
+from core.commands.head_map import head_map_of
 from core.evaluation import cluster
 from core.evaluation.catalogue import SUITES, check_names
 from core.evaluation.evaluate import Dispatch, evaluate
@@ -22,11 +23,10 @@ from core.evaluation.processes import accelerator, is_main, lacks_mpi
 from core.evaluation.progress import EvaluationProgress, OnProgress
 from core.models import load_model, weights_sha256
 from core.places import RESULTS
-from core.plan import HeadMap, read_head_map
 from core.pretrained import known
-from core.records.files import MAX_RECORD_BYTES, safe_name
+from core.records.files import safe_name
 from core.records.provenance import different_versions, model_name, model_place
-from core.records.reading import read_file, strict_json
+from core.records.reading import read_file
 from core.records.scores import Record, to_frame
 from core.sharing import EXECUTIONS
 
@@ -134,27 +134,11 @@ def _evaluate_model(
 ) -> list[Record]:
     several = accelerator()
     model, tokenizer = load_model(name, dtype=args.dtype, device=several.device if several else args.device)
-    settings = {"model_name": model_name(name), "head_map": _head_map(args.head_map), "task_data": args.task_data}
+    settings = {"model_name": model_name(name), "head_map": head_map_of(args.head_map), "task_data": args.task_data}
     settings |= {"options": options, "command_options": _repeat_options(args)}
     about = {"weights_sha256": weights_sha256(model), "results": args.results, "overwrite": args.overwrite}
     about |= {"on_progress": on_progress, "dispatch": _dispatch(name, settings, args)}
     return list(evaluate(model, tokenizer, args.plan, tasks, **about, **settings))
-
-
-def _head_map(given: str | None) -> HeadMap | None:
-    """The head map in a JSON text, in a file of one, or in a record of scores."""
-    if given is None:
-        return None
-    try:
-        text = given if given.lstrip().startswith("{") else _text_of(Path(given).expanduser())
-        stored = strict_json(text, numbers=False)
-        return read_head_map(json.dumps(stored["head_map"]) if "head_map" in stored else text)
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise ValueError(f'{given:.80} is no head map, which looks like {{"18": [0, 1, 2]}}: {error}.') from error
-
-
-def _text_of(file: Path) -> str:
-    return read_file(file, MAX_RECORD_BYTES).decode()
 
 
 def _repeat_options(args: Namespace) -> list[str]:
@@ -165,7 +149,7 @@ def _repeat_options(args: Namespace) -> list[str]:
     given = {
         name: getattr(args, name) for name in names if getattr(args, name) not in (None, getattr(Options, name, 0))
     }
-    if heads := _head_map(args.head_map):
+    if heads := head_map_of(args.head_map):
         given["head_map"] = json.dumps(heads, separators=(",", ":"))
     return [part for name, value in given.items() for part in _as_typed(f"--{name.replace('_', '-')}", value)]
 

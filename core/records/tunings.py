@@ -128,8 +128,8 @@ class TuningRecord(Provenance):
         """What a model of this run says of itself."""
         names = ("control", "plan", "method", "objective", "steps", "corrections")
         about = {name: getattr(self, name) for name in names}
-        seed = self.recipe.get("seed", 0)
-        return Tuned(of=self.model, tokens=self.tokens_seen, seed=seed, data_sha256=self.data.sha256, **about)
+        about |= {"seed": self.recipe.get("seed", 0), "data_sha256": self.data.sha256}
+        return Tuned(of=self.model, tokens=self.tokens_seen, **about)
 
 
 def tuned_of(config: Any) -> Tuned | None:

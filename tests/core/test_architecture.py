@@ -18,7 +18,7 @@ FLOORS = {
     "core.admission": 1, "core.plan": 1, "core.configs": 1, "core.places": 1, "core.pretrained": 1, "core.tasks": 1, "core.tokens": 1, "core.console": 1,
     "core.cost": 2, "core.records": 2, "core.sharing": 2, "core.fetching": 2, "core.gguf_source": 2,
     "core.models": 3, "core.decoding": 3, "core.demo": 3,
-    "core.damage": 4, "core.timing": 4, "core.evaluation": 4,
+    "core.damage": 4, "core.timing": 4, "core.evaluation": 4, "core.tuning": 4,
     "core.commands": 5,
     "app": 6,
 }  # fmt: skip
@@ -157,7 +157,7 @@ def test_a_public_function_without_types_is_found():
     ]
 
 
-LOADERS = frozenset({"from_pretrained", "from_config", "get_config_dict"})
+LOADERS = frozenset({"from_pretrained", "from_config", "get_config_dict", "load_dataset"})
 OWN_SHAPES = frozenset({"core/demo/corpus.py", "core/demo/training.py"})  # what this project itself has just written
 
 

@@ -1,0 +1,93 @@
+"""Documents as token ids, each with whether it counts in the loss: of a text all do, of a conversation the answers."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from jinja2 import TemplateError
+from transformers import PreTrainedTokenizerBase
+
+from core.decoding.chat import has_template
+from core.tokens import beginning_id, body_ids, check_ids, prompt_ids
+from core.tuning.sources import Document
+
+
+class Encoded(NamedTuple):
+    """Token ids of a document. counted: whether each is to be foretold."""
+
+    ids: list[int]
+    counted: list[bool]
+
+
+class Encoder:
+    """Document → token ids, as a model with this tokenizer reads them.
+
+    A text begins with the token that begins texts. Where the tokenizer has a chat template, it writes conversations,
+    and what it writes after an answer (the end of a turn) is learnt with it; else a prompt and its response are joined by a
+    space, as in evaluations, and end with the token that ends texts.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, embedding_rows: int):
+        self.tokenizer, self.embedding_rows = tokenizer, embedding_rows
+        self.begin = beginning_id(tokenizer)
+
+    def __call__(self, document: Document) -> Encoded:
+        """Raises ValueError, in one sentence, for a conversation that this tokenizer cannot write."""
+        if document.messages:
+            parts = list(self._conversation(document))
+            ids = [token for part, _ in parts for token in part]
+            counted = [counts for part, counts in parts for _ in part]
+        else:
+            ids = [*([] if self.begin is None else [self.begin]), *body_ids(self.tokenizer, document.text)]
+            counted = [True] * len(ids)
+        check_ids(ids, self.embedding_rows)
+        return Encoded(ids, counted)
+
+    def _conversation(self, document: Document) -> Iterator[tuple[list[int], bool]]:
+        """The parts of a conversation in turn: what is asked, which does not count, and answers, which do."""
+        if not has_template(self.tokenizer):
+            yield from self._plain(document)
+            return
+        written = ""
+        for number, (role, _) in enumerate(document.messages):
+            if role == "assistant":
+                asked = self._written(document, number, asks=True)
+                answered = self._written(document, number + 1, asks=False)
+                for before, after, counts in ((written, asked, False), (asked, answered, True)):
+                    if not after.startswith(before):
+                        raise ValueError(
+                            f"The chat template of this model rewrites what was said before{_where(document)}: give each answer "
+                            "in a conversation of its own."
+                        )
+                    yield self._ids(after[len(before) :]), counts
+                written = answered
+
+    def _written(self, document: Document, count: int, asks: bool) -> str:
+        """The first messages as the template writes them. asks: up to where the model answers."""
+        messages = [{"role": role, "content": content} for role, content in document.messages[:count]]
+        template: Any = self.tokenizer.apply_chat_template
+        try:
+            return template(messages, tokenize=False, add_generation_prompt=asks)
+        except TemplateError as error:
+            raise ValueError(
+                f"The chat template of this model refuses a conversation{_where(document)} ({error})."
+            ) from error
+
+    def _ids(self, text: str) -> list[int]:
+        """The template writes the tokens that begin a text itself."""
+        return [int(token) for token in self.tokenizer.encode(text, add_special_tokens=False)]
+
+    def _plain(self, document: Document) -> Iterator[tuple[list[int], bool]]:
+        if [role for role, _ in document.messages] != ["user", "assistant"]:
+            raise ValueError(
+                f"The tokenizer of this model has no chat template, which the conversation{_where(document)} needs: give "
+                '{"prompt", "response"} lines.'
+            )
+        (_, prompt), (_, response) = document.messages
+        joined = response if not prompt or prompt[-1].isspace() or response[0].isspace() else f" {response}"
+        end = self.tokenizer.eos_token_id
+        yield prompt_ids(self.tokenizer, prompt), False
+        yield [*body_ids(self.tokenizer, joined), *([] if end is None else [end])], True
+
+
+def _where(document: Document) -> str:
+    return f" of line {document.line}" if document.line else ""
