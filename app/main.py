@@ -42,6 +42,7 @@ from app.panels import (
     speed,
     take_away,
     talk,
+    tune,
     where,
 )
 from app.registry import get_model, load_first
@@ -54,12 +55,12 @@ PARTS: dict[str, tuple[ModuleType, ...]] = {
     "savings": (savings,),
     "speed": (speed,),
     "scores": (scores, answers, contexts, curves),
-    "evaluate": (evaluate,),
+    "evaluate": (evaluate, tune),
     "how": (how,),
 }
 """The panels of each view, from top to bottom."""
 
-_WITHOUT_CHARTS = ("generate", "evaluate", "how")
+_WITHOUT_CHARTS = ("generate", "how")
 
 _AS_IT_IS = ("reach", "print")
 """Styles for what stands outside of gradio's container, in `@media` too, where gradio's prefix would lose them."""
@@ -97,6 +98,7 @@ def build() -> gr.Blocks:
         savings.wire(bar, parts[savings])
         speed.wire(bar, parts[speed])
         latest = evaluate.wire(bar, parts[evaluate])
+        tune.wire(bar, controls.name, parts[tune])
         latest.change(model.learn, bar, layers, **LATEST)
         selected = scores.wire(bar, latest, parts[scores])
         answers.wire(selected, parts[answers])

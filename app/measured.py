@@ -19,7 +19,17 @@ from core.cost.quantized import cache_share
 from core.evaluation.answers import at_chance
 from core.evaluation.findings import Findings, findings_of, sentences
 from core.evaluation.losses import LossIndex, Pair, Place, load_index, quickly
-from core.evaluation.resolve import PlanSummary, Task, pairs_between, pairs_of, summaries, tasks_of, twins_of
+from core.evaluation.recovery import Quartet, Recovery, quartets, recovery_of
+from core.evaluation.resolve import (
+    PlanSummary,
+    Task,
+    pairs_between,
+    pairs_of,
+    summaries,
+    task_name,
+    tasks_of,
+    twins_of,
+)
 from core.records.files import safe_name
 from core.records.scores import Record, list_records, load_records, to_frame
 from core.records.searches import StoredSearch, list_searches, load_searches
@@ -338,6 +348,27 @@ def tasks_between(places: Iterable[Place], others: Iterable[Place]) -> list[Task
     for _ in index.learn(pairs):
         pass
     return tasks_of(pairs, index)
+
+
+def recoveries(models: list[str] | None, task: str | None) -> list[Recovery]:
+    """What tuning recovered of each plan of these models (none: of all) in one `task · metric`; what was read stays in memory."""
+    known = store()
+    wanted = {dense_name(model) for model in models} if models else None
+    tuned = known.frame[(known.frame.kind == "tuned") & (task_names(known.frame) == task)]
+    if tuned.empty or (wanted and not wanted & set(tuned.dense_model)):
+        return []
+    metric, name = tuned.metric.iloc[0], tuned.task.iloc[0]
+    places = [place for place in known.records.values() if place[1].task == name]
+    found = [one for one in quartets(places, known.twins) if task_name(one.tuned[0][0][1], metric) == task]
+    return [_recovery(one, metric) for one in found if wanted is None or one.model in wanted]
+
+
+def _recovery(found: Quartet, metric: str) -> Recovery:
+    key = (metric, found.recipe, *((folder, record.path, record.samples_sha256) for folder, record in found.places))
+    return _recoveries.get(key, lambda: recovery_of(found, metric))
+
+
+_recoveries = LRUCache(256)
 
 
 def models_like(model: str) -> list[str]:

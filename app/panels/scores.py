@@ -17,8 +17,19 @@ from app.components.choice import linked_choice
 from app.components.events import LATEST
 from app.components.table import clickable_table
 from app.kinds import is_reference
-from app.measured import KINDS, Selected, dense_name, findings, models_like, plan_names, select, store, task_names
-from app.panels.scores_html import folded_tasks, measurement, score_table
+from app.measured import (
+    KINDS,
+    Selected,
+    dense_name,
+    findings,
+    models_like,
+    plan_names,
+    recoveries,
+    select,
+    store,
+    task_names,
+)
+from app.panels.scores_html import folded_tasks, measurement, recovery_words, score_table
 from app.registry import View, get_model
 from app.sessions import sessions
 from core.evaluation.resolve import FREE_TASKS, Task
@@ -44,6 +55,7 @@ def build() -> SimpleNamespace:
         )  # fmt: skip
     folded = clickable_table("scores-folded")
     about = gr.HTML(html.note(" "), elem_id="scores-about")
+    recovered = gr.HTML(elem_id="scores-recovered")
     problems = gr.HTML(elem_id="scores-problems")
     tradeoff = chart(460, "scores-tradeoff")
     details = gr.HTML(elem_id="scores-details")
@@ -52,7 +64,7 @@ def build() -> SimpleNamespace:
     export = gr.DownloadButton(text.EXPORT_BUTTON, size="sm", elem_id="scores-export")
     selected, model = gr.State(None), gr.State("")
     return SimpleNamespace(
-        filters=[models, task, kinds, axis], options=[models, task, kinds, axis], problems=problems, folded=folded, findings=findings, model=model,
+        filters=[models, task, kinds, axis], options=[models, task, kinds, axis], problems=problems, folded=folded, findings=findings, model=model, recovered=recovered,
         clickable=[tradeoff, bars, table], selected=selected,
         shown=[about, tradeoff, bars, table, export, details, selected],
     )  # fmt: skip
@@ -76,6 +88,8 @@ def wire(bar: gr.HTML, latest: gr.State, panel: SimpleNamespace) -> gr.State:
         lambda view, *filters: draw(view, *filters, None), inputs[:-1], panel.shown, **LATEST
     )
     latest.change(follow, [latest, models], [*chosen, panel.selected], **LATEST).then(**drawn)
+    asked = [bar, models, task]
+    gr.on([models.change, task.change, latest.change], recovered, asked, panel.recovered, **LATEST)
     for component in panel.clickable:
         component.point(draw_clicked, inputs[:-1], panel.shown, **LATEST)
     return panel.selected
@@ -212,6 +226,16 @@ def free_words(chosen: pd.DataFrame) -> str:
     plans = ", ".join(dict.fromkeys(plan_names(compared[compared.free])))
     free = text.FREE_PLANS.format(plans=plans, tasks=FREE_TASKS) if plans else text.NO_FREE
     return f'<p class="note">{escape(free)} {levels.said(text.WORSE_ABOUT)}</p>'
+
+
+def recovered(view: View, models: list[str], task: str | None) -> str:
+    """What tuning recovered of the damage of each plan of these models in this score, a sentence each; nothing where no model was
+    tuned. It reads single answers, so it comes after the charts."""
+    found = recoveries(models, task) if view else []
+    if not found:
+        return ""
+    items = "".join(f"<li>{escape(recovery_words(one))}</li>" for one in found)
+    return f'<div class="findings"><ul>{items}</ul>{html.note(text.RECOVERED_ABOUT)}</div>'
 
 
 def draw_clicked(view: View, models: list[str], task: str, kinds: list[str], axis: str, event: gr.EventData) -> tuple:

@@ -12,6 +12,7 @@ from app.components import html
 from app.components.mini_strip import mini_strip
 from app.kinds import kind_of
 from app.measured import Selected
+from core.evaluation.recovery import SEEDS_FOR_BETTER, Recovery
 from core.plan import SharingPlan
 
 
@@ -89,3 +90,27 @@ def measurement(row: dict) -> str:
         f'<div class="measurement"><h3>{escape(text.SCORES_COMMAND_LABEL)}</h3>{html.badge("measured_there")}'
         f"<p>{escape(facts)}</p><pre tabindex='0'>{escape(row['command'])}</pre>{html.note('results/' + row['path'])}</div>"
     )
+
+
+def recovery_words(found: Recovery) -> str:
+    """What tuning recovered of a plan's damage, in a sentence, or why that is not known."""
+    recipe = f" ({found.recipe})" if found.recipe else ""
+    said = text.RECOVERED_PLAN.format(plan=found.plan, recipe=recipe)
+    if found.share is None:
+        return said + text.RECOVERED_UNKNOWN.format(reason=found.reason)
+    one, many = text.RECOVERED_SEEDS
+    said += text.RECOVERED.format(
+        share=_share(found.share, found.stderr or 0.0), documents=f"{found.documents:,}",
+        seeds=one if found.seeds == 1 else many.format(count=found.seeds),
+        against=text.RECOVERED_CONTROL if found.controlled else text.RECOVERED_DENSE,
+    )  # fmt: skip
+    if found.better:
+        p_value = units.p_value(found.p_value).removeprefix("p = ").removeprefix("p ")
+        return f"{said} {text.RECOVERED_BETTER.format(p=p_value)}"
+    return f"{said} {text.RECOVERED_NOT_BETTER.format(least=SEEDS_FOR_BETTER)}" if found.share > 1 else said
+
+
+def _share(share: float, stderr: float) -> str:
+    """Percent with its standard error; a digit behind the point where the error is below one."""
+    digits = 1 if 100 * stderr < 1 else 0
+    return f"{100 * share:.{digits}f} ± {100 * stderr:.{digits}f}%".replace("-", "−")
