@@ -283,7 +283,11 @@ def _stored(folder: Path, state: tuple) -> list[TuningRecord]:
 def together(record: TuningRecord, records: list[TuningRecord]) -> list[TuningRecord]:
     """A run, and its control or what it is the control of: trained alike on the same tokens in the same order."""
     alike = [one for one in records if _trained_alike(one) == _trained_alike(record) and one.path != record.path]
-    other = [one for one in alike if one.control != record.control and record.plan in (one.plan, "")]
+    other = [
+        one
+        for one in alike
+        if one.control != record.control and (one.plan == record.plan or not (one.plan and record.plan))
+    ]
     return sorted([record, *other[:1]], key=lambda one: one.control)
 
 

@@ -101,7 +101,7 @@ WARNINGS: dict[str, Wording] = {
         researcher=(
             "{steps} optimizer steps of {rows} rows of at most {row_tokens} tokens: about {tokens} tokens, {flops} "
             "(predicted: forward and backward as three forward passes) and {memory} for weights, gradients and AdamW's "
-            "moments in float32 (LoRA: frozen weights alone); activations come on top. Ends in a transformers folder."
+            "moments in single precision (LoRA: frozen weights alone); activations come on top. Ends in a transformers folder."
         ),
     ),
     text.RECOVERED_ABOUT: Wording(
@@ -111,8 +111,8 @@ WARNINGS: dict[str, Wording] = {
             "chance alone might move it: one standard error."
         ),
         researcher=(
-            "recovered = 1 − (control − tuned) / (dense − direct), paired over documents and averaged over seeds; of "
-            "perplexities in logarithms. ± is one standard error by the delta method, with the spread over seeds added."
+            "The share of the direct loss (dense less direct) that is not left between control and tuned, paired over "
+            "documents and averaged over seeds; of perplexities in logarithms. ± is one standard error by the delta method, with the spread over seeds added."
         ),
     ),
 }
