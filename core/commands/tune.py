@@ -44,7 +44,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--data", required=True, metavar="FILE_OR_DATASET",
         help='text (.txt, .txt.xz; empty lines or lines <|endoftext|> between documents), JSON lines of {"text"}, '
-        '{"prompt", "response"} or {"messages"} (.jsonl), or a data set on the hub: owner/name, owner/name:configuration',
+        '{"prompt", "response"} or {"messages"} (.jsonl), or a data set on the hub: owner/name or '
+        "owner/name:configuration",
     )  # fmt: skip
     parser.add_argument("--split", default="train", help="of a data set on the hub (default: %(default)s)")
     parser.add_argument("--held-out", metavar="FILE", help="documents to judge on (default: a part of the data)")

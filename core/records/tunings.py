@@ -57,14 +57,14 @@ class Tuned(Strict):
 
 
 class TuningData(Strict):
-    """What was trained on, as counted. tokens: of the part for training, once. order: hash of all tokens in the order of training."""
+    """What was trained on, as counted. tokens: of the part for training, each once."""
 
     name: Name
     sha256: str
     bytes: Count
     documents: Count
     tokens: Count
-    order_sha256: str = ""
+    order_sha256: str = ""  # of all tokens that were to be seen, in the order of training
     held_out_name: str = ""  # a file of its own; empty: a part of the documents
     held_out_documents: Count = 0
     held_out_tokens: Count = 0
@@ -133,7 +133,7 @@ class TuningRecord(Provenance):
 
 
 def tuned_of(config: Any) -> Tuned | None:
-    """What a model's configuration says of its tuning; None where it says nothing, or something else than this project."""
+    """What a model's configuration says of its tuning; None where it says nothing, or what this project never writes."""
     try:
         return Tuned.model_validate(getattr(config, "tuning", None))
     except ValidationError:

@@ -22,8 +22,8 @@ class Encoder:
     """Document → token ids, as a model with this tokenizer reads them.
 
     A text begins with the token that begins texts. Where the tokenizer has a chat template, it writes conversations,
-    and what it writes after an answer (the end of a turn) is learnt with it; else a prompt and its response are joined by a
-    space, as in evaluations, and end with the token that ends texts.
+    and what it writes after an answer (the end of a turn) is learnt with it; else a prompt and its response are joined
+    by a space, as in evaluations, and end with the token that ends texts.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, embedding_rows: int):
@@ -55,8 +55,8 @@ class Encoder:
                 for before, after, counts in ((written, asked, False), (asked, answered, True)):
                     if not after.startswith(before):
                         raise ValueError(
-                            f"The chat template of this model rewrites what was said before{_where(document)}: give each answer "
-                            "in a conversation of its own."
+                            f"The chat template of this model rewrites earlier turns of the conversation{_where(document)}: "
+                            "give each answer in a conversation of its own."
                         )
                     yield self._ids(after[len(before) :]), counts
                 written = answered
@@ -69,7 +69,7 @@ class Encoder:
             return template(messages, tokenize=False, add_generation_prompt=asks)
         except TemplateError as error:
             raise ValueError(
-                f"The chat template of this model refuses a conversation{_where(document)} ({error})."
+                f"The chat template of this model refuses the conversation{_where(document)} ({error})."
             ) from error
 
     def _ids(self, text: str) -> list[int]:
@@ -79,8 +79,8 @@ class Encoder:
     def _plain(self, document: Document) -> Iterator[tuple[list[int], bool]]:
         if [role for role, _ in document.messages] != ["user", "assistant"]:
             raise ValueError(
-                f"The tokenizer of this model has no chat template, which the conversation{_where(document)} needs: give "
-                '{"prompt", "response"} lines.'
+                f"The tokenizer of this model has no chat template, which the conversation{_where(document)} needs: "
+                'give {"prompt", "response"} lines.'
             )
         (_, prompt), (_, response) = document.messages
         joined = response if not prompt or prompt[-1].isspace() or response[0].isspace() else f" {response}"

@@ -1,7 +1,7 @@
 """Encoded documents as rows of tokens, a part of them held out, and the order in which rows are trained on.
 
 Texts are joined and cut into rows of equal length; a conversation is a row of its own. The order is a function of the
-number of rows, the recipe's sizes and its seed alone: a tuned model and its control see the same tokens in the same order.
+number of rows, the recipe's sizes and its seed alone: a tuned model and its control see the same tokens in one order.
 """
 
 import hashlib
@@ -92,8 +92,8 @@ def batch_of(rows: Sequence[Row]) -> dict[str, torch.Tensor]:
 def prepare(encoder: Encoder, source: Source, recipe: TuneRecipe, held_out: Source | None = None) -> Prepared:
     """Rows to train on and rows that are held out, with what they are made of as counted.
 
-    held_out: documents of their own; else a share of the documents is held out, the same whatever the seed: equal documents
-    stay together. Raises ValueError for data that are too little.
+    held_out: documents of their own; else a share of the documents is held out, the same whatever the seed: equal
+    documents stay together. Raises ValueError for data that are too little.
     """
     documents = _read(encoder, source, recipe.max_tokens)
     if held_out is None:
@@ -154,13 +154,13 @@ def _check_apart(documents: _Read, judged: _Read, name: str) -> None:
     both = {document.sha256 for document, _ in documents} & {document.sha256 for document, _ in judged}
     if both:
         raise ValueError(
-            f"{len(both):,} documents of {name} are trained on too: take them out of one of the two files, or the held-out loss "
-            "says nothing."
+            f"{len(both):,} documents of {name} are trained on too: take them out of one of the two files, or the held-out "
+            "loss says nothing."
         )
 
 
 def _rows(documents: Sequence[Encoded], context_tokens: int, whole: bool) -> tuple[list[Row], int]:
-    """(rows, conversations that are left out). whole: the end of a text that fills no row is left out, if there are others."""
+    """(rows, conversations that are left out). whole: the end of a text that fills no row is left out, but for the only row."""
     if all(all(encoded.counted) for encoded in documents):
         return _packed(documents, context_tokens, whole), 0
     rows = [_row(encoded.ids[: context_tokens + 1], encoded.counted) for encoded in documents]

@@ -57,10 +57,10 @@ __all__ = ["TuneProgress", "Tuning"]
 class Tuning:
     """One run under `out`.
 
-    model: a bundled or fetched name, a hub id or a folder; dense. plan: what it is tuned for. data, held_out: files or data sets
-    on the hub (`core.tuning.sources`). control: the dense model itself is trained on; its plan, which may be empty, only
-    says what it is set against. stop_after_s: from now on. should_stop: asked after every step. on_progress: called after
-    every step. report: gets a sentence about everything that is finished.
+    model: a bundled or fetched name, a hub id or a folder; dense. plan: what it is tuned for. data, held_out: files or
+    data sets on the hub (`core.tuning.sources`). control: the dense model itself is trained on; its plan, which may be
+    empty, only says what it is set against. stop_after_s: from now on. should_stop: asked after every step. on_progress:
+    called after every step. report: gets a sentence about everything that is finished.
 
     Raises ValueError, in one sentence, for what cannot be trained, and for a folder with another run in it.
     """
@@ -121,8 +121,8 @@ class Tuning:
         plan = SharingPlan.parse(self.plan_text, num_layers_of(dense))
         if plan_of(dense).followers:
             raise ValueError(
-                f"{model_name(self.model)} already shares attention with plan {plan_of(dense)}: tune the dense model that it was "
-                "made from."
+                f"{model_name(self.model)} already shares attention with plan {plan_of(dense)}: tune the dense model that "
+                "it was made from."
             )
         if not (plan.followers or self.control):
             raise ValueError("The dense plan shares nothing to tune for: give --plan, such as 17-22, or --control.")
@@ -135,6 +135,8 @@ class Tuning:
             raise ValueError(
                 f"--context-tokens is {self.recipe.context_tokens}: this model was made for {longest} at most."
             )
+        if plan.followers and not self.control:
+            share_attention(dense, plan, self.head_map)  # what does not fit is told before anything is written
         return plan
 
     def _prepared(self, dense: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Prepared:
@@ -188,8 +190,8 @@ class Tuning:
     ) -> TuningRecord:
         before = held_out_loss(dense, self.held_rows, self.recipe.batch_rows, self.recipe.dtype)
         use_cache = dense.config.use_cache
-        trainer, teller = self._trainer(dense)
         last = last_checkpoint(self.out / WORK)
+        trainer, teller = self._trainer(dense, last)
         place = f"{machine(self.device)}, torch {torch.__version__}"
         trainer.watch.go_on_from(last[1] if last else None, place)
         if last:
@@ -203,9 +205,9 @@ class Tuning:
         model.config.use_cache = use_cache
         return self._finished(record, model, tokenizer, trainer)
 
-    def _trainer(self, dense: PreTrainedModel) -> tuple[SharingTrainer, Teller]:
-        """The Trainer of this run, at its beginning, and what tells of it."""
-        recipe, last = self.recipe, last_checkpoint(self.out / WORK)
+    def _trainer(self, dense: PreTrainedModel, last: tuple[Path, Mark] | None) -> tuple[SharingTrainer, Teller]:
+        """The Trainer of this run, at its beginning, and what tells of it. last: the checkpoint that it goes on from."""
+        recipe = self.recipe
         model, teacher = trained_model(dense, self.plan, recipe, control=self.control, head_map=self.head_map)
         rows, arguments = self.rows, arguments_of(recipe, self.out / WORK, self.device, goes_on=last is not None)
         if last and _stopped_early(*last, recipe.patience):  # nothing is left to train
@@ -263,7 +265,7 @@ def trained_model(
 ) -> tuple[Any, PreTrainedModel | None]:
     """(what is trained, its teacher): a view on the weights of `dense`, or these themselves, with adapters for LoRA.
 
-    The teacher is the dense model: where its weights stay as they are the same ones, else a copy; None for another objective.
+    The teacher is the dense model, where its weights stay as they are the same ones, else a copy; None without one.
     """
     set_seed(recipe.seed)
     teacher = None
@@ -300,8 +302,8 @@ def _check_surroundings(recipe: TuneRecipe, device: str, control: bool) -> None:
         check_peft()
     if control and recipe.objective == "distillation":
         raise ValueError(
-            "The control of a distillation is the dense model itself, which its teacher has nothing to tell: leave --control or "
-            "--objective distillation out."
+            "The control of a distillation is the dense model itself, which its teacher has nothing to tell: leave "
+            "--control or --objective distillation out."
         )
 
 

@@ -28,7 +28,7 @@ _HUB_DATA = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?(:[\w.-]+)?")
 
 @dataclass(frozen=True)
 class Document:
-    """A text, or a conversation of which the answers are learnt: (role, content) of each message, the last an answer."""
+    """A text, or a conversation of which the answers are learnt: (role, content) of each message, an answer last."""
 
     text: str = ""
     messages: tuple[tuple[str, str], ...] = ()
@@ -36,14 +36,14 @@ class Document:
 
     @property
     def sha256(self) -> str:
-        """What is in it, white space told apart by nothing but its being there: the same text in another layout is equal."""
+        """Hash of its words: the same text in another layout is the same document."""
         words = [
             " ".join(part.split()) for part in (self.text, *(part for message in self.messages for part in message))
         ]
         return hashlib.sha256(json.dumps(words).encode()).hexdigest()
 
     def checked(self) -> "Document":
-        """Itself. Raises ValueError, in words that follow the number of a line, for a conversation that nothing answers."""
+        """Itself. Raises ValueError, in words that follow the number of a line, where nothing is answered."""
         if not self.messages or self.messages[-1][0] != "assistant" or not self.messages[-1][1].strip():
             raise ValueError("ends without an answer: its last message must be the assistant's, and not empty")
         if any(role == "system" for role, _ in self.messages[1:]):
@@ -86,8 +86,8 @@ def source_of(data: str | Path, split: str = "train") -> Source:
         return _of_file(path)
     if not _HUB_DATA.fullmatch(name):
         raise ValueError(
-            f"There is no file {shown(name)}, and it is no data set on the hub, such as owner/name: give a file that ends in "
-            f"{', '.join((*_TEXTS, *_LINES))}."
+            f"There is no file {shown(name)}, and it is no data set on the hub, such as owner/name: give a file that ends "
+            f"in {', '.join((*_TEXTS, *_LINES))}."
         )
     return Source(name if split == "train" else f"{name} ({split})", _hub_documents(name, split))
 
@@ -195,6 +195,6 @@ def _hub_rows(name: str, configuration: str | None, split: str) -> Iterator[dict
     except Exception as error:  # nearly anything: what a user needs is one sentence
         reason = " ".join(str(error).split())[:200].rstrip(".")
         raise ValueError(
-            f"Could not read the data set {shown(name)} ({split}) from the hub ({reason or type(error).__name__}): check its "
-            "name, configuration and split, connect to the network, or give a file."
+            f"Could not read the data set {shown(name)} ({split}) from the hub ({reason or type(error).__name__}): check "
+            "its name, configuration and split, connect to the network, or give a file."
         ) from error

@@ -48,7 +48,7 @@ class Mark(NamedTuple):
 
 
 class TuneProgress(NamedTuple):
-    """Where a run stands. loss: mean since the entry before; held_out, stderr: when they were just measured. Nats per token."""
+    """Where a run stands, in nats per token. loss: mean since the one before; held_out, stderr: just measured."""
 
     step: int
     steps: int
@@ -116,7 +116,7 @@ class SharingTrainer(Trainer):
         _explained(super()._load_optimizer_and_scheduler, *args, **kwargs)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Measure and log the loss on the held-out rows, whatever is trained on; the clock of training stands meanwhile."""
+        """Measure and log the loss on the held-out rows, whatever is minimised; the clock of training stands meanwhile."""
         self.watch.stop(self.args.device)
         model: Any = self.model
         found = held_out_loss(model, self.held_out, self.recipe.batch_rows, self.recipe.dtype)
@@ -134,7 +134,8 @@ def _explained(load: Callable[..., None], checkpoint: Any, *args: Any, **kwargs:
     except (RuntimeError, KeyError, ValueError, OSError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200].rstrip(".")
         raise ValueError(
-            f"{checkpoint} is no whole checkpoint of this run ({reason}): remove it, and the run goes on from the one before."
+            f"{checkpoint} is no whole checkpoint of this run ({reason}): remove it, and the run goes on from the one "
+            "before."
         ) from error
 
 
@@ -199,7 +200,7 @@ class Teller(TrainerCallback):
         logs: dict[str, float] = kwargs["logs"]
         if not math.isfinite(loss := logs.get("loss", 0.0)):
             raise ValueError(
-                f"The loss at step {state.global_step} is {loss}: give a lower --learning-rate, more --warmup-steps, or "
+                f"The loss at step {state.global_step} is {loss}: give a lower --learning-rate, more --warmup-steps or "
                 "--dtype float32, and a new --out."
             )
         self._tell(state, loss=logs.get("loss"), held_out=logs.get("eval_loss"), stderr=logs.get("eval_stderr"))
@@ -209,8 +210,10 @@ class Teller(TrainerCallback):
 
 
 class EarlyStop(TrainerCallback):
-    """Stops when the held-out loss was not lower than before for so many measurements. All it knows stands in the log, so
-    that a run that goes on from a checkpoint stops where it would have."""
+    """Stops when the held-out loss was not lower than before for so many measurements.
+
+    All it knows stands in the log, so that a run that goes on from a checkpoint stops where it would have.
+    """
 
     def __init__(self, patience: int):
         self.patience = patience
