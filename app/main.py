@@ -60,7 +60,7 @@ PARTS: dict[str, tuple[ModuleType, ...]] = {
 }
 """The panels of each view, from top to bottom."""
 
-_WITHOUT_CHARTS = ("generate", "how")
+_WITHOUT_CHARTS = ("generate", "evaluate", "how")
 
 _AS_IT_IS = ("reach", "print")
 """Styles for what stands outside of gradio's container, in `@media` too, where gradio's prefix would lose them."""

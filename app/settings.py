@@ -193,8 +193,9 @@ DEFAULT_EVALUATION_TASKS = ("demo_copy", "demo_prose")
 DEFAULT_QUESTIONS = 50
 TUNE_PROGRAM = "core"  # `python -m core tune …`
 TUNE_ROWS, TUNE_ROW_TOKENS = 4, 256  # of a step of tuning that is started on the page
+TUNE_HELD_OUT_TOKENS = 2048
 DEFAULT_TUNE_STEPS, MAX_TUNE_STEPS = 40, 2000
-TUNE_MEASUREMENTS = 10  # of the held-out loss in one run, each with a checkpoint
+TUNE_MEASUREMENTS = 4  # of the held-out loss in one run, each with a checkpoint, which takes three times the weights
 TUNED_LISTED = 20  # models tuned here that the list of models offers, the newest
 EVALUATION_BATCH = 16  # questions at once: between two batches others have their turn
 

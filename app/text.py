@@ -796,7 +796,7 @@ RECOVERED_PLAN = "Plan {plan}{recipe}: "
 RECOVERED_SEEDS = ("1 seed", "{count} seeds")
 RECOVERED_CONTROL = "against its control"
 RECOVERED_DENSE = "against the dense model as it was, since there is no control: some of it may be the training alone"
-RECOVERED_BETTER = "It is better than dense (p = {p} against the control)."
+RECOVERED_BETTER = "It is better than dense ({p} against the control)."
 RECOVERED_NOT_BETTER = "More than all of it: whether the model is better than dense cannot be said ({least} seeds and p < 0.05 against the control would show it)."
 RECOVERED_UNKNOWN = "What tuning recovered is not known. {reason}"
 RECOVERED_ABOUT = (

@@ -232,10 +232,9 @@ def recovered(view: View, models: list[str], task: str | None) -> str:
     """What tuning recovered of the damage of each plan of these models in this score, a sentence each; nothing where no model was
     tuned. It reads single answers, so it comes after the charts."""
     found = recoveries(models, task) if view else []
-    if not found:
-        return ""
-    items = "".join(f"<li>{escape(recovery_words(one))}</li>" for one in found)
-    return f'<div class="findings"><ul>{items}</ul>{html.note(text.RECOVERED_ABOUT)}</div>'
+    items = "".join(f"<li>{escape(recovery_words(one))}</li>" for one in found if one.share is not None)
+    unknown = "".join(html.note(recovery_words(one)) for one in found if one.share is None)
+    return (items and f'<div class="findings"><ul>{items}</ul>{html.note(text.RECOVERED_ABOUT)}</div>') + unknown
 
 
 def draw_clicked(view: View, models: list[str], task: str, kinds: list[str], axis: str, event: gr.EventData) -> tuple:

@@ -105,8 +105,7 @@ def recovery_words(found: Recovery) -> str:
         against=text.RECOVERED_CONTROL if found.controlled else text.RECOVERED_DENSE,
     )  # fmt: skip
     if found.better:
-        p_value = units.p_value(found.p_value).removeprefix("p = ").removeprefix("p ")
-        return f"{said} {text.RECOVERED_BETTER.format(p=p_value)}"
+        return f"{said} {text.RECOVERED_BETTER.format(p=units.p_value(found.p_value))}"
     return f"{said} {text.RECOVERED_NOT_BETTER.format(least=SEEDS_FOR_BETTER)}" if found.share > 1 else said
 
 
