@@ -91,7 +91,10 @@ def command(wanted: Asked) -> list[str]:
     """The words of the command, from `tune` on; whoever may not run it here gets names to fill in instead of folders."""
     model, here = get_model(wanted.model), allowed()
     known = {"--batch-rows": settings.TUNE_ROWS, "--context-tokens": _row_tokens(model), "--steps": wanted.steps}
-    known |= {"--eval-every": max(1, wanted.steps // settings.TUNE_MEASUREMENTS), "--held-out-tokens": settings.TUNE_HELD_OUT_TOKENS}
+    known |= {
+        "--eval-every": max(1, wanted.steps // settings.TUNE_MEASUREMENTS),
+        "--held-out-tokens": settings.TUNE_HELD_OUT_TOKENS,
+    }
     data = wanted.data or (str(_bundled(model)) if here else "my-text.txt")
     out = str(folder_of(wanted)) if here else f"tuned/{_name(wanted, model)}"
     said = ["tune", "--model", wanted.model, "--plan", wanted.plan, f"--data={data}", "--out", out]

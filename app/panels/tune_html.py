@@ -67,4 +67,7 @@ def about(record: TuningRecord) -> str:
         seen=f"{record.tokens_seen:,}", seconds=units.duration(record.seconds), machine=record.machine,
         held_out=f"{record.data.held_out_tokens:,}",
     )  # fmt: skip
-    return f"{html.badge('measured_there')}{html.note(facts)}<pre tabindex='0'>{escape(record.command)}</pre>"
+    return (
+        f'<div class="measurement"><h3>{escape(text.SCORES_COMMAND_LABEL)}</h3>{html.badge("measured_there")}'
+        f"<p>{escape(facts)}</p><pre tabindex='0'>{escape(record.command)}</pre></div>"
+    )

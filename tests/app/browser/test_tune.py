@@ -71,7 +71,7 @@ def test_the_command_follows_the_choice_and_is_copied(page):
     wait_for_words(page, "#tune-command .copy", "Copied")
     copied = page.evaluate("navigator.clipboard.readText()")
     assert copied == page.inner_text("#tune-command pre") and copied.startswith("python -m core tune")
-    assert "method=lora" in page.url.replace("tune-", "") and "12-22" in page.url
+    page.wait_for_function("location.search.includes('tune-method=lora') && location.search.includes('plan=12-22')")
 
 
 def test_a_run_is_stopped_goes_on_and_ends_in_the_lists(page):
@@ -88,7 +88,7 @@ def test_a_run_is_stopped_goes_on_and_ends_in_the_lists(page):
     assert "Done: held-out loss" in page.inner_text("#tune-progress"), page.inner_text("#tune-problem")
     page.wait_for_selector("#tune-losses .chart[data-drawn] .plot-container")
     wait_for_words(page, "#tune-about", "python -m core tune")
-    page.click("#tune-progress a")  # the tuned model, on the same view
+    page.click("#tune-progress a")  # the tuned model, on the same view; it is loaded first in a process of its own
+    page.wait_for_function("document.querySelector('#head').innerText.includes('demo-17-22-full-10')", timeout=LONG_MS)
     wait_until_idle(page)
-    wait_for_words(page, ".headline, #head", "demo-17-22-full-10")
     wait_for_words(page, "#tune-error", "tuned already")
