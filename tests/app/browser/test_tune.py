@@ -88,7 +88,6 @@ def test_a_run_is_stopped_goes_on_and_ends_in_the_lists(page):
     assert "Done: held-out loss" in page.inner_text("#tune-progress"), page.inner_text("#tune-problem")
     page.wait_for_selector("#tune-losses .chart[data-drawn] .plot-container")
     wait_for_words(page, "#tune-about", "python -m core tune")
-    page.click("#tune-progress a")  # the tuned model, on the same view; it is loaded first in a process of its own
-    page.wait_for_function("document.querySelector('#head').innerText.includes('demo-17-22-full-10')", timeout=LONG_MS)
-    wait_until_idle(page)
-    wait_for_words(page, "#tune-error", "tuned already")
+    assert "demo-17-22-full-10" in page.get_attribute("#tune-progress a", "href")  # the tuned model, on the same view
+    page.click("#model-name input")
+    page.wait_for_selector("[role=option]:has-text('demo-17-22-full-10')")
