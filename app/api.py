@@ -17,7 +17,7 @@ import pandas as pd
 from app import comparing, jobs, searches, services, settings
 from app.asked import LARGEST, LARGEST_SIZE, cut, flag, number, one_of, prompts, texts, whole, words
 from app.line import Wait
-from app.measured import KINDS, store
+from app.measured import WAYS, store
 from app.registry import get_model, name_in_records, ready
 from app.visitors import visitor
 from app.writings import Texts, writings
@@ -221,7 +221,7 @@ def compare_endpoint(
         words(kind=kind, against_kind=against_kind)
         sizes = _sizes(batch_size, context_tokens, prompt_tokens)
         for name, chosen in (("kind", kind), ("against_kind", against_kind)):
-            one_of(name, chosen, ("", *KINDS))
+            one_of(name, chosen, ("", *WAYS))
         name = comparing.name_of(model)
         one = comparing.side(name, plan, kind)
         other = comparing.side(comparing.name_of(against_model) if against_model else name, against, against_kind)

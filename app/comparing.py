@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from app.measured import KINDS, dense_name, shape_of_record, store, tasks_between
+from app.measured import WAYS, dense_name, shape_of_record, store, tasks_between
 from app.registry import get_model, name_in_records
 from core.cost import ModelShape, bytes_of, savings_frame
 from core.evaluation.answers import at_chance
@@ -45,7 +45,8 @@ def name_of(model: str) -> str:
 
 
 def side(model: str, plan_text: str, kind: str = "", head_map: HeadMap | None = None) -> Side:
-    """The records of a plan of the model that records call `model`; of a tuned model's `dense` those of its dense twin.
+    """The records of a plan of the model that records call `model`; of a tuned model's `dense` those of its dense twin, of a
+    control's its own.
 
     kind: `direct`, `head-mapped` or `tuned`; empty for the first of these that was measured. head_map: of a head-mapped
     plan; left out, of several that which was measured on most tasks. Raises ValueError for a model without records, and for a bad plan.
@@ -57,16 +58,17 @@ def side(model: str, plan_text: str, kind: str = "", head_map: HeadMap | None = 
         raise ValueError(f"There are no scores of the model {model[:80]!r}: there are those of {known or 'none'}.")
     plan = SharingPlan.parse(plan_text, max(layers))
     if not plan.followers:
-        model, kind = dense_name(model), "dense"
+        is_control = any(record.kind == "control" for _, record in places if record.model == model)
+        model, kind = (model, "control") if is_control else (dense_name(model), "dense")
     folders: dict[str, list[Place]] = {}
     for place in places:
         record = place[1]
         same = (record.model, record.plan_name) == (model, plan.name) and head_map in (None, record.head_map)
-        if same and record.kind in ((kind,) if kind else KINDS):
+        if same and record.kind in ((kind,) if kind else WAYS):
             folders.setdefault(record.path.parent.as_posix(), []).append(place)
     if not folders:
-        return Side(model, plan, kind or KINDS[0], "", ())
-    order = ("dense", *KINDS)
+        return Side(model, plan, kind or WAYS[0], "", ())
+    order = ("dense", "control", *WAYS)
     ranked = sorted(folders.items(), key=lambda item: (order.index(item[1][0][1].kind), -len(item[1])))
     folder, chosen = ranked[0]
     return Side(model, plan, chosen[0][1].kind, folder, tuple(chosen))
@@ -95,7 +97,7 @@ def scores(plan: Side, against: Side, task: str = "") -> pd.DataFrame:
     rows = [
         _row(one, verdict, chance.get((verdict.record.path.as_posix(), one.metric), math.nan))
         for one in tasks
-        for verdict in one.verdicts
+        for verdict in (*one.verdicts, *one.beside)
         if verdict.record.path in mine and task in ("", one.dense.task)
     ]
     return pd.DataFrame(rows, columns=list(COLUMNS)).sort_values(["task", "metric", "settings"], ignore_index=True)
@@ -113,7 +115,7 @@ def _row(task: Task, verdict: Verdict, chance: float) -> dict[str, Any]:
     guessing = None if math.isnan(chance) else chance
     guessed = at_chance(before.value, before.stderr, guessing, before.higher_is_better)
     return {
-        "task": task.dense.task, "metric": task.metric, "settings": task.dense.settings,
+        "task": task.dense.task, "metric": task.metric, "settings": verdict.record.settings,
         "higher_is_better": before.higher_is_better, "n": verdict.record.num_samples,
         "plan": after.value, "plan_stderr": _number(after.stderr),
         "against": before.value, "against_stderr": _number(before.stderr),

@@ -43,6 +43,7 @@ from app.panels import (
     speed,
     take_away,
     talk,
+    tune,
     when,
     where,
 )
@@ -56,7 +57,7 @@ PARTS: dict[str, tuple[ModuleType, ...]] = {
     "savings": (savings,),
     "speed": (speed,),
     "scores": (scores, answers, contexts, curves, when),
-    "evaluate": (evaluate,),
+    "evaluate": (evaluate, tune),
     "how": (how,),
 }
 """The panels of each view, from top to bottom."""
@@ -100,6 +101,7 @@ def build() -> gr.Blocks:
         savings.wire(bar, parts[savings])
         speed.wire(bar, parts[speed])
         latest = evaluate.wire(bar, parts[evaluate])
+        tune.wire(bar, controls.name, parts[tune])
         latest.change(model.learn, bar, layers, **LATEST)
         selected = scores.wire(bar, latest, parts[scores])
         answers.wire(selected, parts[answers])

@@ -18,14 +18,27 @@ from core.cost import ModelShape, bytes_of, cache_saved_percent, known_shapes, s
 from core.evaluation.answers import at_chance
 from core.evaluation.findings import Findings, findings_of, sentences
 from core.evaluation.losses import LossIndex, Pair, Place, load_index, quickly
-from core.evaluation.resolve import PlanSummary, Task, pairs_between, pairs_of, summaries, tasks_of
+from core.evaluation.recovery import Quartet, Recovery, quartets, recovery_of
+from core.evaluation.resolve import (
+    PlanSummary,
+    Task,
+    pairs_between,
+    pairs_of,
+    summaries,
+    task_name,
+    tasks_of,
+    twins_of,
+)
 from core.records.files import safe_name
 from core.records.scores import Record, list_records, load_records, to_frame
 from core.records.searches import StoredSearch, list_searches, load_searches
 from core.records.timings import TimingRecord, list_timings, load_timings, timings_frame
 
-KINDS = ("direct", "head-mapped", "tuned")
-"""The ways to share that the page can filter by; dense scores are always shown."""
+WAYS = ("direct", "head-mapped", "tuned")
+"""The ways to share."""
+KINDS = (*WAYS, "control", "compressed")
+"""What the page can filter by: the ways to share, the controls of tuned models, and models of any kind whose cache or weights
+were quantized. Scores of the dense model are always shown."""
 
 Selected = tuple[str, str]
 """One score: the path of its record and the metric."""
@@ -35,7 +48,8 @@ class Store(NamedTuple):
     """All scores with the folders that they are in, by path; one sentence for each file that is no record; all scores as a
     table; and what was timed.
 
-    pairs: each record with the dense one of the same questions, by path. tasks, plans: `core.evaluation.resolve`.
+    pairs: each record with the dense one of the same questions, by path. tasks, plans: `core.evaluation.resolve`. twins:
+    tuned model or control → the dense model that it was made from.
     """
 
     records: dict[str, tuple[Path, Record]]
@@ -45,6 +59,7 @@ class Store(NamedTuple):
     pairs: dict[str, Pair]
     tasks: list[Task]
     plans: list[PlanSummary]
+    twins: dict[str, str]
 
 
 Latencies = dict[str, list[tuple[TimingRecord, float]]]
@@ -124,7 +139,9 @@ def _store(
 ) -> Store:
     tasks = tasks_of(pairs.values(), index)
     plans = summaries(tasks)
-    return Store(places, problems, _table(pairs, index, tasks, plans), latencies, pairs, tasks, plans)
+    twins = twins_of((record for _, record in places.values()), dense_twins())
+    table = _table(pairs, index, tasks, plans, twins)
+    return Store(places, problems, table, latencies, pairs, tasks, plans, twins)
 
 
 @lru_cache(2)
@@ -177,7 +194,9 @@ def _latencies(timed: list[TimingRecord]) -> Latencies:
     return dict(sorted(latencies.items()))
 
 
-def _table(pairs: dict[str, Pair], index: LossIndex, tasks: list[Task], plans: list[PlanSummary]) -> pd.DataFrame:
+def _table(
+    pairs: dict[str, Pair], index: LossIndex, tasks: list[Task], plans: list[PlanSummary], twins: dict[str, str]
+) -> pd.DataFrame:
     frame = to_frame(pair.shared[1] for pair in pairs.values())
     saved = {path: _saved(pair.shared[1]) for path, pair in pairs.items()}
     frame = frame.assign(**{name: [saved[path][name] for path in frame.path] for name in text.AXES})
@@ -188,7 +207,7 @@ def _table(pairs: dict[str, Pair], index: LossIndex, tasks: list[Task], plans: l
         for row, level in zip(frame.itertuples(), chance, strict=True)
     ]
     return frame.assign(
-        dense_model=frame.model.map(dense_name).astype(object),
+        dense_model=frame.model.map(lambda model: twins.get(model, model)).astype(object),
         saved_percent=frame[next(iter(text.AXES))],
         chance=pd.Series(chance, index=frame.index, dtype=float),
         at_chance=pd.Series(guessed, index=frame.index, dtype=bool),
@@ -198,8 +217,12 @@ def _table(pairs: dict[str, Pair], index: LossIndex, tasks: list[Task], plans: l
 
 def _verdicts(frame: pd.DataFrame, tasks: list[Task], plans: list[PlanSummary]) -> dict[str, pd.Series]:
     """Columns `drop`, `drop_stderr`, `p_value`, `worse` and `free`, by the rows of the frame."""
-    found = {(verdict.record.path.as_posix(), task.metric): verdict for task in tasks for verdict in task.verdicts}
-    free = {plan.record.path.parent for plan in plans if plan.free}
+    found = {
+        (verdict.record.path.as_posix(), task.metric): verdict
+        for task in tasks
+        for verdict in (*task.verdicts, *task.beside)
+    }
+    free = {plan.record.path.parent.as_posix() for plan in plans if plan.free}
     rows = [found.get((row.path, row.metric)) for row in frame.itertuples()]
     numbers = {
         "drop": [one and one.loss.drop for one in rows],
@@ -208,7 +231,8 @@ def _verdicts(frame: pd.DataFrame, tasks: list[Task], plans: list[PlanSummary]) 
     }
     columns = {name: pd.Series(values, index=frame.index, dtype=float) for name, values in numbers.items()}
     columns["worse"] = pd.Series([one.worse if one else "" for one in rows], index=frame.index, dtype=object)
-    columns["free"] = pd.Series([Path(path).parent in free for path in frame.path], index=frame.index, dtype=bool)
+    plain = frame.compression == ""
+    columns["free"] = frame.path.map(lambda path: path.rpartition("/")[0] in free).astype(bool) & plain
     return columns
 
 
@@ -273,7 +297,8 @@ def select(
     """
     chosen = frame[frame.model.isin(models)] if models else frame
     chosen = chosen[task_names(chosen) == task] if task else chosen
-    chosen = chosen[chosen.kind.isin([*(KINDS if kinds is None else kinds), "dense"])]
+    wanted = KINDS if kinds is None else kinds
+    chosen = chosen[chosen.kind.isin([*wanted, "dense"]) & ((chosen.compression == "") | ("compressed" in wanted))]
     chosen = chosen.assign(saved=_saved_by(chosen, axis))
     return chosen.sort_values(["saved_percent", "model", "plan"]).reset_index(drop=True)
 
@@ -306,13 +331,14 @@ def task_names(frame: pd.DataFrame) -> pd.Series:
 
 
 def dense_name(model: str) -> str:
-    """The dense model that a tuned one is compared with, of those that are bundled or were loaded here; else itself."""
-    return dense_twins().get(model, model)
+    """The dense model that a tuned one or a control is compared with, where that is known; else itself."""
+    return store().twins.get(model, dense_twins().get(model, model))
 
 
 def plan_names(frame: pd.DataFrame) -> pd.Series:
-    """What tells the rows' plans apart: the plan, and whether heads are mapped or the model was tuned."""
-    return frame.plan + frame.kind.map({"head-mapped": " heads", "tuned": " tuned"}).fillna("")
+    """What tells the rows' plans apart: the plan, whether heads are mapped or the model was tuned, and what was quantized."""
+    names = frame.plan + frame.kind.map({"head-mapped": " heads", "tuned": " tuned"}).fillna("")
+    return names.where(frame.kind != "control", "control") + frame.compression.map(lambda how: how and f" {how}")
 
 
 def dense_of(record: Record) -> Record | None:
@@ -333,6 +359,27 @@ def tasks_between(places: Iterable[Place], others: Iterable[Place]) -> list[Task
     for _ in index.learn(pairs):
         pass
     return tasks_of(pairs, index)
+
+
+def recoveries(models: list[str] | None, task: str | None) -> list[Recovery]:
+    """What tuning recovered of each plan of these models (none: of all) in one `task · metric`; what was read stays in memory."""
+    known = store()
+    wanted = {dense_name(model) for model in models} if models else None
+    tuned = known.frame[(known.frame.kind == "tuned") & (task_names(known.frame) == task)]
+    if tuned.empty or (wanted and not wanted & set(tuned.dense_model)):
+        return []
+    metric, name = tuned.metric.iloc[0], tuned.task.iloc[0]
+    places = [place for place in known.records.values() if place[1].task == name]
+    found = [one for one in quartets(places, known.twins) if task_name(one.tuned[0][0][1], metric) == task]
+    return [_recovery(one, metric) for one in found if wanted is None or one.model in wanted]
+
+
+def _recovery(found: Quartet, metric: str) -> Recovery:
+    key = (metric, found.recipe, *((folder, record.path, record.samples_sha256) for folder, record in found.places))
+    return _recoveries.get(key, lambda: recovery_of(found, metric))
+
+
+_recoveries = LRUCache(256)
 
 
 def models_like(model: str) -> list[str]:

@@ -26,6 +26,7 @@ from core.records.provenance import model_name, model_place
 from core.records.scores import Record
 from core.records.searches import SearchRecord
 from core.records.timings import TimingRecord
+from core.records.tunings import tuned_of
 
 if TYPE_CHECKING:  # the page is there before torch is
     import gradio as gr
@@ -239,6 +240,11 @@ class Models:
                 self._kept.move_to_end(place)
             return found
 
+    def named(self, name: str) -> LoadedModel | None:
+        """A dense model in memory that records call so; None where there is none."""
+        with self._lock:
+            return next((one for one in self._kept.values() if one.identity.name == name and one.tuned is None), None)
+
     def keep(self, model: LoadedModel) -> LoadedModel:
         """Keep a model that was loaded, and drop others where there are too many now."""
         with self._lock:
@@ -429,7 +435,7 @@ def _load(name: str, place: Hashable, needed_bytes: int = 0) -> LoadedModel:
     _remember(_shapes, identity.name, _shape_of(model.config))
     if not plan.followers:
         return _models.keep(LoadedModel(name, identity, model, tokenizer, identity, place=place))
-    twin = _dense_twin(name, identity)
+    twin = _dense_twin(name, identity, model)
     _remember(_twins, identity.name, twin.identity.name)
     loaded = LoadedModel(
         name, identity, twin.model, tokenizer, twin.identity, tuned=model, fixed_plan=plan, place=place
@@ -476,15 +482,31 @@ def dense_twins() -> dict[str, str]:
     return BUNDLED_TWINS | _twins
 
 
-def _dense_twin(name: str, identity: ModelIdentity) -> LoadedModel:
-    """The dense model that a tuned one was made from: known of the bundled ones, wherever their weights lie."""
+def _dense_twin(name: str, identity: ModelIdentity, model: "PreTrainedModel") -> LoadedModel:
+    """The dense model that a tuned one was made from: known of the bundled ones, wherever their weights lie, and of those
+    that say so, where the model that they name is at hand: nothing is fetched for what a folder says."""
     for tuned, dense in BUNDLED_TWINS.items():
         if model_place(name) == tuned or _load_here(tuned).identity.weights_sha256 == identity.weights_sha256:
             return _load_here(dense)
+    if about := tuned_of(model.config):
+        twin = _at_hand(about.of)
+        if twin is None or twin.num_layers != text_config(model).num_hidden_layers:
+            raise ValueError(text.TUNE_UNKNOWN_DENSE.format(name=name, dense=about.of[:80]))
+        return twin
     raise ValueError(
         f"{name} was tuned with a sharing plan and has no dense version to compare it with: load the dense model that "
         "it was made from, and choose the plan here."
     )
+
+
+def _at_hand(name: str) -> LoadedModel | None:
+    """The dense model that records call so, if it is in memory, bundled or fetched."""
+    from core.models import BUNDLED
+
+    if name in (*BUNDLED, *pretrained.fetched()):
+        found = _load_here(name)
+        return found if found.tuned is None else None
+    return _models.named(name)
 
 
 loads = loading.Loads(

@@ -72,6 +72,8 @@ class Settings(BaseSettings):
     results: Path = Field(places.RESULTS, description="folder of the records that are shown")
     read_only: bool = Field(False, description="never write to the results folder (public mode never does)")
 
+    tuned: Path = Field(places.TUNED, description="folder of the models that are tuned on the page")
+
     # How much of it
     max_prompt_characters: PositiveInt = Field(20_000, description="of a text that is continued or looked at")
     max_text_characters: PositiveInt = Field(1_000_000, description="of a text that damage is measured on")
@@ -82,6 +84,9 @@ class Settings(BaseSettings):
     texts_waiting: PositiveInt = Field(240, description="visitors and programs in the line for continuations")
     jobs_waiting: PositiveInt = Field(24, description="evaluations and searches in their line")
     job_minutes: PositiveFloat = Field(30, description="after which an evaluation or a search ends")
+    tune_seconds: NonNegativeFloat = Field(
+        120, description="that one start of tuning on the page may take (0: none; public mode never tunes)"
+    )
     models_in_memory: PositiveInt = Field(3, description="the least recently used one is dropped first")
     models_gb: PositiveFloat = Field(64, description="memory that models kept may take together, in gigabytes")
     loads_waiting: PositiveInt = Field(8, description="models in the line for loading")
@@ -186,6 +191,12 @@ ANSWERS_AT_ONCE = 20  # records whose answers are read while a visitor waits; mo
 EVALUATION_UPDATES_PER_SECOND = 4
 DEFAULT_EVALUATION_TASKS = ("demo_copy", "demo_prose")
 DEFAULT_QUESTIONS = 50
+TUNE_PROGRAM = "core"  # `python -m core tune …`
+TUNE_ROWS, TUNE_ROW_TOKENS = 4, 256  # of a step of tuning that is started on the page
+TUNE_HELD_OUT_TOKENS = 2048
+DEFAULT_TUNE_STEPS, MAX_TUNE_STEPS = 40, 2000
+TUNE_MEASUREMENTS = 4  # of the held-out loss in one run, each with a checkpoint, which takes three times the weights
+TUNED_LISTED = 20  # models tuned here that the list of models offers, the newest
 EVALUATION_BATCH = 16  # questions at once: between two batches others have their turn
 
 

@@ -581,6 +581,15 @@ WORSE_ABOUT = (
 )
 SCORES_AXIS_LABEL = "Against what is saved"
 SCORES_KINDS_LABEL = "Ways to share"
+KIND_NAMES = {
+    "dense": "dense", "direct": "shared directly", "head-mapped": "shared, heads mapped", "tuned": "shared and tuned",
+    "control": "control: dense, tuned on the same text",
+}  # fmt: skip
+KIND_CHOICES = {"control": "control (dense, tuned alike)", "compressed": "quantized cache or weights"}
+"""Kinds whose name in records does not say enough for a filter."""
+QUANTIZED = ("{bits}-bit cache", "{bits}-bit weights")
+SAME_PLAN = "one plan: direct, heads mapped, tuned"
+CONTROL = "control"
 AXES = {
     "KV cache": "KV cache saved (%), predicted",
     "attention-weight FLOPs": "attention-weight FLOPs saved (%),<br>predicted for {context:,} tokens",
@@ -782,6 +791,74 @@ BENCHMARK_AGAIN = "The server does not have {name} any more: add the file again.
 BENCHMARK_TWICE = "{name} is here already, with other questions than in {file}: rename the file and add it again."
 BENCHMARK_NOT_STORED = "{file} could not be kept here ({reason}): add it again in a while."
 BENCHMARK_REPLACED = "{name} has the questions of the new file now; its former scores are gone."
+
+TUNE_HEADING = "Tune"
+TUNE_LEAD = (
+    "Trained on for a while with the plan in place, a model gets used to sharing. Training alone changes a model too: so "
+    "its <b>control</b>, the dense model, is trained on the same tokens in the same order, and what counts is how far the two "
+    "are apart. Below is the command for the model and plan of this page."
+)
+TUNE_METHOD_LABEL = "What is trained"
+TUNE_METHODS = {"all weights": "full", "low-rank changes of them (LoRA)": "lora"}
+TUNE_CONTROL_LABEL = "The control: the dense model on the same text"
+TUNE_STEPS_LABEL = "Steps of training"
+TUNE_DATA_LABEL = "Text to train on: a file, or a data set on the hub"
+TUNE_DATA_HINT = "Empty: the short passages that come with the project, enough to see how it goes"
+TUNE_COMMAND_LABEL = "In a terminal"
+TUNE_COPY = "Copy"
+TUNE_COPIED = "Copied"
+TUNE_COST = (
+    "{steps} steps of {rows} rows of at most {row_tokens} tokens: about {tokens} tokens and {flops} of computation "
+    "(predicted: three times reading them), and {memory} of memory beside what a pass needs. The end is an ordinary model folder."
+)
+TUNE_TOOK = "On {machine} a step of this model took {seconds} when it was last tuned: about {total} in all."
+TUNE_NOT_HERE = "This server tunes no models: copy the command and run it on your own computer."
+TUNE_BUDGET = "Started here it takes at most {time}; what is not done by then goes on when you press the button again."
+TUNE_BUTTON = "Tune here"
+TUNE_AGAIN = "Go on"
+TUNE_IDLE = "Nothing was tuned yet with these choices."
+TUNE_STARTS = "The model is being loaded by a process of its own …"
+TUNE_PROGRESS = "Step {step} of {steps}"
+TUNE_LOSS = ", loss {loss} nats per token"
+TUNE_STOPPED = "Stopped at step {step} of {steps}, with a checkpoint. Go on continues there."
+TUNE_NOT_BEGUN = "Stopped before the first step."
+TUNE_DONE = "Done: held-out loss {before} before tuning, {after} after it, in nats per token (dense: {dense})."
+TUNE_OPEN = "Open the tuned model and evaluate it"
+TUNE_OPEN_CONTROL = "Open the control and evaluate it"
+TUNE_ENDED = "Tuning ended without a word (exit code {code}): start it in a terminal to see why."
+TUNE_ALREADY = "This model is tuned already: choose the dense model that it was made from."
+TUNE_DENSE = "The dense plan shares nothing to tune for: choose layers above, or the control."
+TUNE_HEADS = "A plan with a head map is tuned in a terminal, with --head-map: take the head map off to tune here."
+TUNE_QUANTIZED = "Quantized weights cannot be trained: choose a model with its original weights."
+TUNE_UNKNOWN_DENSE = (
+    "{name} was tuned from {dense}, which is not here to compare it with: fetch that model, or load it, and try again."
+)
+TUNE_RUNS_HEADING = "How the losses went"
+TUNE_RUNS_LABEL = "Stored runs of this model"
+TUNE_RUN = "{what} · {method}{objective} · {steps} steps, seed {seed}{unfinished}"
+TUNE_RUN_CONTROL = "control of {plan}"
+TUNE_UNFINISHED = " (not finished)"
+TUNE_NO_RUNS = "No run of this model is stored yet."
+TUNE_CHART_TITLE = "Loss while tuning (nats per token)"
+TUNE_CHART = {
+    "training": "{who}: training text", "held_out": "{who}: held-out text", "dense": "dense, before tuning",
+    "tuned": "tuned for {plan}", "control": "control",
+}  # fmt: skip
+TUNE_CHART_AXES = ("step", "loss (nats/token)")
+TUNE_CHART_ABOUT = "Losses of {who} over {steps} steps."
+TUNE_RUN_ABOUT = "{data}: {documents} documents, {tokens} tokens; {seen} seen in {seconds} on {machine}. Held out: {held_out} tokens."
+RECOVERED = "Tuning recovered {share} of the damage ({documents} documents, {seeds}), {against}."
+RECOVERED_PLAN = "Plan {plan}{recipe}: "
+RECOVERED_SEEDS = ("1 seed", "{count} seeds")
+RECOVERED_CONTROL = "against its control"
+RECOVERED_DENSE = "against the dense model as it was, since there is no control: some of it may be the training alone"
+RECOVERED_BETTER = "It is better than dense ({p} against the control)."
+RECOVERED_NOT_BETTER = "More than all of it: whether the model is better than dense cannot be said ({least} seeds and p < 0.05 against the control would show it)."
+RECOVERED_UNKNOWN = "What tuning recovered is not known. {reason}"
+RECOVERED_ABOUT = (
+    "Damage is what the plan loses directly against dense; recovered is the part of it that the tuned model does not lose "
+    "against its control, on the same documents; ± is one standard error."
+)
 
 HOW_LEAD = (
     "This is <b>one step</b> of the model of this page under its plan: all words so far have been read, and one more "

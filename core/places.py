@@ -45,6 +45,8 @@ CITATION = (CHECKOUT or SHIPPED) / "CITATION.cff"
 RESULTS = _WRITTEN / "results"
 """Where records are kept unless another folder is named; to read them, ask `with_shipped`."""
 JOURNALS = _WRITTEN / "runs" / "searches"
+TUNED = _WRITTEN / "runs" / "tuned"
+"""Where models go that are tuned on the page."""
 
 
 def cache() -> Path:

@@ -23,30 +23,28 @@ from app.charts.style import (
     upright,
     value_axis,
 )  # fmt: skip
+from app.kinds import Kind, is_reference, kind_of, kinds_in
 from app.units import p_value, plus_minus
 
-_KINDS = {
-    "dense": (DENSE, "square", "dense"),
-    "direct": (SHARED, "circle", "shared directly"),
-    "head-mapped": (SHARED, "triangle-up", "shared, heads mapped"),
-    "tuned": (SHARED, "diamond-open", "shared and tuned"),
-}
 BAR_PX = 26
+_MOST_CONTROLS = 3  # lines across; more would hide the points
+_WAYS = ("direct", "head-mapped", "tuned")
+"""The ways to share in the order in which one plan's points are joined."""
 
 
 def tradeoff(frame: pd.DataFrame, axis: str, selected: tuple[str, str] | None = None) -> go.Figure:
     """Score against what is saved, one point per model and plan, with the Pareto front of each dense model's plans.
 
     frame: rows of one task and metric, with `saved` (percent, NaN: not known), `chance` and `dense_model`. axis: what is
-    saved, in words. The dense score is the reference line, with its standard error; the row `selected` (path, metric)
-    gets a ring, rows that are `free` a star.
+    saved, in words. The dense score is the reference line, with its standard error, and controls have a line of their own;
+    thin lines join the ways to share one plan. The row `selected` (path, metric) gets a ring, rows that are `free` a star.
     """
     shown = frame[frame.saved.notna()] if len(frame) else frame
     if shown.empty:
         return message("No scores for this selection.")
-    dense = shown[shown.kind == "dense"]
-    kinds = [kind for kind in _KINDS if kind in set(shown.kind)]
-    fronts = [_front(rows) for _, rows in shown.groupby(shown.dense_model)]
+    dense, controls = shown[is_reference(shown)], shown[shown.kind == "control"]
+    plans = shown[shown.kind != "control"]
+    fronts = [_front(rows) for _, rows in plans.groupby(plans.dense_model)]
     fronts[1:] = [front.update(showlegend=False) for front in fronts[1:]]
     left = min(0.0, shown.saved.min())
     span, levels = value_axis(shown.value, shown.stderr, _chance(shown))
@@ -54,7 +52,8 @@ def tradeoff(frame: pd.DataFrame, axis: str, selected: tuple[str, str] | None = 
         [
             _ring(shown, selected),
             *fronts,
-            *(_points(shown[shown.kind == kind], kind) for kind in kinds),
+            *_paths(shown),
+            *(_points(_of_kind(shown, *kind), kind_of(*kind)) for kind in kinds_in(shown)),
             *_stars(shown),
         ],
         f"{_axis_title(frame)} against {axis.replace('<br>', ' ')}, {len(shown)} points.",
@@ -67,9 +66,34 @@ def tradeoff(frame: pd.DataFrame, axis: str, selected: tuple[str, str] | None = 
         shapes=[
             *(shape for row in dense.itertuples() for shape in _reference(row.value, row.stderr)),
             *({**across(level, "dot"), "layer": "below"} for level in levels),
+            *({**across(value, "longdashdot"), "layer": "below"} for value in controls.value[:_MOST_CONTROLS]),
         ],
-        annotations=[label(level, "guessing") for level in levels],
+        annotations=[
+            *(label(level, "guessing") for level in levels),
+            *(label(value, text.CONTROL) for value in controls.value[:1]),
+        ],
     )
+
+
+def _of_kind(frame: pd.DataFrame, kind: str, compression: str) -> pd.DataFrame:
+    return frame[(frame.kind == kind) & (frame.compression == compression)]
+
+
+def _paths(frame: pd.DataFrame) -> list[go.Scatter]:
+    """Thin lines from each plan's direct score to the ones with mapped heads, and from the best of these to the tuned ones."""
+    better = 1 if frame.higher_is_better.iloc[0] else -1
+    x: list[float | None] = []
+    y: list[float | None] = []
+    for _, rows in frame.groupby(["dense_model", "plan", "compression"]):
+        before = None
+        for way in _WAYS:
+            points = rows[rows.kind == way].sort_values("value", ascending=better < 0)
+            for row in points.itertuples() if before is not None else ():
+                x += [before.saved, row.saved, None]
+                y += [before.value, row.value, None]
+            before = next(points.itertuples(), before)
+    line = {"color": SHARED, "width": 1.5}
+    return [go.Scatter(x=x, y=y, mode="lines", line=line, name=text.SAME_PLAN, hoverinfo="skip")] if x else []
 
 
 def _table(frame: pd.DataFrame, axis: str = "") -> pd.DataFrame:
@@ -78,7 +102,8 @@ def _table(frame: pd.DataFrame, axis: str = "") -> pd.DataFrame:
         "model": "model", "plan": "plan", "kind": "kind", "task": "task", "metric": "score", "value": "value",
         "stderr": "standard error", "n": "n",
     } | ({"saved": axis.replace("<br>", " ")} if axis else {})  # fmt: skip
-    return frame[list(columns)].rename(columns=columns).round(6)
+    words = [kind_of(*kind).words for kind in zip(frame.kind, frame.compression, strict=True)]
+    return frame.assign(kind=words)[list(columns)].rename(columns=columns).round(6)
 
 
 def pareto_front(frame: pd.DataFrame) -> pd.DataFrame:
@@ -109,25 +134,43 @@ def _axis_title(frame: pd.DataFrame) -> str:
     )
 
 
-def _points(frame: pd.DataFrame, kind: str) -> go.Scatter:
-    colour, symbol, name = _KINDS[kind]
+def _points(frame: pd.DataFrame, kind: Kind) -> go.Scatter:
+    colour, filled = _colour(kind), "open" not in kind.symbol
+    edge = (
+        {"width": 2, "color": "#ffffff"} if kind.symbol.endswith("-dot") and filled else {"width": 0 if filled else 3}
+    )
     return go.Scatter(
         x=frame.saved,
         y=frame.value,
         error_y={"array": frame.stderr, "color": colour, "thickness": 2, "width": 5},
         customdata=frame[["path", "metric"]],
-        mode="markers",
-        name=name,
-        marker={"color": colour, "symbol": symbol, "size": 13, "line": {"width": 3 if "open" in symbol else 0}},
-        text=[_point_text(row) for row in frame.itertuples()],
-        hovertemplate="%{text}<extra></extra>",
+        mode="markers+text" if kind.tag else "markers",
+        name=kind.name,
+        marker={
+            "color": colour,
+            "symbol": kind.symbol,
+            "size": _SIZES.get(kind.symbol.partition("-")[0], 13),
+            "line": edge,
+        },
+        text=[kind.tag] * len(frame) if kind.tag else None,
+        textposition="middle right",
+        hovertext=[_point_text(row) for row in frame.itertuples()],
+        hovertemplate="%{hovertext}<extra></extra>",
     )
+
+
+_SIZES = {"diamond": 16, "triangle": 15, "cross": 16}
+"""Symbols of equal size look smaller where they have less area."""
+
+
+def _colour(kind: Kind) -> str:
+    return SHARED if kind.shared else DENSE
 
 
 def _point_text(row: Any) -> str:
     saved = "" if np.isnan(row.saved) else f"; {row.saved:.1f}% saved"
     words = (
-        f"<b>{row.model}</b> · plan <b>{short(row.plan)}</b> ({row.kind})",
+        f"<b>{row.model}</b> · plan <b>{short(row.plan)}</b> ({kind_of(row.kind, row.compression).words})",
         f"{row.task} {row.metric}: <b>{row.value:.3f}</b>{plus_minus(row.stderr)}, n = {row.n}",
         *([f"worse than dense: {row.worse} {p_value(row.p_value)}{', free' if row.free else ''}"] if row.worse else []),
         f"{row.followers} of {row.num_layers} layers reuse{saved}",
@@ -174,10 +217,11 @@ def score_bars(frame: pd.DataFrame, selected: tuple[str, str] | None = None) -> 
     """
     if frame.empty:
         return message("No scores for this selection.")
-    colours = [DENSE if row.at_chance else _KINDS[row.kind][0] for row in frame.itertuples()]
+    kinds = [kind_of(*kind) for kind in zip(frame.kind, frame.compression, strict=True)]
+    colours = [DENSE if guessed else _colour(kind) for kind, guessed in zip(kinds, frame.at_chance, strict=True)]
     span, levels = value_axis(frame.value, frame.stderr, _chance(frame))
     form = {"orientation": "h", "textposition": "none"} if span[0] == 0 else {"mode": "markers"}
-    size = {} if span[0] == 0 else {"size": 14}
+    size = {} if span[0] == 0 else {"size": 14, "symbol": [kind.symbol for kind in kinds], "line": {"width": 2}}
     bars = (go.Bar if span[0] == 0 else go.Scatter)(
         x=frame.value,
         y=list(range(len(frame))),
@@ -209,11 +253,13 @@ def score_bars(frame: pd.DataFrame, selected: tuple[str, str] | None = None) -> 
 
 def _bar_names(frame: pd.DataFrame) -> list[str]:
     """The plan, the kind where it is not plain, and the model where that is not enough."""
-    names = pd.Series([_short_name(row.plan, row.kind) for row in frame.itertuples()], index=frame.index, dtype=object)
+    rows = zip(frame.plan, frame.kind, frame.compression, strict=True)
+    names = pd.Series([_short_name(*row) for row in rows], index=frame.index, dtype=object)
     return names.where(~names.duplicated(keep=False), names + " (" + frame.model + ")").tolist()
 
 
-def _short_name(plan: str, kind: str) -> str:
+def _short_name(plan: str, kind: str, compression: str) -> str:
     """Of at most 18 letters, so that bars have room on a telephone."""
-    added = {"head-mapped": " heads", "tuned": " tuned"}.get(kind, "")
-    return short(plan, 18 - len(added)) + added
+    tag = kind_of(kind, compression).tag
+    added = {"head-mapped": " heads", "tuned": " tuned"}.get(kind, "") + (tag and f" {tag}")
+    return short(text.CONTROL if kind == "control" else plan, 18 - len(added)) + added

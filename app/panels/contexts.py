@@ -80,13 +80,13 @@ def choices(view: View, shown: str, task: str | None = None, setting: str | None
 
 
 def scores_over_context(model: str) -> pd.DataFrame:
-    """The scores of tasks that exist in several lengths, of a model and its like.
+    """The scores of tasks that exist in several lengths, of a model and its like; cache and weights in full, no controls.
 
     Columns: those of the page's table, `family` (the task without its length), `context_tokens`, `name` (of the plan, heads
     mapped or tuned included) and `fails`: whether the dense model is no better than guessing there.
     """
     frame = store().frame
-    frame = frame[frame.model.isin(models_like(model))]
+    frame = frame[frame.model.isin(models_like(model)) & (frame.kind != "control") & (frame.compression == "")]
     parts = [over_context(task) or ("", 0) for task in frame.task]
     frame = frame.assign(
         family=pd.Series([family for family, _ in parts], index=frame.index, dtype=object),

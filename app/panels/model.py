@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import anyio
 import gradio as gr
 
-from app import links, plans, settings, text
+from app import links, plans, settings, text, tunings
 from app.asked import LONGEST_NAME
 from app.asked import words as check_words
 from app.components import html
@@ -66,13 +66,13 @@ def learn(view: View) -> dict:
 
 
 def choices() -> list[str]:
-    """The models to pick from: bundled and fetched ones, and some of the hub; in public mode those that are shown."""
+    """The models to pick from: bundled and fetched ones, those tuned here, and some of the hub; in public mode those that are shown."""
     from core.models import BUNDLED, PRESETS
 
     if settings.server.public:
         there = pretrained.fetched()
         return [name for name in allowed_models() if name in there or name not in pretrained.CATALOGUE]
-    return [*pretrained.fetched(), *BUNDLED, *PRESETS]
+    return [*pretrained.fetched(), *BUNDLED, *tunings.finished_folders(), *PRESETS]
 
 
 async def _on_its_way(name: str, request: gr.Request | None) -> AsyncIterator[str]:

@@ -16,8 +16,20 @@ from app.components.chart import chart, figure_json
 from app.components.choice import linked_choice
 from app.components.events import LATEST
 from app.components.table import clickable_table
-from app.measured import KINDS, Selected, dense_name, findings, models_like, plan_names, select, store, task_names
-from app.panels.scores_html import folded_tasks, measurement, score_table
+from app.kinds import is_reference
+from app.measured import (
+    KINDS,
+    Selected,
+    dense_name,
+    findings,
+    models_like,
+    plan_names,
+    recoveries,
+    select,
+    store,
+    task_names,
+)
+from app.panels.scores_html import folded_tasks, measurement, recovery_words, score_table
 from app.registry import View, get_model
 from app.sessions import sessions
 from core.evaluation.resolve import FREE_TASKS, Task
@@ -38,9 +50,12 @@ def build() -> SimpleNamespace:
             elem_id="scores-axis",
             allow_custom_value=True,  # settings that were timed join when the view is first seen
         )
-        kinds = gr.CheckboxGroup(list(KINDS), value=list(KINDS), label=text.SCORES_KINDS_LABEL, elem_id="scores-kinds")
+        kinds = gr.CheckboxGroup(
+            [(text.KIND_CHOICES.get(kind, kind), kind) for kind in KINDS], value=list(KINDS), label=text.SCORES_KINDS_LABEL, elem_id="scores-kinds",
+        )  # fmt: skip
     folded = clickable_table("scores-folded")
     about = gr.HTML(html.note(" "), elem_id="scores-about")
+    recovered = gr.HTML(elem_id="scores-recovered")
     problems = gr.HTML(elem_id="scores-problems")
     tradeoff = chart(460, "scores-tradeoff")
     details = gr.HTML(elem_id="scores-details")
@@ -49,7 +64,7 @@ def build() -> SimpleNamespace:
     export = gr.DownloadButton(text.EXPORT_BUTTON, size="sm", elem_id="scores-export")
     selected, model = gr.State(None), gr.State("")
     return SimpleNamespace(
-        filters=[models, task, kinds, axis], options=[models, task, kinds, axis], problems=problems, folded=folded, findings=findings, model=model,
+        filters=[models, task, kinds, axis], options=[models, task, kinds, axis], problems=problems, folded=folded, findings=findings, model=model, recovered=recovered,
         clickable=[tradeoff, bars, table], selected=selected,
         shown=[about, tradeoff, bars, table, export, details, selected],
     )  # fmt: skip
@@ -73,6 +88,8 @@ def wire(bar: gr.HTML, latest: gr.State, panel: SimpleNamespace) -> gr.State:
         lambda view, *filters: draw(view, *filters, None), inputs[:-1], panel.shown, **LATEST
     )
     latest.change(follow, [latest, models], [*chosen, panel.selected], **LATEST).then(**drawn)
+    asked = [bar, models, task]
+    gr.on([models.change, task.change, latest.change], recovered, asked, panel.recovered, **LATEST)
     for component in panel.clickable:
         component.point(draw_clicked, inputs[:-1], panel.shown, **LATEST)
     return panel.selected
@@ -211,6 +228,15 @@ def free_words(chosen: pd.DataFrame) -> str:
     return f'<p class="note">{escape(free)} {levels.said(text.WORSE_ABOUT)}</p>'
 
 
+def recovered(view: View, models: list[str], task: str | None) -> str:
+    """What tuning recovered of the damage of each plan of these models in this score, a sentence each; nothing where no model was
+    tuned. It reads single answers, so it comes after the charts."""
+    found = recoveries(models, task) if view else []
+    items = "".join(f"<li>{escape(recovery_words(one))}</li>" for one in found if one.share is not None)
+    unknown = "".join(html.note(recovery_words(one)) for one in found if one.share is None)
+    return (items and f'<div class="findings"><ul>{items}</ul>{html.note(text.RECOVERED_ABOUT)}</div>') + unknown
+
+
 def draw_clicked(view: View, models: list[str], task: str, kinds: list[str], axis: str, event: gr.EventData) -> tuple:
     """`draw` with the clicked point, bar or row selected."""
     return draw(view, models, task, kinds, axis, tuple(sent.names_of(event, 2)))
@@ -244,7 +270,8 @@ def _selected_row(chosen: pd.DataFrame, view: View, selected: Selected | None) -
 
 
 def _tradeoff(chosen: pd.DataFrame, axis: str, selected: Selected | None) -> go.Figure:
-    if len(chosen) and (chosen[chosen.kind == "dense"].at_chance.all() and (chosen.kind == "dense").any()):
+    dense = chosen[is_reference(chosen)]
+    if len(dense) and dense.at_chance.all():
         return message(text.DENSE_AT_CHANCE)
     measured = axis not in text.AXES
     if len(chosen) and chosen.saved.isna().all():
@@ -261,7 +288,7 @@ def guessing(chosen: pd.DataFrame) -> str:
     guessed = chosen[chosen.at_chance]
     if guessed.empty:
         return ""
-    dense = guessed[guessed.kind == "dense"].model.unique().tolist()
+    dense = guessed[is_reference(guessed)].model.unique().tolist()
     if dense:
         return html.warning(text.AT_CHANCE_DENSE, models=" and ".join(dense), chance=guessed.chance.iloc[0])
     return html.warning(text.AT_CHANCE, plans=", ".join(guessed.plan), chance=guessed.chance.iloc[0])

@@ -10,7 +10,9 @@ import pandas as pd
 from app import text, units
 from app.components import html
 from app.components.mini_strip import mini_strip
+from app.kinds import kind_of
 from app.measured import Selected
+from core.evaluation.recovery import SEEDS_FOR_BETTER, Recovery
 from core.plan import SharingPlan
 
 
@@ -31,7 +33,16 @@ def _score_row(row: Any, chosen: bool) -> str:
 
 def _score_cells(row: Any) -> str:
     value, saved = f"{row.value:.3f}{units.plus_minus(row.stderr)}", f"{row.saved_percent:.1f}%"
-    values = (row.kind, row.task, row.metric, value, worse_words(row), row.n, saved, row.machine)
+    values = (
+        kind_of(row.kind, row.compression).words,
+        row.task,
+        row.metric,
+        value,
+        worse_words(row),
+        row.n,
+        saved,
+        row.machine,
+    )
     spans = ",<wbr>".join(f"<span>{escape(span)}</span>" for span in row.plan.split(","))  # lines break between spans
     drawn = mini_strip(_plan(row.plan, row.num_layers))
     cells = [escape(row.model), f"{drawn} {spans}", *(escape(str(value)) for value in values)]
@@ -70,11 +81,35 @@ def folded_tasks(reasons: dict[str, str], count: int) -> str:
 def measurement(row: dict) -> str:
     """How one score was measured: the command, the machine, the file."""
     value = f"{row['value']:.3f}{units.plus_minus(row['stderr'])}"
+    kind = kind_of(row["kind"], row["compression"]).words
     facts = (
-        f"{row['model']} · {row['plan']} ({row['kind']}) · {row['task']} {row['metric']} = {value}, n = {row['n']}, "
+        f"{row['model']} · {row['plan']} ({kind}) · {row['task']} {row['metric']} = {value}, n = {row['n']}, "
         f"{row['num_fewshot']}-shot, {row['dtype']}{row['quantization'] and ' from ' + row['quantization']}, {row['machine']}, {row['date']:%Y-%m-%d}, {row['duration_s']:.0f} s"
     )
     return (
         f'<div class="measurement"><h3>{escape(text.SCORES_COMMAND_LABEL)}</h3>{html.badge("measured_there")}'
         f"<p>{escape(facts)}</p><pre tabindex='0'>{escape(row['command'])}</pre>{html.note('results/' + row['path'])}</div>"
     )
+
+
+def recovery_words(found: Recovery) -> str:
+    """What tuning recovered of a plan's damage, in a sentence, or why that is not known."""
+    recipe = f" ({found.recipe})" if found.recipe else ""
+    said = text.RECOVERED_PLAN.format(plan=found.plan, recipe=recipe)
+    if found.share is None:
+        return said + text.RECOVERED_UNKNOWN.format(reason=found.reason)
+    one, many = text.RECOVERED_SEEDS
+    said += text.RECOVERED.format(
+        share=_share(found.share, found.stderr or 0.0), documents=f"{found.documents:,}",
+        seeds=one if found.seeds == 1 else many.format(count=found.seeds),
+        against=text.RECOVERED_CONTROL if found.controlled else text.RECOVERED_DENSE,
+    )  # fmt: skip
+    if found.better:
+        return f"{said} {text.RECOVERED_BETTER.format(p=units.p_value(found.p_value))}"
+    return f"{said} {text.RECOVERED_NOT_BETTER.format(least=SEEDS_FOR_BETTER)}" if found.share > 1 else said
+
+
+def _share(share: float, stderr: float) -> str:
+    """Percent with its standard error; a digit behind the point where the error is below one."""
+    digits = 1 if 100 * stderr < 1 else 0
+    return f"{100 * share:.{digits}f} ± {100 * stderr:.{digits}f}%".replace("-", "−")

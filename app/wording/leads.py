@@ -221,4 +221,16 @@ LEADS: dict[str, Wording] = {
             "plan and task version is not run again."
         ),
     ),
+    text.TUNE_LEAD: Wording(
+        newcomer=(
+            "Let the model practise for a while with sharing switched on, and it gets used to it. Practice alone changes a "
+            "model too. So its <b>control</b>, the model without sharing, practises on the same text in the same order, and "
+            "what counts is how far the two are apart. Below is the command for the model and the choice of this page."
+        ),
+        researcher=(
+            "Fine-tuning with the plan in place, all weights or LoRA, by cross-entropy on text. Its <b>control</b> is the dense "
+            "checkpoint trained on the same tokens in the same order, which takes the effect of the training itself out of "
+            "the comparison. Below is the command for the model and plan of this page, on transformers' Trainer."
+        ),
+    ),
 }

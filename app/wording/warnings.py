@@ -92,4 +92,27 @@ WARNINGS: dict[str, Wording] = {
             "Here the matmuls of this batch are above the ridge point: compute-bound, and saved bytes buy little."
         ),
     ),
+    text.TUNE_COST: Wording(
+        newcomer=(
+            "{steps} rounds of practice, each on {rows} pieces of text of at most {row_tokens} words or pieces of words. That "
+            "is about {tokens} of them, {flops} of work (predicted: three times reading them), and {memory} of memory "
+            "beside what reading takes. What comes out is an ordinary model in a folder."
+        ),
+        researcher=(
+            "{steps} optimizer steps of {rows} rows of at most {row_tokens} tokens: about {tokens} tokens, {flops} "
+            "(predicted: forward and backward as three forward passes) and {memory} for weights, gradients and AdamW's "
+            "moments in single precision (LoRA: frozen weights alone); activations come on top. Ends in a transformers folder."
+        ),
+    ),
+    text.RECOVERED_ABOUT: Wording(
+        newcomer=(
+            "Damage is what sharing loses against the model without it. Recovered is the part of it that is no longer "
+            "lost after practice, measured against the control on the same questions. The number after ± says how far "
+            "chance alone might move it: one standard error."
+        ),
+        researcher=(
+            "The share of the direct loss (dense less direct) that is not left between control and tuned, paired over "
+            "documents and averaged over seeds; of perplexities in logarithms. ± is one standard error by the delta method, with the spread over seeds added."
+        ),
+    ),
 }

@@ -20,6 +20,7 @@ from core.evaluation.resolve import (
     pairs_of,
     summaries,
     tasks_of,
+    twins_of,
 )
 from core.places import with_shipped
 from core.plan import SharingPlan
@@ -81,7 +82,7 @@ def findings_of(
     scored = [(found, plan) for found in enough for plan in own if _is_of(plan.record, found)]
     pairs = [kept.record for kept in mine if kept.record.kind == "pairs"]
     return Findings(
-        model, tuple(task for task in tasks if task.dense.model == model and not task.dense.held), own,
+        model, tuple(task for task in tasks if task.dense.model == model), own,
         saving=min(enough, key=lambda found: found.damage, default=None),
         scored=min(scored, key=lambda both: (both[0].followers, both[0].damage), default=None),
         correlations=tuple(correlations_in(pairs[-1])) if pairs else (),
@@ -118,7 +119,8 @@ def load_findings(
     """
     results = with_shipped(results)
     records, problems = load_records(results)
-    places = [(results, record) for record in records if dense_name(record.model) == model]
+    twins = twins_of(records)
+    places = [(results, record) for record in records if dense_name(record.model, twins) == model]
     if not places:
         raise ValueError(f"There are no records of {model} in {results}: measure it with python -m core evaluate.")
     pairs = pairs_of(places)

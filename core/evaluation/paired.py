@@ -52,11 +52,30 @@ def loss_of(before: Metric, after: Metric, dense: dict[Document, Any], shared: d
     aggregate: mean, perplexity (of tokens, words or bytes), bits per byte, F1 and Matthews' correlation.
     """
     if scores := _arrays(dense, shared):
+        one, other = scores
         for statistic in _STATISTICS:
-            values = [statistic.value(side) for side in scores]
-            if _close(values[0], before.value) and _close(values[1], after.value):
-                return _paired(statistic, 1 if before.higher_is_better else -1, *scores)
+            if _close(statistic.value(one), before.value) and _close(statistic.value(other), after.value):
+                return _paired(statistic, 1 if before.higher_is_better else -1, one, other)
     return _unpaired(before, after)
+
+
+def parts_of(metrics: Sequence[Metric], scores: Sequence[dict[Document, Any]]) -> tuple[list[float], np.ndarray] | None:
+    """Several scores in one metric on the same documents: the values, and [score, document], each document's part of each.
+
+    The mean of the parts is the value, their spread its error. Perplexities are given as logarithms, where damage adds up.
+    None where documents differ, are fewer than two, or do not give the values by any of lm-eval's ways to aggregate.
+    """
+    if (sides := _arrays(*scores)) is None:
+        return None
+    for statistic in _STATISTICS:
+        values = [statistic.value(side) for side in sides]
+        if all(_close(value, metric.value) for value, metric in zip(values, metrics, strict=True)):
+            parts = np.array([statistic.influence(side) for side in sides])
+            if not statistic.as_ratio:
+                return values, parts
+            logs = np.log(values)
+            return logs.tolist(), logs[:, None] + parts / np.array(values)[:, None] - 1
+    return None
 
 
 def mcnemar(only_dense: int, only_shared: int) -> float:
@@ -189,16 +208,18 @@ def _close(value: float, stored: float) -> bool:
     return math.isclose(value, stored, rel_tol=1e-9, abs_tol=1e-9)
 
 
-def _arrays(dense: dict[Document, Any], shared: dict[Document, Any]) -> tuple[np.ndarray, np.ndarray] | None:
-    """The scores of the same documents, [documents] or [documents, 2]; None where there are none, or they are no numbers."""
-    if len(dense) < 2 or dense.keys() != shared.keys():
+def _arrays(*sides: dict[Document, Any]) -> tuple[np.ndarray, ...] | None:
+    """The scores of the same documents, [documents] or [documents, 2] each; None where there are none, or they are no numbers."""
+    first = sides[0]
+    if len(first) < 2 or any(side.keys() != first.keys() for side in sides):
         return None
     try:
-        one, other = np.array(list(dense.values()), float), np.array([shared[key] for key in dense], float)
+        arrays = tuple(np.array([side[key] for key in first], float) for side in sides)
     except (TypeError, ValueError, OverflowError):
         return None
-    fits = one.shape == other.shape and one.shape[1:] in ((), (2,)) and np.isfinite([one, other]).all()
-    return (one, other) if fits else None
+    shape = arrays[0].shape
+    fits = shape[1:] in ((), (2,)) and all(one.shape == shape and np.isfinite(one).all() for one in arrays)
+    return arrays if fits else None
 
 
 def _paired(statistic: _Statistic, sign: int, dense: np.ndarray, shared: np.ndarray) -> Loss:

@@ -12,8 +12,9 @@ worse than it: the least p-value times the number of plans (Bonferroni) is below
 - *cannot tell*: neither is shown.
 
 Tasks that exist at several lengths of context are a family of their own for Holm: they are many, and would drown the
-benchmarks; so are those that were asked of a quantized model (`Record.held`), which say nothing of the plan as it is. A plan is **free** when no task that resolves finds it worse, and at least FREE_TASKS benchmarks that resolve
-(or all, if fewer) were asked. Imports no torch.
+benchmarks; so are those that were asked of a quantized model (`Record.held`), which say nothing of the plan as it is. A
+plan is **free** when no task that resolves finds it worse, and at least FREE_TASKS benchmarks that resolve (or all, if
+fewer) were asked. Imports no torch.
 """
 
 import re
@@ -48,6 +49,8 @@ class Verdict(NamedTuple):
 class Task(NamedTuple):
     """One metric of one benchmark with the same options: the dense model, and every plan that was measured beside it.
 
+    beside: the model with a quantized cache or weights, whatever its plan, and controls of tuned models. They are judged
+    alike, and say nothing about plans: none of what follows looks at them.
     worst: the verdict of the plan that loses most. resolution: its loss in standard errors of the paired difference.
     reason: why the task cannot tell plans apart, in a sentence; empty where it resolves.
     """
@@ -58,6 +61,7 @@ class Task(NamedTuple):
     verdicts: tuple[Verdict, ...]
     resolution: float
     reason: str
+    beside: tuple[Verdict, ...] = ()
 
     @property
     def resolves(self) -> bool:
@@ -88,7 +92,8 @@ def over_context(task: str) -> tuple[str, int] | None:
 
 def task_name(record: Record, metric: str) -> str:
     """What people call one metric of a record: `task · metric`, and `· settings` where they are not the default."""
-    return " · ".join(filter(None, (record.task, metric, record.settings)))
+    settings = ", ".join(f"{name}={value}" for name, value in sorted(record.asked.items()))
+    return " · ".join(filter(None, (record.task, metric, settings)))
 
 
 TRAINED_ON = frozenset({"tuned", "control"})
@@ -103,23 +108,49 @@ def dense_name(model: str, twins: Mapping[str, str] = BUNDLED_TWINS) -> str:
     return twins.get(model, model)
 
 
+def twins_of(records: Iterable[Record], known: Mapping[str, str] = BUNDLED_TWINS) -> dict[str, str]:
+    """Tuned model or control → the dense model that it was made from: those known, and those whose records say so."""
+    records = list(records)
+    dense = {record.model for record in records if is_reference(record)}
+    trained = (
+        record for record in records if record.tuning and record.kind in TRAINED_ON and record.model not in dense
+    )
+    return {**{record.model: str(record.tuning["of"]) for record in trained if record.tuning}, **known}
+
+
+def is_reference(record: Record) -> bool:
+    """Whether others are compared with it: the dense model as it was trained, cache and weights in full."""
+    return record.kind == "dense" and not record.compression
+
+
+def is_plan(record: Record) -> bool:
+    """Whether it is of a plan, with cache and weights in full."""
+    return record.kind not in ("dense", "control") and not record.compression
+
+
 def pairs_of(places: Iterable[Place], twins: Mapping[str, str] = BUNDLED_TWINS) -> list[Pair]:
     """Every record with the dense model's of the same questions, asked in the same way; a dense record stands alone.
 
-    The dense record is of the same weights; a tuned model's is that of its twin.
+    The dense record is of the same weights; a tuned model's and a control's is that of their twin. It is of a full cache
+    and full weights whatever the other's are: what is lost is lost by all that was done to the model.
     """
     places = list(places)
+    twins = twins_of((record for _, record in places), twins)
     dense: dict[tuple, Place] = {}
     for folder, record in places:
-        if record.kind == "dense":
+        if is_reference(record):
             for weights in (record.weights_sha256, None):
-                dense.setdefault((*_asked(record, twins), weights), (folder, record))
+                dense.setdefault((*asked_key(record, twins), weights), (folder, record))
     found = []
     for folder, record in places:
-        weights = None if record.kind in TRAINED_ON else record.weights_sha256
-        twin = None if record.kind == "dense" else dense.get((*_asked(record, twins), weights))
+        twin = None if is_reference(record) else dense.get((*asked_key(record, twins), _same_weights(record)))
         found.append(Pair((folder, record), twin))
     return found
+
+
+def _same_weights(record: Record) -> str | None:
+    """The hash that the dense model's weights must have; None where training or quantizing has changed it."""
+    return None if record.kind in TRAINED_ON or "weights" in record.options else record.weights_sha256
 
 
 def pairs_between(
@@ -129,8 +160,10 @@ def pairs_between(
 
     Records without such a one are left out. Both are of the same weights, unless one of them was tuned.
     """
-    asked = {_asked(record, twins): (folder, record) for folder, record in others}
-    found = [(place, asked.get(_asked(place[1], twins))) for place in places]
+    places, others = list(places), list(others)
+    twins = twins_of((record for _, record in (*places, *others)), twins)
+    asked = {(*asked_key(record, twins), record.compression): (folder, record) for folder, record in others}
+    found = [(place, asked.get((*asked_key(place[1], twins), place[1].compression))) for place in places]
     return [Pair(one, other) for one, other in found if other and _of_one_model(one[1], other[1])]
 
 
@@ -138,12 +171,11 @@ def _of_one_model(one: Record, other: Record) -> bool:
     return bool(TRAINED_ON & {one.kind, other.kind}) or one.weights_sha256 == other.weights_sha256
 
 
-def _asked(record: Record, twins: Mapping[str, str]) -> tuple:
+def asked_key(record: Record, twins: Mapping[str, str]) -> tuple:
     """What must be equal for two records of a model to be compared."""
-    options = tuple(sorted(record.options.items()))
+    options = tuple(sorted(record.asked.items()))
     asked = (record.task, record.task_version, record.data_sha256, record.num_fewshot, record.limit, record.dtype)
-    model = record.tuning["of"] if record.tuning else dense_name(record.model, twins)
-    return (model, record.num_layers, *asked, options, tuple(sorted(record.seeds.items())))
+    return (dense_name(record.model, twins), record.num_layers, *asked, options, tuple(sorted(record.seeds.items())))
 
 
 def tasks_of(pairs: Iterable[Pair], index: LossIndex) -> list[Task]:
@@ -152,7 +184,7 @@ def tasks_of(pairs: Iterable[Pair], index: LossIndex) -> list[Task]:
     Pairs that the index does not know are judged by their scores alone, whose errors are too large.
     """
     known = [(pair, index.get(pair) or quickly(pair)) for pair in pairs]
-    chance = {pair.shared[1].path: found.chance for pair, found in known if pair.shared[1].kind == "dense"}
+    chance = {pair.shared[1].path: found.chance for pair, found in known if is_reference(pair.shared[1])}
     groups: dict[tuple[Path, str], list[tuple[Record, Known]]] = defaultdict(list)
     dense: dict[Path, Record] = {}
     for pair, found in known:
@@ -167,14 +199,16 @@ def tasks_of(pairs: Iterable[Pair], index: LossIndex) -> list[Task]:
             dense[path], metric, chance.get(path, {}).get(metric), [(one, found.losses[metric]) for one, found in rows]
         )
         for (path, metric), rows in groups.items()
+        if any(is_plan(one) for one, _ in rows)
     ]
     return sorted(_judged(drafts), key=lambda task: (not task.resolves, -task.resolution))
 
 
 def _draft(dense: Record, metric: str, chance: float | None, losses: list[tuple[Record, Loss]]) -> Task:
     """A task whose plans are not judged yet: that takes all tasks of a plan."""
-    verdicts = tuple(Verdict(record, loss, None, "cannot tell") for record, loss in losses)
-    task = Task(dense, metric, chance, verdicts, 0.0, "")
+    verdicts = [Verdict(record, loss, None, "cannot tell") for record, loss in losses]
+    plans, beside = (tuple(one for one in verdicts if is_plan(one.record) == plan) for plan in (True, False))
+    task = Task(dense, metric, chance, plans, 0.0, "", beside)
     return task._replace(resolution=_resolution(task.worst), reason=_reason(task))
 
 
@@ -215,23 +249,20 @@ def margin_of(task: Task) -> float:
 def _judged(drafts: Sequence[Task]) -> list[Task]:
     """The tasks with the verdict of each plan on each of them."""
     adjusted = _adjusted(drafts)
-    return [
-        task._replace(
-            verdicts=tuple(
-                _verdict(task, verdict, adjusted.get((verdict.record.path, task.metric))) for verdict in task.verdicts
-            )
-        )
-        for task in drafts
-    ]
+
+    def of(task: Task, verdicts: Iterable[Verdict]) -> tuple[Verdict, ...]:
+        return tuple(_verdict(task, one, adjusted.get((one.record.path, task.metric))) for one in verdicts)
+
+    return [task._replace(verdicts=of(task, task.verdicts), beside=of(task, task.beside)) for task in drafts]
 
 
 def _adjusted(drafts: Sequence[Task]) -> dict[tuple[Path, str], float]:
     """(record, metric) → p-value, adjusted by Holm among the plan's tasks that resolve."""
-    families: dict[tuple[Path, bool, str], list[tuple[Path, str, float]]] = defaultdict(list)
+    families: dict[tuple[Path, str, bool], list[tuple[Path, str, float]]] = defaultdict(list)
     for task in drafts:
-        for record, loss, *_ in task.verdicts if task.resolves else ():
+        for record, loss, *_ in (*task.verdicts, *task.beside) if task.resolves else ():
             if loss.p_value is not None:
-                family = record.path.parent, over_context(record.task) is None, str(record.held)
+                family = record.path.parent, record.compression, over_context(record.task) is None
                 families[family].append((record.path, task.metric, loss.p_value))
     return {
         (path, metric): p_value
@@ -287,9 +318,8 @@ _ORDER: Mapping[Worse, int] = {"yes": 0, "cannot tell": 1, "no": 2}
 
 
 def summaries(tasks: Iterable[Task]) -> list[PlanSummary]:
-    """Every plan that a task that resolves was asked of, with cache and weights as usual; those with fewest followers
-    first."""
-    resolving = [task for task in tasks if task.resolves and not task.dense.held]
+    """Every plan that a task that resolves was asked of, those with fewest followers first."""
+    resolving = [task for task in tasks if task.resolves]
     asked: dict[str, set[str]] = defaultdict(set)
     plans: dict[Path, tuple[Record, dict[str, tuple[Task, Verdict]]]] = {}
     for task in resolving:

@@ -5,7 +5,7 @@ import hashlib
 import io
 import json
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -131,12 +131,17 @@ class Record(Provenance):
     @property
     def settings(self) -> str:
         """The options that differ from the default, for tables: `limit=200`; empty when there is none."""
-        return ", ".join(f"{name}={value}" for name, value in sorted(self.options.items()))
+        return _in_words(self.options)
 
     @property
     def held(self) -> dict[str, str]:
         """Those of the options that say how cache and weights are held; empty where both are as usual."""
         return {name: str(self.options[name]) for name in HELD if name in self.options}
+
+    @property
+    def compression(self) -> str:
+        """`held` in words: `kv_cache=quantized-4`; empty where both are as usual."""
+        return _in_words(self.held)
 
     @property
     def asked(self) -> dict[str, Any]:
@@ -168,6 +173,10 @@ class Record(Provenance):
         model = ("model", "dtype", "weights_sha256", "plan", "head_map", "execution")
         names = (*model, "task", "task_version", "num_fewshot", "limit", "seeds", "options", "data_sha256")
         return {name: getattr(self, name) for name in names}
+
+
+def _in_words(options: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in sorted(options.items()))
 
 
 def save_record(directory: Path, record: Record, samples: Iterable[dict[str, Any]] | None = None) -> Record:
@@ -302,6 +311,7 @@ def _line_groups(text: str) -> Iterator[list[str]]:
 COLUMNS = (
     "model", "plan", "kind", "followers", "num_layers", "task", "metric", "value", "stderr", "n", "higher_is_better",
     "num_fewshot", "limit", "settings", "execution", "dtype", "quantization", "machine", "date", "duration_s", "command", "path",
+    "compression",
 )  # fmt: skip
 
 
@@ -309,15 +319,17 @@ def to_frame(records: Iterable[Record]) -> pd.DataFrame:
     """One row per record and metric, with the columns `COLUMNS`; no records give no rows.
 
     `plan` is `dense` for the dense model; `followers` is the number of followers; `stderr` is NaN where there is none;
-    `settings` is empty for a measurement with all defaults (compare rows of equal settings only); `quantization` is
-    empty for weights as they were trained; `path` is relative to the folder of results.
+    `settings` is empty for a question with all defaults (compare rows of equal settings only); `compression` is empty
+    for a full cache and full weights, `quantization` for weights as they were trained; `path` is relative to the folder
+    of results.
     """
     return pd.DataFrame([row for record in records for row in _rows(record)], columns=list(COLUMNS))
 
 
 def _rows(record: Record) -> list[dict[str, Any]]:
-    same = ("model", "kind", "num_layers", "task", "num_fewshot", "limit", "settings", "execution", "dtype")
+    same = ("model", "kind", "num_layers", "task", "num_fewshot", "limit", "compression", "execution", "dtype")
     point = {name: getattr(record, name) for name in (*same, "date", "duration_s", "command")}
+    point["settings"] = _in_words(record.asked)
     point |= {"plan": record.plan_name, "followers": len(record.followers), "n": record.num_samples}
     point |= {"quantization": record.quantization or "", "machine": str(record.machine), "path": record.path.as_posix()}
     return [

@@ -126,7 +126,7 @@ def _scores(values: list[float]) -> pd.DataFrame:
         "at_chance": False,
     }
     row |= {"chance": 0.25, "stderr": 0.01, "n": 100, "followers": 1, "num_layers": 6, "worse": "", "p_value": np.nan}
-    row |= {"free": False, "command": "python", "path": "a", "saved": 5.0, "dense_model": "tiny"}
+    row |= {"free": False, "command": "python", "path": "a", "saved": 5.0, "dense_model": "tiny", "compression": ""}
     frame = pd.DataFrame({"value": values, "plan": [f"{n}-{n + 1}" for n in range(count)], "context_tokens": 512})
     return frame.assign(**row, name=frame.plan, fails=False)
 
@@ -145,6 +145,44 @@ def test_bars_begin_at_0_and_where_the_axis_does_not_points_take_their_place():
         assert axis.title.text == style.begins_at(axis.range[0]) and "not at 0" in axis.title.text
         assert axis.range[0] < 0.87 and axis.range[1] > 0.91 and not figure.layout.annotations  # guessing is far below
         assert figure.layout.meta["source"]
+
+
+def _ways() -> pd.DataFrame:
+    """One plan in three ways, its control, and two with a quantized cache or weights."""
+    frame = _scores([0.9, 0.6, 0.7, 0.86, 0.91, 0.55, 0.88])
+    kinds = ["dense", "direct", "head-mapped", "tuned", "control", "direct", "dense"]
+    plans = ["dense", "2-4", "2-4", "2-4", "dense", "2-4", "dense"]
+    compression = ["", "", "", "", "", "kv_cache=quantized-4", "weights=int8"]
+    paths = [f"p{n}" for n in range(len(kinds))]
+    saved = [0.0, 20.0, 20.0, 20.0, 0.0, 80.0, 0.0]
+    return frame.assign(kind=kinds, plan=plans, compression=compression, path=paths, saved=saved)
+
+
+def test_one_plans_ways_are_joined_and_a_control_is_a_reference():
+    figure = scores.tradeoff(_ways(), "cache")
+    named = {trace.name: trace for trace in figure.data}
+    path = named[text.SAME_PLAN]
+    assert list(zip(path.y[0::3], path.y[1::3], strict=True)) == [(0.6, 0.7), (0.7, 0.86)]  # neither control nor cache
+    assert set(path.x) == {20.0, None} and path.line.width < 2
+    control = named[text.KIND_NAMES["control"]]
+    assert control.marker.color == style.DENSE and 0.91 not in named["best plans (Pareto front)"].y
+    lines = [shape.y0 for shape in figure.layout.shapes if shape.line.dash == "longdashdot"]
+    assert lines == [0.91] and text.CONTROL in [note.text for note in figure.layout.annotations]
+
+
+def test_every_kind_has_a_symbol_and_a_name_of_its_own():
+    figure = scores.tradeoff(_ways(), "cache")
+    points = [trace for trace in figure.data if trace.customdata is not None]
+    assert len({trace.name for trace in points}) == len({trace.marker.symbol for trace in points}) == 7
+    assert "shared directly, 4-bit cache (c4)" in {trace.name for trace in points}
+    quantized = next(trace for trace in points if "8-bit weights" in trace.name)
+    assert quantized.text == ("w8",) and quantized.marker.color == style.DENSE
+    assert pd.DataFrame(figure.layout.meta["table"]).kind.tolist()[5:] == [
+        "direct, 4-bit cache",
+        "dense, 8-bit weights",
+    ]
+    bars = scores.score_bars(_ways())
+    assert list(bars.layout.yaxis.ticktext)[3:] == ["2-4 tuned", "control", "2-4 c4", "dense w8"]
 
 
 def _sweep(damage: list[float]) -> pd.DataFrame:
@@ -192,7 +230,7 @@ def test_savings_curve_draws_both_models_in_their_colours():
              lambda empty: savings.savings_curve(empty, "KV cache", 1)],
 )  # fmt: skip
 def test_an_empty_selection_draws_a_sentence(draw):
-    figure = draw(pd.DataFrame(columns=["kind", "value"]))
+    figure = draw(pd.DataFrame(columns=["kind", "compression", "value"]))
     assert not figure.data and figure.layout.annotations[0].text.endswith(".")
 
 
@@ -218,5 +256,5 @@ def test_the_pareto_front_is_what_no_point_beats(pairs, higher_is_better):
 def test_names_of_bars_leave_room_for_the_bars():
     long = "3-4,14-15,16-17,19-20,21-22"
     frame = pd.DataFrame({"plan": [long, long, long, "dense"], "kind": ["direct", "head-mapped", "tuned", "dense"]})
-    names = scores._bar_names(frame.assign(model="demo"))
+    names = scores._bar_names(frame.assign(model="demo", compression=""))
     assert names == ["3-4,14-15,16-17,…", "3-4,14-15,… heads", "3-4,14-15,… tuned", "dense"]

@@ -207,3 +207,22 @@ def test_sizes_are_never_read_from_a_folder_that_a_record_name_leads_to(tmp_path
     way = os.path.relpath(tmp_path, settings.ASSETS / "models")
     for name in (str(tmp_path), way, "../models/demo"):
         assert measured.shape_of_record(name) is None
+
+
+def test_a_model_that_was_tuned_here_is_compared_with_the_one_that_it_began_from(folder, tmp_path, monkeypatch):
+    from core import load_model, share_attention
+
+    model, tokenizer = load_model(folder)
+    about = {"of": "tiny", "control": False, "plan": "2-4", "method": "full", "objective": "text"}
+    shared = share_attention(model, "2-4")
+    shared.config.tuning = about | {"tokens": 9, "steps": 1, "seed": 0, "data_sha256": "0"}
+    tuned = tmp_path / "tiny-tuned"
+    shared.save_pretrained(tuned)
+    tokenizer.save_pretrained(tuned)
+    monkeypatch.setattr(registry, "_models", registry.Models())
+    with pytest.raises(ValueError, match="tuned from tiny, which is not here"):
+        registry._load_here(str(tuned))
+    registry._load_here(folder)
+    found = registry._load_here(str(tuned))
+    assert str(found.fixed_plan) == "2-4" and found.dense_identity.name == "tiny"
+    assert registry.dense_twins()["tiny-tuned"] == "tiny"

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from app import measured, registry, settings
+from app import measured, registry, settings, text
 from app.charts.style import DENSE, SHARED
 from app.panels import scores
 from app.panels.scores_html import score_table
@@ -17,6 +17,7 @@ from core.records.provenance import Machine
 from core.records.scores import save_record
 from core.records.timings import Quartiles, Timed, TimingRecord, save_timing
 from tests.support.page import FILTERS, array, clickable, drawn, score_record
+from tests.support.scores import right, store
 
 
 def test_one_selection_feeds_charts_table_and_file(results, view):
@@ -148,3 +149,76 @@ def test_a_shared_model_at_chance_is_named(choices_of_two):
     clear = drawn(choices_of_two(dense=39, shared=36))
     assert "guessing" not in clear["about"]
     assert json.loads(clear["bars"])["data"][0]["marker"]["color"] == [DENSE, SHARED]
+
+
+def _tuning(control: bool = False, seed: int = 0) -> dict:
+    about = {"of": "demo", "control": control, "plan": "17-22", "method": "full", "objective": "text", "tokens": 9}
+    return about | {"steps": 1, "seed": seed, "data_sha256": "0"}
+
+
+@pytest.fixture
+def tuned(tmp_path, monkeypatch):
+    """400 questions: dense 360 right, shared 280, quantized beside them; `add(kind, right, seed)` adds tuned and controls."""
+    monkeypatch.setattr(settings.server, "results", tmp_path)
+    store(tmp_path, "", right(360))
+    store(tmp_path, "17-22", right(280))
+    store(tmp_path, "17-22", right(270), options={"kv_cache": "quantized-4"})
+
+    def add(kind: str, count: int, seed: int = 0) -> None:
+        about = {"model": f"{kind}-{seed}", "weights_sha256": f"{kind}{seed}", "kind": kind}
+        store(
+            tmp_path, "17-22" if kind == "tuned" else "", right(count), **about, tuning=_tuning(kind != "tuned", seed)
+        )
+
+    return add
+
+
+TASK = "some_task · exact_match"
+
+
+def test_controls_and_quantized_models_are_kinds_that_can_be_filtered(tuned):
+    tuned("tuned", 356), tuned("control", 364)
+    view = {"model": "demo", "plan": "17-22"}
+    shown = drawn(scores.draw(view, [], TASK, list(measured.KINDS), "KV cache", None))
+    table = pd.read_csv(shown["path"])
+    assert sorted(table.kind) == ["control", "dense", "direct", "direct", "tuned"]
+    assert all(words in shown["table"] for words in ("direct, 4-bit cache", "control", "tuned"))
+    quantized = table[table.compression.notna()].iloc[0]
+    assert quantized.saved > table[table.kind == "tuned"].saved.iloc[0] and quantized.worse == "yes"
+    assert table[table.kind == "control"].saved.iloc[0] == 0 and set(table.dense_model) == {"demo"}
+    for kinds, left in (
+        (["direct"], {"dense", "direct"}), (["control"], {"dense", "control"}), (["direct", "compressed"], {"dense", "direct"}),
+    ):  # fmt: skip
+        few = pd.read_csv(drawn(scores.draw(view, [], TASK, kinds, "KV cache", None))["path"])
+        assert set(few.kind) == left and few.compression.notna().any() == ("compressed" in kinds)
+    assert set(measured.models_like("demo")) == {"demo", "tuned-0", "control-0"}
+
+
+def test_what_tuning_recovered_is_told_against_the_control_or_said_to_be_against_dense(tuned):
+    assert scores.recovered({"model": "demo", "plan": "17-22"}, ["demo"], TASK) == ""
+    tuned("tuned", 356)
+    alone = scores.recovered({"model": "demo", "plan": "17-22"}, ["demo"], TASK)
+    assert "Tuning recovered 95 ± " in alone and text.RECOVERED_DENSE in alone and "(400 documents, 1 seed)" in alone
+    tuned("control", 364)
+    both = scores.recovered({"model": "demo", "plan": "17-22"}, ["demo"], TASK)
+    assert "Tuning recovered 90 ± " in both and text.RECOVERED_CONTROL in both
+    assert scores.recovered({"model": "demo", "plan": "17-22"}, ["other"], TASK) == ""
+
+
+def test_better_than_dense_is_printed_with_three_seeds_and_significance_only(tuned):
+    view = {"model": "demo", "plan": "17-22"}
+    for seed in range(2):
+        tuned("tuned", 390 + seed, seed), tuned("control", 366, seed)
+    two = scores.recovered(view, ["demo"], TASK)
+    assert "2 seeds" in two and "It is better than dense" not in two and "cannot be said" in two
+    tuned("tuned", 389, 2), tuned("control", 366, 2)
+    three = scores.recovered(view, ["demo"], TASK)
+    assert "3 seeds" in three and "It is better than dense (p" in three and "cannot be said" not in three
+
+
+def test_what_is_missing_for_a_share_is_said(tuned):
+    tuned("tuned", 356)
+    for path in settings.server.results.glob("tuned-0/*/*.gz"):
+        path.unlink()
+    said = scores.recovered({"model": "demo", "plan": "17-22"}, ["demo"], TASK)
+    assert "is not known. The single answers of tuned-0 (17-22) are not stored." in said and "±" not in said

@@ -223,7 +223,7 @@ def test_scores_of_quantized_models_do_not_decide_whether_a_plan_is_worse(tmp_pa
     store(tmp_path, "", right(1600, 2000), task="one", **held)
     store(tmp_path, "17-22", right(900, 2000), task="one", **held)
     tasks = judge(tmp_path)
-    assert len(tasks) == 3 and all(task.resolves for task in tasks.values())  # it is still told of each on its own
+    assert len(tasks) == 2 and all(task.resolves for task in tasks.values())  # it is told of beside the plans
     assert [plan.verdicts for plan in summaries(tasks.values())] == [plan.verdicts for plan in before]
 
 
@@ -240,3 +240,38 @@ def test_a_tuned_model_and_a_control_are_compared_with_the_dense_model_that_they
     ]
     twins = [pair.dense and pair.dense[1].model for pair in pairs_of(places)]
     assert twins == [None, "tiny", "tiny", None]
+
+
+TUNED = {"of": "demo", "control": False, "plan": "17-22", "method": "full", "objective": "text", "tokens": 9}
+TUNED |= {"steps": 3, "seed": 0, "data_sha256": "ghi"}
+
+
+def test_controls_and_quantized_models_are_judged_beside_the_plans(quiz):
+    alone = judge(quiz)
+    (before,) = alone.values()
+    store(quiz, "", right(1200, 2000), options={"kv_cache": "quantized-4"})
+    store(quiz, "20-21", right(1300, 2000), options={"weights": "int8"}, weights_sha256="quantized")
+    store(quiz, "", right(1610, 2000), model="after", kind="control", weights_sha256="new", tuning=TUNED)
+    store(quiz, "17-22", right(1580, 2000), model="mended", kind="tuned", weights_sha256="new", tuning=TUNED)
+    (task,) = judge(quiz).values()
+    assert task.name == before.name and not task.dense.compression
+    assert {one.record.model for one in task.verdicts} == {"demo", "mended"} and len(task.verdicts) == 4
+    drops = {(one.record.kind, one.record.compression): (one.loss.drop, one.worse) for one in task.beside}
+    assert drops == {
+        ("dense", "kv_cache=quantized-4"): (pytest.approx(0.2), "yes"),
+        ("direct", "weights=int8"): (pytest.approx(0.15), "yes"),
+        ("control", ""): (pytest.approx(-0.005), "no"),
+    }
+    assert all(one.loss.paired for one in task.beside)
+    plain = {one.record.path: one.p_value for one in before.verdicts}
+    assert plain == {one.record.path: one.p_value for one in task.verdicts if one.record.model == "demo"}
+    assert all(not row.record.compression and row.record.kind != "control" for row in summaries([task]))
+
+
+def test_a_control_takes_the_place_of_the_dense_model_where_it_is_asked_for(quiz):
+    store(quiz, "", right(1610, 2000), model="after", kind="control", weights_sha256="new", tuning=TUNED)
+    store(quiz, "17-22", right(1580, 2000), model="mended", kind="tuned", weights_sha256="other", tuning=TUNED)
+    places = [(quiz, record) for record in load_records(quiz)[0]]
+    tuned, controls = ([one for one in places if one[1].kind == kind] for kind in ("tuned", "control"))
+    (pair,) = pairs_between(tuned, controls)
+    assert pair.dense == controls[0]

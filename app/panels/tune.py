@@ -1,0 +1,166 @@
+"""Tune: the command that trains the page's model on with its plan in place, run here on a small budget where that is allowed,
+and the losses of the runs that are stored.
+"""
+
+from collections.abc import Iterator
+from contextlib import closing
+from types import SimpleNamespace
+
+import gradio as gr
+
+from app import jobs, settings, text, tunings, views
+from app.charts import tuning as charts
+from app.components import html
+from app.components.chart import chart, figure_json
+from app.components.events import LIVE, QUIET
+from app.components.page import page_script
+from app.components.stop import Stops, buttons
+from app.line import Wait
+from app.panels import model as model_panel
+from app.panels import tune_html
+from app.panels.evaluate import sentence_of
+from app.registry import View, get_model
+from app.tunings import State
+from core.records.tunings import TuningRecord
+
+_stops = Stops()
+
+
+def build() -> SimpleNamespace:
+    """Choices, the command with what it costs, buttons, progress, and the losses of stored runs."""
+    gr.HTML(html.subsection(text.TUNE_HEADING, text.TUNE_LEAD, "tune"))
+    with gr.Row(elem_classes="controls"):
+        method = gr.Radio(
+            list(text.TUNE_METHODS.items()), value="full", label=text.TUNE_METHOD_LABEL, elem_id="tune-method"
+        )
+        steps = gr.Slider(
+            10, settings.MAX_TUNE_STEPS, settings.DEFAULT_TUNE_STEPS, step=10, label=text.TUNE_STEPS_LABEL, buttons=[],
+            elem_id="tune-steps",
+        )  # fmt: skip
+        data = gr.Textbox(label=text.TUNE_DATA_LABEL, info=text.TUNE_DATA_HINT, max_lines=1, elem_id="tune-data")
+        control = gr.Checkbox(False, label=text.TUNE_CONTROL_LABEL, elem_id="tune-control")
+    error = gr.HTML(elem_id="tune-error")
+    command = gr.HTML(elem_id="tune-command", js_on_load=page_script("tune"))
+    with gr.Row(elem_classes="examples", visible=tunings.allowed()):
+        go = gr.Button(text.TUNE_BUTTON, variant="primary", elem_id="tune-go")
+        stop = gr.Button(text.STOP_BUTTON, variant="stop", interactive=False, elem_id="tune-stop")
+    problem = gr.HTML(elem_id="tune-problem")
+    progress = gr.HTML(elem_id="tune-progress")
+    gr.HTML(html.subsection(text.TUNE_RUNS_HEADING))
+    with gr.Row(elem_classes="controls"):
+        run_of = gr.Dropdown([], label=text.TUNE_RUNS_LABEL, elem_id="tune-run")
+    losses = chart(420, "tune-losses")
+    about = gr.HTML(elem_id="tune-about")
+    return SimpleNamespace(
+        method=method, steps=steps, data=data, control=control, error=error, command=command, go=go, stop=stop,
+        progress=progress, problem=problem, run=run_of, losses=losses, about=about,
+        model=gr.State(""), options=[method, steps, data, control],
+    )  # fmt: skip
+
+
+def wire(bar: gr.HTML, names: gr.Dropdown, panel: SimpleNamespace) -> None:
+    """Connect the controls. names: the list of models, where a model that was tuned appears."""
+    asked = [bar, panel.method, panel.control, panel.steps, panel.data]
+    said, kept = [panel.command, panel.error, panel.go], [panel.run, panel.losses, panel.about, panel.model]
+    views.on_draw(bar, "evaluate", command, asked, said, **LIVE).then(runs, [bar, panel.model], kept, **QUIET)
+    gr.on([one.change for one in panel.options], command, asked, said, **LIVE)
+    panel.run.input(show_run, [bar, panel.run], [panel.losses, panel.about], **QUIET)
+    panel.go.click(
+        jobs.unhurried(run), asked, [panel.progress, panel.problem, panel.go, panel.stop, panel.losses],
+        concurrency_limit=None, **QUIET,
+    ).then(lambda: buttons(running=False), None, [panel.go, panel.stop], queue=False, **QUIET).then(
+        command, asked, said, **QUIET
+    ).then(runs_anew, bar, [*kept, names], **QUIET)  # fmt: skip
+    panel.stop.click(_stops.press, None, panel.stop, queue=False, **QUIET)
+
+
+def command(view: View, method: str, control: bool, steps: float, data: str) -> tuple:
+    """The command with its cost, what is wrong with the choice, and the button that starts it or goes on."""
+    if not view:
+        return (gr.skip(),) * 3
+    try:
+        wanted = tunings.asked(view, method, control, steps, data)
+        line = tunings.command_line(wanted)
+    except ValueError as problem:
+        return "", html.note(str(problem)), gr.update(interactive=False, value=text.TUNE_BUTTON)
+    again = tunings.allowed() and tunings.can_go_on(wanted)
+    label = text.TUNE_AGAIN if again else text.TUNE_BUTTON
+    return tune_html.command(line) + tune_html.cost(wanted), "", gr.update(interactive=True, value=label)
+
+
+def run(
+    view: View, method: str, control: bool, steps: float, data: str, request: gr.Request | None = None
+) -> Iterator[tuple]:
+    """Progress, error sentence, both buttons, and the losses so far, until it is done or someone stops it.
+
+    While it waits it yields `app.jobs.Rest` too.
+    """
+    if not tunings.allowed():
+        yield "", html.error(text.TUNE_NOT_HERE), *[gr.skip()] * 3
+        return
+    stopped = _stops.from_now(request)
+    yield html.note(text.TUNE_STARTS), "", *buttons(running=True), gr.skip()
+    problem, last = "", State(None)
+    try:
+        wanted = tunings.asked(view, method, control, steps, data)
+        with closing(jobs.in_turn(tunings.steps(wanted, stopped), stopped)) as told:
+            for step in told:
+                if isinstance(step, jobs.Rest):
+                    yield step
+                elif isinstance(step, Wait):
+                    yield html.note(step.words), *[gr.skip()] * 4
+                else:
+                    last = step
+                    yield tune_html.standing(step.record), *[gr.skip()] * 3, _drawn(step.record)
+        problem = html.error(last.problem)
+        said = "" if last.problem else tune_html.ended(wanted, last.record)
+    except (ValueError, OSError, RuntimeError) as error:
+        problem, said = html.error(sentence_of(error)), ""
+    yield said, problem, *[gr.skip()] * 3
+
+
+def _drawn(record: TuningRecord | None) -> str | dict:
+    if record is None or not (record.losses or record.held_out):
+        return gr.skip()
+    return figure_json(charts.losses(tunings.together(record, tunings.stored())))
+
+
+# Stored runs
+
+
+def runs(view: View, shown: str) -> tuple:
+    """The stored runs of the page's model, the newest chosen; everything stays while the model does."""
+    name = get_model(view["model"]).dense_identity.name if view else ""
+    if not view or name == shown:
+        return (gr.skip(),) * 4
+    found = _runs_of(name)
+    first = next(iter(found), None)
+    choices = [(_words(record), path) for path, record in found.items()]
+    return gr.update(choices=choices, value=first, visible=bool(found)), *show_run(view, first), name
+
+
+def runs_anew(view: View) -> tuple:
+    """The same after a run, whose model joins the list of models."""
+    return *runs(view, ""), gr.update(choices=model_panel.choices())
+
+
+def show_run(view: View, path: str | None) -> tuple[str, str]:
+    """The losses of a run and of its control, and how it was made."""
+    record = _runs_of(get_model(view["model"]).dense_identity.name).get(path or "") if view else None
+    if record is None:
+        return figure_json(charts.losses([])), ""
+    return figure_json(charts.losses(tunings.together(record, tunings.stored()))), tune_html.about(record)
+
+
+def _runs_of(name: str) -> dict[str, TuningRecord]:
+    mine = [record for record in tunings.stored() if record.model == name]
+    return {record.path.as_posix(): record for record in sorted(mine, key=lambda one: one.date, reverse=True)}
+
+
+def _words(record: TuningRecord) -> str:
+    what = text.TUNE_RUN_CONTROL.format(plan=record.plan or "dense") if record.control else record.plan
+    corrections = "".join(f", {name} {value}" for name, value in sorted((record.corrections or {}).items()))
+    return text.TUNE_RUN.format(
+        what=what, method=record.method, objective=f", {record.objective}{corrections}", steps=f"{record.steps:,}",
+        seed=record.recipe.get("seed", 0), unfinished="" if record.finished else text.TUNE_UNFINISHED,
+    )  # fmt: skip

@@ -1,0 +1,308 @@
+"""Tuning from the page: the command for what was chosen, what it costs, and the command run as a process of its own.
+
+The page trains nothing itself. It starts `python -m core tune`, reads the record and the checkpoints that this writes, and ends
+it with the signal of Ctrl-C, so that a checkpoint stays from which the same command goes on.
+"""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+from pydantic import ValidationError
+
+from app import evaluations, settings, shutdown, text, units
+from app.asked import flag, one_of, whole, words
+from app.jobs import Rest
+from app.registry import LoadedModel, View, get_model
+from core.configs import context_tokens
+from core.cost import ModelShape, forward_flops, parameter_count
+from core.plan import SharingPlan
+from core.records.files import MAX_RECORD_BYTES, parse_as, safe_name, short_hash
+from core.records.reading import Unreadable, read_file, strict_json
+from core.records.tunings import TuningRecord, list_tunings, load_tunings
+
+RECORD, CARD, WORK, STATE = "tuning.json", "README.md", "work", "trainer_state.json"
+METHODS = ("full", "lora")
+_MAX_STATE_BYTES = 2**24
+_POLL_S = 0.5
+_LEAVE_S = 120.0
+"""How long a process that was asked to stop may take for its checkpoint."""
+_PROBLEM_BYTES = 4000
+
+
+class Asked(NamedTuple):
+    """What is to be tuned. data: a file or a hub data set; empty: the bundled text. control: the dense model itself."""
+
+    model: str
+    plan: str
+    method: str
+    control: bool
+    steps: int
+    data: str = ""
+
+
+class State(NamedTuple):
+    """Where a run stands: its record with the losses so far (None: it has not begun), and whether it ended.
+
+    problem: what the command said when it failed, in a sentence.
+    """
+
+    record: TuningRecord | None
+    ended: bool = False
+    problem: str = ""
+
+
+def allowed() -> bool:
+    """Whether this server tunes models: on one's own machine, where records may be written."""
+    return settings.server.tune_seconds > 0 and evaluations.is_shared()
+
+
+def asked(view: View, method: object, control: object, steps: object, data: object) -> Asked:
+    """What was chosen, checked. Raises ValueError with one sentence."""
+    model = get_model(view["model"])
+    words(method=method, data=data)
+    one_of("method", str(method), METHODS)
+    count = whole("The number of steps", steps, high=settings.MAX_TUNE_STEPS)
+    is_control = flag("control", control)
+    if model.tuned is not None:
+        raise ValueError(text.TUNE_ALREADY)
+    plan = model.plan(view["plan"])
+    if not (plan.followers or is_control):
+        raise ValueError(text.TUNE_DENSE)
+    if view.get("heads") and not is_control:
+        raise ValueError(text.TUNE_HEADS)
+    if getattr(model.model.config, "quantization_config", None):
+        raise ValueError(text.TUNE_QUANTIZED)
+    return Asked(view["model"], str(plan), str(method), is_control, count, str(data).strip())
+
+
+def command(wanted: Asked) -> list[str]:
+    """The words of the command, from `tune` on; whoever may not run it here gets names to fill in instead of folders."""
+    model, here = get_model(wanted.model), allowed()
+    known = {"--batch-rows": settings.TUNE_ROWS, "--context-tokens": _row_tokens(model), "--steps": wanted.steps}
+    known |= {
+        "--eval-every": max(1, wanted.steps // settings.TUNE_MEASUREMENTS),
+        "--held-out-tokens": settings.TUNE_HELD_OUT_TOKENS,
+    }
+    data = wanted.data or (str(_bundled(model)) if here else "my-text.txt")
+    out = str(folder_of(wanted)) if here else f"tuned/{_name(wanted, model)}"
+    said = ["tune", "--model", wanted.model, "--plan", wanted.plan, f"--data={data}", "--out", out]
+    said += ["--method", wanted.method] + ["--control"] * wanted.control
+    said += [word for pair in known.items() for word in map(str, pair)]
+    said += ["--warmup-steps", str(min(20, wanted.steps // 5))]
+    return said + (["--results", str(settings.server.results)] if here else [])
+
+
+def command_line(wanted: Asked) -> str:
+    """The command as it is typed."""
+    return shlex.join(["python", "-m", "core", *command(wanted)])
+
+
+def _bundled(model: LoadedModel) -> Path:
+    """The bundled text that a model of this name knows how to read."""
+    from core.damage.texts import ARTICLES, PASSAGES
+    from core.models import BUNDLED
+
+    return PASSAGES if model.identity.name in BUNDLED else ARTICLES
+
+
+def _row_tokens(model: LoadedModel) -> int:
+    return min(settings.TUNE_ROW_TOKENS, context_tokens(model.model) or settings.TUNE_ROW_TOKENS)
+
+
+def folder_of(wanted: Asked) -> Path:
+    """Where the model of this choice goes; the same choice has the same folder, so that it goes on."""
+    return settings.server.tuned / _name(wanted, get_model(wanted.model))
+
+
+def _name(wanted: Asked, model: LoadedModel) -> str:
+    kind = "control" if wanted.control else wanted.method
+    hashed = short_hash(json.dumps([model.identity.name, *wanted[1:]]))
+    return safe_name(
+        f"{model.identity.name.rpartition('/')[2]}-{wanted.plan or 'dense'}-{kind}-{wanted.steps}-{hashed}"
+    )
+
+
+def can_go_on(wanted: Asked) -> bool:
+    """Whether a run of this choice was begun here and not finished."""
+    folder = folder_of(wanted)
+    return (folder / RECORD).exists() and not (folder / CARD).exists()
+
+
+# What it costs
+
+
+def cost(wanted: Asked) -> dict[str, Any]:
+    """Facts for `text.TUNE_COST`, predicted: tokens, FLOPs and bytes. Raises ValueError where the sizes are not known.
+
+    Training a token takes three times the FLOPs of reading it; full tuning holds a weight, its gradient and two moments
+    of AdamW in float32, LoRA the weights alone. Ignores activations and the adapters.
+    """
+    model = get_model(wanted.model)
+    shape, rows = ModelShape.from_config(model.model.config), settings.TUNE_ROWS
+    plan = SharingPlan((), model.num_layers) if wanted.control else model.plan(wanted.plan)
+    tokens = wanted.steps * rows * _row_tokens(model)
+    flops = 3 * wanted.steps * forward_flops(shape, plan, rows, _row_tokens(model), execution="recompute").total
+    weights = parameter_count(shape, plan).total
+    copies = 4 if wanted.method == "full" else 1
+    return {
+        "steps": f"{wanted.steps:,}", "rows": rows, "row_tokens": _row_tokens(model), "tokens": f"{tokens:,}",
+        "flops": units.amount(flops, "FLOPs"), "memory": units.amount(4.0 * copies * weights, "bytes"),
+    }  # fmt: skip
+
+
+def took(wanted: Asked, records: list[TuningRecord]) -> tuple[float, str] | None:
+    """Seconds of a step of this model and method, as last measured, and on which machine; None where nobody did."""
+    model = get_model(wanted.model).identity.name
+    mine = [one for one in records if (one.model, one.method) == (model, wanted.method) and one.steps]
+    last = max(mine, key=lambda one: one.date, default=None)
+    return (last.seconds / last.steps, str(last.machine)) if last else None
+
+
+# Running it
+
+
+def steps(wanted: Asked, stopped: Callable[[], bool]) -> Iterator[State | Rest]:
+    """Run the command for at most `tune_seconds`, and tell where it stands; closing it, or `stopped()`, ends it with a
+    checkpoint."""
+    folder, told = folder_of(wanted), None
+    with tempfile.TemporaryFile() as said:
+        process = _started([*command(wanted), "--stop-after", f"{settings.server.tune_seconds:g}"], said.fileno())
+        try:
+            asked_to_end = False
+            while process.poll() is None:
+                if stopped() and not asked_to_end:
+                    asked_to_end = True
+                    _leave(process)
+                state = State(live(folder))
+                if state != told:
+                    told = state
+                    yield state
+                yield Rest(_POLL_S)
+        finally:
+            if process.poll() is None:
+                _leave(process)
+        yield State(live(folder), True, _problem(process.returncode, said))
+
+
+def _started(arguments: list[str], output: int) -> "subprocess.Popen[bytes]":
+    """The command as a process that leaves the page a core, and that this server's end ends."""
+    root = str(Path(__file__).resolve().parents[1])
+    path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+    threads = str(max(1, (os.cpu_count() or 2) - 1))
+    environment = os.environ | {"PYTHONPATH": path, "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": threads}
+    process = subprocess.Popen(
+        [sys.executable, "-m", settings.TUNE_PROGRAM, *arguments], env=environment, stdin=subprocess.DEVNULL,
+        stdout=output, stderr=output, start_new_session=True,
+    )  # fmt: skip
+    with suppress(psutil.Error):
+        psutil.Process(process.pid).nice(5 if os.name == "posix" else psutil.BELOW_NORMAL_PRIORITY_CLASS)
+    shutdown.register(lambda: process.poll() is None and _signal(process))
+    return process
+
+
+def _leave(process: "subprocess.Popen[bytes]") -> None:
+    """Ask for a checkpoint and an end; who does not follow is ended after a while, without anybody waiting for it."""
+    _signal(process)
+
+    def end() -> None:
+        try:
+            process.wait(_LEAVE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+    threading.Thread(target=end, name="tuning", daemon=True).start()
+
+
+def _signal(process: "subprocess.Popen[bytes]") -> None:
+    with suppress(OSError):
+        process.send_signal(signal.SIGINT if os.name == "posix" else signal.SIGTERM)
+
+
+def _problem(code: int, said: Any) -> str:
+    """The last line of what a command said that failed; 0 is done, 1 and 130 were stopped with a checkpoint."""
+    if code in (0, 1, 130):
+        return ""
+    said.seek(max(0, said.seek(0, os.SEEK_END) - _PROBLEM_BYTES))
+    lines = [line.strip() for line in said.read().decode("utf-8", "replace").splitlines() if line.strip()]
+    return lines[-1] if lines else text.TUNE_ENDED.format(code=code)
+
+
+# What it has written
+
+
+def live(folder: Path) -> TuningRecord | None:
+    """The record of a run in this folder, with the losses that its newest checkpoint knows; None where there is none."""
+    try:
+        record = parse_as(TuningRecord, read_file(folder / RECORD, MAX_RECORD_BYTES))
+    except (OSError, Unreadable, ValidationError):
+        return None
+    if record.finished or not (state := _newest_state(folder / WORK)):
+        return record
+    log = [entry for entry in state.get("log_history", ()) if isinstance(entry, dict)]
+    losses = [(entry["step"], entry["loss"]) for entry in log if "loss" in entry]
+    if len(losses) <= len(record.losses):
+        return record
+    held_out = [(entry["step"], entry["eval_loss"], entry.get("eval_stderr")) for entry in log if "eval_loss" in entry]
+    return record.model_copy(update={"losses": losses, "held_out": held_out, "steps": losses[-1][0]})
+
+
+def _newest_state(folder: Path) -> dict[str, Any]:
+    """What the Trainer's newest checkpoint says of itself; empty where there is none, or it is being written."""
+    for path in sorted(folder.glob(f"checkpoint-*/{STATE}"), key=_step_of, reverse=True):
+        with suppress(OSError, Unreadable):
+            found = strict_json(read_file(path, _MAX_STATE_BYTES))
+            if isinstance(found, dict):
+                return found
+    return {}
+
+
+def _step_of(path: Path) -> int:
+    number = path.parent.name.rpartition("-")[2]
+    return int(number) if number.isdecimal() else -1
+
+
+def stored() -> list[TuningRecord]:
+    """All stored records of tuning; read again when a file changes."""
+    return _stored(settings.server.results, list_tunings(settings.server.results).state)
+
+
+@lru_cache(2)
+def _stored(folder: Path, state: tuple) -> list[TuningRecord]:
+    return load_tunings(folder)
+
+
+def together(record: TuningRecord, records: list[TuningRecord]) -> list[TuningRecord]:
+    """A run, and its control or what it is the control of: trained alike on the same tokens in the same order."""
+    alike = [one for one in records if _trained_alike(one) == _trained_alike(record) and one.path != record.path]
+    other = [
+        one
+        for one in alike
+        if one.control != record.control and (one.plan == record.plan or not (one.plan and record.plan))
+    ]
+    return sorted([record, *other[:1]], key=lambda one: one.control)
+
+
+def _trained_alike(record: TuningRecord) -> tuple:
+    recipe = {name: value for name, value in record.recipe.items() if name != "objective"}
+    return record.model, record.weights_sha256, json.dumps(recipe, sort_keys=True), record.data
+
+
+def finished_folders() -> list[str]:
+    """The models that were tuned here, as they are typed, newest first."""
+    folder = settings.server.tuned
+    with suppress(OSError):
+        cards = sorted(folder.glob(f"*/{CARD}"), key=lambda card: card.stat().st_mtime, reverse=True)
+        return [str(card.parent) for card in cards[: settings.TUNED_LISTED] if (card.parent / "config.json").is_file()]
+    return []

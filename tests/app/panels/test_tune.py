@@ -1,0 +1,175 @@
+"""Tune: the command that is shown is the one that runs, Stop leaves a run that goes on, and where it may not run at all."""
+
+import json
+import shlex
+from argparse import ArgumentParser
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from app import jobs, settings, text, tunings
+from app.panels import model as model_panel
+from app.panels import tune
+from core.records.tunings import TuningRecord
+from tests.support.page import Words
+
+GOLDEN = Path(__file__).resolve().parents[2] / "golden_records" / "tuning-v1.json"
+CHOICE = ("full", False, 20, "")
+
+
+@pytest.fixture
+def own_machine(tmp_path, monkeypatch):
+    """A folder for results and one for tuned models, and a command that trains nothing."""
+    for name, value in (("results", tmp_path / "results"), ("tuned", tmp_path / "tuned"), ("tune_seconds", 60.0)):
+        monkeypatch.setattr(settings.server, name, value)
+    monkeypatch.setattr(settings, "TUNE_PROGRAM", "tests.support.fake_tune")
+    return tmp_path
+
+
+def steps_of(running) -> list[tuple]:
+    return [step for step in running if not isinstance(step, jobs.Rest)]
+
+
+def shown_words(outputs: tuple) -> str:
+    return Words(outputs[0]).words
+
+
+def test_the_command_is_understood_and_names_what_was_chosen(own_machine, view):
+    from core.commands import tune as command
+
+    parser = ArgumentParser()
+    command.add_arguments(parser)
+    for method, control in (("full", False), ("lora", True)):
+        wanted = tunings.asked(view, method, control, 40, "")
+        line = tunings.command_line(wanted)
+        assert line in shown_words(tune.command(view, method, control, 40, ""))
+        args = parser.parse_args(shlex.split(line)[4:])
+        assert (args.plan, args.method, args.control, args.steps) == ("2-4", method, control, 40)
+        assert args.context_tokens == 128 and Path(args.data).is_file()  # the tiny model was made for no more
+        assert args.out == tunings.folder_of(wanted) and args.results == settings.server.results
+
+
+def test_the_cost_is_told_in_words_before_and_after_somebody_measured_it(own_machine, view):
+    before = shown_words(tune.command(view, *CHOICE))
+    assert "20 steps of 4 rows of at most 128 tokens: about 10,240 tokens" in before and "predicted" in before
+    steps_of(tune.run(view, *CHOICE))
+    again = shown_words(tune.command(view, *CHOICE))
+    assert "when it was last tuned" in again
+
+
+@pytest.mark.parametrize(
+    ("change", "choice", "told"),
+    [({"plan": "dense"}, CHOICE, text.TUNE_DENSE), ({"heads": '{"3": [0, 0, 0, 0]}'}, CHOICE, text.TUNE_HEADS),
+     ({}, ("all", False, 20, ""), "method"), ({}, ("full", False, 10**9, ""), "steps"),
+     ({"model": "demo-tuned-17-22"}, CHOICE, text.TUNE_ALREADY)],
+)  # fmt: skip
+def test_what_cannot_be_tuned_is_said_and_not_started(own_machine, view, change, choice, told):
+    command, problem, go = tune.command(view | change, *choice)
+    assert not command and told in problem and not go["interactive"]
+    assert told in steps_of(tune.run(view | change, *choice))[-1][1]
+    assert not settings.server.tuned.exists()
+
+
+def test_a_dense_plan_has_a_control(own_machine, view):
+    assert "--control" in shown_words(tune.command(view | {"plan": "dense"}, "full", True, 20, ""))
+
+
+def test_a_run_tells_its_losses_and_ends_in_the_lists(own_machine, view):
+    told = steps_of(tune.run(view, *CHOICE))
+    charts = [json.loads(step[4]) for step in told if isinstance(step[4], str)]
+    assert charts and charts[0]["layout"]["meta"]["title"] == text.TUNE_CHART_TITLE
+    assert 'role="progressbar"' in "".join(step[0] for step in told if isinstance(step[0], str))
+    assert "3.000" in told[-1][0] and "2.000 ± 0.010" in told[-1][0] and not told[-1][1]
+    (folder,) = settings.server.tuned.iterdir()
+    assert str(folder) in model_panel.choices() and tunings.finished_folders() == [str(folder)]
+    choice, chart, about, name, models = tune.runs_anew(view)
+    assert len(choice["choices"]) == 1 and name == "tiny" and str(folder) in models["choices"]
+    assert "held-out text" in chart and "core" in about
+    assert tune.runs(view, name)[0] == tune.runs(view, "tiny")[0]  # nothing new, nothing drawn
+
+
+def test_stop_leaves_a_run_that_goes_on(own_machine, view):
+    visitor = SimpleNamespace(session_hash="visitor")
+    choice = ("full", False, 1000, "")
+    running = tune.run(view, *choice, visitor)
+    for step in running:
+        if not isinstance(step, jobs.Rest) and "Step " in str(step[0]):
+            assert not tune._stops.press(visitor)["interactive"]
+            break
+    end = steps_of(running)[-1]
+    assert "with a checkpoint" in end[0] and not end[1]
+    wanted = tunings.asked(view, *choice)
+    stopped_at = tunings.live(tunings.folder_of(wanted)).steps
+    assert 0 < stopped_at < 1000 and tunings.can_go_on(wanted)
+    assert tune.command(view, *choice)[2]["value"] == text.TUNE_AGAIN
+    again = tune.run(view, *choice, visitor)
+    seen = next(step for step in again if not isinstance(step, jobs.Rest) and "Step " in str(step[0]))
+    assert str(stopped_at) in seen[0]
+    tune._stops.press(visitor)
+    assert tunings.live(tunings.folder_of(wanted)).steps >= stopped_at and steps_of(again)
+
+
+def test_a_budget_of_seconds_ends_a_run_with_a_checkpoint(own_machine, view, monkeypatch):
+    monkeypatch.setattr(settings.server, "tune_seconds", 0.2)
+    end = steps_of(tune.run(view, "full", False, 1000, ""))[-1]
+    assert "with a checkpoint" in end[0]
+
+
+def test_a_closed_tab_ends_the_process(own_machine, view):
+    running = tune.run(view, "full", False, 1000, "")
+    for step in running:
+        if not isinstance(step, jobs.Rest) and "Step " in str(step[0]):
+            break
+    running.close()
+    folder = tunings.folder_of(tunings.asked(view, "full", False, 1000, ""))
+    import time
+
+    time.sleep(1.5)  # the process is asked to end, and nobody waits for it
+    steps = tunings.live(folder).steps
+    time.sleep(0.5)
+    assert tunings.live(folder).steps == steps < 1000 and not jobs.line.running
+
+
+def test_a_fault_of_the_command_is_one_sentence(own_machine, view):
+    end = steps_of(tune.run(view, "full", False, 20, "missing.txt"))[-1]
+    assert "missing.txt is no file: name one." in end[1] and "Traceback" not in end[1] and not end[0]
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"), [("public", True), ("read_only", True), ("tune_seconds", 0.0)],
+)  # fmt: skip
+def test_where_it_may_not_run_the_command_is_there_all_the_same(own_machine, view, monkeypatch, setting, value):
+    monkeypatch.setattr(settings.server, "models", (view["model"],))
+    monkeypatch.setattr(settings.server, setting, value)
+    words = shown_words(tune.command(view, *CHOICE))
+    assert "python -m core tune" in words and text.TUNE_NOT_HERE in words
+    assert str(own_machine / "tuned") not in words and "--data=my-text.txt" in words
+    assert text.TUNE_NOT_HERE in list(tune.run(view, *CHOICE))[-1][1]
+
+
+def test_a_plan_and_its_control_stand_side_by_side():
+    golden = TuningRecord.model_validate_json(GOLDEN.read_text(encoding="utf-8"))
+    control = golden.model_copy(update={"control": True, "plan": ""})
+    other = control.model_copy(update={"recipe": golden.recipe | {"seed": 8}})
+    assert tunings.together(golden, [golden, other, control]) == [golden, control]
+    assert tunings.together(golden, [golden, other]) == [golden]
+
+
+def test_losses_are_read_off_the_newest_checkpoint_while_it_runs(tmp_path):
+    golden = TuningRecord.model_validate_json(GOLDEN.read_text(encoding="utf-8"))
+    begun = golden.model_copy(update={"finished": False, "losses": [], "held_out": [], "steps": 0})
+    (tmp_path / "tuning.json").write_text(begun.model_dump_json(), encoding="utf-8")
+    assert tunings.live(tmp_path).steps == 0
+    for step in (8, 16):
+        folder = tmp_path / "work" / f"checkpoint-{step}"
+        folder.mkdir(parents=True)
+        log = [
+            {"step": 0, "eval_loss": 3.5, "eval_stderr": 0.1},
+            *({"step": n, "loss": 4 - n / 8} for n in range(1, step + 1)),
+        ]
+        (folder / "trainer_state.json").write_text(json.dumps({"log_history": log}), encoding="utf-8")
+    found = tunings.live(tmp_path)
+    assert found.steps == 16 and found.losses[-1] == (16, 2.0) and found.held_out == [(0, 3.5, 0.1)]
+    (tmp_path / "tuning.json").write_text("{", encoding="utf-8")
+    assert tunings.live(tmp_path) is None
