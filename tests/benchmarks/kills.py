@@ -1,6 +1,6 @@
 """`python -m tests.benchmarks.kills --kills 30 --seed 0`: what is left when a running command is killed, and whether it goes on.
 
-Evaluations, searches, sweeps, similarities, training, a program that only writes records, and the server while it writes
+Evaluations, searches, sweeps, similarities, training, tuning, a program that only writes records, and the server while it writes
 a text are killed with SIGKILL at random moments. After each kill every file of the store must load or be passed over
 without a word, and the same command, run to its end, must leave what an undisturbed run leaves. All on a model of eight
 layers or, for the texts, the bundled demo, with small limits.
@@ -41,13 +41,15 @@ from core.records.provenance import git_commit
 from core.records.scores import Record, load_records, save_record
 from core.records.searches import PlanDamage, SearchRecord, load_searches, save_search
 from core.records.timings import TimingRecord, load_timings, save_timing
+from core.records.tunings import load_tunings, read_tunings
 from tests.benchmarks.record import Run
 from tests.support.browser import ROOT, free_port, serve, wait_for
 
 GOLDEN = Path(__file__).parents[1] / "golden_records"
-KINDS = ("evaluation", "search", "sweep", "similarity", "training", "writing", "generation")
-UNEQUAL = {"date", "duration_s", "command", "layer_evaluations", "naive_layer_evaluations"}
-"""What a run that went on says otherwise than one in one go: when, how long, and how much was still to be computed."""
+KINDS = ("evaluation", "search", "sweep", "similarity", "training", "tuning", "writing", "generation")
+UNEQUAL = {"date", "duration_s", "command", "layer_evaluations", "naive_layer_evaluations", "seconds", "losses"}
+"""What a run that went on says otherwise than one in one go: when, how long, how much was still to be computed,
+and over how many steps a mean loss is, which begins anew where a run goes on."""
 _TEXTS = "--tokens 256 --held-out-tokens 128 --chunk-tokens 64 --batch-tokens 64 --longest-span 2"
 _PROMPT = "The old captain went down to the sea"
 _NEW_TOKENS = 200
@@ -89,6 +91,15 @@ def arguments_of(kind: str, folder: Path) -> list[str]:
         return ["sweep", *searched]
     if kind == "similarity":
         return ["similarity", "--against-damage", *searched[:-2]]
+    if kind == "tuning":
+        how = "--plan 2-4 --steps 30 --batch-rows 2 --context-tokens 32 --eval-every 3 --held-out-tokens 256"
+        data = [
+            "--data",
+            str(corpus_in(folder.parent) / "prose_train.txt.xz"),
+            "--out",
+            str(folder / "models" / "tuned"),
+        ]
+        return ["tune", *model, *data, *how.split(), *kept]
     sizes = "--steps 120 --batch-rows 2 --context-tokens 32 --skill-examples 320 --layers 3 --width 16 --heads 2"
     more = "--kv-heads 1 --intermediate 24 --vocabulary 400 --warmup-steps 2 --plan 1-2 --device cpu"
     corpus = ["--corpus", str(corpus_in(folder.parent)), "--out", str(folder / "models")]
@@ -125,9 +136,9 @@ def corpus_in(folder: Path) -> Path:
 def run_command(kind: str, folder: Path) -> int:
     """Run the command of this kind here; its exit code."""
     if kind == "training":  # short: a checkpoint every 10 steps, and few questions to a model that knows nothing
-        from core.demo import scores, training
+        from core.demo import scores, trainer
 
-        training.CHECKPOINT_STEPS, scores.skill_scores.__defaults__ = 10, (2, 1, 2)
+        trainer.CHECKPOINT_STEPS, scores.skill_scores.__defaults__ = 10, (2, 1, 2)
     return command(arguments_of(kind, folder))
 
 
@@ -163,7 +174,7 @@ PROGRAMS: dict[str, Callable[[Path], int]] = {
 
 def import_all(kinds: Sequence[str]) -> None:
     """Import what the commands of these kinds need, but run nothing: no threads yet, so that processes can be forked."""
-    names = {"evaluation": "evaluate", "training": "train-demo"}
+    names = {"evaluation": "evaluate", "training": "train-demo", "tuning": "tune"}
     wanted = [names.get(kind, kind) for kind in kinds]
     for name in set(wanted) & set(COMMANDS):
         __import__(COMMANDS[name])
@@ -213,6 +224,8 @@ def left(folder: Path) -> dict[str, Any]:
         found[str(record.path)] = [record.model_dump(mode="json", exclude=UNEQUAL), load_answers(results, record)[0]]
     for timing in load_timings(results)[0]:
         found[str(timing.path)] = timing.model_dump(mode="json", exclude=UNEQUAL)
+    for tuning in load_tunings(results):
+        found[str(tuning.path)] = tuning.model_dump(mode="json", exclude=UNEQUAL)
     for record, points in load_searches(results)[0]:
         lines = [point.model_dump(mode="json") for point in points]
         found[str(record.path)] = [record.model_dump(mode="json", exclude=UNEQUAL), lines]
@@ -224,7 +237,7 @@ def left(folder: Path) -> dict[str, Any]:
 def look_at(folder: Path, outcome: Outcome) -> None:
     """Look at a store whose writer was killed: what cannot be read is lost."""
     results = folder / "results"
-    for load in (load_records, load_timings, load_searches):
+    for load in (load_records, load_timings, load_searches, read_tunings):
         outcome.lost += load(results)[1]
     for record in load_records(results)[0]:
         if problem := load_answers(results, record)[1]:
@@ -417,7 +430,7 @@ def main(arguments: list[str] | None = None) -> int:
         work = Path(place)
         os.environ["SHARED_ATTENTION_CACHE"] = str(work / "cache")
         import_all(args.kinds)
-        if set(args.kinds) & {"evaluation", "search", "sweep", "similarity"}:
+        if set(args.kinds) & {"evaluation", "search", "sweep", "similarity", "tuning"}:
             assert wait(start(make_small_model, work), 300) == 0, _log(work)
         dealt = shares(args.kills, args.kinds)
         for kind in sorted(dealt, key=lambda kind: kind == "generation"):  # last: its client starts threads
