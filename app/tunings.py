@@ -29,12 +29,11 @@ from core.configs import context_tokens
 from core.cost import ModelShape, forward_flops, parameter_count
 from core.plan import SharingPlan
 from core.records.files import MAX_RECORD_BYTES, parse_as, safe_name, short_hash
-from core.records.reading import Unreadable, read_file, strict_json
+from core.records.reading import Unreadable, read_file
 from core.records.tunings import TuningRecord, list_tunings, load_tunings
 
-RECORD, CARD, WORK, STATE = "tuning.json", "README.md", "work", "trainer_state.json"
+RECORD, CARD, WORK = "tuning.json", "README.md", "work"
 METHODS = ("full", "lora")
-_MAX_STATE_BYTES = 2**24
 _POLL_S = 0.5
 _LEAVE_S = 120.0
 """How long a process that was asked to stop may take for its checkpoint."""
@@ -243,34 +242,11 @@ def _problem(code: int, said: Any) -> str:
 
 
 def live(folder: Path) -> TuningRecord | None:
-    """The record of a run in this folder, with the losses that its newest checkpoint knows; None where there is none."""
+    """The record of a run in this folder, which it rewrites as it goes on; None where there is none."""
     try:
-        record = parse_as(TuningRecord, read_file(folder / RECORD, MAX_RECORD_BYTES))
+        return parse_as(TuningRecord, read_file(folder / RECORD, MAX_RECORD_BYTES))
     except (OSError, Unreadable, ValidationError):
         return None
-    if record.finished or not (state := _newest_state(folder / WORK)):
-        return record
-    log = [entry for entry in state.get("log_history", ()) if isinstance(entry, dict)]
-    losses = [(entry["step"], entry["loss"]) for entry in log if "loss" in entry]
-    if len(losses) <= len(record.losses):
-        return record
-    held_out = [(entry["step"], entry["eval_loss"], entry.get("eval_stderr")) for entry in log if "eval_loss" in entry]
-    return record.model_copy(update={"losses": losses, "held_out": held_out, "steps": losses[-1][0]})
-
-
-def _newest_state(folder: Path) -> dict[str, Any]:
-    """What the Trainer's newest checkpoint says of itself; empty where there is none, or it is being written."""
-    for path in sorted(folder.glob(f"checkpoint-*/{STATE}"), key=_step_of, reverse=True):
-        with suppress(OSError, Unreadable):
-            found = strict_json(read_file(path, _MAX_STATE_BYTES))
-            if isinstance(found, dict):
-                return found
-    return {}
-
-
-def _step_of(path: Path) -> int:
-    number = path.parent.name.rpartition("-")[2]
-    return int(number) if number.isdecimal() else -1
 
 
 def stored() -> list[TuningRecord]:

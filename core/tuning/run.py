@@ -54,6 +54,8 @@ from core.tuning.trainer import (
 )
 
 RECORD, CARD, WORK = "tuning.json", "README.md", "work"
+_KEEP_S = 1.0
+"""The record in the folder is at most about so old while training goes on."""
 __all__ = ["TuneProgress", "Tuning"]
 
 
@@ -201,6 +203,7 @@ class Tuning:
         trainer, teller = self._trainer(dense, last)
         place = f"{machine(self.device)}, torch {torch.__version__}"
         trainer.watch.go_on_from(last[1] if last else None, place)
+        teller.on_progress = self._keeping(record, trainer, before)
         if last:
             self.report(f"Going on from step {last[1].step:,} of {self.recipe.steps:,}.")
         trainer.train(resume_from_checkpoint=str(last[0]) if last else None)
@@ -211,6 +214,19 @@ class Tuning:
         model = _whole(trainer, self.recipe)
         model.config.use_cache = use_cache
         return self._finished(record, model, tokenizer, trainer)
+
+    def _keeping(self, record: TuningRecord, trainer: SharingTrainer, before: HeldOut) -> OnProgress:
+        """Tells of progress, and keeps the losses so far in the folder's record, for those who watch the run from outside."""
+        written = -math.inf
+
+        def tell(progress: TuneProgress) -> None:
+            nonlocal written
+            if (progress.loss, progress.held_out) != (None, None) and time.monotonic() - written >= _KEEP_S:
+                self._write(self._with_losses(record, trainer, before))
+                written = time.monotonic()
+            self.on_progress(progress)
+
+        return tell
 
     def _trainer(self, dense: PreTrainedModel, last: tuple[Path, Mark] | None) -> tuple[SharingTrainer, Teller]:
         """The Trainer of this run, at its beginning, and what tells of it. last: the checkpoint that it goes on from."""

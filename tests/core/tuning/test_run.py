@@ -15,7 +15,7 @@ from core.models import load_model, weights_sha256
 from core.records.tunings import load_tunings, tuned_of
 from core.sharing.corrections import correction_parameters
 from core.sharing.view import plan_of
-from core.tuning import TuneRecipe, Tuning
+from core.tuning import TuneRecipe, Tuning, run
 from core.tuning.encoding import Encoder
 from core.tuning.held_out import held_out_loss
 from core.tuning.rows import prepare
@@ -344,3 +344,17 @@ def test_what_shares_already_is_not_tuned_anew(model_folder, text_file, tmp_path
     assert tune(model_folder, text_file, tmp_path / "tuned", PLAN, "--steps 1") == 0
     with pytest.raises(ValueError, match="tuned already shares attention with plan 1-3: tune the dense model"):
         Tuning(tmp_path / "tuned", "1-2", text_file, tmp_path / "again", TuneRecipe(), device="cpu").run()
+
+
+def test_the_record_in_the_folder_is_kept_up_while_it_runs(model_folder, text_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "_KEEP_S", 0.0)
+    seen = []
+
+    def look(progress):
+        if progress.loss is not None:
+            record = json.loads((tmp_path / "out" / "tuning.json").read_text(encoding="utf-8"))
+            seen.append((progress.step, record["steps"], len(record["losses"]), record["finished"]))
+
+    recipe = TuneRecipe(context_tokens=24, batch_rows=2, held_out_share=0.2, warmup_steps=1, steps=3)
+    Tuning(model_folder, "1-3", text_file, tmp_path / "out", recipe, device="cpu", on_progress=look).run()
+    assert seen == [(step, step, step, False) for step in (1, 2, 3)]
