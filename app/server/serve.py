@@ -82,6 +82,7 @@ def serve(demo: Any, **more: Any) -> NoReturn:
         run_history=False,
         pwa=False,
         quiet=True,
+        _frontend=False,  # else gradio asks for its own page, and ends the program where that takes longer than 3 s
         **more,
     )
     demo.server.config.timeout_keep_alive = _KEEP_ALIVE_S  # gradio takes no such option; each connection reads it anew

@@ -172,3 +172,27 @@ def test_a_server_ends_where_the_exception_was_swallowed():
     """Ctrl-C within an import could be lost: the server started and went on serving."""
     ended = subprocess.run([sys.executable, "-c", SWALLOWING], cwd=ROOT, capture_output=True, timeout=50, check=False)
     assert ended.returncode == 0 and b"swallowed" in ended.stdout and b"Stopped" in ended.stderr
+
+
+SLOW = """
+import sys
+from gradio import networking
+networking.url_ok = lambda url: False  # what it says after 3 s
+from app.__main__ import main
+main(["--port", sys.argv[1]])
+"""
+
+
+def test_a_server_that_answers_itself_slowly_starts_all_the_same(tmp_path):
+    """It ended with a traceback: "When localhost is not accessible, a shareable link must be created"."""
+    port = free_port()
+    with (tmp_path / "err").open("wb") as err:
+        running = subprocess.Popen([sys.executable, "-c", SLOW, str(port)], cwd=ROOT, stdout=err, stderr=err)
+    try:
+        wait_for(f"http://127.0.0.1:{port}", running)
+        time.sleep(1)
+        assert running.poll() is None
+        running.send_signal(signal.SIGINT)
+        assert running.wait(timeout=20) == 0
+    finally:
+        running.kill()
