@@ -146,10 +146,16 @@ def test_a_server_ends_in_order_while_it_starts(tmp_path):
             cwd=ROOT,
             stderr=subprocess.PIPE,
             start_new_session=True,
+            preexec_fn=lambda: signal.signal(
+                signal.SIGINT, signal.SIG_DFL
+            ),  # ignored, where the tests run in a background
         )
         time.sleep(after)
         running.send_signal(signal.SIGINT)
-        _, said = running.communicate(timeout=20)
+        try:
+            _, said = running.communicate(timeout=60)
+        finally:
+            running.kill()
         if after > 1:  # before that Python itself may still begin
             assert running.returncode == 0 and b"Traceback" not in said, said
         assert own_files(running.pid) == []

@@ -57,7 +57,6 @@ def test_head_maps_and_windows_are_drawn_with_words_for_screen_readers(open_page
 
 def test_the_level_changes_texts_and_no_number_and_no_label(open_page):
     page = open_page("?view=how&model=demo&plan=17-22")
-    page.wait_for_function("window.Plotly")  # which a page fetches when it has nothing else to do
     requests = []
     page.on("request", lambda request: requests.append(request.url))
     seen, labels = {}, page.locator(".bar nav").inner_text() + page.inner_text("#how-context")
@@ -65,7 +64,7 @@ def test_the_level_changes_texts_and_no_number_and_no_label(open_page):
         choose_level(page, level)
         seen[level] = words(page), numbers(page)
         assert page.locator(".bar nav").inner_text() + page.inner_text("#how-context") == labels
-    assert requests == []
+    assert [request for request in requests if "plotly" not in request] == []  # which is fetched when there is time
     assert len({found for found, _ in seen.values()}) == 3
     assert seen["newcomer"][1] == seen["student"][1] == seen["researcher"][1] != []
     assert "highlighter" in seen["newcomer"][0] and "highlighter" not in seen["student"][0]

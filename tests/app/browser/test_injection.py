@@ -154,8 +154,29 @@ def test_what_is_typed(hostile_page):
     page.context.close()
 
 
+def test_records(hostile_page):
+    """Models, tasks, metrics, machines, commands, questions and answers of records."""
+    hostile_page.faults.clear()
+    page = hostile_page("?view=scores&plan=2-3")
+    check(page, "table", "details")
+    wait_for_words(page, "#view-scores", "<img")  # it is shown, as words
+    for view in text.VIEWS:
+        go_to(page, view) if view != "scores" else None
+        check(page, view)
+    with page.expect_download() as download:
+        page.click("#take-away")
+    taken = page.context.new_page()
+    taken.goto(f"data:text/html,{quote(download.value.path().read_text(encoding='utf-8'))[:1_500_000]}")
+    check(taken, "file to take away")
+    assert hostile_page.faults == []
+    page.context.close()
+
+
 def test_uploads(hostile_page, tmp_path):
-    """A benchmark of one's own whose name, questions and answers are markup, evaluated and read answer by answer."""
+    """A benchmark of one's own whose name, questions and answers are markup, evaluated and read answer by answer.
+
+    The last test here: what it evaluates is stored among the records, and shown instead of theirs.
+    """
     hostile_page.faults.clear()
     page = hostile_page("?view=evaluate")
     choices = [mark("own choice"), "no"]
@@ -177,23 +198,5 @@ def test_uploads(hostile_page, tmp_path):
     check(page, "progress")
     go_to(page, "scores")
     check(page, "scores", "answers")
-    assert hostile_page.faults == []
-    page.context.close()
-
-
-def test_records(hostile_page):
-    """Models, tasks, metrics, machines, commands, questions and answers of records."""
-    hostile_page.faults.clear()
-    page = hostile_page("?view=scores&plan=2-3")
-    check(page, "table", "details")
-    wait_for_words(page, "#view-scores", "<img")  # it is shown, as words
-    for view in text.VIEWS:
-        go_to(page, view) if view != "scores" else None
-        check(page, view)
-    with page.expect_download() as download:
-        page.click("#take-away")
-    taken = page.context.new_page()
-    taken.goto(f"data:text/html,{quote(download.value.path().read_text(encoding='utf-8'))[:1_500_000]}")
-    check(taken, "file to take away")
     assert hostile_page.faults == []
     page.context.close()

@@ -25,7 +25,8 @@ def test_a_click_on_a_bar_selects_it_everywhere(open_page):
     page.wait_for_selector("#scores-tradeoff :text('demo_prose')")
     ring = "JSON.stringify(document.querySelector('#scores-tradeoff .chart').data.find(t => t.name === 'selected').x)"
     before = page.evaluate(ring)
-    page.locator("#scores-bars .point").last.scroll_into_view_if_needed()
+    page.wait_for_selector("#scores-bars :text('demo_prose')")
+    wait_until_idle(page)  # a chart that is drawn again has other bars
     page.locator("#scores-bars .point").last.click(force=True)
     chosen = "#scores-table tr[aria-selected=true]"
     page.wait_for_function(f"document.querySelector('{chosen}').innerText.includes('1-23')")
