@@ -15,6 +15,7 @@ import torch
 from transformers import Cache, DynamicCache, PreTrainedModel, QuantizedCache
 from transformers.cache_utils import QuantizedLayer
 
+from core.configs import text_config
 from core.cost.kv_caches import CacheKind, group_size
 from core.quantization.quanto import without_compiling
 from core.sharing.families import decoder_of
@@ -69,7 +70,7 @@ def _new_cache(config: Any, kind: CacheKind, group: int) -> Cache:
     options: dict[str, int] = {"q_group_size": group, "residual_length": kind.residual_tokens}
     if kind.bits in _QUANTO_BITS:
         return QuantizedCache("quanto", config, nbits=kind.bits, **options)
-    return Cache(layers=[_Int8Layer(nbits=8, **options) for _ in range(config.num_hidden_layers)])
+    return Cache(layers=[_Int8Layer(nbits=8, **options) for _ in range(text_config(config).num_hidden_layers)])
 
 
 @torch.no_grad()

@@ -138,6 +138,11 @@ def test_a_second_ctrl_c_ends_at_once(server):
     assert b"Traceback" not in err.read_bytes()
 
 
+def _as_in_a_terminal() -> None:
+    """Shells have what they start in a background ignore Ctrl-C, and all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_a_server_ends_in_order_while_it_starts(tmp_path):
     """Ctrl-C while torch is imported or the first model loaded."""
     for after in (0.3, 2.5):

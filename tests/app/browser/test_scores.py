@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.browser import wait_for_words
+from tests.support.browser import wait_for_words, wait_until_idle
 
 pytestmark = pytest.mark.browser
 

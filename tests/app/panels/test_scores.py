@@ -56,9 +56,9 @@ def test_kinds_filter_all_but_the_dense_reference(results, view):
 
 def test_flops_need_the_sizes_of_the_model(results, view, monkeypatch):
     config = get_model(view["model"]).model.config
-    monkeypatch.setattr(registry, "_configs", {})
+    monkeypatch.setattr(registry, "_shapes", {})
     assert "load the model" in scores.draw(view, *FILTERS[:3], "total FLOPs", None)[1]
-    monkeypatch.setattr(registry, "_configs", {"tiny": config})
+    monkeypatch.setattr(registry, "_shapes", {"tiny": ModelShape.from_config(config)})
     points = clickable(scores.draw(view, *FILTERS[:3], "total FLOPs", None)[1])
     expected = savings_frame(ModelShape.from_config(config), "2-3", 1, [1024], 512)
     saved = expected.saved_percent[expected.quantity == "total FLOPs"].item()
@@ -67,19 +67,19 @@ def test_flops_need_the_sizes_of_the_model(results, view, monkeypatch):
 
 def test_a_quantized_cache_saves_what_the_formula_says(results, view, monkeypatch):
     config = get_model(view["model"]).model.config
-    monkeypatch.setattr(registry, "_configs", {"tiny": config})
+    monkeypatch.setattr(registry, "_shapes", {"tiny": ModelShape.from_config(config)})
     saved = {}
     for plan, options in (("", {"kv_cache": "quantized-4"}), ("2-3", {"kv_cache": "quantized-4", "weights": "int8"})):
         record = score_record(plan, "copy", "exact_match", 0.7).model_copy(update={"options": options})
         save_record(results, record)
         frame = measured.store().frame
         (saved[plan],) = frame[frame.path == record.path.as_posix()].saved_percent
-        assert record.settings in frame.settings.tolist()
+        assert record.compression in frame.compression.tolist()
     assert saved == {
         plan: cache_saved_percent(ModelShape.from_config(config), plan, "quantized", 1024, 4, 512) for plan in saved
     }
     assert 0 < saved[""] < saved["2-3"] < 100
-    monkeypatch.setattr(registry, "_configs", {})  # sizes that nobody knows
+    monkeypatch.setattr(registry, "_shapes", {})  # sizes that nobody knows
     held = score_record("2-3", "copy", "exact_match", 0.7).model_copy(update={"options": {"kv_cache": "quantized-4"}})
     assert np.isnan(measured._saved(held)["KV cache"])
 
