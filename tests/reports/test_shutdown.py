@@ -151,9 +151,7 @@ def test_a_server_ends_in_order_while_it_starts(tmp_path):
             cwd=ROOT,
             stderr=subprocess.PIPE,
             start_new_session=True,
-            preexec_fn=lambda: signal.signal(
-                signal.SIGINT, signal.SIG_DFL
-            ),  # ignored, where the tests run in a background
+            preexec_fn=_as_in_a_terminal,  # noqa: PLW1509
         )
         time.sleep(after)
         running.send_signal(signal.SIGINT)
