@@ -76,7 +76,8 @@ def side(model: str, plan_text: str, kind: str = "", head_map: HeadMap | None = 
 
 def check_comparable(plan: Side, against: Side) -> None:
     """Raises ValueError with one sentence for two models that are not of one dense model."""
-    if dense_name(plan.model) != dense_name(against.model):
+    known = store()
+    if known.dense_name(plan.model) != known.dense_name(against.model):
         raise ValueError(f"{plan.model} and {against.model} are different models: compare plans of one model.")
 
 

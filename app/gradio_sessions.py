@@ -73,9 +73,11 @@ def forget(app: Any, now: datetime | None = None) -> int:
 
 
 def _is_over(name: str, blocks: Any, holder: Any, now: datetime) -> bool:
-    """Whether nobody came back to a session, or nobody would miss it. What is computed counts as use with each step."""
+    """Whether nothing of a session is waited for or computed, and nobody came back to it, or nobody would miss it."""
     session, idle = holder.session_data[name], now - holder.time_last_used.get(name, now)
-    unread = blocks._queue.pending_event_ids_session.get(name)
+    unread = blocks._queue.pending_event_ids_session.get(name, ())
+    if any(event in blocks._queue.event_ids_to_events for event in unread):
+        return False
     as_new = not session.state_data and session.blocks_config.blocks == blocks.default_config.blocks
     if as_new and not unread:
         return idle > IDLE

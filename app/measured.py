@@ -61,6 +61,10 @@ class Store(NamedTuple):
     plans: list[PlanSummary]
     twins: dict[str, str]
 
+    def dense_name(self, model: str) -> str:
+        """The dense model that a tuned one or a control is compared with, where that is known; else itself."""
+        return self.twins.get(model, model)
+
 
 Latencies = dict[str, list[tuple[TimingRecord, float]]]
 """Setting in words → timings, newest last, each with the percent of a decode step's time that its plan saved."""
@@ -331,8 +335,8 @@ def task_names(frame: pd.DataFrame) -> pd.Series:
 
 
 def dense_name(model: str) -> str:
-    """The dense model that a tuned one or a control is compared with, where that is known; else itself."""
-    return store().twins.get(model, dense_twins().get(model, model))
+    """The same of the store as it is now, which looks at all files: for several models take `store()` once."""
+    return store().dense_name(model)
 
 
 def plan_names(frame: pd.DataFrame) -> pd.Series:
@@ -364,7 +368,7 @@ def tasks_between(places: Iterable[Place], others: Iterable[Place]) -> list[Task
 def recoveries(models: list[str] | None, task: str | None) -> list[Recovery]:
     """What tuning recovered of each plan of these models (none: of all) in one `task · metric`; what was read stays in memory."""
     known = store()
-    wanted = {dense_name(model) for model in models} if models else None
+    wanted = set(map(known.dense_name, models)) if models else None
     tuned = known.frame[(known.frame.kind == "tuned") & (task_names(known.frame) == task)]
     if tuned.empty or (wanted and not wanted & set(tuned.dense_model)):
         return []
@@ -384,12 +388,14 @@ _recoveries = LRUCache(256)
 
 def models_like(model: str) -> list[str]:
     """The models with records that are shown together with this one: itself, its dense twin and what was tuned of it."""
-    return sorted(name for name in set(store().frame.model) if dense_name(name) == dense_name(model))
+    known = store()
+    return sorted(name for name in set(known.frame.model) if known.dense_name(name) == known.dense_name(model))
 
 
 def findings(model: str) -> list[str]:
     """What the records say about a model or its dense twin, in sentences; nothing where there are none."""
-    return sentences(_findings(dense_name(model), store(), searches()))
+    known = store()
+    return sentences(_findings(known.dense_name(model), known, searches()))
 
 
 def _findings(model: str, known: Store, kept: list[StoredSearch]) -> Findings:

@@ -1,6 +1,6 @@
 """Tuning from the page: the command for what was chosen, what it costs, and the command run as a process of its own.
 
-The page trains nothing itself. It starts `python -m core tune`, reads the record and the checkpoints that this writes, and ends
+The page trains nothing itself. It starts `python -m core tune`, reads the record that this rewrites as it goes on, and ends
 it with the signal of Ctrl-C, so that a checkpoint stays from which the same command goes on.
 """
 
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import lru_cache
@@ -30,9 +31,8 @@ from core.cost import ModelShape, forward_flops, parameter_count
 from core.plan import SharingPlan
 from core.records.files import MAX_RECORD_BYTES, parse_as, safe_name, short_hash
 from core.records.reading import Unreadable, read_file
-from core.records.tunings import TuningRecord, list_tunings, load_tunings
+from core.records.tunings import CARD, RECORD, TuningRecord, list_tunings, load_tunings
 
-RECORD, CARD, WORK = "tuning.json", "README.md", "work"
 METHODS = ("full", "lora")
 _POLL_S = 0.5
 _LEAVE_S = 120.0
@@ -207,8 +207,18 @@ def _started(arguments: list[str], output: int) -> "subprocess.Popen[bytes]":
     )  # fmt: skip
     with suppress(psutil.Error):
         psutil.Process(process.pid).nice(5 if os.name == "posix" else psutil.BELOW_NORMAL_PRIORITY_CLASS)
-    shutdown.register(lambda: process.poll() is None and _signal(process))
+    _running.add(process)
     return process
+
+
+_running = weakref.WeakSet[subprocess.Popen]()
+
+
+@shutdown.register
+def _end_all() -> None:
+    for process in _running:
+        if process.poll() is None:
+            _signal(process)
 
 
 def _leave(process: "subprocess.Popen[bytes]") -> None:

@@ -84,8 +84,8 @@ def _paths(frame: pd.DataFrame) -> list[go.Scatter]:
     better = 1 if frame.higher_is_better.iloc[0] else -1
     x: list[float | None] = []
     y: list[float | None] = []
-    for _, rows in frame.groupby(["dense_model", "plan", "compression"]):
-        before = None
+    for _, plan in frame.groupby(["dense_model", "plan", "compression"]):
+        rows, before = plan[["kind", "saved", "value"]], None
         for way in _WAYS:
             points = rows[rows.kind == way].sort_values("value", ascending=better < 0)
             for row in points.itertuples() if before is not None else ():

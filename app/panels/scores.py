@@ -152,7 +152,7 @@ def resolving(models: list[str]) -> tuple[dict[str, Task], dict[str, str]]:
     """The scores that tell plans of these models apart (none: of all), best first, and why the others cannot."""
     known = store()
     frame = known.frame[known.frame.model.isin(models)] if models else known.frame
-    wanted = set(map(dense_name, models or frame.model))
+    wanted = set(map(known.dense_name, models or frame.model.unique()))
     tasks = [task for task in known.tasks if task.dense.model in wanted]
     best: dict[str, Task] = {}
     for task in sorted((task for task in tasks if task.resolves), key=lambda task: -task.resolution):
@@ -256,7 +256,8 @@ def _selected_row(chosen: pd.DataFrame, view: View, selected: Selected | None) -
     path, metric = selected or ("", "")
     model = get_model(view["model"])
     heads = model.head_map(model.plan(view["plan"]), view.get("heads", ""))
-    mapped_alike = chosen.path.map(lambda path: store().records[path][1].head_map == heads).astype(bool)
+    records = store().records
+    mapped_alike = chosen.path.map(lambda path: records[path][1].head_map == heads).astype(bool)
     of_plan = (chosen.plan == view["plan"]) & mapped_alike
     for rows in (
         chosen[(chosen.path == path) & (chosen.metric == metric)],

@@ -30,7 +30,7 @@ from core.records.files import (
 )
 from core.records.pretraining import experiment_of
 from core.records.provenance import Provenance
-from core.records.reading import Listing, Parts, list_store
+from core.records.reading import Listing, in_folder, list_store
 
 FORMAT_VERSION: Literal[1] = 1
 FOLDER = "emergence"
@@ -130,9 +130,4 @@ def load_emergence(directory: Path, path: Path) -> EmergenceRecord:
 
 def list_emergences(directory: Path) -> Listing:
     """The files below `directory` that should be such records."""
-    return list_store(directory, is_emergence, ".json")
-
-
-def is_emergence(parts: Parts) -> bool:
-    """Whether this is a place of such records: `<model>/emergence/<name>`."""
-    return len(parts) == 3 and parts[1] == FOLDER
+    return list_store(directory, in_folder(FOLDER), ".json")

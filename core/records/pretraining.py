@@ -33,7 +33,7 @@ from core.records.files import (
     write_record,
 )
 from core.records.provenance import Provenance
-from core.records.reading import Listing, Parts, list_store
+from core.records.reading import Listing, in_folder, list_store
 
 FORMAT_VERSION: Literal[1] = 1
 FOLDER = "pretraining"
@@ -125,12 +125,7 @@ def load_pretraining(directory: Path, path: Path) -> PretrainingRecord:
 
 def list_pretrainings(directory: Path) -> Listing:
     """The files below `directory` that should be records of pretraining."""
-    return list_store(directory, is_pretraining, ".json")
-
-
-def is_pretraining(parts: Parts) -> bool:
-    """Whether this is a place of pretraining: `<model>/pretraining/<name>`."""
-    return len(parts) == 3 and parts[1] == FOLDER
+    return list_store(directory, in_folder(FOLDER), ".json")
 
 
 COLUMNS = (

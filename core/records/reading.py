@@ -189,6 +189,11 @@ def _state(path: Path) -> tuple[str, int, int] | None:
     return str(path), state.st_mtime_ns, state.st_size
 
 
+def in_folder(*names: str) -> Callable[[Parts], bool]:
+    """For `list_store`: whether a place is one of a file in such a folder of a model, `<model>/<name>/<file>`."""
+    return lambda parts: len(parts) == 3 and parts[1] in names
+
+
 def list_store(directory: Path, is_mine: Callable[[Parts], bool], suffix: str) -> Listing:
     """The regular files below a store (links to files included) whose place `is_mine` and whose name ends in `suffix`.
 

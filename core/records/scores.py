@@ -15,7 +15,7 @@ from pydantic import Field, field_validator, model_validator
 
 from core.places import with_shipped
 from core.plan import SharingPlan
-from core.records.emergence import is_emergence
+from core.records.emergence import FOLDER as EMERGENCE
 from core.records.files import (
     AtLeastOne,
     Count,
@@ -33,17 +33,19 @@ from core.records.files import (
     write_file,
     write_record,
 )
-from core.records.pretraining import is_pretraining
+from core.records.pretraining import FOLDER as PRETRAINING
 from core.records.provenance import Provenance
-from core.records.reading import Listing, Parts, Unreadable, fault_of, list_store, read_file, shown, strict_json
-from core.records.searches import is_search
-from core.records.timings import is_timing
-from core.records.tunings import Tuned, is_tuning
+from core.records.reading import Listing, Unreadable, fault_of, in_folder, list_store, read_file, shown, strict_json
+from core.records.searches import FOLDER as SEARCHES
+from core.records.timings import FOLDER as TIMINGS
+from core.records.tunings import FOLDER as TUNINGS
+from core.records.tunings import Tuned
 
 FORMAT_VERSION: Literal[1] = 1
 MAX_PACKED_BYTES, MAX_UNPACKED_BYTES = 2**25, 2**26
 """Of a file of single answers. The largest that this project brings has 0.5 MB, and 11 MB unpacked."""
 _GROUP_CHARACTERS = 2**20
+_is_of_others = in_folder(EMERGENCE, PRETRAINING, SEARCHES, TIMINGS, TUNINGS)
 Kind = Literal["dense", "direct", "head-mapped", "tuned", "control"]
 """`control`: the dense model, trained on the tokens that a tuned one was trained on, in the same order."""
 HELD = ("kv_cache", "weights")
@@ -229,12 +231,7 @@ def load_records(directory: Path | str) -> tuple[list[Record], list[str]]:
 
 def list_records(directory: Path) -> Listing:
     """The files below `directory` that should be records of scores."""
-    return list_store(directory, _is_score, ".json")
-
-
-def _is_score(parts: Parts) -> bool:
-    others = (is_timing, is_search, is_tuning, is_pretraining, is_emergence)
-    return not any(is_other(parts) for is_other in others)
+    return list_store(directory, lambda parts: not _is_of_others(parts), ".json")
 
 
 def load_samples(directory: Path | str, record: Record) -> list[dict[str, Any]] | None:

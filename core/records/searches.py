@@ -34,7 +34,7 @@ from core.records.files import (
     write_file,
 )
 from core.records.provenance import Provenance
-from core.records.reading import Listing, Parts, Unreadable, list_store
+from core.records.reading import Listing, Unreadable, in_folder, list_store
 
 FORMAT_VERSION: Literal[1] = 1
 FOLDER = "searches"
@@ -230,12 +230,7 @@ def load_searches(directory: Path | str) -> tuple[list[StoredSearch], list[str]]
 
 def list_searches(directory: Path) -> Listing:
     """The files below `directory` that should be records of searches."""
-    return list_store(directory, is_search, ".jsonl")
-
-
-def is_search(parts: Parts) -> bool:
-    """Whether this is a place of searches: `<model>/searches/<name>`."""
-    return len(parts) == 3 and parts[1] == FOLDER
+    return list_store(directory, in_folder(FOLDER), ".jsonl")
 
 
 def _load(directory: Path, path: Path) -> StoredSearch:

@@ -29,7 +29,7 @@ from core.records.files import (
     write_record,
 )
 from core.records.provenance import Machine, Provenance
-from core.records.reading import Listing, Parts, list_store
+from core.records.reading import Listing, in_folder, list_store
 
 FORMAT_VERSION: Literal[1] = 1
 FOLDER = "timings"
@@ -178,12 +178,7 @@ def load_timings(directory: Path | str) -> tuple[list[TimingRecord], list[str]]:
 
 def list_timings(directory: Path) -> Listing:
     """The files below `directory` that should be timings."""
-    return list_store(directory, is_timing, ".json")
-
-
-def is_timing(parts: Parts) -> bool:
-    """Whether this is a place of timings: `<model>/timings/<name>`."""
-    return len(parts) == 3 and parts[1] == FOLDER
+    return list_store(directory, in_folder(FOLDER), ".json")
 
 
 def timings_frame(records: Iterable[TimingRecord]) -> pd.DataFrame:

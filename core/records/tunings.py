@@ -30,10 +30,12 @@ from core.records.files import (
     write_record,
 )
 from core.records.provenance import Provenance
-from core.records.reading import Listing, Parts, list_store
+from core.records.reading import Listing, in_folder, list_store
 
 FORMAT_VERSION: Literal[1] = 1
 FOLDER = "tunings"
+RECORD, CARD, WORK = "tuning.json", "README.md", "work"
+"""In the folder of a run: its record, from the start; the card, written last; checkpoints, until the run is done."""
 Method = Literal["full", "lora"]
 Objective = Literal["text", "distillation"]
 Corrections = dict[str, bool | Whole]
@@ -161,12 +163,7 @@ def read_tunings(directory: Path | str) -> tuple[list[TuningRecord], list[str]]:
 
 def list_tunings(directory: Path) -> Listing:
     """The files below `directory` that should be records of tuning."""
-    return list_store(directory, is_tuning, ".json")
-
-
-def is_tuning(parts: Parts) -> bool:
-    """Whether this is a place of records of tuning: `<model>/tunings/<name>`."""
-    return len(parts) == 3 and parts[1] == FOLDER
+    return list_store(directory, in_folder(FOLDER), ".json")
 
 
 def _load(directory: Path, path: Path) -> TuningRecord:

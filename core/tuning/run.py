@@ -29,7 +29,7 @@ from core.plan import HeadMap, SharingPlan
 from core.records.files import MAX_RECORD_BYTES, parse_as, write_file, write_record
 from core.records.provenance import machine, model_name, provenance
 from core.records.reading import Unreadable, fault_of, read_file, shown
-from core.records.tunings import TuningRecord, save_tuning
+from core.records.tunings import CARD, RECORD, WORK, TuningRecord, save_tuning
 from core.sharing.corrections import fold
 from core.sharing.families import num_layers_of
 from core.sharing.view import plan_of, share_attention
@@ -53,7 +53,6 @@ from core.tuning.trainer import (
     last_checkpoint,
 )
 
-RECORD, CARD, WORK = "tuning.json", "README.md", "work"
 _KEEP_S = 1.0
 """The record in the folder is at most about so old while training goes on."""
 __all__ = ["TuneProgress", "Tuning"]
@@ -64,8 +63,9 @@ class Tuning:
 
     model: a bundled or fetched name, a hub id or a folder; dense. plan: what it is tuned for. data, held_out: files or
     data sets on the hub (`core.tuning.sources`). control: the dense model itself is trained on; its plan, which may be
-    empty, only says what it is set against. corrections: what followers learn besides. stop_after_s: from now on. should_stop: asked after every step. on_progress:
-    called after every step. report: gets a sentence about everything that is finished.
+    empty, only says what it is set against. corrections: what followers learn besides. stop_after_s: from now on.
+    should_stop: asked after every step. on_progress: called after every step. report: gets a sentence about everything
+    that is finished.
 
     Raises ValueError, in one sentence, for what cannot be trained, and for a folder with another run in it.
     """
@@ -167,7 +167,8 @@ class Tuning:
         return TuningRecord(
             model=model_name(self.model), weights_sha256=weights_sha256(dense), num_layers=num_layers_of(dense),
             plan=str(self.plan), control=self.control, method=self.recipe.method, objective=self.recipe.objective,
-            corrections=self.corrections.as_config() if self.corrections else None, head_map=self.head_map, recipe=asdict(self.recipe), data=data, tokens_seen=0, steps=0, seconds=0.0,
+            corrections=self.corrections.as_config() if self.corrections else None, head_map=self.head_map,
+            recipe=asdict(self.recipe), data=data, tokens_seen=0, steps=0, seconds=0.0,
             finished=False, out_name=self.out.resolve().name, quantization=quantization_of(dense),
             **provenance(self.begun, self.device),
         )  # fmt: skip

@@ -34,7 +34,7 @@ from core.tuning.objectives import distillation_loss, text_loss
 from core.tuning.recipe import SCHEDULES, TuneRecipe
 from core.tuning.rows import UNCOUNTED, InOrder, Row, batch_of
 
-MARK = "tuning.json"
+MARK = "mark.json"
 """Written last into a checkpoint: one without it was cut short. Holds the step, seconds and machines so far."""
 _LOGGED = 400  # losses of a run that are kept, at most about twice as many
 _MAX_MARK_BYTES = 2**20

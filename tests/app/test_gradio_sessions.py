@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import time
 from datetime import datetime, timedelta
 
 import gradio as gr
@@ -17,6 +18,8 @@ from app import gradio_sessions
 pytestmark = [
     pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    # its statistics, made at the end of every event, use what pandas will do without
+    pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning"),
 ]
 
 
@@ -106,10 +109,31 @@ def test_what_a_program_leaves_is_forgotten_when_its_answer_was_read(served):
     assert gradio_sessions.forget(app, _later(minutes=2)) == 3 and _left(app) == [0, 0, 0, 0]
 
 
+def _wait_until_done(app):
+    end = time.monotonic() + 20
+    while app.get_blocks()._queue.event_ids_to_events:
+        assert time.monotonic() < end, "an event does not end"
+        time.sleep(0.01)
+
+
+def test_a_session_whose_event_waits_is_kept_however_long_nobody_used_it(served):
+    """A page left alone for hours, then used: its event waits for its turn."""
+    app, client = served
+    _asked(client, "loud", read=False)
+    _wait_until_done(app)
+    queue, [session] = app.get_blocks()._queue, app.state_holder.session_data
+    [event] = queue.pending_event_ids_session[session]
+    queue.event_ids_to_events[event] = object()
+    assert gradio_sessions.forget(app, _later(hours=9)) == 0
+    del queue.event_ids_to_events[event]
+    assert gradio_sessions.forget(app, _later(hours=9)) == 1
+
+
 def test_an_answer_that_was_not_read_waits_for_an_hour(served):
     app, client = served
     read, _ = (_asked(client, "loud", read=False) for _ in range(2))
     _asked(client, "loud")  # computed after the others
+    _wait_until_done(app)
     assert gradio_sessions.forget(app, _later(minutes=59)) == 1
     assert "WORD" in client.get(f"/gradio_api/call/loud/{read}").text
     assert gradio_sessions.forget(app, _later(minutes=61)) == 2 and _left(app) == [0, 0, 0, 0]

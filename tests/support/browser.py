@@ -47,7 +47,10 @@ def serve(
     out: takes what it writes and logs, instead of this process's own. environment: besides this process's.
     """
     nowhere = {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_EXTRA_INDEX_URL": ""}
-    given = os.environ | nowhere | {"SHARED_ATTENTION_RESULTS": str(results)} | (environment or {})
+    own = {"SHARED_ATTENTION_RESULTS": str(results)}
+    if not results.is_relative_to(ROOT):  # what is tuned lies beside them, and not in the checkout
+        own["SHARED_ATTENTION_TUNED"] = str(results.parent / "tuned")
+    given = os.environ | nowhere | own | (environment or {})
     command = [sys.executable, "-m", "app", "--port", str(port), *more]
     return subprocess.Popen(command, cwd=ROOT, env=given, stdout=out, stderr=subprocess.STDOUT if out else None)
 

@@ -222,3 +222,15 @@ def test_what_is_missing_for_a_share_is_said(tuned):
         path.unlink()
     said = scores.recovered({"model": "demo", "plan": "17-22"}, ["demo"], TASK)
     assert "is not known. The single answers of tuned-0 (17-22) are not stored." in said and "±" not in said
+
+
+def test_files_are_looked_for_a_few_times_whatever_the_number_of_scores(results, view, monkeypatch):
+    """Once for each row: seconds for a chart, and a minute where no model was chosen."""
+    for number in range(30):
+        save_record(results, score_record("2-3", f"task_{number}", "exact_match", 0.7))
+    measured.store()
+    looked, look = [], measured.list_records
+    monkeypatch.setattr(measured, "list_records", lambda folder: looked.append(folder) or look(folder))
+    scores.draw(view, *FILTERS[:3], "KV cache", None)
+    drawn, _ = len(looked), scores.resolving([])
+    assert drawn < 10 and len(looked) - drawn < 3
