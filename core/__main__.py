@@ -28,6 +28,7 @@ COMMANDS = {
     "tune": "core.commands.tune",
     "train-demo": "core.commands.train_demo",
     "demo-tasks": "core.commands.demo_tasks",
+    "demo-text": "core.commands.demo_text",
     "fetch": "core.commands.fetch",
 }
 """Command → module with `add_arguments(parser)` and `run(args) -> int`; its docstring's first line is the help text."""

@@ -7,7 +7,7 @@ import lzma
 import random
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -138,6 +138,41 @@ def _encode(tokenizer: PreTrainedTokenizerFast, texts: list[str], chunk: int = 2
         ids = itertools.chain.from_iterable((end, *encoding.ids) for encoding in encoded)
         parts.append(np.fromiter(ids, dtype=np.int16))
     return np.concatenate(parts)
+
+
+def training_text(corpus: Path, characters: int, skill_share: float, seed: int) -> tuple[str, str]:
+    """(the text, what it holds in words): documents of prose drawn without repeats, and exercises that are not held out.
+
+    Documents end with a line `END_OF_TEXT`, and are in random order. characters: of both together, at least; all prose if that
+    is too little. skill_share: of the characters. Raises ValueError for figures that no text can be made of.
+    """
+    if characters < 1 or not 0 <= skill_share <= 1:
+        raise ValueError(
+            f"--characters is {characters} and --skill-share {skill_share}: they must be at least 1, and between 0 and 1."
+        )
+    rng = random.Random(f"text {seed}")
+    prose, exercises = (
+        _documents(corpus, "train"),
+        (prompt + answer for prompt, answer in training_examples(seed + SKILL_SHARDS + 1)),
+    )
+    rng.shuffle(prose)
+    drawn = _first(prose, characters * (1 - skill_share))
+    practised = _first(exercises, sum(map(len, drawn)) * skill_share / (1 - skill_share) if drawn else characters)
+    documents = [*drawn, *practised]
+    rng.shuffle(documents)
+    text = "".join(f"{document}\n{END_OF_TEXT}\n" for document in documents)
+    return text, f"{len(drawn):,} documents of prose, {len(practised):,} exercises, {len(text):,} characters"
+
+
+def _first(texts: Iterable[str], characters: float) -> list[str]:
+    """The first texts that have so many characters together."""
+    found, length = [], 0
+    for text in texts:
+        if length >= characters:
+            break
+        found.append(text)
+        length += len(text)
+    return found
 
 
 def _skill_texts(seed: int, count: int) -> list[str]:

@@ -1,14 +1,18 @@
 """Documents as token ids, each with whether it counts in the loss: of a text all do, of a conversation the answers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any, NamedTuple
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from core.decoding.chat import has_template
-from core.tokens import beginning_id, body_ids, check_ids, prompt_ids
+from core.tokens import beginning_id, bodies_ids, body_ids, check_ids, prompt_ids
 from core.tuning.sources import Document
+
+TOGETHER = 256
+"""So many documents are encoded at once."""
 
 
 class Encoded(NamedTuple):
@@ -32,15 +36,25 @@ class Encoder:
 
     def __call__(self, document: Document) -> Encoded:
         """Raises ValueError, in one sentence, for a conversation that this tokenizer cannot write."""
-        if document.messages:
-            parts = list(self._conversation(document))
-            ids = [token for part, _ in parts for token in part]
-            counted = [counts for part, counts in parts for _ in part]
-        else:
-            ids = [*([] if self.begin is None else [self.begin]), *body_ids(self.tokenizer, document.text)]
-            counted = [True] * len(ids)
-        check_ids(ids, self.embedding_rows)
-        return Encoded(ids, counted)
+        return next(self.encoded([document]))[1]
+
+    def encoded(self, documents: Iterable[Document], together: int = TOGETHER) -> Iterator[tuple[Document, Encoded]]:
+        """Every document with its token ids, in order. together: so many are taken at a time, and their texts encoded at once."""
+        documents = iter(documents)
+        while some := list(islice(documents, together)):
+            texts = iter(bodies_ids(self.tokenizer, [one.text for one in some if not one.messages]))
+            for document in some:
+                encoded = self._answered(document) if document.messages else self._text(next(texts))
+                check_ids(encoded.ids, self.embedding_rows)
+                yield document, encoded
+
+    def _text(self, body: list[int]) -> Encoded:
+        ids = [*([] if self.begin is None else [self.begin]), *body]
+        return Encoded(ids, [True] * len(ids))
+
+    def _answered(self, document: Document) -> Encoded:
+        parts = list(self._conversation(document))
+        return Encoded([token for part, _ in parts for token in part], [counts for part, counts in parts for _ in part])
 
     def _conversation(self, document: Document) -> Iterator[tuple[list[int], bool]]:
         """The parts of a conversation in turn: what is asked, which does not count, and answers, which do."""

@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import Dataset
 
 from core.records.tunings import TuningData
-from core.tuning.encoding import Encoded, Encoder
+from core.tuning.encoding import TOGETHER, Encoded, Encoder
 from core.tuning.recipe import TuneRecipe
 from core.tuning.sources import Document, Source
 
@@ -128,8 +128,9 @@ def _read(encoder: Encoder, source: Source, max_tokens: int) -> _Read:
     """Documents until they have `max_tokens` tokens (0: all), the last one whole."""
     read: _Read = []
     tokens = 0
-    for document in source:
-        encoded = encoder(document)
+    # a data set on the hub is known by the documents that were taken: then none is taken that is not needed
+    together = 1 if max_tokens and not source.sha256 else TOGETHER
+    for document, encoded in encoder.encoded(source, together):
         read.append((document, encoded))
         tokens += len(encoded.ids)
         if max_tokens and tokens >= max_tokens:

@@ -10,10 +10,11 @@ from core import load_model
 from core.__main__ import main
 from core.demo.recipe import Recipe
 from core.demo.scores import exact_share, skill_scores
-from core.demo.skills import Example, evaluation_examples
+from core.demo.skills import SKILLS, Example, evaluation_examples
 from core.demo.training import Run
 from core.models import weights_sha256
 from core.sharing.view import plan_of
+from core.tuning.sources import source_of
 
 TINY = "--steps 10 --batch-rows 4 --context-tokens 64 --skill-examples 320 --layers 4 --width 32 --heads 2 --kv-heads 1"
 TINY += " --intermediate 48 --vocabulary 400 --warmup-steps 2 --plan 1-2 --device cpu"
@@ -108,3 +109,27 @@ def test_exact_answers_are_counted():
     examples = evaluation_examples("recall", 4, seed=9)
     wrong = Example(examples[0].prompt, " 9.")
     assert exact_share(model, tokenizer, [*examples, wrong], batch_size=2) == 0.8
+
+
+def test_a_text_to_tune_on_holds_prose_and_exercises_of_training_alone(corpus, tmp_path, capsys):
+    def written(*more: str) -> list[str]:
+        out = tmp_path / "demo.txt"
+        command = ["demo-text", "--corpus", str(corpus), "--out", str(out), "--characters", "6000", *more]
+        assert main(command) == 0
+        documents = [document.text for document in source_of(out)]
+        assert f"{len(out.read_text()):,} characters" in capsys.readouterr().out
+        return documents
+
+    documents = written()
+    prose = [document for document in documents if "old man of" in document]
+    exercises = [document for document in documents if document not in prose]
+    assert documents != prose + exercises and len(set(prose)) == len(prose)  # mixed, none twice
+    assert all(document.startswith("train ") for document in prose)
+    assert sum(map(len, exercises)) / sum(map(len, documents)) == pytest.approx(0.25, abs=0.05)
+    asked = {example.prompt for skill in SKILLS for example in evaluation_examples(skill, 500, seed=1)}
+    assert not [one for one in exercises for prompt in asked if one.startswith(prompt)]
+    assert documents == written() != written("--seed", "1")
+    assert all("old man of" in document for document in written("--skill-share", "0"))
+    assert not any("old man of" in document for document in written("--skill-share", "1"))
+    command = ["demo-text", "--corpus", str(corpus), "--out", str(tmp_path / "no.txt"), "--skill-share", "2"]
+    assert main(command) == 2 and "between 0 and 1" in capsys.readouterr().err

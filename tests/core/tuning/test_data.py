@@ -120,6 +120,16 @@ def test_a_data_set_on_the_hub_is_read_as_far_as_needed_and_runs_no_code(monkeyp
     assert prepared.about.tokens + 30 >= 300
 
 
+def test_many_documents_at_once_are_read_as_one_by_one(tokenizer):
+    encoder = Encoder(tokenizer, embedding_rows=97)
+    asked = Document(messages=(("user", "Two?"), ("assistant", "the river")))
+    documents = [Document(f"{number} the old man of {number} years" * (number % 3)) for number in range(300)]
+    documents = [*documents[:10], asked, *documents[10:], asked]
+    together = list(encoder.encoded(documents))
+    assert [document for document, _ in together] == documents
+    assert [encoded for _, encoded in together] == [encoder(document) for document in documents]
+
+
 def test_a_hub_that_fails_is_one_sentence(monkeypatch):
     def load_dataset(*_, **__):
         raise RuntimeError("Dataset scripts are no longer supported,\nbut found name.py")
