@@ -67,8 +67,21 @@ def _view(
     tuned = bool(own.followers) and plan == own
     view = model if tuned else share_attention(model, plan, head_map or None, execution)
     kind = "tuned" if tuned else _kind(model, plan, head_map)
-    about = {"plan": str(plan), "followers": plan.followers, "kind": kind, "execution": execution}
-    return view, about | {"head_map": {layer: tuple(heads) for layer, heads in head_map.items()}}
+    heads = {layer: tuple(heads) for layer, heads in (_own_heads(model, head_map) if tuned else head_map).items()}
+    return view, {
+        "plan": str(plan), "followers": plan.followers, "kind": kind, "execution": execution, "head_map": heads
+    }  # fmt: skip
+
+
+def _own_heads(model: PreTrainedModel, asked: HeadMapLike) -> HeadMapLike:
+    """The head map that a model was saved with. Raises ValueError when another one is asked for."""
+    own = vars(model).get("sharing_head_map") or {}
+    if asked and {layer: tuple(heads) for layer, heads in asked.items()} != {k: tuple(v) for k, v in own.items()}:
+        raise ValueError(
+            f"This model was saved with plan {plan_of(model)} and {'a head map of its own' if own else 'no head map'}: leave "
+            "--head-map out, or give the dense model."
+        )
+    return own
 
 
 def _kind(model: PreTrainedModel, plan: SharingPlan, head_map: HeadMapLike) -> Kind:

@@ -67,6 +67,19 @@ def test_a_model_that_shares_already_is_scored_with_its_own_plan(model, tokenize
         list(evaluate(tuned, tokenizer, ["dense"], ["demo_prose"], **about))
 
 
+def test_the_record_of_a_tuned_model_says_which_head_map_it_has(model, tokenizer, tmp_path):
+    heads = {3: [1, 0, 3, 2][: model.config.num_attention_heads]}
+    tuned = share_attention(model, "2-4", heads)
+    about = {"model_name": "tuned", "weights_sha256": "abc", "results": tmp_path, "options": Options(limit=2)}
+    (record,) = evaluate(tuned, tokenizer, [], ["demo_prose"], **about)
+    assert (record.kind, record.head_map) == ("tuned", {3: tuple(heads[3])})
+    assert record.path.parent.name.startswith("2-4+heads-")
+    assert list(evaluate(tuned, tokenizer, [], ["demo_prose"], head_map=heads, **about)) == [record]
+    for other in ({3: heads[3][::-1]}, {4: heads[3]}):
+        with pytest.raises(ValueError, match="saved with plan 2-4 and a head map of its own"):
+            list(evaluate(tuned, tokenizer, [], ["demo_prose"], head_map=other, **about))
+
+
 def test_stored_points_are_not_measured_again(measure, no_measuring):
     first = measure(["dense", "2-4"])
     no_measuring()
