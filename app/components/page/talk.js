@@ -5,8 +5,9 @@ const find = selector => overlay.querySelector(selector);
 const slides = JSON.parse(props.slides), words = JSON.parse(props.words), templates = JSON.parse(props.templates);
 const title = find('#talk-title'), said = find('.talk-said'), slide = find('.talk-slide'), status = find('.talk-status'), keys = find('.talk-keys');
 const own_title = document.title;
-let at = 0, level = 'student', open = false, blank = false, writes = false, stays = false;
-let from = null;  // what had the focus before
+let at = 0, level = 'student', open = false, blank = false, writes = false;
+let wants = false, has = false, leaves = false;  // the full screen: see there
+let from = null, back = null;  // what had the focus before, and what is to have it afterwards
 let inert = [], watchers = [];
 let made = new Map();  // slide → what the server made of the page's present view
 let about = '';  // the view that it was made of
@@ -202,6 +203,34 @@ watch('value', () => {
   if (ended) announce(find('.talk-verdict')?.textContent || '');
 });
 
+// The full screen. The browser does what it is asked only a while later, when the talk may have been left or begun once more:
+// `wants` is what was asked last, `has` what the browser has said since, `leaves` that it has yet to do what it was asked.
+
+const fills = () => document.fullscreenElement === overlay;
+
+function full_screen() {
+  wants = true;
+  if (leaves) return;  // asked afterwards
+  if (navigator.userActivation?.isActive && overlay.requestFullscreen) overlay.requestFullscreen().catch(() => {});
+}
+
+function leave_full_screen() {
+  wants = has = false;
+  if (leaves || !fills()) return;
+  leaves = true;
+  document.exitFullscreen().catch(() => {}).then(() => {
+    leaves = false;
+    if (wants) full_screen();
+    give_focus();
+  });
+}
+
+document.addEventListener('fullscreenchange', () => {
+  if (fills() && !wants) leave_full_screen();  // it comes when the talk is left already
+  else if (fills()) has = true;
+  else if (has) leave();  // Escape, which the browser keeps to itself there
+});
+
 // The dialog
 
 function hold_back() {  // everything but the dialog and what it stands in
@@ -224,10 +253,6 @@ function let_go() {
   for (const watcher of watchers) watcher.disconnect();
   for (const other of inert) other.inert = false;
   inert = []; watchers = [];
-}
-
-function full_screen() {
-  if (navigator.userActivation?.isActive && overlay.requestFullscreen) overlay.requestFullscreen().catch(() => {});
 }
 
 function begin(number = at) {
@@ -259,9 +284,13 @@ function leave(view = slides[at].view) {
   let_go();
   remember(0);
   if (view) explorer.show(view);
-  const back = from?.isConnected && from !== document.body && from.offsetParent ? from : document.querySelector('[data-talk]');
-  const whole = document.fullscreenElement === overlay ? document.exitFullscreen().catch(() => {}) : Promise.resolve();
-  whole.then(() => back?.focus({preventScroll: true}));  // on a full screen nothing else can have the focus
+  back = from?.isConnected && from !== document.body && from.offsetParent ? from : document.querySelector('[data-talk]');
+  leave_full_screen();
+  give_focus();
+}
+
+function give_focus() {
+  if (!open && !leaves) back?.focus({preventScroll: true});  // on a full screen nothing else can have the focus
 }
 
 function darken(on) {
@@ -279,8 +308,7 @@ const does = {
   blank: () => darken(!blank),
   help: () => { keys.hidden = !keys.hidden; },
   full: () => {
-    stays = !!document.fullscreenElement;
-    if (stays) document.exitFullscreen().catch(() => {});
+    if (fills() && !leaves) leave_full_screen();
     else full_screen();
   },
   write: start_writing,
@@ -338,10 +366,6 @@ overlay.addEventListener('click', event => {
   leave(link.dataset.view);
 });
 document.addEventListener('click', event => { if (event.target.closest?.('[data-talk]')) begin(); });
-document.addEventListener('fullscreenchange', () => {  // Escape, which the browser keeps to itself there
-  if (open && !document.fullscreenElement && !stays) leave();
-  stays = false;
-});
 window.addEventListener('popstate', () => {
   const wanted = asked_for();
   if (wanted === null) leave(null);

@@ -33,6 +33,13 @@ OUTSIDE = """() => {
   }
   return out;
 }"""
+# Whether the talk has the full screen, as often as the browser told of a change; the last `true` or `false` is the present.
+WATCH = """window.told = []; document.addEventListener('fullscreenchange', () =>
+  told.push(document.fullscreenElement === document.querySelector('#talk .talk')))"""
+# All of these before the browser does anything that they ask of it, as on a busy machine.
+PRESS = """keys => {
+  for (const key of keys) document.body.dispatchEvent(new KeyboardEvent('keydown', {key, bubbles: true, cancelable: true}));
+}"""
 
 
 def talk(page) -> str:
@@ -171,6 +178,38 @@ def test_a_slide_that_was_made_is_kept_until_the_plan_changes(open_page):
     page.evaluate("explorer.apply({plan: '5-9'})")
     page.keyboard.press("p")
     page.wait_for_function("document.querySelector('#talk .talk-slide').innerText.includes('5-9')")
+
+
+def test_a_talk_begun_while_the_full_screen_is_being_left_stays_open(open_page):
+    page = open_page("?model=demo")
+    page.evaluate(WATCH)
+    page.keyboard.press("p")
+    page.wait_for_function("told.at(-1) === true")
+    for keys in ("vp", "ff"):
+        page.evaluate("told = []")
+        page.evaluate(PRESS, keys)
+        page.wait_for_function("told.length")
+        assert is_open(page) and talk(page) == "1", keys
+        page.wait_for_function("told.at(-1) === true")  # and has it again
+    wait_for_slide(page, NAMES[0])
+    page.keyboard.press("f")
+    page.wait_for_function("told.at(-1) === false")
+    assert is_open(page)  # asked for with a key of the talk
+    page.keyboard.press("f")
+    page.wait_for_function("told.at(-1) === true")
+    page.evaluate("document.exitFullscreen()")  # as Escape does, which the browser keeps to itself
+    page.wait_for_function("document.querySelector('#talk .talk').hidden")
+    assert talk(page) == ""
+
+
+def test_a_talk_left_before_it_has_the_full_screen_gives_it_back(open_page):
+    page = open_page("?model=demo")
+    page.evaluate(WATCH)
+    page.evaluate(PRESS, "pv")
+    page.wait_for_function("told.includes(true)")
+    page.wait_for_function("!document.fullscreenElement")
+    page.wait_for_function("document.activeElement.matches('[data-talk], #view-similarity h2')")  # and the focus
+    assert not is_open(page)
 
 
 @pytest.mark.parametrize("size", [(1920, 1080), (390, 844)])
