@@ -22,6 +22,7 @@ from core.models import BUNDLED
 from core.plan import SharingPlan
 from core.records.searches import load_searches
 from core.records.timings import load_timings
+from core.records.tunings import load_tunings
 from core.sharing.families import CHECKED
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,6 +36,7 @@ DOCUMENTS = (
     "docs/api.md",
     "docs/hosting.md",
     "docs/pretraining.md",
+    "docs/tuning.md",
 )
 
 
@@ -276,3 +278,20 @@ def test_the_table_of_damages_is_what_the_records_say():
         assert figures == [f"{point.damage:.3f} ± {point.stderr:.3f}" for point in points]
         assert {point.tokens for point in points} == {8192}
     assert len(rows) == 2
+
+
+def test_the_table_of_tuned_models_is_that_of_the_records():
+    records = load_tunings(ROOT / "results")
+    controls = {record.model: record for record in records if record.control}
+    expected = []
+    for record in records:
+        if record.control or record.method != "full":
+            continue
+        dense, before, tuned = record.held_out_dense[0], record.held_out[0][1], record.saved[1]
+        control = controls[record.model]
+        assert control.data == record.data and control.recipe == record.recipe
+        left = (tuned - control.saved[1]) / (before - dense)
+        losses = " | ".join(f"{loss:.3f}" for loss in (dense, before, control.saved[1], tuned))
+        expected.append(f"| {record.model} | {record.plan} | {losses} | {100 * left:.1f}% | {record.seconds:.0f} |")
+    rows = re.findall(r"^\| (?:demo|SmolLM2).*$", read("docs/tuning.md"), flags=re.MULTILINE)
+    assert sorted(rows) == sorted(expected)
