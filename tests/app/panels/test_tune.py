@@ -37,7 +37,7 @@ def shown_words(outputs: tuple) -> str:
 
 
 def test_the_command_is_understood_and_names_what_was_chosen(own_machine, view):
-    from core.commands import tune as command
+    from core.commands.arguments import tune as command
 
     parser = ArgumentParser()
     command.add_arguments(parser)
@@ -56,7 +56,7 @@ HEADS = {"heads": '{"3": [3, 0, 0, 1], "4": [1, 1, 2, 3]}'}
 
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_the_command_carries_the_heads_of_the_view_what_is_learnt_from_and_what_besides(own_machine, view, method):
-    from core.commands import tune as command
+    from core.commands.arguments import tune as command
     from core.commands.head_map import head_map_of
 
     parser = ArgumentParser()

@@ -15,10 +15,12 @@ from core.models import load_model, weights_sha256
 from core.records.tunings import load_tunings, tuned_of
 from core.sharing.corrections import correction_parameters
 from core.sharing.view import plan_of
-from core.tuning import TuneRecipe, Tuning, run
+from core.tuning import run
 from core.tuning.encoding import Encoder
 from core.tuning.held_out import held_out_loss
+from core.tuning.recipe import TuneRecipe
 from core.tuning.rows import prepare
+from core.tuning.run import Tuning
 from core.tuning.sources import source_of
 from core.tuning.trainer import SharingTrainer, is_exhausted
 from tests.support.models import tiny_model
