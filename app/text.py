@@ -1204,7 +1204,10 @@ TALK_TOO_BIG = "too big"
 TALK_NO_WAYS = "For this model no plan was measured in more ways than one: no tuned twin, no mapped heads."
 TALK_NO_TUNED = "No tuned model of this one is among the records: what tuning would mend was not measured."
 TALK_WAYS_ABOUT = "Plan {plan} on {task}. Dense: {dense}."
-TALK_WAYS = {"direct": "direct", "head-mapped": "heads mapped", "tuned": "tuned"}
+TALK_WAYS = {"direct": "direct", "head-mapped": "heads mapped", "tuned": "tuned", "control": "control"}
+TALK_CONTROL = (
+    "The control is the dense model, trained on the same text: sharing still costs what lies between the two."
+)
 TALK_LINKS = {
     "generate": "See what it says",
     "where": "Find a better plan",
