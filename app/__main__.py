@@ -10,7 +10,7 @@ from pydantic_settings.exceptions import SettingsError
 
 from app import settings
 from app.settings import LOCALHOST
-from core.console import spell_what_is_missing
+from core.console import hush_imports, spell_what_is_missing
 
 MCP_MISSING = (
     "--mcp needs the package mcp, which is not installed: pip install 'mcp>=1.21,<2', or this project's extra."
@@ -20,6 +20,7 @@ MCP_MISSING = (
 def main(arguments: list[str] | None = None) -> int:
     """Serve until Ctrl-C. Exit code 2 for a setting or a port that cannot be used, with one line on stderr."""
     spell_what_is_missing()
+    hush_imports()
     try:
         chosen = settings.configure(sys.argv[1:] if arguments is None else arguments)
     except (ValidationError, SettingsError) as error:

@@ -251,8 +251,8 @@ def pairs(model_name: str, own_text: str, tokens: int) -> Iterator[Step]:
 @on_gpu(lambda model_name, own_text, tokens, *_: tokens / 20)
 def similarities(model_name: str, own_text: str, tokens: int) -> "dict[str, np.ndarray]":
     """The similarity of every two layers on the text that damage is measured on, by method."""
+    from core.damage.choices import SIMILARITY_METHODS
     from core.damage.guide import mean_similarity
-    from core.damage.similarity import SIMILARITY_METHODS
 
     meter, _ = meters(get_model(model_name), own_text, tokens)
     return {method: compute(mean_similarity, meter.runner.model, meter.text, method) for method in SIMILARITY_METHODS}

@@ -95,7 +95,7 @@ class Similarity(NamedTuple):
 
 def similarity(model_name: str, source: str, method: str) -> Similarity:
     """`core.attention_similarity` on the text, kept for the next time. Raises ValueError for a bad text or method."""
-    from core.damage.similarity import SIMILARITY_METHODS
+    from core.damage.choices import SIMILARITY_METHODS
 
     if method not in SIMILARITY_METHODS:
         raise ValueError(f"There is no method {method!r}: use one of {', '.join(SIMILARITY_METHODS)}.")

@@ -800,6 +800,17 @@ TUNE_LEAD = (
 )
 TUNE_METHOD_LABEL = "What is trained"
 TUNE_METHODS = {"all weights": "full", "low-rank changes of them (LoRA)": "lora"}
+TUNE_OBJECTIVE_LABEL = "What it learns from"
+TUNE_OBJECTIVES = {
+    "the text: which token comes next": "text",
+    "the dense model: what it expects there (distillation)": "distillation",
+}
+TUNE_CORRECTIONS_LABEL = "What followers may learn besides"
+TUNE_CORRECTIONS_HINT = "With nothing they take their leader's attention weights as they are. Small queries and keys change these, which costs time."
+TUNE_CORRECTIONS = {
+    "nothing": "none", "to mix the leader's heads (alignment)": "alignment", "small queries and keys (rank 8)": "rank=8",
+    "both": "rank=8,alignment",
+}  # fmt: skip
 TUNE_CONTROL_LABEL = "The control: the dense model on the same text"
 TUNE_STEPS_LABEL = "Steps of training"
 TUNE_DATA_LABEL = "Text to train on: a file, or a data set on the hub"
@@ -810,6 +821,11 @@ TUNE_COPIED = "Copied"
 TUNE_COST = (
     "{steps} steps of {rows} rows of at most {row_tokens} tokens: about {tokens} tokens and {flops} of computation "
     "(predicted: three times reading them), and {memory} of memory beside what a pass needs. The end is an ordinary model folder."
+)
+TUNE_COST_TEACHER = "Counted with it is one more reading by the dense model, the teacher, whose weights do not change."
+TUNE_COST_CORRECTIONS = "What followers learn besides adds {parameters} parameters to the model's {others}, and {flops} of computation to reading a row."
+TUNE_LEFT_OUT = (
+    "The control has no followers: its command leaves out the head map, and what followers may learn besides."
 )
 TUNE_TOOK = "On {machine} a step of this model took {seconds} when it was last tuned: about {total} in all."
 TUNE_NOT_HERE = "This server tunes no models: copy the command and run it on your own computer."
@@ -828,7 +844,7 @@ TUNE_OPEN_CONTROL = "Open the control and evaluate it"
 TUNE_ENDED = "Tuning ended without a word (exit code {code}): start it in a terminal to see why."
 TUNE_ALREADY = "This model is tuned already: choose the dense model that it was made from."
 TUNE_DENSE = "The dense plan shares nothing to tune for: choose layers above, or the control."
-TUNE_HEADS = "A plan with a head map is tuned in a terminal, with --head-map: take the head map off to tune here."
+TUNE_NO_TEACHER = "The control is the dense model itself, which has nothing to learn from its own guesses: let it learn from the text."
 TUNE_QUANTIZED = "Quantized weights cannot be trained: choose a model with its original weights."
 TUNE_UNKNOWN_DENSE = (
     "{name} was tuned from {dense}, which is not here to compare it with: fetch that model, or load it, and try again."
@@ -837,6 +853,7 @@ TUNE_RUNS_HEADING = "How the losses went"
 TUNE_RUNS_LABEL = "Stored runs of this model"
 TUNE_RUN = "{what} · {method}{objective} · {steps} steps, seed {seed}{unfinished}"
 TUNE_RUN_CONTROL = "control of {plan}"
+TUNE_RUN_HEADS = "{plan}, heads mapped"
 TUNE_UNFINISHED = " (not finished)"
 TUNE_NO_RUNS = "No run of this model is stored yet."
 TUNE_CHART_TITLE = "Loss while tuning (nats per token)"
@@ -1187,7 +1204,10 @@ TALK_TOO_BIG = "too big"
 TALK_NO_WAYS = "For this model no plan was measured in more ways than one: no tuned twin, no mapped heads."
 TALK_NO_TUNED = "No tuned model of this one is among the records: what tuning would mend was not measured."
 TALK_WAYS_ABOUT = "Plan {plan} on {task}. Dense: {dense}."
-TALK_WAYS = {"direct": "direct", "head-mapped": "heads mapped", "tuned": "tuned"}
+TALK_WAYS = {"direct": "direct", "head-mapped": "heads mapped", "tuned": "tuned", "control": "control"}
+TALK_CONTROL = (
+    "The control is the dense model, trained on the same text: sharing still costs what lies between the two."
+)
 TALK_LINKS = {
     "generate": "See what it says",
     "where": "Find a better plan",

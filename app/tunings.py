@@ -15,6 +15,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +28,7 @@ from app.asked import flag, one_of, whole, words
 from app.jobs import Rest
 from app.registry import LoadedModel, View, get_model
 from core.configs import context_tokens
+from core.corrections import NONE, Corrections
 from core.cost import ModelShape, forward_flops, parameter_count
 from core.plan import SharingPlan
 from core.records.files import MAX_RECORD_BYTES, parse_as, safe_name, short_hash
@@ -41,7 +43,11 @@ _PROBLEM_BYTES = 4000
 
 
 class Asked(NamedTuple):
-    """What is to be tuned. data: a file or a hub data set; empty: the bundled text. control: the dense model itself."""
+    """What is to be tuned. data: a file or a hub data set; empty: the bundled text. control: the dense model itself.
+
+    heads: the head map as JSON; corrections: what followers learn besides, as the command reads it. Both empty for none, as
+    for every control.
+    """
 
     model: str
     plan: str
@@ -49,6 +55,9 @@ class Asked(NamedTuple):
     control: bool
     steps: int
     data: str = ""
+    objective: str = "text"
+    heads: str = ""
+    corrections: str = ""
 
 
 class State(NamedTuple):
@@ -67,11 +76,15 @@ def allowed() -> bool:
     return settings.server.tune_seconds > 0 and evaluations.is_shared()
 
 
-def asked(view: View, method: object, control: object, steps: object, data: object) -> Asked:
+def asked(
+    view: View, method: object, control: object, steps: object, data: object, objective: object, corrections: object
+) -> Asked:
     """What was chosen, checked. Raises ValueError with one sentence."""
     model = get_model(view["model"])
-    words(method=method, data=data)
+    words(method=method, data=data, objective=objective, corrections=corrections)
     one_of("method", str(method), METHODS)
+    one_of("objective", str(objective), text.TUNE_OBJECTIVES.values())
+    one_of("correction", str(corrections), text.TUNE_CORRECTIONS.values())
     count = whole("The number of steps", steps, high=settings.MAX_TUNE_STEPS)
     is_control = flag("control", control)
     if model.tuned is not None:
@@ -79,11 +92,25 @@ def asked(view: View, method: object, control: object, steps: object, data: obje
     plan = model.plan(view["plan"])
     if not (plan.followers or is_control):
         raise ValueError(text.TUNE_DENSE)
-    if view.get("heads") and not is_control:
-        raise ValueError(text.TUNE_HEADS)
+    if is_control and objective == "distillation":
+        raise ValueError(text.TUNE_NO_TEACHER)
     if getattr(model.model.config, "quantization_config", None):
         raise ValueError(text.TUNE_QUANTIZED)
-    return Asked(view["model"], str(plan), str(method), is_control, count, str(data).strip())
+    wanted = Asked(view["model"], str(plan), str(method), is_control, count, str(data).strip(), str(objective))
+    return (
+        wanted
+        if is_control
+        else wanted._replace(**_of_followers(model, plan, view, Corrections.parse(str(corrections))))
+    )
+
+
+def _of_followers(model: LoadedModel, plan: SharingPlan, view: View, corrections: Corrections) -> dict[str, str]:
+    """What only followers have. Raises ValueError for heads or corrections that do not fit them."""
+    from core.sharing.corrections import check_corrections
+
+    heads = model.head_map(plan, view.get("heads", ""))
+    check_corrections(model.model, plan, corrections)
+    return {"heads": json.dumps(dict(sorted(heads.items()))) if heads else "", "corrections": str(corrections)}
 
 
 def command(wanted: Asked) -> list[str]:
@@ -98,6 +125,10 @@ def command(wanted: Asked) -> list[str]:
     out = str(folder_of(wanted)) if here else f"tuned/{_name(wanted, model)}"
     said = ["tune", "--model", wanted.model, "--plan", wanted.plan, f"--data={data}", "--out", out]
     said += ["--method", wanted.method] + ["--control"] * wanted.control
+    said += ["--objective", wanted.objective] * (wanted.objective != "text")
+    said += ["--head-map", wanted.heads] * bool(wanted.heads) + ["--corrections", wanted.corrections] * bool(
+        wanted.corrections
+    )
     said += [word for pair in known.items() for word in map(str, pair)]
     said += ["--warmup-steps", str(min(20, wanted.steps // 5))]
     return said + (["--results", str(settings.server.results)] if here else [])
@@ -145,26 +176,49 @@ def can_go_on(wanted: Asked) -> bool:
 def cost(wanted: Asked) -> dict[str, Any]:
     """Facts for `text.TUNE_COST`, predicted: tokens, FLOPs and bytes. Raises ValueError where the sizes are not known.
 
-    Training a token takes three times the FLOPs of reading it; full tuning holds a weight, its gradient and two moments
-    of AdamW in float32, LoRA the weights alone. Ignores activations and the adapters.
+    Training a token takes three times the FLOPs of reading it; a dense teacher reads it once more. Full tuning holds a weight,
+    its gradient and two moments of AdamW in float32, and a teacher beside them; LoRA the weights alone, which are the teacher's
+    too. Ignores activations and the adapters.
     """
-    model = get_model(wanted.model)
-    shape, rows = ModelShape.from_config(model.model.config), settings.TUNE_ROWS
-    plan = SharingPlan((), model.num_layers) if wanted.control else model.plan(wanted.plan)
-    tokens = wanted.steps * rows * _row_tokens(model)
-    flops = 3 * wanted.steps * forward_flops(shape, plan, rows, _row_tokens(model), execution="recompute").total
-    weights = parameter_count(shape, plan).total
-    copies = 4 if wanted.method == "full" else 1
+    model, rows = get_model(wanted.model), settings.TUNE_ROWS
+    row_tokens, dense = _row_tokens(model), SharingPlan((), model.num_layers)
+    plan = dense if wanted.control else model.plan(wanted.plan)
+    shape = _corrected_shape(model, wanted)
+    tokens = wanted.steps * rows * row_tokens
+    reading = 3 * forward_flops(shape, plan, rows, row_tokens, execution="recompute").total
+    held = (4 if wanted.method == "full" else 1) * parameter_count(shape, plan).total
+    if wanted.objective == "distillation":
+        reading += forward_flops(shape, dense, rows, row_tokens).total
+        held += parameter_count(shape, dense).total if wanted.method == "full" else 0
+    flops = wanted.steps * reading
     return {
-        "steps": f"{wanted.steps:,}", "rows": rows, "row_tokens": _row_tokens(model), "tokens": f"{tokens:,}",
-        "flops": units.amount(flops, "FLOPs"), "memory": units.amount(4.0 * copies * weights, "bytes"),
+        "steps": f"{wanted.steps:,}", "rows": rows, "row_tokens": row_tokens, "tokens": f"{tokens:,}",
+        "flops": units.amount(flops, "FLOPs"), "memory": units.amount(4.0 * held, "bytes"),
     }  # fmt: skip
 
 
+def corrections_cost(wanted: Asked) -> dict[str, str]:
+    """Facts for `text.TUNE_COST_CORRECTIONS`, predicted. Raises ValueError where the sizes are not known."""
+    model = get_model(wanted.model)
+    shape, plan = _corrected_shape(model, wanted), model.plan(wanted.plan)
+    plain, row_tokens = replace(shape, corrections=NONE), _row_tokens(model)
+    with_them, without = (
+        forward_flops(one, plan, 1, row_tokens, execution="recompute").total for one in (shape, plain)
+    )
+    added = parameter_count(shape, plan).corrections
+    others = units.amount(parameter_count(plain, plan).total, "parameters")
+    return {"parameters": f"{added:,}", "others": others, "flops": units.amount(with_them - without, "FLOPs")}
+
+
+def _corrected_shape(model: LoadedModel, wanted: Asked) -> ModelShape:
+    shape = ModelShape.from_config(model.model.config)
+    return replace(shape, corrections=Corrections.parse(wanted.corrections))
+
+
 def took(wanted: Asked, records: list[TuningRecord]) -> tuple[float, str] | None:
-    """Seconds of a step of this model and method, as last measured, and on which machine; None where nobody did."""
-    model = get_model(wanted.model).identity.name
-    mine = [one for one in records if (one.model, one.method) == (model, wanted.method) and one.steps]
+    """Seconds of a step of this model and choice, as last measured, and on which machine; None where nobody did."""
+    like = (get_model(wanted.model).identity.name, wanted.method, wanted.objective, wanted.corrections)
+    mine = [one for one in records if (one.model, one.method, one.objective, learnt_besides(one)) == like and one.steps]
     last = max(mine, key=lambda one: one.date, default=None)
     return (last.seconds / last.steps, str(last.machine)) if last else None
 
@@ -257,6 +311,14 @@ def live(folder: Path) -> TuningRecord | None:
         return parse_as(TuningRecord, read_file(folder / RECORD, MAX_RECORD_BYTES))
     except (OSError, Unreadable, ValidationError):
         return None
+
+
+def learnt_besides(record: TuningRecord) -> str:
+    """The corrections of a run, as the command reads them; those that this version does not know as they stand there."""
+    try:
+        return str(Corrections.of_config({"sharing_corrections": record.corrections}))
+    except ValueError:
+        return str(record.corrections)
 
 
 def stored() -> list[TuningRecord]:

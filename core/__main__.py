@@ -9,12 +9,13 @@ import ast
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
-from core.console import spell_what_is_missing
+from core.console import hush_imports, spell_what_is_missing
 
 COMMANDS = {
     "evaluate": "core.commands.evaluate",
@@ -31,7 +32,10 @@ COMMANDS = {
     "demo-text": "core.commands.demo_text",
     "fetch": "core.commands.fetch",
 }
-"""Command → module with `add_arguments(parser)` and `run(args) -> int`; its docstring's first line is the help text."""
+"""Command → module with `run(args) -> int`; its docstring's first line is the help text."""
+
+_ARGUMENTS = "core.commands.arguments"
+"""Package with a module of the same name for each, with `add_arguments(parser)`."""
 
 _SCRIPT = "shared-attention"  # the same command line where the project is installed
 
@@ -44,6 +48,7 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. Raises SystemExit(2) for arguments that argparse refuses."""
     spell_what_is_missing()
+    hush_imports()
     arguments = sys.argv[1:] if arguments is None else arguments
     args = parser_of(arguments[0] if arguments else "").parse_args(arguments)
     try:
@@ -71,16 +76,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parser_of(chosen: str) -> argparse.ArgumentParser:
-    """All commands, with the arguments of the chosen one: the other modules would load torch for nothing."""
+    """All commands, with the arguments of the chosen one; what it does is imported when it runs, for it may load torch."""
     parser = _Parser(prog=_program(), description="Shared Attention from the command line.")
     subparsers = parser.add_subparsers(metavar="command", required=True)
     for command, module in COMMANDS.items():
         subparser = subparsers.add_parser(command, help=_first_line(module), description=_first_line(module))
         if command == chosen:
-            imported = import_module(module)
-            imported.add_arguments(subparser)
-            subparser.set_defaults(run=imported.run)
+            import_module(f"{_ARGUMENTS}.{module.rpartition('.')[2]}").add_arguments(subparser)
+            subparser.set_defaults(run=partial(_run, module))
     return parser
+
+
+def _run(module: str, args: argparse.Namespace) -> int:
+    code: int = import_module(module).run(args)
+    return code
 
 
 def _program() -> str:

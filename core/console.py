@@ -1,17 +1,25 @@
-"""Consoles that cannot show every sign: what is printed is spelled in signs that they have, and never an error.
-
-After an hour of measuring, a result that dies of its `±` in a Windows console or under `LC_ALL=C` is lost.
+"""What reaches a console. One that cannot show every sign gets signs that it has, and never an error: after an hour of
+measuring, a result that dies of its `±` in a Windows console or under `LC_ALL=C` is lost. What libraries say while they are
+imported, of parts that nobody asked for, is left out.
 """
 
 import codecs
 import io
+import logging
 import sys
+from functools import partial
 
 _SPELLED = {
     "±": "+/-", "–": "-", "—": "-", "−": "-", "→": "->", "÷": "/", "×": "x", "·": "*", "…": "...", "ρ": "rho", "≤": "<=",
     "≥": ">=", "≈": "~", "√": "sqrt ", "ᵀ": "^T", "²": "^2", "Δ": "delta ", "Σ": "sum ", "‖": "||", "“": '"', "”": '"', "„": '"', "‘": "'",
     "’": "'", "•": "-", "\u00a0": " ", "\u202f": " ", "█": "#",
 }  # fmt: skip
+_IDLE = {
+    "torchao": "Failed to load ",  # kernels of another machine; transformers imports torchao wherever it is installed
+    "torch.utils._pytree": "is an Enum subclass and is now natively supported",  # said of torchao
+    "bitsandbytes.backends.cpu.ops": "Failed to load CPU gemm",  # peft imports bitsandbytes in the same way
+}
+"""Logger → words of its warning that tells nothing to whoever reads it."""
 _ERRORS = "spelled"  # the name that codecs know the handler by
 
 
@@ -21,6 +29,16 @@ def spell_what_is_missing() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=_ERRORS)
+
+
+def hush_imports() -> None:
+    """From here on, libraries are silent about parts that this machine lacks and nobody asked for."""
+    for name, words in _IDLE.items():
+        logging.getLogger(name).addFilter(partial(_tells, words))
+
+
+def _tells(words: str, record: logging.LogRecord) -> bool:
+    return words not in record.getMessage()
 
 
 def _spelled(error: UnicodeError) -> tuple[str, int]:

@@ -20,6 +20,9 @@ _AS_TYPED = str.maketrans({
 """Signs that word processors, keyboards of other languages and this project's own sentences put in place of - ~ and , and
 marks without a width, which go."""
 
+EXECUTIONS = ("auto", "reuse", "recompute")
+"""How followers may get their output: see `core.sharing.share_attention`."""
+
 LONGEST = 10_000
 """Characters of a plan's text: a thousand layers one by one have 4,000, and a sentence of `describe` has them twice."""
 _LONGEST_LAYER = 9  # digits

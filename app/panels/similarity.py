@@ -26,7 +26,7 @@ _MOST = 128  # layers and heads that a link may ask for before the model is know
 
 def build() -> SimpleNamespace:
     """Heatmap with its text and methods, and below it arcs and maps of one pair of layers."""
-    from core.damage.similarity import SIMILARITY_METHODS
+    from core.damage.choices import SIMILARITY_METHODS
 
     gr.HTML(html.section("similarity", text.VIEWS["similarity"], text.SIMILARITY_LEAD))
     with gr.Row(elem_classes="split"):
@@ -140,7 +140,7 @@ def draw_heatmap(view: View, source: str, method: str) -> tuple:
 
 def draw_heatmap_of(view: View, source: str, method: str) -> tuple[str, str, str]:
     """Heatmap and the method's line; no sentence. Raises ValueError for a bad text."""
-    from core.damage.similarity import SIMILARITY_METHODS
+    from core.damage.choices import SIMILARITY_METHODS
 
     model = get_model(view["model"])
     found = services.similarity(model.name, source, method)

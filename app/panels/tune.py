@@ -33,6 +33,14 @@ def build() -> SimpleNamespace:
         method = gr.Radio(
             list(text.TUNE_METHODS.items()), value="full", label=text.TUNE_METHOD_LABEL, elem_id="tune-method"
         )
+        objective = gr.Radio(
+            list(text.TUNE_OBJECTIVES.items()), value="text", label=text.TUNE_OBJECTIVE_LABEL, elem_id="tune-objective"
+        )
+        corrections = gr.Radio(
+            list(text.TUNE_CORRECTIONS.items()), value="none", label=text.TUNE_CORRECTIONS_LABEL,
+            info=text.TUNE_CORRECTIONS_HINT, elem_id="tune-corrections",
+        )  # fmt: skip
+    with gr.Row(elem_classes="controls"):
         steps = gr.Slider(
             10, settings.MAX_TUNE_STEPS, settings.DEFAULT_TUNE_STEPS, step=10, label=text.TUNE_STEPS_LABEL, buttons=[],
             elem_id="tune-steps",
@@ -52,15 +60,15 @@ def build() -> SimpleNamespace:
     losses = chart(420, "tune-losses")
     about = gr.HTML(elem_id="tune-about")
     return SimpleNamespace(
-        method=method, steps=steps, data=data, control=control, error=error, command=command, go=go, stop=stop,
+        method=method, objective=objective, corrections=corrections, steps=steps, data=data, control=control, error=error, command=command, go=go, stop=stop,
         progress=progress, problem=problem, run=run_of, losses=losses, about=about,
-        model=gr.State(""), options=[method, steps, data, control],
+        model=gr.State(""), options=[method, objective, corrections, steps, data, control],
     )  # fmt: skip
 
 
 def wire(bar: gr.HTML, names: gr.Dropdown, panel: SimpleNamespace) -> None:
     """Connect the controls. names: the list of models, where a model that was tuned appears."""
-    asked = [bar, panel.method, panel.control, panel.steps, panel.data]
+    asked = [bar, panel.method, panel.control, panel.steps, panel.data, panel.objective, panel.corrections]
     said, kept = [panel.command, panel.error, panel.go], [panel.run, panel.losses, panel.about, panel.model]
     views.on_draw(bar, "evaluate", command, asked, said, **LIVE).then(runs, [bar, panel.model], kept, **QUIET)
     gr.on([one.change for one in panel.options], command, asked, said, **LIVE)
@@ -74,23 +82,26 @@ def wire(bar: gr.HTML, names: gr.Dropdown, panel: SimpleNamespace) -> None:
     panel.stop.click(_stops.press, None, panel.stop, queue=False, **QUIET)
 
 
-def command(view: View, method: str, control: bool, steps: float, data: str) -> tuple:
+def command(view: View, method: str, control: bool, steps: float, data: str, objective: str, corrections: str) -> tuple:
     """The command with its cost, what is wrong with the choice, and the button that starts it or goes on."""
     if not view:
         return (gr.skip(),) * 3
     try:
-        wanted = tunings.asked(view, method, control, steps, data)
+        wanted = tunings.asked(view, method, control, steps, data, objective, corrections)
         line = tunings.command_line(wanted)
     except ValueError as problem:
         return "", html.note(str(problem)), gr.update(interactive=False, value=text.TUNE_BUTTON)
     again = tunings.allowed() and tunings.can_go_on(wanted)
     label = text.TUNE_AGAIN if again else text.TUNE_BUTTON
-    return tune_html.command(line) + tune_html.cost(wanted), "", gr.update(interactive=True, value=label)
+    left_out = wanted.control and (view.get("heads") or corrections != "none")
+    said = tune_html.command(line) + html.note(text.TUNE_LEFT_OUT if left_out else "") + tune_html.cost(wanted)
+    return said, "", gr.update(interactive=True, value=label)
 
 
 def run(
-    view: View, method: str, control: bool, steps: float, data: str, request: gr.Request | None = None
-) -> Iterator[tuple]:
+    view: View, method: str, control: bool, steps: float, data: str, objective: str, corrections: str,
+    request: gr.Request | None = None,
+) -> Iterator[tuple]:  # fmt: skip
     """Progress, error sentence, both buttons, and the losses so far, until it is done or someone stops it.
 
     While it waits it yields `app.jobs.Rest` too.
@@ -102,7 +113,7 @@ def run(
     yield html.note(text.TUNE_STARTS), "", *buttons(running=True), gr.skip()
     problem, last = "", State(None)
     try:
-        wanted = tunings.asked(view, method, control, steps, data)
+        wanted = tunings.asked(view, method, control, steps, data, objective, corrections)
         with closing(jobs.in_turn(tunings.steps(wanted, stopped), stopped)) as told:
             for step in told:
                 if isinstance(step, jobs.Rest):
@@ -158,9 +169,9 @@ def _runs_of(name: str) -> dict[str, TuningRecord]:
 
 
 def _words(record: TuningRecord) -> str:
-    what = text.TUNE_RUN_CONTROL.format(plan=record.plan or "dense") if record.control else record.plan
-    corrections = "".join(f", {name} {value}" for name, value in sorted((record.corrections or {}).items()))
+    words = text.TUNE_RUN_CONTROL if record.control else text.TUNE_RUN_HEADS if record.head_map else "{plan}"
+    learnt = ", ".join(filter(None, (record.objective, tunings.learnt_besides(record))))
     return text.TUNE_RUN.format(
-        what=what, method=record.method, objective=f", {record.objective}{corrections}", steps=f"{record.steps:,}",
+        what=words.format(plan=record.plan or "dense"), method=record.method, objective=f", {learnt}", steps=f"{record.steps:,}",
         seed=record.recipe.get("seed", 0), unfinished="" if record.finished else text.TUNE_UNFINISHED,
     )  # fmt: skip

@@ -1,5 +1,6 @@
 """HTML of the part Tune: the command to copy, what it costs, and how a run ended."""
 
+from contextlib import suppress
 from html import escape
 from urllib.parse import quote
 
@@ -25,6 +26,11 @@ def cost(wanted: Asked) -> str:
         said = html.note(text.TUNE_COST, **tunings.cost(wanted))
     except ValueError as problem:  # no formulas for this kind of model
         said = html.note(str(problem))
+    if wanted.objective == "distillation":
+        said += html.note(text.TUNE_COST_TEACHER)
+    if wanted.corrections:
+        with suppress(ValueError):  # said above
+            said += html.note(text.TUNE_COST_CORRECTIONS, **tunings.corrections_cost(wanted))
     if found := tunings.took(wanted, tunings.stored()):
         seconds, machine = found
         total = units.duration(seconds * wanted.steps)

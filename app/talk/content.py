@@ -402,8 +402,9 @@ def _mends(subject: Subject) -> Content:
         for kind, verdict in ways.losses.items()
     ]
     about = text.TALK_WAYS_ABOUT.format(plan=short(ways.plan), task=name, dense=dense)
-    missing = "" if "tuned" in ways.losses else text.TALK_NO_TUNED
-    shown = drawing.paragraph(about) + drawing.bars(rows) + drawing.paragraph(missing)
+    said = "" if "tuned" in ways.losses else text.TALK_NO_TUNED
+    said = text.TALK_CONTROL if "control" in ways.losses else said
+    shown = drawing.paragraph(about) + drawing.bars(rows) + drawing.paragraph(said)
     return Content(shown + drawing.badge("recorded"))
 
 

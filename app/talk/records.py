@@ -5,8 +5,10 @@ from typing import NamedTuple
 from app import plans, searches
 from app.measured import dense_name, store
 from app.registry import LoadedModel
+from core.evaluation.recovery import is_control_of
 from core.evaluation.resolve import PlanSummary, Task, Verdict
 from core.plan import HeadMap, SharingPlan
+from core.records.scores import Record
 from core.records.searches import PlanDamage, plans_of
 
 Loss = tuple[Task, Verdict]
@@ -100,7 +102,8 @@ def rivals(model: LoadedModel, followers: int) -> Rivals | None:
 
 
 class Ways(NamedTuple):
-    """One plan in the ways to share, on the task that tells them apart best. losses: by kind, direct first."""
+    """One plan in the ways to share, on the task that tells them apart best. losses: by kind, direct first; last the control
+    of the tuned model, where it was measured."""
 
     task: Task
     plan: str
@@ -144,7 +147,15 @@ def _in_ways(task: Task, plan: str) -> Ways:
         mine = [one for one in task.verdicts if (one.record.plan, one.record.kind) == (plan, kind)]
         if mine:
             losses[kind] = min(mine, key=lambda one: one.loss.drop)
+    if "tuned" in losses and (control := _control_of(task, losses["tuned"].record)):
+        losses["control"] = control
     return Ways(task, plan, losses)
+
+
+def _control_of(task: Task, tuned: Record) -> Verdict | None:
+    """The dense model that was trained on the same tokens in the same order; of two the one of the same plan."""
+    full = [one for one in task.beside if not one.record.compression and is_control_of(one.record, tuned)]
+    return max(full, key=lambda one: bool(one.record.tuning and one.record.tuning["plan"]), default=None)
 
 
 def measured_plans(model: LoadedModel, most: int = 4) -> list[str]:

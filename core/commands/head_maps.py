@@ -2,26 +2,13 @@
 
 import argparse
 
-from core.commands.session import Session, add_common_arguments
-from core.damage.head_maps import CANDIDATES, HEAD_MAP_METHODS, PASSES, HeadMapper, improve
+from core.commands.session import Session
+from core.damage.choices import HEAD_MAP_METHODS
+from core.damage.head_maps import CANDIDATES, PASSES, HeadMapper, improve
 from core.damage.meter import DamageMeter
 from core.plan import HeadMap, SharingPlan
 from core.records.searches import PlanDamage
 from core.sharing.families import check_kinds, num_layers_of
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `python -m core head-maps`."""
-    parser.add_argument(
-        "--plan",
-        action="append",
-        required=True,
-        help="sharing plan, such as 17-22 or 2-4-6 (layers one by one); may be repeated",
-    )
-    parser.add_argument(
-        "--keep-groups", action="store_true", help="the heads of a KV group read the heads of one leader group"
-    )
-    add_common_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:

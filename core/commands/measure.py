@@ -1,7 +1,7 @@
 """Time prefill and decoding of the dense and the shared model, in turn, in one run, and keep what was measured."""
 
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from pathlib import Path
 
 import torch
@@ -9,47 +9,15 @@ from transformers import PreTrainedModel
 
 from core.cost import ModelShape, decode_bytes_moved
 from core.models import load_model, random_model, weights_sha256
-from core.places import RESULTS
 from core.plan import SharingPlan
 from core.records.provenance import different_versions, machine, model_name
 from core.records.timings import Quartiles, TimedPoint, TimingRecord, load_timings, save_timing
-from core.sharing import EXECUTIONS, share_attention
+from core.sharing import share_attention
 from core.sharing.families import num_layers_of
 from core.timing.bench import Bench
 from core.timing.clock import free_memory
 from core.timing.measure import WARM_UP_STEPS, Workload
 from core.timing.probes import copy_bytes_per_s
-
-
-def add_arguments(parser: ArgumentParser) -> None:
-    """The arguments of `python -m core measure`."""
-    parser.add_argument("--model", help="bundled name, hub id or folder (default: the bundled demo model)")
-    parser.add_argument(
-        "--shape", metavar="NAME", help="a well-known size, such as llama-3-8b, with random weights: nothing is fetched"
-    )
-    parser.add_argument(
-        "--plan",
-        action="append",
-        default=[],
-        help="sharing plan, e.g. 17-22,5-6 or 2-4-6 (layers one by one); repeatable",
-    )
-    parser.add_argument("--batch", type=int, nargs="+", default=[1], help="rows of a batch (default: 1)")
-    parser.add_argument(
-        "--context", type=int, nargs="+", default=[256], help="tokens of a row in the cache (default: 256)"
-    )
-    parser.add_argument("--new", type=int, default=32, help="steps to time (default: %(default)s)")
-    parser.add_argument("--device", help="e.g. cpu or cuda, or cuda:0,cuda:1 with --shape (default: the GPU if any)")
-    parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: float32 on a CPU)")
-    parser.add_argument("--execution", choices=EXECUTIONS, default="auto", help="of followers in the prefill")
-    parser.add_argument(
-        "--skip-prefill", action="store_true", help="fill the cache at random instead of reading prompts (GPU only)"
-    )
-    parser.add_argument("--generate", action="store_true", help="also time transformers' generate with a static cache")
-    parser.add_argument(
-        "--compare-attention", action="store_true", help="also time the attention kernels there are (GPU)"
-    )
-    parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="where records are kept")
-    parser.add_argument("--overwrite", action="store_true", help="measure again what is stored")
 
 
 def run(args: Namespace) -> int:

@@ -10,52 +10,13 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from core.damage.meter import BATCH_TOKENS, DamageMeter
-from core.damage.texts import (
-    CALIBRATION_TOKENS,
-    CHUNK_TOKENS,
-    HALVES,
-    HELD_OUT_TOKENS,
-    Text,
-    calibration_texts,
-    documents_for,
-    random_texts,
-    read_documents,
-)
+from core.damage.meter import DamageMeter
+from core.damage.texts import HALVES, Text, calibration_texts, documents_for, random_texts, read_documents
 from core.gguf_source import quantization_of
-from core.places import JOURNALS, RESULTS
 from core.records.journal import Journal
 from core.records.provenance import model_name, origin, provenance
 from core.records.searches import PlanDamage, SearchRecord, TextInfo, save_search
-from core.sharing import EXECUTIONS
 from core.sharing.families import num_layers_of, vocab_size_of
-
-
-def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """Model, texts and files."""
-    parser.add_argument("--model", help="bundled name, hub id or folder (default: the bundled demo model)")
-    parser.add_argument(
-        "--shape", metavar="NAME", help="for timing: random weights of a well-known size, such as llama-3-8b, and "
-        "random tokens",
-    )  # fmt: skip
-    parser.add_argument(
-        "--text", type=Path, metavar="FILE",
-        help="text file; empty lines separate documents, and none is in both texts (default: bundled passages)",
-    )  # fmt: skip
-    parser.add_argument("--tokens", type=int, default=CALIBRATION_TOKENS, help="to choose on (default: %(default)s)")
-    parser.add_argument(
-        "--held-out-tokens", type=int, default=HELD_OUT_TOKENS, help="to judge on (default: %(default)s)"
-    )
-    parser.add_argument("--chunk-tokens", type=int, default=CHUNK_TOKENS, help="read at a time (default: %(default)s)")
-    parser.add_argument(
-        "--batch-tokens", type=int, default=BATCH_TOKENS, help="computed at a time (default: %(default)s)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="which documents are held out (default: %(default)s)")
-    parser.add_argument("--device", help="e.g. cpu or cuda (default: the GPU when there is one)")
-    parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: float32 on a CPU)")
-    parser.add_argument("--execution", choices=EXECUTIONS, default="auto")
-    parser.add_argument("--journal", type=Path, default=JOURNALS, metavar="DIR", help="measurements to go on from")
-    parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="where records are kept")
 
 
 class Session:

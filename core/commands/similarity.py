@@ -6,10 +6,10 @@ import sys
 
 import pandas as pd
 
-from core.commands.session import Session, add_common_arguments
+from core.commands.session import Session
 from core.damage.candidates import contiguous_spans
+from core.damage.choices import SIMILARITY_CHUNKS, SIMILARITY_METHODS
 from core.damage.guide import (
-    SIMILARITY_CHUNKS,
     check_enough_pairs,
     guide_frame,
     mean_similarity,
@@ -17,25 +17,8 @@ from core.damage.guide import (
     rank_correlation,
     with_similarity,
 )
-from core.damage.similarity import SIMILARITY_METHODS
 from core.records.correlations import RankCorrelation
 from core.records.searches import PlanDamage
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `python -m core similarity`."""
-    lines = "; ".join(f"{name}: {line}" for name, line in SIMILARITY_METHODS.items())
-    parser.add_argument("--method", choices=SIMILARITY_METHODS, default="head_mean", help=lines)
-    parser.add_argument(
-        "--format",
-        choices=("csv", "json"),
-        default="csv",
-        help=f"of the matrix on standard output, which is of the first {SIMILARITY_CHUNKS} chunks of the text",
-    )
-    parser.add_argument(
-        "--against-damage", action="store_true", help="measure the damage of every pair of layers, and correlate"
-    )
-    add_common_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:

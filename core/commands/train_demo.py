@@ -1,48 +1,21 @@
 """Train the bundled demo models: a small Llama, dense and with a sharing plan in place, from public-domain prose."""
 
-import math
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from contextlib import closing
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import numpy as np
 import torch
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from core.damage.similarity import SIMILARITY_METHODS, attention_similarity
+from core.damage.choices import SIMILARITY_METHODS
+from core.damage.similarity import attention_similarity
 from core.demo.grid import Grid, check_share_from
 from core.demo.recipe import Recipe
 from core.demo.trainer import TrainingProgress
 from core.demo.training import Run
-from core.places import RESULTS
 from core.records.pretraining import NEVER
-
-
-def add_arguments(parser: ArgumentParser) -> None:
-    """The arguments of `python -m core train-demo`."""
-    parser.add_argument("--corpus", type=Path, required=True, help="folder with prose_train.txt.xz, prose_validation…")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the two models, checkpoints and the log")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--stop-after", type=float, default=math.inf, metavar="SECONDS", help="checkpoint and leave")
-    parser.add_argument(
-        "--share-from", nargs="+", metavar="FRACTION", help="of the steps before sharing begins (default: --trunk-share); "
-        f"with --scores-only several, of which one may be {NEVER}",
-    )  # fmt: skip
-    alone = parser.add_argument_group("runs of which scores are kept, and weights are not")
-    alone.add_argument("--scores-only", action="store_true", help="store a record for each --share-from and seed")
-    alone.add_argument(
-        "--seeds", nargs="+", type=int, metavar="SEED", help="of weights and data order (default: --seed)"
-    )
-    alone.add_argument(
-        "--similarity-at", type=int, default=0, metavar="N",
-        help="measure the similarity of layers at N moments of the first seed's dense run",
-    )  # fmt: skip
-    alone.add_argument("--name", default="demo", help="whose records they are (default: %(default)s)")
-    alone.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="where records are kept")
-    for name, value in asdict(Recipe()).items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
 
 
 def run(args: Namespace) -> int:
@@ -51,6 +24,10 @@ def run(args: Namespace) -> int:
     with closing(_Bar()) as bar:
         training = _grid(args, recipe, bar) if args.scores_only else _two_models(args, recipe, bar)
         return 0 if training.train() else 1
+
+
+def _device(args: Namespace) -> str:
+    return args.device or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _two_models(args: Namespace, recipe: Recipe, bar: "_Bar") -> Run:
@@ -66,13 +43,13 @@ def _two_models(args: Namespace, recipe: Recipe, bar: "_Bar") -> Run:
             )
         check_share_from(fraction, recipe)
         recipe = replace(recipe, trunk_share=fraction)
-    return Run(recipe, args.corpus, args.out, args.device, args.stop_after, bar.show, bar.tell)
+    return Run(recipe, args.corpus, args.out, _device(args), args.stop_after, bar.show, bar.tell)
 
 
 def _grid(args: Namespace, recipe: Recipe, bar: "_Bar") -> Grid:
     return Grid(
         recipe, args.corpus, args.out, args.results, [_fraction(one) for one in args.share_from or [recipe.trunk_share]],
-        args.seeds or [recipe.seed], args.name, args.device, args.similarity_at, _similarities, args.stop_after, bar.show,
+        args.seeds or [recipe.seed], args.name, _device(args), args.similarity_at, _similarities, args.stop_after, bar.show,
         bar.tell,
     )  # fmt: skip
 

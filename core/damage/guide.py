@@ -9,14 +9,14 @@ from scipy.stats import spearmanr
 from transformers import PreTrainedModel
 
 from core.damage.candidates import contiguous_spans
+from core.damage.choices import SIMILARITY_CHUNKS, SIMILARITY_METHODS
 from core.damage.meter import DamageMeter
-from core.damage.similarity import SIMILARITY_METHODS, attention_similarity
+from core.damage.similarity import attention_similarity
 from core.damage.texts import Text
 from core.records.correlations import CONFIDENCE, RankCorrelation
 from core.records.searches import LayerPair, PlanDamage
 
 RESAMPLES = 2000
-SIMILARITY_CHUNKS = 8
 
 
 def mean_similarity(model: PreTrainedModel, text: Text, method: str, chunks: int = SIMILARITY_CHUNKS) -> np.ndarray:

@@ -14,6 +14,7 @@ from scipy.optimize import linear_sum_assignment
 from transformers import PreTrainedModel
 
 from core.damage.candidates import layers_by_kind
+from core.damage.choices import HEAD_MAP_METHODS
 from core.damage.meter import DamageMeter
 from core.damage.progress import SearchProgress
 from core.damage.similarity import attention_weights, weights_and_inputs
@@ -30,15 +31,6 @@ from core.sharing.families import (
     values_of,
 )
 from core.sharing.view import plan_of, share_attention
-
-HEAD_MAP_METHODS: dict[str, str] = {
-    "identity": "Head n reads the leader's head n: direct sharing.",
-    "most_similar": "Each head reads the leader head whose attention is most like its own; several may read the same.",
-    "one_to_one": "As most_similar, but every leader head is read once (the assignment of the highest total likeness).",
-    "output": "Each head reads the leader head that changes least what it adds to its layer's output.",
-    "damage": "Start from the least harmful of the four, then keep every change of one head that lowers the damage.",
-}
-"""The ways to choose a head map, each with one line that explains it."""
 
 Pair = tuple[int, int]  # leader, follower
 Likeness = dict[Pair, np.ndarray]  # [leader heads, follower heads]

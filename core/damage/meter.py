@@ -6,6 +6,7 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from core.damage.budget import cache_saving
+from core.damage.choices import BATCH_TOKENS
 from core.damage.roles import Roles, in_order, label, roles_of
 from core.damage.runner import PlanRunner, Scorer
 from core.damage.texts import Text
@@ -15,7 +16,6 @@ from core.records.searches import PlanDamage
 from core.tokens import check_ids, embedding_rows
 
 # Larger arrays of the demo model's vocabulary would go back to the system after each use, and come anew, page by page.
-BATCH_TOKENS = 1024
 
 MappedPlan = tuple[SharingPlan, HeadMap]
 """A plan (or a `core.records.searches.LayerPair`) with its head map: what is measured."""

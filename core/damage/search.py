@@ -16,6 +16,7 @@ from core.damage.candidates import (
     plan_of_followers,
     possible_followers,
 )
+from core.damage.choices import SEARCH_METHODS
 from core.damage.head_maps import HeadMapper, improve
 from core.damage.meter import DamageMeter, MappedPlan
 from core.damage.progress import SearchProgress
@@ -23,12 +24,6 @@ from core.damage.roles import roles_of
 from core.plan import HeadMap, SharingPlan
 from core.records.searches import PlanDamage
 from core.sharing.families import layer_kinds
-
-SEARCH_METHODS: dict[str, str] = {
-    "spans": "Measure every span, add up the damages of spans to foretell plans, and measure the best of each size.",
-    "greedy": "Add the follower that does the least damage, again and again (with a beam: to each of the best plans).",
-}
-"""The ways to search, each with one line that explains it."""
 
 Found = TypeVar("Found")
 Steps = Generator[SearchProgress, None, Found]

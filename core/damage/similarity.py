@@ -7,19 +7,13 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from core.damage.choices import SIMILARITY_METHODS
 from core.sharing.call import AttentionCall
 from core.sharing.families import attention_modules, decoder_of
 from core.sharing.view import plan_of, recording_view
 from core.tokens import check_ids, embedding_rows
 
 TokenIds = torch.Tensor | np.ndarray | Sequence[int] | Sequence[Sequence[int]]
-
-SIMILARITY_METHODS: dict[str, str] = {
-    "head_mean": "Average the heads of each layer into one map, then compare the two maps (cosine similarity).",
-    "per_head": "Compare head 0 with head 0, head 1 with head 1, and so on, then average: what direct sharing does.",
-    "best_head": "Give each head of the later layer the most similar head of the earlier layer: what a head map can do.",
-}
-"""The ways to compare two layers, each with one line that explains it."""
 
 
 @torch.inference_mode()

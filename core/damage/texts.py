@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from core.damage.choices import CALIBRATION_TOKENS, CHUNK_TOKENS, HELD_OUT_TOKENS
 from core.demo.skills import training_examples
 from core.models import BUNDLED
 from core.records.reading import Unreadable, fault_of, read_file, shown
@@ -28,8 +29,6 @@ from core.tokens import beginning_id, body_ids, documents_of
 PASSAGES = Path(__file__).with_name("calibration.txt")
 ARTICLES = Path(__file__).with_name("articles.txt")
 MAX_TEXT_BYTES = 2**28
-CHUNK_TOKENS = 256
-CALIBRATION_TOKENS, HELD_OUT_TOKENS = 8192, 8192
 EXERCISES_PER_PASSAGE = 1
 HALVES = (
     "one document, or too few to deal out: plans are chosen on the first half of the text and judged on its second, which "

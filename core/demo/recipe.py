@@ -2,8 +2,10 @@
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from transformers import LlamaConfig
+if TYPE_CHECKING:
+    from transformers import LlamaConfig
 
 LEAST_VOCABULARY = 257
 """Every byte and the token that ends a text."""
@@ -64,8 +66,10 @@ class Recipe:
         decay_steps = max(1, round(self.steps * self.decay_share))
         return max(0.0, min((step + 1) / max(1, self.warmup_steps), 1.0, (self.steps - step) / decay_steps))
 
-    def config(self) -> LlamaConfig:
+    def config(self) -> "LlamaConfig":
         """The architecture: 24 layers of width 192 with the default figures, about 10.5 M parameters."""
+        from transformers import LlamaConfig
+
         return LlamaConfig(
             vocab_size=self.vocabulary,
             hidden_size=self.width,

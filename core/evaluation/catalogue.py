@@ -24,8 +24,6 @@ from core.tasks import TASKS
 
 logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it prints notices for every task
 _LM_EVAL_TASKS = Path(lm_eval.__file__).parent / "tasks"
-SUITES: dict[str, tuple[str, ...]] = {"paper": ("mmlu", "glue", "gsm8k", "hellaswag")}
-"""Task lists by name; `paper` is what the official implementation of Shared Attention runs, with lm-eval's defaults."""
 
 
 class Benchmark(NamedTuple):

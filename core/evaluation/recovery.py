@@ -119,18 +119,18 @@ def _recipe(record: Record) -> str:
     return ", ".join(filter(None, words))
 
 
+def is_control_of(record: Record, tuned: Record) -> bool:
+    """Whether it is of the dense model, trained on the same tokens in the same order, against this plan or against any."""
+    one, other = record.tuning, tuned.tuning
+    if record.kind != "control" or not (one and other):
+        return False
+    same = ("method", "tokens", "seed", "data_sha256")
+    return all(one[name] == other[name] for name in same) and one["plan"] in (tuned.plan, "")
+
+
 def _control_of(tuned: Record, controls: Sequence[Place]) -> Place | None:
     """The dense model that was trained on the same tokens in the same order; of two the one of the same plan."""
-    if not tuned.tuning:
-        return None
-    same = ("method", "tokens", "seed", "data_sha256")
-    found = [
-        place
-        for place in controls
-        if place[1].tuning
-        and all(place[1].tuning[name] == tuned.tuning[name] for name in same)
-        and place[1].tuning["plan"] in (tuned.plan, "")
-    ]
+    found = [place for place in controls if is_control_of(place[1], tuned)]
     return max(found, key=lambda place: place[1].tuning["plan"] == tuned.plan, default=None)  # type: ignore[index]
 
 

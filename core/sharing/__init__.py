@@ -6,7 +6,7 @@ each model family needs (`families`), caches that hold values only (`cache`), an
 (`checkpoints`). Imports `core.plan` alone; `core.models`, `core.decoding` and all that measures build on it.
 """
 
-from core.sharing.call import EXECUTIONS
+from core.plan import EXECUTIONS
 from core.sharing.corrections import Corrections, correction_parameters, corrections_of, fold
 from core.sharing.view import plan_of, share_attention
 

@@ -1,9 +1,13 @@
-"""LoRA: low-rank changes of the linear layers, trained in their place and merged into them at the end."""
+"""LoRA: low-rank changes of the linear layers, trained in their place and merged into them at the end.
+
+Corrections are small themselves: beside adapters they train in full, as peft freezes and saves its own alone.
+"""
 
 from typing import Any
 
 from transformers import PreTrainedModel
 
+from core.sharing.corrections import correction_parameters
 from core.tuning.recipe import TuneRecipe
 
 
@@ -16,7 +20,7 @@ def check_peft() -> None:
 
 
 def with_lora(model: PreTrainedModel, recipe: TuneRecipe) -> Any:
-    """The model with adapters on all its linear layers but the output's; nothing else of it trains.
+    """The model with adapters on all its linear layers but the output's; beside them only corrections train.
 
     Its own weights stay as they are, and with them those of every model on the same storage.
     """
@@ -26,6 +30,8 @@ def with_lora(model: PreTrainedModel, recipe: TuneRecipe) -> Any:
     config = LoraConfig(r=recipe.lora_rank, lora_alpha=alpha, target_modules="all-linear")
     adapted = get_peft_model(model, config).to(model.dtype)
     adapted.peft_config["default"].base_model_name_or_path = None  # or every checkpoint asks the hub about it
+    for parameter in correction_parameters(adapted).values():
+        parameter.requires_grad_(True)
     return adapted
 
 

@@ -330,13 +330,8 @@ def _check_surroundings(recipe: TuneRecipe, device: str, control: bool, correcti
         raise ValueError("Tuning runs in one process on one device: start it without accelerate launch or torchrun.")
     if recipe.method == "lora":
         check_peft()
-    if corrections and (control or recipe.method == "lora"):
-        why = (
-            "a control shares nothing to correct"
-            if control
-            else "adapters and corrections are not trained together yet"
-        )
-        raise ValueError(f"--corrections needs --method full and a shared model: {why}.")
+    if corrections and control:
+        raise ValueError("A control shares nothing to correct: leave --corrections out.")
     if control and recipe.objective == "distillation":
         raise ValueError(
             "The control of a distillation is the dense model itself, which its teacher has nothing to tell: leave "
@@ -359,7 +354,7 @@ def _stopped_early(path: Path, mark: Mark, patience: int) -> bool:
 def _whole(trainer: SharingTrainer, recipe: TuneRecipe) -> PreTrainedModel:
     """The model that was trained, without what was put around it for training; corrections are folded where they can be."""
     model: Any = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
-    return merged(model) if recipe.method == "lora" else fold(model)
+    return fold(merged(model) if recipe.method == "lora" else model)
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils.data import DataLoader, SequentialSampler
 from transformers import (
@@ -28,7 +29,7 @@ from transformers import (
 
 from core.records.files import write_file
 from core.records.reading import Unreadable, read_file, strict_json
-from core.sharing.corrections import PARAMETERS
+from core.sharing.corrections import PARAMETERS, correction_parameters
 from core.tuning.held_out import held_out_loss
 from core.tuning.objectives import distillation_loss, text_loss
 from core.tuning.recipe import SCHEDULES, TuneRecipe
@@ -36,6 +37,8 @@ from core.tuning.rows import UNCOUNTED, InOrder, Row, batch_of
 
 MARK = "mark.json"
 """Written last into a checkpoint: one without it was cut short. Holds the step, seconds and machines so far."""
+CORRECTIONS = "corrections.safetensors"
+"""In the checkpoints of LoRA, beside peft's file, which holds adapters alone."""
 _LOGGED = 400  # losses of a run that are kept, at most about twice as many
 _MAX_MARK_BYTES = 2**20
 
@@ -114,8 +117,31 @@ class SharingTrainer(Trainer):
         """What weights decay: not alignments, which are no nearer to anything at zero."""
         return [name for name in super().get_decay_parameter_names(model) if not name.endswith(PARAMETERS[0])]
 
-    def _load_from_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        _explained(super()._load_from_checkpoint, *args, **kwargs)
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        if learnt := self._beside_adapters():
+            tensors = {name: one.detach().contiguous() for name, one in learnt.items()}
+            save_file(tensors, Path(str(output_dir or self.args.output_dir)) / CORRECTIONS)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, *args: Any, **kwargs: Any) -> None:
+        _explained(super()._load_from_checkpoint, resume_from_checkpoint, *args, **kwargs)
+        _explained(self._load_corrections, resume_from_checkpoint)
+
+    def _load_best_model(self) -> None:
+        super()._load_best_model()
+        _explained(self._load_corrections, self.state.best_model_checkpoint)
+
+    @torch.no_grad()
+    def _load_corrections(self, checkpoint: str) -> None:
+        if learnt := self._beside_adapters():
+            kept = load_file(Path(checkpoint) / CORRECTIONS)
+            for name, parameter in learnt.items():
+                parameter.copy_(kept[name])
+
+    def _beside_adapters(self) -> dict[str, nn.Parameter]:
+        """The corrections that peft neither saves nor loads."""
+        model: Any = self.model
+        return correction_parameters(model) if self.recipe.method == "lora" else {}
 
     def _load_optimizer_and_scheduler(self, *args: Any, **kwargs: Any) -> None:
         _explained(super()._load_optimizer_and_scheduler, *args, **kwargs)

@@ -13,6 +13,7 @@ from app.talk import content, drawing, records, slides
 from app.talk.content import content_of, writing
 from core.plan import SharingPlan
 from core.records.searches import load_searches
+from tests.support.scores import right, store
 from tests.support.streams import items
 
 DEMO = {"model": "demo", "plan": "17-22"}
@@ -137,6 +138,51 @@ def test_tuning_is_compared_on_one_task_with_all_its_ways():
     assert {one.record.task for one in ways.losses.values()} == {ways.task.dense.task}
     shown = words_of(content_of("mends", {"model": "demo", "plan": "12-22"}))
     assert "17-22" in shown and text.TALK_NO_TUNED not in shown
+
+
+@pytest.fixture
+def scored(tmp_path, monkeypatch):
+    """400 questions: dense 360 right, shared 280; the function stores a tuned model, or a control of a plan and a seed."""
+    monkeypatch.setattr(settings.server, "results", tmp_path)
+    store(tmp_path, "", right(360))
+    store(tmp_path, "17-22", right(280))
+
+    def add(count: int, control: bool = False, plan: str = "17-22", seed: int = 0, **changes) -> None:
+        told = {
+            "of": "demo",
+            "control": control,
+            "plan": plan,
+            "method": "full",
+            "objective": "text",
+            "tokens": 9,
+            "steps": 1,
+        }
+        name = f"{'control' if control else 'tuned'}-{plan}-{seed}-{len(changes)}"
+        about = {"model": name, "weights_sha256": name, "kind": "control" if control else "tuned"} | changes
+        tuning = told | {"seed": seed, "data_sha256": "0"}
+        store(tmp_path, "" if control else plan, right(count), **about, tuning=tuning)
+
+    return add
+
+
+def test_the_control_stands_beside_the_tuned_model_where_it_was_measured(scored):
+    scored(340)
+    scored(399, control=True, seed=1)  # of another seed's tokens
+    scored(398, control=True, plan="12-22")  # of another plan
+    scored(397, control=True, options={"kv_cache": "quantized-4"})
+    plan = SharingPlan.parse("17-22", 24)
+    assert list(records.ways(get_model("demo"), plan).losses) == ["direct", "tuned"]
+    assert text.TALK_CONTROL not in words_of(content_of("mends", DEMO))
+    scored(364, control=True, plan="")  # of every plan
+    ways = records.ways(get_model("demo"), plan)
+    assert list(ways.losses) == ["direct", "tuned", "control"]
+    assert ways.losses["control"].loss.drop == pytest.approx(-0.01) and ways.losses["tuned"].loss.drop == pytest.approx(
+        0.05
+    )
+    shown = words_of(content_of("mends", DEMO))
+    assert text.TALK_WAYS["control"] in shown and text.TALK_CONTROL in shown
+    scored(368, control=True)  # its own
+    assert records.ways(get_model("demo"), plan).losses["control"].loss.drop == pytest.approx(-0.02)
 
 
 def test_a_model_without_a_tuned_twin_says_what_was_not_measured(results, view, monkeypatch):

@@ -30,6 +30,39 @@ def test_help_loads_no_torch():
     assert all(command in shown for command in COMMANDS)
 
 
+HELP = """
+import sys
+from core.__main__ import main
+try:
+    main([sys.argv[1], "--help"])
+except SystemExit:
+    found = {"torch", "transformers", "lm_eval", "peft", "torchao", "datasets", "scipy"} & set(sys.modules)
+    assert not found, found
+"""
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command_is_there_at_once_and_alone(command):
+    """tune --help took seven seconds, and began with "Failed to load … torchao …"."""
+    shown = subprocess.run([sys.executable, "-c", HELP, command], check=False, capture_output=True, text=True)
+    assert (shown.returncode, shown.stderr) == (0, "") and shown.stdout.startswith(f"usage: python -m core {command} ")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "tune --method lora --plan 1-3 --data text.txt --out out --model nowhere/",
+        "evaluate --tasks demo --model nowhere/",
+    ],
+)
+def test_libraries_are_silent_about_what_nobody_asked_for(line, tmp_path):
+    """The one line on stderr is the command's own."""
+    arguments = [sys.executable, "-m", "core", *line.split(), "--results", str(tmp_path)]
+    done = subprocess.run(arguments, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "") and done.stderr.startswith("error: "), done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+
+
 @pytest.mark.parametrize(
     ("started_as", "program"),
     [("/bin/shared-attention", "shared-attention"), ("core/__main__.py", "python -m core"), ("", "python -m core")],

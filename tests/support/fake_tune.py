@@ -9,6 +9,8 @@ import time
 from argparse import ArgumentParser
 from pathlib import Path
 
+from core.commands.head_map import head_map_of
+from core.corrections import Corrections
 from core.records.files import parse_as, write_file, write_record
 from core.records.provenance import provenance
 from core.records.tunings import TuningRecord, save_tuning
@@ -51,6 +53,9 @@ def _arguments():
         parser.add_argument(f"--{name}", required=True, type=int)
     parser.add_argument("--stop-after", required=True, type=float)
     parser.add_argument("--control", action="store_true")
+    parser.add_argument("--objective", default="text")
+    parser.add_argument("--head-map")
+    parser.add_argument("--corrections", default="")
     return parser.parse_args()
 
 
@@ -58,7 +63,8 @@ def _begun(args) -> TuningRecord:
     data = {"name": Path(args.data).name, "sha256": "0", "bytes": 9, "documents": 2, "tokens": 4, "held_out_tokens": 2}
     return TuningRecord(
         model=Path(args.model).name, weights_sha256="0", num_layers=6, plan=args.plan, control=args.control,
-        method=args.method, objective="text", recipe={"steps": args.steps, "seed": 0}, data=data, tokens_seen=0, steps=0,
+        method=args.method, objective=args.objective, head_map=head_map_of(args.head_map) or {},
+        corrections=Corrections.parse(args.corrections).as_config() if args.corrections else None, recipe={"steps": args.steps, "seed": 0}, data=data, tokens_seen=0, steps=0,
         seconds=0.0, finished=False, held_out=[(0, 3.0, 0.01)], held_out_dense=(2.5, 0.01), out_name=args.out.name,
         **provenance(time.monotonic(), "cpu"),
     )  # fmt: skip

@@ -19,7 +19,7 @@ from core.records.searches import PlanDamage
 
 def build() -> SimpleNamespace:
     """The choice of a method, the verdict and the scatter."""
-    from core.damage.similarity import SIMILARITY_METHODS
+    from core.damage.choices import SIMILARITY_METHODS
 
     gr.HTML(html.subsection(text.GUIDE_HEADING, text.GUIDE_LEAD, "guide"))
     with gr.Row(elem_classes="controls"):
@@ -44,8 +44,8 @@ def measure(
     view: dict, known: Known | None, own_text: str, tokens: int, method: str, request: gr.Request = None
 ) -> Iterator[tuple]:
     """Measure every pair of layers, then correlate: the scatter fills."""
+    from core.damage.choices import SIMILARITY_METHODS
     from core.damage.guide import guide_frame, rank_correlation, with_similarity
-    from core.damage.similarity import SIMILARITY_METHODS
 
     latest: dict[SharingPlan, PlanDamage] = {}
     similarities: dict[str, np.ndarray] = {}

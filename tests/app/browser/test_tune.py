@@ -13,6 +13,7 @@ from tests.support.browser import (
 )
 
 pytestmark = pytest.mark.browser
+HEADS = '{"18":[3,0,1,2,5,4]}'
 LONG_MS = 240_000  # a process that imports torch, on two cores that others use too
 
 
@@ -74,7 +75,29 @@ def test_the_command_follows_the_choice_and_is_copied(page):
     page.wait_for_function("location.search.includes('tune-method=lora') && location.search.includes('plan=12-22')")
 
 
-def test_a_run_is_stopped_goes_on_and_ends_in_the_lists(page):
+def test_heads_teacher_and_corrections_are_in_the_command_and_in_the_link(page, own_address):
+    page.goto(f"{own_address}?view=evaluate&plan=17-22&heads={HEADS}", wait_until="domcontentloaded")
+    wait_until_idle(page)
+    wait_for_words(page, "#tune-command", "--head-map '{\"18\": [3, 0, 1, 2, 5, 4]}'")
+    page.get_by_label("what it expects there (distillation)").check()
+    page.get_by_label("to mix the leader's heads (alignment)").check()
+    wait_for_words(page, "#tune-command", "--objective distillation")
+    wait_for_words(page, "#tune-command", "--corrections alignment")
+    wait_for_words(page, "#tune-command", "adds 180 parameters to ")  # 6 × 6 heads, of five followers
+    page.wait_for_function(
+        "location.search.includes('tune-objective=distillation') && location.search.includes('tune-corrections=alignment')"
+    )
+    page.reload(wait_until="domcontentloaded")
+    wait_until_idle(page)
+    wait_for_words(page, "#tune-command", "--objective distillation")
+    wait_for_words(page, "#tune-command", "--corrections alignment")
+    page.locator("#tune-control input").check()
+    wait_for_words(page, "#tune-error", "nothing to learn from its own guesses")
+
+
+def test_a_run_is_stopped_goes_on_and_ends_in_the_lists(page, own_address):
+    page.goto(f"{page.url}&heads={HEADS}&tune-corrections=alignment", wait_until="domcontentloaded")
+    wait_until_idle(page)
     choose_steps(page, 10)
     page.click("#tune-go")
     page.wait_for_function("document.querySelector('#tune-progress').innerText.includes('Step ')", timeout=LONG_MS)
@@ -88,6 +111,11 @@ def test_a_run_is_stopped_goes_on_and_ends_in_the_lists(page):
     assert "Done: held-out loss" in page.inner_text("#tune-progress"), page.inner_text("#tune-problem")
     page.wait_for_selector("#tune-losses .chart[data-drawn] .plot-container")
     wait_for_words(page, "#tune-about", "python -m core tune")
-    assert "demo-17-22-full-10" in page.get_attribute("#tune-progress a", "href")  # the tuned model, on the same view
+    tuned = page.get_attribute("#tune-progress a", "href")  # the tuned model, on the same view
+    assert "demo-17-22-full-10" in tuned
+    assert "heads mapped · full, text, alignment" in page.input_value("#tune-run input")
     page.click("#model-name input")
     page.wait_for_selector("[role=option]:has-text('demo-17-22-full-10')")
+    page.goto(f"{own_address}{tuned}", wait_until="domcontentloaded")
+    wait_until_idle(page)
+    wait_for_words(page, "#tune-error", "This model is tuned already")  # it is open

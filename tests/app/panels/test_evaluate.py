@@ -147,7 +147,7 @@ def test_a_bad_benchmark_is_refused_with_its_line(tmp_path, content):
 
 
 def test_the_command_measures_the_same(view):
-    from core.commands.evaluate import add_arguments
+    from core.commands.arguments.evaluate import add_arguments
 
     shown = Words(evaluate.command({**view, "heads": '{"3": [1, 0, 2, 3]}'}, ["demo_copy", "demo_prose"], 50))
     parser = ArgumentParser()

@@ -15,7 +15,8 @@ from core.records.tunings import TuningRecord
 from tests.support.page import Words
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden_records" / "tuning-v1.json"
-CHOICE = ("full", False, 20, "")
+PLAIN = ("text", "none")  # objective and corrections
+CHOICE = ("full", False, 20, "", *PLAIN)
 
 
 @pytest.fixture
@@ -36,18 +37,75 @@ def shown_words(outputs: tuple) -> str:
 
 
 def test_the_command_is_understood_and_names_what_was_chosen(own_machine, view):
-    from core.commands import tune as command
+    from core.commands.arguments import tune as command
 
     parser = ArgumentParser()
     command.add_arguments(parser)
     for method, control in (("full", False), ("lora", True)):
-        wanted = tunings.asked(view, method, control, 40, "")
+        wanted = tunings.asked(view, method, control, 40, "", *PLAIN)
         line = tunings.command_line(wanted)
-        assert line in shown_words(tune.command(view, method, control, 40, ""))
+        assert line in shown_words(tune.command(view, method, control, 40, "", *PLAIN))
         args = parser.parse_args(shlex.split(line)[4:])
         assert (args.plan, args.method, args.control, args.steps) == ("2-4", method, control, 40)
         assert args.context_tokens == 128 and Path(args.data).is_file()  # the tiny model was made for no more
         assert args.out == tunings.folder_of(wanted) and args.results == settings.server.results
+
+
+HEADS = {"heads": '{"3": [3, 0, 0, 1], "4": [1, 1, 2, 3]}'}
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_the_command_carries_the_heads_of_the_view_what_is_learnt_from_and_what_besides(own_machine, view, method):
+    from core.commands.arguments import tune as command
+    from core.commands.head_map import head_map_of
+
+    parser = ArgumentParser()
+    command.add_arguments(parser)
+    choice = (method, False, 40, "", "distillation", "rank=8,alignment")
+    wanted = tunings.asked(view | HEADS, *choice)
+    assert tunings.command_line(wanted) in shown_words(tune.command(view | HEADS, *choice))
+    args = parser.parse_args(shlex.split(tunings.command_line(wanted))[4:])
+    assert head_map_of(args.head_map) == {3: (3, 0, 0, 1), 4: (1, 1, 2, 3)}
+    assert (args.objective, args.corrections) == ("distillation", "rank=8,alignment")
+    others = [tunings.asked(view, *choice), tunings.asked(view | HEADS, method, False, 40, "", "text", "rank=8,alignment"),
+              tunings.asked(view | HEADS, method, False, 40, "", "distillation", "alignment")]  # fmt: skip
+    assert len({tunings.folder_of(one) for one in (wanted, *others)}) == 4  # each goes on by itself
+    assert not {"--head-map", "--objective", "--corrections"} & set(tunings.command(tunings.asked(view, *CHOICE)))
+
+
+def test_a_control_leaves_out_what_only_followers_have_and_says_so(own_machine, view):
+    words = shown_words(tune.command(view | HEADS, "full", True, 20, "", "text", "alignment"))
+    assert "--control" in words and "--head-map" not in words and "--corrections" not in words
+    assert text.TUNE_LEFT_OUT in words
+    assert text.TUNE_LEFT_OUT not in shown_words(tune.command(view, "full", True, 20, "", *PLAIN))
+    alike = [
+        tunings.asked(view | extra, "full", True, 20, "", "text", what)
+        for extra, what in ((HEADS, "alignment"), ({}, "none"))
+    ]
+    assert alike[0] == alike[1]
+
+
+def test_the_cost_counts_the_teacher_and_what_followers_learn_besides(own_machine, view):
+    plain = tunings.cost(tunings.asked(view, *CHOICE))
+    taught = tunings.cost(tunings.asked(view, "full", False, 20, "", "distillation", "none"))
+    assert taught["flops"] != plain["flops"] and taught["memory"] != plain["memory"]
+    words = shown_words(tune.command(view, "full", False, 20, "", "distillation", "alignment"))
+    assert text.TUNE_COST_TEACHER in words and text.TUNE_COST_TEACHER not in shown_words(tune.command(view, *CHOICE))
+    assert "adds 32 parameters to " in words  # a matrix of 4 × 4 heads for each of two followers
+    assert "adds" not in shown_words(tune.command(view, *CHOICE))
+    wide = shown_words(tune.command(view, "full", False, 20, "", "text", "rank=8"))
+    assert "adds" in wide  # the deltas of two followers
+
+
+def test_what_a_step_took_is_told_of_a_run_that_did_the_same(own_machine, view):
+    steps_of(tune.run(view, *CHOICE))
+    assert "when it was last tuned" not in shown_words(tune.command(view, "full", False, 20, "", "text", "alignment"))
+
+
+def test_a_stored_run_is_named_by_all_that_was_chosen(own_machine, view):
+    steps_of(tune.run(view | HEADS, "full", False, 20, "", "distillation", "alignment"))
+    (choice,) = tune.runs_anew(view)[0]["choices"]
+    assert choice[0].startswith("2-4, heads mapped · full, distillation, alignment · 20 steps")
 
 
 def test_the_cost_is_told_in_words_before_and_after_somebody_measured_it(own_machine, view):
@@ -60,8 +118,10 @@ def test_the_cost_is_told_in_words_before_and_after_somebody_measured_it(own_mac
 
 @pytest.mark.parametrize(
     ("change", "choice", "told"),
-    [({"plan": "dense"}, CHOICE, text.TUNE_DENSE), ({"heads": '{"3": [0, 0, 0, 0]}'}, CHOICE, text.TUNE_HEADS),
-     ({}, ("all", False, 20, ""), "method"), ({}, ("full", False, 10**9, ""), "steps"),
+    [({"plan": "dense"}, CHOICE, text.TUNE_DENSE), ({"heads": '{"3": [9, 0, 0, 0]}'}, CHOICE, "head map"),
+     ({}, ("all", False, 20, "", *PLAIN), "method"), ({}, ("full", False, 10**9, "", *PLAIN), "steps"),
+     ({}, ("full", False, 20, "", "reward", "none"), "objective"), ({}, ("full", False, 20, "", "text", "rank=9"), "correction"),
+     ({}, ("full", True, 20, "", "distillation", "none"), text.TUNE_NO_TEACHER),
      ({"model": "demo-tuned-17-22"}, CHOICE, text.TUNE_ALREADY)],
 )  # fmt: skip
 def test_what_cannot_be_tuned_is_said_and_not_started(own_machine, view, change, choice, told):
@@ -72,7 +132,7 @@ def test_what_cannot_be_tuned_is_said_and_not_started(own_machine, view, change,
 
 
 def test_a_dense_plan_has_a_control(own_machine, view):
-    assert "--control" in shown_words(tune.command(view | {"plan": "dense"}, "full", True, 20, ""))
+    assert "--control" in shown_words(tune.command(view | {"plan": "dense"}, "full", True, 20, "", *PLAIN))
 
 
 def test_a_run_tells_its_losses_and_ends_in_the_lists(own_machine, view):
@@ -91,7 +151,7 @@ def test_a_run_tells_its_losses_and_ends_in_the_lists(own_machine, view):
 
 def test_stop_leaves_a_run_that_goes_on(own_machine, view):
     visitor = SimpleNamespace(session_hash="visitor")
-    choice = ("full", False, 1000, "")
+    choice = ("full", False, 1000, "", *PLAIN)
     running = tune.run(view, *choice, visitor)
     for step in running:
         if not isinstance(step, jobs.Rest) and "Step " in str(step[0]):
@@ -112,17 +172,17 @@ def test_stop_leaves_a_run_that_goes_on(own_machine, view):
 
 def test_a_budget_of_seconds_ends_a_run_with_a_checkpoint(own_machine, view, monkeypatch):
     monkeypatch.setattr(settings.server, "tune_seconds", 0.2)
-    end = steps_of(tune.run(view, "full", False, 1000, ""))[-1]
+    end = steps_of(tune.run(view, "full", False, 1000, "", *PLAIN))[-1]
     assert "with a checkpoint" in end[0]
 
 
 def test_a_closed_tab_ends_the_process(own_machine, view):
-    running = tune.run(view, "full", False, 1000, "")
+    running = tune.run(view, "full", False, 1000, "", *PLAIN)
     for step in running:
         if not isinstance(step, jobs.Rest) and "Step " in str(step[0]):
             break
     running.close()
-    folder = tunings.folder_of(tunings.asked(view, "full", False, 1000, ""))
+    folder = tunings.folder_of(tunings.asked(view, "full", False, 1000, "", *PLAIN))
     import time
 
     time.sleep(1.5)  # the process is asked to end, and nobody waits for it
@@ -132,7 +192,7 @@ def test_a_closed_tab_ends_the_process(own_machine, view):
 
 
 def test_a_fault_of_the_command_is_one_sentence(own_machine, view):
-    end = steps_of(tune.run(view, "full", False, 20, "missing.txt"))[-1]
+    end = steps_of(tune.run(view, "full", False, 20, "missing.txt", *PLAIN))[-1]
     assert "missing.txt is no file: name one." in end[1] and "Traceback" not in end[1] and not end[0]
 
 

@@ -5,9 +5,8 @@ import json
 import numpy as np
 import pytest
 
+from core.damage.choices import HEAD_MAP_METHODS, SIMILARITY_METHODS
 from core.damage.guide import guide_frame, rank_correlation
-from core.damage.head_maps import HEAD_MAP_METHODS
-from core.damage.similarity import SIMILARITY_METHODS
 from core.damage.spans import sweep_frame
 from core.records.correlations import correlations_in
 from core.records.searches import load_searches, plans_of, searches_frame

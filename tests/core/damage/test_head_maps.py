@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from core.damage.head_maps import HEAD_MAP_METHODS, HeadMapper, assign, head_similarity, improve, output_likeness
+from core.damage.choices import HEAD_MAP_METHODS
+from core.damage.head_maps import HeadMapper, assign, head_similarity, improve, output_likeness
 from core.damage.meter import DamageMeter
 from core.damage.similarity import attention_weights
 from core.plan import SharingPlan

@@ -4,10 +4,11 @@ import pytest
 
 from core.damage.budget import Budget
 from core.damage.candidates import Constraints, plan_of_followers
+from core.damage.choices import SEARCH_METHODS
 from core.damage.head_maps import HeadMapper
 from core.damage.meter import DamageMeter
 from core.damage.progress import SearchProgress
-from core.damage.search import SEARCH_METHODS, Suggestion, search, suggest
+from core.damage.search import Suggestion, search, suggest
 from core.records.journal import Journal
 from core.sharing.families import layer_kinds
 from tests.support.damage import ALL_FOLLOWERS, LAYERS, all_damages, meters, text

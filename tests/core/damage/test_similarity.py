@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from core import attention_similarity, share_attention
-from core.damage.similarity import SIMILARITY_METHODS, attention_weights
+from core.damage.choices import SIMILARITY_METHODS
+from core.damage.similarity import attention_weights
 
 
 def tokens(rows: int = 2, length: int = 12) -> torch.Tensor:

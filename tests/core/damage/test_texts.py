@@ -2,14 +2,8 @@
 
 import pytest
 
-from core.damage.texts import (
-    CALIBRATION_TOKENS,
-    HELD_OUT_TOKENS,
-    bundled_documents,
-    calibration_texts,
-    documents_for,
-    read_documents,
-)
+from core.damage.choices import CALIBRATION_TOKENS, HELD_OUT_TOKENS
+from core.damage.texts import bundled_documents, calibration_texts, documents_for, read_documents
 from core.models import BUNDLED
 from core.tokens import documents_of
 

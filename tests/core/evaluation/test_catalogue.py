@@ -11,7 +11,8 @@ import huggingface_hub
 import pytest
 
 from core.evaluation import catalogue as catalog
-from core.evaluation.catalogue import SUITES, check_names, load_benchmarks
+from core.evaluation.catalogue import check_names, load_benchmarks
+from core.evaluation.suites import SUITES
 from core.tasks import TASKS
 
 ARC = {"query": "Question: Which is hot?", "choices": ["ice", "fire", "snow"], "gold": 1}

@@ -1,6 +1,7 @@
 """The gradients of the Trainer's first step are those of a plain reference, in float64.
 
 The reference is a loop over rows: no Trainer, no padding, no view, and for LoRA the weights written out, W + (alpha / rank) B A.
+Corrections are those of the oracle, head by head.
 """
 
 import functools
@@ -11,13 +12,15 @@ import torch
 from torch.func import functional_call
 from transformers import TrainerCallback
 
+from core.corrections import NONE, Corrections
 from core.plan import SharingPlan
+from core.sharing.corrections import PARAMETERS, correction_parameters
 from core.tuning.recipe import TuneRecipe
 from core.tuning.rows import UNCOUNTED, Row, in_order
 from core.tuning.run import trained_model
 from core.tuning.trainer import SharingTrainer, arguments_of
 from tests.support.models import tiny_model
-from tests.support.oracle import shared_by_oracle
+from tests.support.oracle import corrected_by_oracle, shared_by_oracle
 
 # peft and accelerate ask by an old name whether a model checkpoints.
 pytestmark = pytest.mark.filterwarnings("ignore:`(is_)?gradient_checkpointing:FutureWarning")
@@ -54,6 +57,8 @@ def trainers_gradients(recipe: TuneRecipe, tmp_path, **kind) -> tuple[dict, dict
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
                 torch.nn.init.normal_(parameter, std=0.1)
+    for parameter in correction_parameters(model).values():  # as A_q has none while A_k is zero
+        parameter.data.add_(0.3 * torch.randn_like(parameter))
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     arguments = arguments_of(recipe, tmp_path, "cpu", goes_on=True)
     trainer = SharingTrainer(model, arguments, in_order(rows(), recipe), rows(), recipe, teacher, [catch])
@@ -94,19 +99,37 @@ def full_reference(objective: str, plan, heads) -> dict[str, torch.Tensor]:
     return {name: parameter.grad for name, parameter in eager.named_parameters()}
 
 
-def lora_reference(before: dict[str, torch.Tensor], recipe: TuneRecipe) -> dict[str, torch.Tensor]:
-    """Gradients of the adapters alone. before: the adapted model's parameters."""
+def lora_reference(
+    before: dict[str, torch.Tensor], recipe: TuneRecipe, corrections: Corrections = NONE
+) -> dict[str, torch.Tensor]:
+    """Gradients of the adapters and corrections alone. before: the adapted model's parameters."""
     eager = tiny_model(attn_implementation="eager").double()
     weights = {name: parameter.detach() for name, parameter in eager.named_parameters()}
-    leaves = {name: value.clone().requires_grad_(True) for name, value in before.items() if "lora_" in name}
+    leaves = {name: value.clone().requires_grad_(True) for name, value in before.items() if is_learnt(name)}
     for name in (name for name in leaves if "lora_A" in name):
         other, layer = name.replace("lora_A", "lora_B"), name.removeprefix("base_model.model.").split(".lora_A")[0]
         low_rank = leaves[other] @ leaves[name]
         weights[f"{layer}.weight"] = weights[f"{layer}.weight"] + recipe.lora_alpha / recipe.lora_rank * low_rank
-    with shared_by_oracle(eager, PLAN, HEADS):
+    with (
+        corrected_by_oracle(eager, PLAN, HEADS, own_of(leaves)) if corrections else shared_by_oracle(eager, PLAN, HEADS)
+    ):
         logits_of = lambda ids: functional_call(eager, weights, (ids,), {"use_cache": False}).logits
         reference_loss(logits_of, recipe.objective).backward()
     return {name: leaf.grad for name, leaf in leaves.items()}
+
+
+def is_learnt(name: str) -> bool:
+    """Whether a parameter is an adapter's or a correction."""
+    return "lora_" in name or name.rpartition(".")[2] in PARAMETERS
+
+
+def own_of(leaves: dict[str, torch.Tensor]) -> dict[int, dict[str, torch.Tensor]]:
+    """What the oracle takes: the corrections of each follower, by their short names."""
+    found: dict[int, dict[str, torch.Tensor]] = {layer: {} for layer in PLAN.followers}
+    for name, leaf in leaves.items():
+        if (last := name.rpartition(".")[2]) in PARAMETERS:
+            found[int(name.split(".layers.")[1].partition(".")[0])][last.removeprefix("correction_")] = leaf
+    return found
 
 
 def assert_equal(found: dict, reference: dict) -> None:
@@ -135,6 +158,20 @@ def test_lora(tmp_path, checkpointing, objective):
     found, before = trainers_gradients(recipe, tmp_path, head_map=HEADS)
     reference = lora_reference(before, recipe)
     assert set(found) == set(reference) and len(found) > 50
+    assert_equal(found, reference)
+
+
+@pytest.mark.parametrize("objective", ["text", "distillation"])
+@pytest.mark.parametrize("kind", ["alignment", "rank=3", "rank=3,alignment"])
+def test_lora_beside_corrections(tmp_path, kind, objective):
+    """The adapters' and the corrections' own, all of both, and nothing else's."""
+    corrections, fields = Corrections.parse(kind), {"method": "lora", "lora_rank": 2, "lora_alpha": 3}
+    recipe = recipe_of(gradient_checkpointing=True, objective=objective, **fields)
+    found, before = trainers_gradients(recipe, tmp_path, head_map=HEADS, corrections=corrections)
+    reference = lora_reference(before, recipe, corrections)
+    learnt = [name for name in reference if name.rpartition(".")[2] in PARAMETERS]
+    assert len(learnt) == len(PLAN.followers) * (2 * bool(corrections.rank) + corrections.alignment)
+    assert set(found) == set(reference) and all(reference[name].abs().max() > 0 for name in learnt)
     assert_equal(found, reference)
 
 

@@ -15,10 +15,12 @@ from core.models import load_model, weights_sha256
 from core.records.tunings import load_tunings, tuned_of
 from core.sharing.corrections import correction_parameters
 from core.sharing.view import plan_of
-from core.tuning import TuneRecipe, Tuning, run
+from core.tuning import run
 from core.tuning.encoding import Encoder
 from core.tuning.held_out import held_out_loss
+from core.tuning.recipe import TuneRecipe
 from core.tuning.rows import prepare
+from core.tuning.run import Tuning
 from core.tuning.sources import source_of
 from core.tuning.trainer import SharingTrainer, is_exhausted
 from tests.support.models import tiny_model
@@ -115,18 +117,30 @@ def test_scores_of_tuned_and_control(model_folder, text_file, tmp_path):
     assert found["control"].plan == "" and len({record.weights_sha256 for record in found.values()}) == 3
 
 
+@pytest.mark.parametrize("method", ["full", "lora"])
 @pytest.mark.parametrize("corrections", ["alignment", "rank=2,alignment"])
-def test_corrections_are_learnt_and_come_along(model_folder, text_file, tmp_path, corrections):
-    assert tune(model_folder, text_file, tmp_path / "tuned", PLAN, f"--steps 6 --corrections {corrections}") == 0
+def test_corrections_are_learnt_and_come_along(model_folder, text_file, tmp_path, corrections, method):
+    options = f"--steps 6 --corrections {corrections} --method {method}"
+    assert tune(model_folder, text_file, tmp_path / "tuned", PLAN, options) == 0
     [record] = records(tmp_path / "tuned")
     model, tokenizer = load_model(tmp_path / "tuned", device="cpu")
     learnt = correction_parameters(model)
     moved = [p for name, p in learnt.items() if name.endswith("alignment") and not torch.equal(p, torch.eye(len(p)))]
+    assert not any("lora" in name for name in model.state_dict())
     assert len(moved) == 2 and len(learnt) == (6 if "rank" in corrections else 2)
     found = held_out_loss(model, held_rows(tokenizer, text_file), 2)
     assert record.saved[1] == pytest.approx(found.loss, rel=1e-5) and record.saved[1] < record.held_out[0][1]
     assert record.tuned.corrections == record.corrections == {"rank": 2 * ("rank" in corrections), "alignment": True}
     assert "Each follower has learnt corrections (" in (tmp_path / "tuned" / "README.md").read_text()
+
+
+def test_corrections_that_learnt_nothing_beside_adapters_fold_away(model_folder, text_file, tmp_path):
+    """Adapters are merged, and only then is folded what says no more than a head map."""
+    options = f"{PLAN} --steps 2 --method lora --corrections rank=2,alignment --learning-rate 1e-60"  # 0 in float32
+    heads = '--head-map {"2":[3,0,0,1]}'
+    assert tune(model_folder, text_file, tmp_path / "tuned", options, heads) == 0
+    model, _ = load_model(tmp_path / "tuned", device="cpu")
+    assert not correction_parameters(model) and model.sharing_head_map == {2: (3, 0, 0, 1)}
 
 
 # Control, objectives, forms of data
@@ -214,7 +228,7 @@ print(codes)
 """
 
 
-@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("method", ["full", "lora", "lora --corrections rank=2,alignment"])
 def test_a_run_that_is_killed_again_and_again_ends_with_the_same_weights(model_folder, text_file, tmp_path, method):
     """By SIGKILL, after a step or in the middle of a checkpoint; dropout draws from the random numbers that go on."""
     given = ["tune", "--model", str(model_folder), "--data", str(text_file), "--results", str(tmp_path / "results")]
@@ -261,8 +275,11 @@ def test_a_run_that_is_stopped_says_how_to_go_on(model_folder, text_file, tmp_pa
     assert len(set(map(weights_sha256, models))) == 1
 
 
-def test_training_stops_when_the_held_out_loss_rises_and_the_best_weights_are_kept(model_folder, text_file, tmp_path):
-    options = f"{PLAN} --steps 40 --eval-every 1 --patience 2 --learning-rate 0.3 --warmup-steps 0"
+@pytest.mark.parametrize("method", ["full", "lora --corrections rank=2,alignment"])
+def test_training_stops_when_the_held_out_loss_rises_and_the_best_weights_are_kept(
+    model_folder, text_file, tmp_path, method
+):
+    options = f"{PLAN} --steps 40 --eval-every 1 --patience 2 --learning-rate 0.3 --warmup-steps 0 --method {method}"
     assert tune(model_folder, text_file, tmp_path / "tuned", options) == 0
     [record] = records(tmp_path / "tuned")
     after = {step: loss for step, loss, _ in record.held_out if step}
@@ -279,10 +296,13 @@ def test_when_a_run_has_waited_long_enough():
     )
 
 
-def test_a_damaged_checkpoint_is_named(model_folder, text_file, tmp_path, capsys):
-    out, options = tmp_path / "tuned", f"{PLAN} --steps 6"
+@pytest.mark.parametrize(
+    ("part", "method"), [("optimizer.pt", "full"), ("corrections.safetensors", "lora --corrections rank=2")]
+)
+def test_a_damaged_checkpoint_is_named(model_folder, text_file, tmp_path, capsys, part, method):
+    out, options = tmp_path / "tuned", f"{PLAN} --steps 6 --method {method}"
     assert tune(model_folder, text_file, out, options, "--stop-after 0") == 1
-    (out / "work" / "checkpoint-1" / "optimizer.pt").write_bytes(b"PK")
+    (out / "work" / "checkpoint-1" / part).write_bytes(b"PK")
     assert tune(model_folder, text_file, out, options) == 2
     assert "checkpoint-1 is no whole checkpoint of this run" in capsys.readouterr().err
     shutil.rmtree(out / "work" / "checkpoint-1")
@@ -301,8 +321,7 @@ REFUSED = {
     "--control --head-map {\"2\":[0,0,0,0]}": "leave --head-map out",
     "--plan 1-3 --head-map {\"9\":[0]}": "head map names layer 9",
     "--plan 1-3 --corrections rank": "is no correction, or stands twice",
-    "--control --corrections rank=2": "a control shares nothing to correct",
-    "--plan 1-3 --method lora --corrections rank=2": "adapters and corrections are not trained together yet",
+    "--control --corrections rank=2": "A control shares nothing to correct: leave --corrections out",
     "--plan 1-3 --dtype float16": "--dtype is 'float16'",
     "--plan 1-3 --held-out nowhere.txt": "There is no file nowhere.txt",
 }  # fmt: skip
