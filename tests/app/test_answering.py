@@ -16,12 +16,6 @@ from app.answering import NOT_READY, NOT_SENT, UNEXPECTED, Page
 from app.asked import LONGEST_SENTENCE
 from tests.support.calls import is_sentence
 
-# gradio makes event loops that it does not close.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
-
 
 def faulty(text: str) -> str:
     if text == "sentence":

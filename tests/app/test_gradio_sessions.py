@@ -14,13 +14,8 @@ from gradio.state_holder import SessionState, StateHolder
 
 from app import gradio_sessions
 
-# gradio makes event loops that it does not close.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    # its statistics, made at the end of every event, use what pandas will do without
-    pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning"),
-]
+# gradio's statistics, made at the end of every event, use what pandas will do without
+pytestmark = pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning")
 
 
 @pytest.fixture(scope="module")

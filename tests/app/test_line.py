@@ -1,11 +1,13 @@
 """The line: in turn, with a place that is told, and left whenever one wants to."""
 
 import asyncio
+import gc
 import threading
 import time
 from contextlib import ExitStack
 
 import pytest
+from gradio import utils
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -354,3 +356,16 @@ def test_looking_ahead_of_hundreds_takes_moments():
     began = time.perf_counter()
     assert day.line.look(places[-1]).ahead == 239
     assert time.perf_counter() - began < 0.25
+
+
+def test_the_loops_that_gradio_sets_aside_fail_no_test():
+    """It makes one for each lock of a queue and of an app; whatever test ran when they were collected failed, mostly one here."""
+    before = asyncio.get_event_loop_policy()
+    asyncio.set_event_loop_policy(type(before)())
+    try:
+        for _ in range(3):
+            utils.safe_get_lock()
+        asyncio.set_event_loop(None)
+        gc.collect()
+    finally:
+        asyncio.set_event_loop_policy(before)
