@@ -41,7 +41,7 @@ def test_another_index_brings_torch_for_gpus(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "ignored"),
-    [("core/plan.py", False), ("tests/test_docker.py", True), (".git/config", True), ("a/__pycache__/b.pyc", True),
+    [("core/plan/parts.py", False), ("tests/test_docker.py", True), (".git/config", True), ("a/__pycache__/b.pyc", True),
      (".venv-old/x", True), ("results/demo/a.json", False), ("runs/x", True), ("assets/models/demo/config.json", False)],
 )  # fmt: skip
 def test_what_is_left_out(name, ignored):

@@ -157,6 +157,11 @@ def _check(
     num_layers = len(attention_modules(model))
     if plan.num_layers != num_layers:
         raise ValueError(f"The plan is for a model of {plan.num_layers} layers; this model has {num_layers}.")
+    if plan.parts:
+        raise ValueError(
+            f"Plan {plan.name} has layers that do something else than share attention weights, which no model can do yet: leave out "
+            f"{', '.join(map(str, plan.parts))}."
+        )
     check_kinds(model, plan)
     check_head_map(head_map, plan, num_heads_of(model))
     check_corrections(model, plan, corrections)

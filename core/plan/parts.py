@@ -1,0 +1,163 @@
+"""The parts of a plan that are not Shared Attention: layers that skip, or take keys, values or places from a leader."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from core.plan.groups import (
+    Group,
+    check_listed,
+    group_text,
+    layers_of,
+    listed_in_words,
+    runs_of,
+    short,
+)
+
+Mechanism = Literal["share", "skip", "kv", "keys", "topk"]
+"""What layers do in place of their own attention; see docs/families.md for who can.
+
+`share`: followers reuse the leader's attention weights. `skip`: no attention; the block's residual passes on. `kv`:
+followers compute queries and read the leader's keys and values. `keys`: the leader's keys, own queries and values.
+`topk`: own attention, on those positions alone to which the leader gave most.
+"""
+
+MECHANISMS: tuple[Mechanism, ...] = get_args(Mechanism)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Layers that do something else than Shared Attention.
+
+    mechanism: any but `share`, which stands in a plan's spans and listed groups. layers: of `skip` those that skip,
+    ascending; else the leader, then its followers, ascending. positions: of `topk` alone, to how many positions
+    followers attend, 1 or more. Raises ValueError, in one sentence, for another mechanism, no layers, and positions that do
+    not go with it.
+    """
+
+    mechanism: Mechanism
+    layers: tuple[int, ...]
+    positions: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", tuple(map(int, self.layers)))
+        if self.mechanism not in MECHANISMS[1:]:
+            raise ValueError(
+                f"{self.mechanism!r} is no mechanism of a part: a part is {', '.join(MECHANISMS[1:-1])} or {MECHANISMS[-1]}, and "
+                "what is shared stands in the plan's spans."
+            )
+        if not self.layers:
+            raise ValueError(f"A part of mechanism {self.mechanism} names no layers: give it at least one.")
+        if self.mechanism == "topk" and self.positions < 1:
+            raise ValueError(f"topk needs 1 position or more to attend to, not {self.positions}: give it at least one.")
+        if self.mechanism != "topk" and self.positions:
+            raise ValueError(
+                f"{self.mechanism} has no number of positions, but {self.positions} were given: leave it out."
+            )
+
+    @property
+    def word(self) -> str:
+        """The word that rules its groups in a plan's text: `kv`, or `topk64`."""
+        return f"{self.mechanism}{self.positions or ''}"
+
+    def __str__(self) -> str:
+        return f"{self.word} {self.groups_text}"
+
+    @property
+    def groups_text(self) -> str:
+        """Its layers as they stand behind the word: `20-22`, `2_4`, or `5 7 9-12` of layers that skip."""
+        return skipped_text(self.layers) if self.mechanism == "skip" else group_text(self.layers)
+
+
+def skipped_text(layers: Iterable[int]) -> str:
+    """Layers that skip as a plan writes them: `5 7`, and runs of three or more as `9-12`."""
+    return " ".join(
+        f"{run[0]}-{run[-1]}" if len(run) > 2 else " ".join(map(str, run)) for run in runs_of(layers)
+    )  # fmt: skip
+
+
+def canonical_parts(parts: Iterable[Part]) -> tuple[Part, ...]:
+    """The same parts in their one order: by mechanism, then by layers, with all layers that skip in one part."""
+    given = tuple(parts)
+    skipped = sorted(layer for part in given if part.mechanism == "skip" for layer in part.layers)
+    others = sorted(
+        (part for part in given if part.mechanism != "skip"),
+        key=lambda part: (MECHANISMS.index(part.mechanism), part.layers, part.positions),
+    )
+    return (*([Part("skip", tuple(skipped))] if skipped else []), *others)
+
+
+def parts_text(parts: Sequence[Part]) -> list[str]:
+    """What a plan writes after its shared groups, part by part: groups of one mechanism and number stand behind one word."""
+    groups_of: dict[str, list[str]] = {}
+    for part in parts:
+        groups_of.setdefault(part.word, []).append(part.groups_text)
+    return [" ".join((word, *groups)) for word, groups in groups_of.items()]
+
+
+def parts_in_words(parts: Sequence[Part]) -> str:
+    """What the layers of these parts do, as a sentence without its full stop, or nothing."""
+    said = "; ".join(
+        f"layer{'s' if len(_changed(part)) > 1 else ''} {listed_in_words(_changed(part))} {_does(part)}"
+        for part in parts
+    )
+    return f"{said[:1].upper()}{said[1:]}"
+
+
+def _changed(part: Part) -> tuple[int, ...]:
+    return part.layers if part.mechanism == "skip" else part.layers[1:]
+
+
+def _does(part: Part) -> str:
+    several, leader = len(_changed(part)) > 1, part.layers[0]
+    if part.mechanism == "skip":
+        return "skip attention" if several else "skips attention"
+    read = "read" if several else "reads"
+    if part.mechanism == "kv":
+        return f"{read} the keys and values of {leader}"
+    if part.mechanism == "keys":
+        return f"{read} the keys of {leader}"
+    which = f"{part.positions:,} positions" if part.positions > 1 else "position"
+    return f"{'attend' if several else 'attends'} to the {which} to which {leader} gives most"
+
+
+def check_part(part: Part, num_layers: int) -> None:
+    """Raise ValueError, in one sentence, for layers that do not exist or cannot do what the part says."""
+    if part.mechanism == "skip":
+        _check_skipped(part.layers, num_layers)
+    else:
+        check_listed(part.layers, num_layers, f"{part.word} ")
+
+
+def _check_skipped(layers: Sequence[int], num_layers: int) -> None:
+    for layer in layers:
+        if not 0 <= layer < num_layers:
+            raise ValueError(f"There is no layer {layer} to skip: {layers_of(num_layers)}.")
+        if layer == 0:
+            raise ValueError(
+                f"Layer 0 cannot skip attention: the cache asks it for its length, so skip from layer 1 on; {layers_of(num_layers)}."
+            )
+    twice = [layer for layer, count in Counter(layers).items() if count > 1]
+    if twice:
+        raise ValueError(f"Layer {twice[0]} is skipped twice: name each layer once; {layers_of(num_layers)}.")
+
+
+def check_parts_apart(groups: Sequence[Group], parts: Sequence[Part], num_layers: int) -> None:
+    """Raise ValueError, in one sentence, for a layer that stands in two parts, or in a part and in a shared group."""
+    text_of = {layer: group_text(group) for group in groups for layer in group}
+    for part in parts:
+        is_skip = part.mechanism == "skip"
+        for layer in part.layers:
+            if layer not in text_of:
+                continue
+            if is_skip:
+                raise ValueError(
+                    f"Layer {layer} skips attention and stands in {short(text_of[layer])} too: each layer can do one thing only, so take "
+                    f"it out of one of them; {layers_of(num_layers)}."
+                )
+            raise ValueError(
+                f"{short(text_of[layer])} and {short(str(part))} overlap in layer {layer}: each layer can be in one group only; "
+                f"{layers_of(num_layers)}."
+            )
+        text_of.update(dict.fromkeys(part.layers, str(part)))

@@ -1,0 +1,36 @@
+"""Plans of all mechanisms at once, for properties."""
+
+from collections.abc import Sequence
+
+from hypothesis import strategies as st
+
+from core.plan import MECHANISMS, Mechanism, Part, SharingPlan
+
+
+@st.composite
+def mixed_plans(draw, layers: int | None = None, mechanisms: Sequence[Mechanism] = MECHANISMS) -> SharingPlan:
+    """Any plan of these mechanisms: each layer computes, skips, or joins the group of any layer before it that computes.
+
+    layers: how many the model has; any number up to 20 unless given.
+    """
+    num_layers = layers or draw(st.integers(1, 20))
+    groups: dict[int, list[int]] = {0: []}
+    skipped: list[int] = []
+    for layer in range(1, num_layers):
+        does = draw(st.sampled_from(["computes", "joins", *(["skips"] if "skip" in mechanisms else [])]))
+        if does == "skips":
+            skipped.append(layer)
+        elif does == "joins":
+            groups[draw(st.sampled_from(sorted(groups)))].append(layer)
+        else:
+            groups[layer] = []
+    shared, parts = [], [Part("skip", tuple(skipped))] if skipped else []
+    for leader, followers in groups.items():
+        if followers:
+            mechanism = draw(st.sampled_from([one for one in mechanisms if one != "skip"]))
+            positions = draw(st.sampled_from([1, 2, 64, 1_000])) if mechanism == "topk" else 0
+            if mechanism == "share":
+                shared.append((leader, *followers))
+            else:
+                parts.append(Part(mechanism, (leader, *followers), positions))
+    return SharingPlan((), num_layers, tuple(shared), tuple(parts))
