@@ -224,6 +224,11 @@ def output_of(module: AttentionModule, attended: torch.Tensor, *arguments: Any) 
     return arguments[0] + output if ways.adds_residual else output
 
 
+def adds_residual(module: AttentionModule) -> bool:
+    """Whether an attention module's forward takes the residual stream and returns its own sum with it (BLOOM)."""
+    return "residual" in inspect.signature(type(module).forward).parameters
+
+
 class _Ways(NamedTuple):
     """How an attention module holds what a follower uses."""
 
@@ -239,16 +244,14 @@ class _Ways(NamedTuple):
 def _ways(module: AttentionModule) -> _Ways:
     """Looked up once for a module: to look for what it does not have takes as long as a small matrix product."""
     if "ways_of_holding" not in module.__dict__:
-        adds_residual = "residual" in inspect.signature(type(module).forward).parameters
-        drop = (
-            "hidden_dropout" if adds_residual else "residual_dropout" if hasattr(module, "residual_dropout") else None
-        )
+        adds = adds_residual(module)
+        drop = "hidden_dropout" if adds else "residual_dropout" if hasattr(module, "residual_dropout") else None
         new_falcon = getattr(module, "new_decoder_architecture", False)
         module.ways_of_holding = _Ways(
             _value_name(module),
             next(name for name in OUTPUTS if hasattr(module, name)),
             "resid_dropout" if isinstance(getattr(module, "resid_dropout", None), nn.Module) else drop,
-            adds_residual,
+            adds,
             head_dim_of(module),
             module.num_heads // module.num_kv_heads if new_falcon else 1,
             getattr(module, "clip_qkv", None) or getattr(getattr(module, "config", None), "clip_qkv", None),
