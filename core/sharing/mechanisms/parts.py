@@ -4,13 +4,15 @@ from collections.abc import Callable
 
 from transformers import PreTrainedModel
 
-from core.plan import SharingPlan
+from core.plan import Part, SharingPlan, same_kind_hint
+from core.sharing.families import AttentionModule, attention_modules, difference_of, layer_kinds
+from core.sharing.mechanisms.kv import make_kv_follower
 from core.sharing.mechanisms.skip import check_skip, make_skipped, norms_of_attention
 
 _Maker = Callable[[PreTrainedModel, int, int, int], None]
 """(view, layer, its leader, positions): makes one layer of a view do what its mechanism says."""
 
-_MAKERS: dict[str, _Maker] = {"skip": make_skipped}
+_MAKERS: dict[str, _Maker] = {"skip": make_skipped, "kv": make_kv_follower}
 MADE = tuple(_MAKERS)
 """The mechanisms that models can be made of, beside `share`."""
 
@@ -41,6 +43,29 @@ def check_parts(model: PreTrainedModel, plan: SharingPlan) -> None:
             )
     if plan.skipped:
         check_skip(model)
+    for part in plan.parts:
+        if part.mechanism != "skip":
+            _check_kinds(model, part)
+
+
+def _check_kinds(model: PreTrainedModel, part: Part) -> None:
+    """Raise ValueError where a follower of a part is of another kind than its leader."""
+    kinds = [*zip(layer_kinds(model), map(_rotates, attention_modules(model)), strict=True)]
+    leader, *followers = part.layers
+    for layer in followers:
+        if kinds[layer] != kinds[leader]:
+            why = f": {difference_of(model, leader, layer)}" if kinds[layer][0] != kinds[leader][0] else _ROTATION
+            hint = same_kind_hint(kinds, leader, followers[-1]).replace("example ", f"example {part.word} ")
+            raise ValueError(f"Layer {layer} cannot {_TAKES[part.mechanism]} layer {leader}{why}; {hint}.")
+
+
+_TAKES = {"kv": "read the keys and values of", "keys": "read the keys of"}
+_ROTATION = ", as rotary embeddings are in the keys of one of them and not of the other"
+
+
+def _rotates(module: AttentionModule) -> bool:
+    """Whether a layer's keys hold rotary embeddings, where some layers of a family do and others do not (SmolLM3)."""
+    return bool(getattr(module, "use_rope", True))
 
 
 def leaves_out(model: PreTrainedModel, plan: SharingPlan, layer: int, key: str, attention: str) -> bool:

@@ -109,9 +109,9 @@ def cached_bytes(family: str, mechanism: str) -> None:
 
 
 def gradients(family: str, mechanism: str) -> None:
-    """Those of every parameter that is left, and with gradient checkpointing the same."""
-    model, view = for_the_oracle(family), share_attention(fast(family), plan_for(family, mechanism))
-    model.zero_grad()
+    """Those of every parameter that is left; in float64, as rounding grows on its way back."""
+    model = slow(family).double()
+    view = share_attention(fastest(family).double(), plan_for(family, mechanism))
     with imposed(model, plan_for(family, mechanism)):
         model(tokens(), labels=tokens(), use_cache=False).loss.backward()
     wanted = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}

@@ -13,7 +13,7 @@ from core.damage.similarity import attention_similarity, attention_weights
 from core.decoding.graph import GraphDecoder
 from core.sharing.mechanisms import MADE
 from core.sharing.view import plan_of
-from tests.support.families import fastest, tokens
+from tests.support.families import fastest, make, tokens
 
 PLANS = {"skip": "skip 1 3-5", "kv": "kv 1-3 4-5", "keys": "keys 1-3 4-5", "topk": "topk3 1-3 4-5"}
 FAMILIES = ["llama", "qwen3", "stablelm", "olmo2", "glm4", "phi3", "gpt2", "gpt_neox", "falcon", "bloom", "codegen"]
@@ -95,3 +95,32 @@ def test_a_family_of_which_nothing_is_known_skips_nothing():
     )
     with pytest.raises(ValueError, match="'persimmon' cannot skip attention"):
         share_attention(AutoModelForCausalLM.from_config(config), "skip 1")
+
+
+@pytest.mark.parametrize("mechanism", [one for one in MADE if one != "skip"])
+def test_a_leader_of_another_kind_is_refused(mechanism):
+    word = PLANS[mechanism].split()[0]
+    with pytest.raises(ValueError, match=rf"Layer 1 cannot .* layer 0: .*sliding.*, for example {word} 0_2\.$"):
+        share_attention(fastest("gemma2"), f"{word} 0-1")
+
+
+def test_keys_with_rotary_embeddings_are_not_read_by_queries_without():
+    for plan in ("kv 2-3", "keys 2-3"):
+        with pytest.raises(
+            ValueError, match=r"Layer 3 cannot read the keys .*of layer 2, as rotary .* (kv|keys) 2_4\.$"
+        ):
+            share_attention(fastest("smollm3"), plan)
+
+
+@pytest.mark.parametrize("plan", ["kv 1-2,keys 3-4,skip 5", "keys 0-2,kv 3-5", "1-2,kv 3-4", "kv 1-2,topk2 3-4"])
+@torch.no_grad()
+def test_similarity_sees_the_weights_of_every_layer_that_has_some(plan):
+    if not set(MADE) >= {part.mechanism for part in SharingPlan.parse(plan, 6).parts}:
+        pytest.skip("not yet")
+    view = share_attention(fastest("gpt_neox"), plan)
+    eagerly = share_attention(make("gpt_neox", "eager"), plan)
+    returned = [one for one in eagerly(tokens(), output_attentions=True, use_cache=False).attentions if one is not None]
+    seen = attention_weights(view, tokens())
+    assert len(seen) == 6 - plan.count("skip")
+    for one, other in zip(returned, (seen[layer] for layer in sorted(seen)), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
