@@ -6,13 +6,14 @@ from transformers import PreTrainedModel
 
 from core.plan import Part, SharingPlan, same_kind_hint
 from core.sharing.families import AttentionModule, attention_modules, difference_of, layer_kinds
+from core.sharing.mechanisms.keys import make_keys_follower
 from core.sharing.mechanisms.kv import make_kv_follower
 from core.sharing.mechanisms.skip import check_skip, make_skipped, norms_of_attention
 
 _Maker = Callable[[PreTrainedModel, int, int, int], None]
 """(view, layer, its leader, positions): makes one layer of a view do what its mechanism says."""
 
-_MAKERS: dict[str, _Maker] = {"skip": make_skipped, "kv": make_kv_follower}
+_MAKERS: dict[str, _Maker] = {"skip": make_skipped, "kv": make_kv_follower, "keys": make_keys_follower}
 MADE = tuple(_MAKERS)
 """The mechanisms that models can be made of, beside `share`."""
 
