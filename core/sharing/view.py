@@ -137,11 +137,12 @@ def recording_view(model: Model) -> Model:
     """
     plan, view = plan_of(model), twin_of(model)
     modules = attention_modules(view)
-    roles = {*plan.followers, *plan.leaders, *plan.skipped}
+    selecting = [layer for layer in plan.changed if plan.mechanism_of(layer) == "topk"]
+    roles = {*plan.followers, *plan.leaders, *plan.skipped, *selecting}
     dense = [layer for layer in range(len(modules)) if layer not in roles]
     for layer in dense:
         make_leader(modules[layer], layer)
-    for layer in (*plan.leaders, *plan.followers):  # corrected followers have weights of their own
+    for layer in (*plan.leaders, *plan.followers, *selecting):  # corrected followers have weights of their own
         modules[layer].leaves_weights = modules[layer].records = True
     if not plan:
         install(view, (), "reuse")

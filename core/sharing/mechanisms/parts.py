@@ -9,11 +9,17 @@ from core.sharing.families import AttentionModule, attention_modules, difference
 from core.sharing.mechanisms.keys import make_keys_follower
 from core.sharing.mechanisms.kv import make_kv_follower
 from core.sharing.mechanisms.skip import check_skip, make_skipped, norms_of_attention
+from core.sharing.mechanisms.topk import make_topk_follower
 
 _Maker = Callable[[PreTrainedModel, int, int, int], None]
 """(view, layer, its leader, positions): makes one layer of a view do what its mechanism says."""
 
-_MAKERS: dict[str, _Maker] = {"skip": make_skipped, "kv": make_kv_follower, "keys": make_keys_follower}
+_MAKERS: dict[str, _Maker] = {
+    "skip": make_skipped,
+    "kv": make_kv_follower,
+    "keys": make_keys_follower,
+    "topk": make_topk_follower,
+}
 MADE = tuple(_MAKERS)
 """The mechanisms that models can be made of, beside `share`."""
 
@@ -60,7 +66,7 @@ def _check_kinds(model: PreTrainedModel, part: Part) -> None:
             raise ValueError(f"Layer {layer} cannot {_TAKES[part.mechanism]} layer {leader}{why}; {hint}.")
 
 
-_TAKES = {"kv": "read the keys and values of", "keys": "read the keys of"}
+_TAKES = {"kv": "read the keys and values of", "keys": "read the keys of", "topk": "attend to the positions of"}
 _ROTATION = ", as rotary embeddings are in the keys of one of them and not of the other"
 
 
