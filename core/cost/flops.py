@@ -19,10 +19,11 @@ Every formula equals counting exactly: the tests compare it with torch's FlopCou
 """
 
 from dataclasses import dataclass, fields
+from itertools import compress
 
 from core.cost.checks import check_sizes, checked_plan
 from core.cost.components import Components
-from core.cost.mechanisms import Kept, kept_by_layer, reach_by_layer
+from core.cost.mechanisms import KeptByLayer, kept_by_layer, reach_by_layer
 from core.cost.shapes import ModelShape, cached_tokens
 from core.plan import SharingPlan
 
@@ -142,24 +143,24 @@ def _flops(
     )
 
 
-def _projection_flops(shape: ModelShape, kept: tuple[Kept, ...], tokens: int) -> dict[str, int]:
+def _projection_flops(shape: ModelShape, kept: KeptByLayer, tokens: int) -> dict[str, int]:
     per_output = 2 * tokens * shape.hidden_size
     return {
-        "q_proj": sum(layer.queries for layer in kept) * per_output * shape.query_size,
-        "k_proj": sum(layer.keys for layer in kept) * per_output * shape.kv_size,
-        "v_proj": sum(layer.values for layer in kept) * per_output * shape.kv_size,
-        "o_proj": sum(layer.output for layer in kept) * per_output * shape.query_size,
+        "q_proj": sum(kept.queries) * per_output * shape.query_size,
+        "k_proj": sum(kept.keys) * per_output * shape.kv_size,
+        "v_proj": sum(kept.values) * per_output * shape.kv_size,
+        "o_proj": sum(kept.output) * per_output * shape.query_size,
     }
 
 
 def _attention_flops(
-    shape: ModelShape, plan: SharingPlan, kept: tuple[Kept, ...], weights: list[int], execution: str
+    shape: ModelShape, plan: SharingPlan, kept: KeptByLayer, weights: list[int], execution: str
 ) -> dict[str, int]:
     followed = sum(weights[layer] for layer in plan.followers)
     corrections = shape.corrections
     again = 0 if execution == "reuse" and not corrections.rank else followed
-    made = again + sum(weights[layer] for layer, has in enumerate(kept) if has.queries)
-    used = sum(weights[layer] for layer, has in enumerate(kept) if has.output)
+    made = again + sum(compress(weights, kept.queries))
+    used = sum(compress(weights, kept.output))
     return {
         "scores": 2 * made * shape.query_size + 2 * followed * shape.num_heads * corrections.rank,
         "softmax": SOFTMAX_FLOPS_PER_WEIGHT * made * shape.num_heads,

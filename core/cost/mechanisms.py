@@ -6,30 +6,21 @@ values that it makes. Norms on queries, learned sinks among the weights, and nor
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import lru_cache
+from operator import add
 from types import MappingProxyType
+from typing import NamedTuple
 
 from core.plan import Mechanism, SharingPlan
 
 
-@dataclass(frozen=True)
-class Kept:
+class Kept(NamedTuple):
     """The projections that a layer keeps."""
 
     queries: bool = True
     keys: bool = True
     values: bool = True
     output: bool = True
-
-    @property
-    def cached(self) -> int:
-        """Tensors that its cache holds: keys, values, both or neither."""
-        return self.keys + self.values
-
-    @property
-    def read(self) -> int:
-        """Tensors of keys and values, whoever cached them, that a step reads."""
-        return self.queries + self.output
 
 
 WHOLE = Kept()
@@ -44,13 +35,34 @@ KEPT: Mapping[Mechanism, Kept] = MappingProxyType({
 """By what a follower does, or a layer that skips attention."""
 
 
-def kept_by_layer(plan: SharingPlan) -> tuple[Kept, ...]:
+class KeptByLayer(NamedTuple):
+    """What the layers keep, one entry for each."""
+
+    queries: tuple[bool, ...]
+    keys: tuple[bool, ...]
+    values: tuple[bool, ...]
+    output: tuple[bool, ...]
+    cached: tuple[int, ...]
+    """Tensors that the layer's cache holds: keys, values, both or neither."""
+    read: tuple[int, ...]
+    """Tensors of keys and values, whoever cached them, that a step reads."""
+
+
+@lru_cache(maxsize=256)  # several formulas ask for the same plan, and sliders for the same ones again
+def kept_by_layer(plan: SharingPlan) -> KeptByLayer:
     """What each layer keeps."""
     kept = [WHOLE] * plan.num_layers
-    for layer in plan.changed:
-        if mechanism := plan.mechanism_of(layer):
-            kept[layer] = KEPT[mechanism]
-    return tuple(kept)
+    for layer in plan.followers:
+        kept[layer] = KEPT["share"]
+    for part in plan.parts:
+        for layer in part.layers if part.mechanism == "skip" else part.layers[1:]:
+            kept[layer] = KEPT[part.mechanism]
+    queries, keys, values, output = zip(*kept, strict=True)
+    return KeptByLayer(
+        queries, keys, values, output,
+        cached=tuple(map(add, keys, values)),
+        read=tuple(map(add, queries, output)),
+    )  # fmt: skip
 
 
 def topk_leaders(plan: SharingPlan) -> tuple[int, ...]:

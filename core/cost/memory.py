@@ -5,10 +5,11 @@ real caches.
 """
 
 from dataclasses import dataclass
+from operator import mul
 
 from core.cost.checks import checked_plan
 from core.cost.components import Components
-from core.cost.mechanisms import Kept, kept_by_layer, reach_by_layer, topk_leaders
+from core.cost.mechanisms import KeptByLayer, kept_by_layer, reach_by_layer, topk_leaders
 from core.cost.shapes import ModelShape, cached_tokens
 from core.plan import SharingPlan
 
@@ -62,7 +63,7 @@ def parameter_count(shape: ModelShape, plan: SharingPlan | str) -> ParameterCoun
         **_table_parameters(shape),
         **_projection_parameters(shape, kept),
         qk_norms=_qk_norm_parameters(shape, kept),
-        sinks=sum(layer.queries for layer in kept) * shape.num_heads * shape.sinks,
+        sinks=sum(kept.queries) * shape.num_heads * shape.sinks,
         mlp=shape.plain_mlps * _mlp_parameters(shape, shape.intermediate_size) + _expert_parameters(shape),
         norms=_norms(shape, plan) * shape.norm_vectors * shape.hidden_size,
         corrections=len(plan.followers) * (shape.delta_parameters + shape.corrections.alignment * shape.num_heads**2),
@@ -89,7 +90,7 @@ def kv_cache_bytes(
 
 def _cached_sizes(shape: ModelShape, plan: SharingPlan) -> list[int]:
     """Values that the cache of each layer holds of one token."""
-    sizes = [kept.cached * shape.kv_size for kept in kept_by_layer(plan)]
+    sizes = [tensors * shape.kv_size for tensors in kept_by_layer(plan).cached]
     for follower in plan.followers if shape.corrections.rank else ():
         sizes[follower] += shape.num_kv_heads * shape.corrections.rank
     return sizes
@@ -188,7 +189,7 @@ def decode_bytes_moved(
     )
     attended, sizes = _attended(shape.sliding_windows, context_tokens), _cached_sizes(shape, plan)
     read_of = _attended(reach_by_layer(plan, shape.sliding_windows), context_tokens)
-    rows = sum(kept.read * tokens for kept, tokens in zip(kept_by_layer(plan), read_of, strict=True))
+    rows = sum(map(mul, kept_by_layer(plan).read, read_of))
     followed, rank = sum(attended[layer] for layer in plan.followers), shape.corrections.rank
     narrow = followed * (shape.num_kv_heads * rank + shape.kv_size) if rank else 0
     per_value = batch_size * bytes_per_value
@@ -229,13 +230,13 @@ def _table_parameters(shape: ModelShape) -> dict[str, int]:
     }
 
 
-def _projection_parameters(shape: ModelShape, kept: tuple[Kept, ...]) -> dict[str, int]:
+def _projection_parameters(shape: ModelShape, kept: KeptByLayer) -> dict[str, int]:
     rows = shape.hidden_size + shape.qkv_bias
     return {
-        "q_proj": sum(layer.queries for layer in kept) * rows * shape.query_size,
-        "k_proj": sum(layer.keys for layer in kept) * rows * shape.kv_size,
-        "v_proj": sum(layer.values for layer in kept) * rows * shape.kv_size,
-        "o_proj": sum(layer.output for layer in kept) * (shape.query_size + shape.output_bias) * shape.hidden_size,
+        "q_proj": sum(kept.queries) * rows * shape.query_size,
+        "k_proj": sum(kept.keys) * rows * shape.kv_size,
+        "v_proj": sum(kept.values) * rows * shape.kv_size,
+        "o_proj": sum(kept.output) * (shape.query_size + shape.output_bias) * shape.hidden_size,
     }
 
 
@@ -245,11 +246,11 @@ def _norms(shape: ModelShape, plan: SharingPlan) -> int:
     return within + shape.outer_norms
 
 
-def _qk_norm_parameters(shape: ModelShape, kept: tuple[Kept, ...]) -> int:
+def _qk_norm_parameters(shape: ModelShape, kept: KeptByLayer) -> int:
     """Parameters of the norms on queries and keys of all layers."""
     sizes = {"": (0, 0), "head": (shape.head_dim, shape.head_dim), "all heads": (shape.query_size, shape.kv_size)}
     of_queries, of_keys = sizes[shape.qk_norm]
-    return shape.qk_norm_vectors * sum(layer.queries * of_queries + layer.keys * of_keys for layer in kept)
+    return shape.qk_norm_vectors * (sum(kept.queries) * of_queries + sum(kept.keys) * of_keys)
 
 
 def _mlp_parameters(shape: ModelShape, inner_size: int) -> int:

@@ -69,20 +69,20 @@ def plans_of(shape: ModelShape) -> dict[str, SharingPlan]:
         plans[f"{mechanism}{number or ''}"] = of_parts(
             [(mechanism, layers, number) for layers in groups], shape.num_layers
         )
-    rest, mixed = set(range(1, shape.num_layers)), []
-    for mechanism, number in (("topk", 2), ("kv", 0), ("keys", 0), ("share", 0)):
-        pairs = [
-            (one, two)
-            for one in sorted(rest | {0})
-            for two in sorted(rest)
-            if one < two and windows[one] == windows[two]
-        ]
-        taken = {layer for _, layers, _ in mixed for layer in layers}
-        if pair := next((pair for pair in pairs if not taken & set(pair)), None):
-            mixed.append((mechanism, pair, number))
-    if free := sorted(rest - {layer for _, layers, _ in mixed for layer in layers}):
-        mixed.append(("skip", tuple(free), 0))
-    return plans | {"mixed": of_parts(mixed, shape.num_layers)}
+    for name, two in (("mixed", (("topk", 2), ("kv", 0))), ("mixed too", (("share", 0), ("keys", 0)))):
+        plans[name] = _mixed(windows, two)
+    return plans
+
+
+def _mixed(windows: tuple, mechanisms: tuple[tuple[str, int], ...]) -> SharingPlan:
+    """Each of the mechanisms in the first two layers that are alike and still free; all other layers skip attention, but 0."""
+    free, mixed = list(range(len(windows) - 1)), []
+    for mechanism, number in mechanisms:
+        pair = next((one, two) for one in free for two in free if one < two and windows[one] == windows[two])
+        mixed.append((mechanism, pair, number))
+        free = [layer for layer in free if layer not in pair]
+    skipped = tuple(layer for layer in (*free, len(windows) - 1) if layer)
+    return of_parts([*mixed, ("skip", skipped, 0)], len(windows))
 
 
 @cache
