@@ -23,10 +23,11 @@ def attention_weights(
     """Attention weights of `layers` (default: all) as {layer: [batch, heads, tokens, tokens]}, from one forward call.
 
     input_ids: token ids [batch, tokens]. The model itself stays as it is, whatever its attention implementation. In a
-    model that shares attention, a follower's weights are its leader's, or its own where it has corrections. Raises ValueError for a layer or a token that is not there.
+    model that shares attention, a follower's weights are its leader's, or its own where it has corrections; layers that skip
+    attention have none. Raises ValueError for a layer or a token that is not there.
     """
     plan = plan_of(model)
-    layers = range(plan.num_layers) if layers is None else layers
+    layers = [layer for layer in range(plan.num_layers) if layer not in plan.skipped] if layers is None else layers
     leaders = {layer: plan.leader_of(layer) for layer in layers}
     ids = _as_ids(input_ids)
     check_ids((int(ids.min()), int(ids.max())) if ids.numel() else (), embedding_rows(model))
@@ -71,6 +72,10 @@ def attention_similarity(
     """
     if method not in SIMILARITY_METHODS:
         raise ValueError(f"There is no method {method!r}: choose one of {', '.join(SIMILARITY_METHODS)}.")
+    if skipped := plan_of(model).skipped:
+        raise ValueError(
+            f"Layer {skipped[0]} skips attention in this model and has none to compare: ask the dense model."
+        )
     ids = _as_ids(input_ids)
     if ids.shape[1] < (needed := 3 if skip_first else 2):
         raise ValueError(f"The text has {ids.shape[1]} tokens: similarity needs at least {needed}.")

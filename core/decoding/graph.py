@@ -31,6 +31,7 @@ from core.sharing.families import (
 )
 from core.sharing.hooks import call_of
 from core.sharing.storage import twin_of
+from core.sharing.view import plan_of
 
 _log = logging.getLogger(__name__)
 _STEP = "shared_attention_step"
@@ -79,6 +80,8 @@ class GraphDecoder(Decoder):
             )
         if corrections_of(model):
             raise ValueError("followers with corrections compute more than recorded steps do.")
+        if plan_of(model).parts:
+            raise ValueError("recorded steps know attention that is shared or a layer's own, and no other mechanism.")
         super().__init__(model)
         self.attention = "triton"
         self.capture = _is_on_one_gpu(model) if capture is None else capture

@@ -37,6 +37,7 @@ class AttentionCall:
         self.additive_masks: dict[tuple, tuple[Any, torch.Tensor | None]] = {}
         self.weights: dict[int, torch.Tensor] = {}  # reuse: [batch, heads, queries, keys]
         self.inputs: dict[int, tuple] = {}  # recompute: (query, key, mask, keyword arguments of the attention function)
+        self.lent: dict[int, tuple] = {}  # keys and values that other layers read, see `mechanisms.lending`
 
     def attend(
         self,

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from core.sharing.corrections import PARAMETERS
 from core.sharing.families import attention_modules
+from core.sharing.mechanisms import leaves_out
 from core.sharing.view import plan_of
 
 _WRAPPERS = r"(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\."
@@ -158,7 +159,7 @@ def _predictors(model: PreTrainedModel) -> int:
 
 def _may_be_left(model: PreTrainedModel, key: str, attention: str, layer: int) -> bool:
     """Whether a layer is the same without this weight: a follower's queries, a mask of former days, a cache's scale."""
-    of_follower = layer in plan_of(model).followers and key.startswith(f"{attention}.")
+    of_follower = leaves_out(model, plan_of(model), layer, key, attention)
     if key.rpartition(".")[2] in PARAMETERS:  # a correction that the configuration does not name
         return False
     return of_follower or key == f"{attention}.bias" or bool(_MASKS.search(key) or _SCALES.search(key))

@@ -48,18 +48,34 @@ _FOLLOWERS_DO_WITHOUT = (
 
 def _last(module: AttentionModule, outputs: torch.Tensor) -> torch.Tensor:
     """Of queries, keys, values one after the other."""
-    return outputs[-_kv_heads(module) * head_dim_of(module) :]
+    return outputs[-kv_heads_of(module) * head_dim_of(module) :]
 
 
 def _last_of_each_group(module: AttentionModule, outputs: torch.Tensor) -> torch.Tensor:
     """Of the queries, the key and the value of one group of heads, then those of the next one."""
-    groups = outputs.unflatten(0, (_kv_heads(module), -1, head_dim_of(module)))[:, -1]
+    groups = outputs.unflatten(0, (kv_heads_of(module), -1, head_dim_of(module)))[:, -1]
     return groups[0] if len(groups) == 1 else groups
 
 
 def _middle_of_each_quarter(module: AttentionModule, outputs: torch.Tensor) -> torch.Tensor:
     """Of the queries, values and keys of a quarter of the heads, then those of the next one."""
     return outputs.unflatten(0, (4, 3, -1))[:, 1]
+
+
+def _first(module: AttentionModule, outputs: torch.Tensor) -> torch.Tensor:
+    """Queries, of queries, keys, values one after the other."""
+    return outputs[: -2 * kv_heads_of(module) * head_dim_of(module)]
+
+
+def _first_of_each_group(module: AttentionModule, outputs: torch.Tensor) -> torch.Tensor:
+    """Queries, of the queries, the key and the value of one group of heads, then those of the next one."""
+    groups = outputs.unflatten(0, (kv_heads_of(module), -1, head_dim_of(module)))[:, :-2].flatten(1, 2)
+    return groups[0] if len(groups) == 1 else groups
+
+
+def _first_of_each_quarter(module: AttentionModule, outputs: torch.Tensor) -> torch.Tensor:
+    """Queries, of the queries, values and keys of a quarter of the heads, then those of the next one."""
+    return outputs.unflatten(0, (4, 3, -1))[:, 0]
 
 
 # Ways of holding the value projection: attribute → None when it gives values alone. For a fused projection: what picks
@@ -73,6 +89,10 @@ VALUES: dict[str, Callable | None] = {
 }
 # Attention classes that use one of these names in another way.
 _VALUES_OF_CLASS = {"GPTBigCodeAttention": _last_of_each_group, "CodeGenAttention": _middle_of_each_quarter}
+
+_QUERIES = {
+    _last: _first, _last_of_each_group: _first_of_each_group, _middle_of_each_quarter: _first_of_each_quarter,
+}  # fmt: skip
 
 
 def decoder_of(model: PreTrainedModel) -> PreTrainedModel:
@@ -151,7 +171,7 @@ def heads_per_group(model: PreTrainedModel) -> int:
     """How many query heads read one key-value head, as the layers hold it: many configurations do not say."""
     module = attention_modules(model)[0]
     groups = getattr(module, "num_key_value_groups", None)
-    return groups or num_heads_of(model) // _kv_heads(module)
+    return groups or num_heads_of(model) // kv_heads_of(module)
 
 
 def vocab_size_of(model: PreTrainedModel) -> int:
@@ -224,6 +244,11 @@ def output_of(module: AttentionModule, attended: torch.Tensor, *arguments: Any) 
     return arguments[0] + output if ways.adds_residual else output
 
 
+def adds_residual(module: AttentionModule) -> bool:
+    """Whether an attention module's forward takes the residual stream and returns its own sum with it (BLOOM)."""
+    return "residual" in inspect.signature(type(module).forward).parameters
+
+
 class _Ways(NamedTuple):
     """How an attention module holds what a follower uses."""
 
@@ -239,21 +264,26 @@ class _Ways(NamedTuple):
 def _ways(module: AttentionModule) -> _Ways:
     """Looked up once for a module: to look for what it does not have takes as long as a small matrix product."""
     if "ways_of_holding" not in module.__dict__:
-        adds_residual = "residual" in inspect.signature(type(module).forward).parameters
-        drop = (
-            "hidden_dropout" if adds_residual else "residual_dropout" if hasattr(module, "residual_dropout") else None
-        )
+        adds = adds_residual(module)
+        drop = "hidden_dropout" if adds else "residual_dropout" if hasattr(module, "residual_dropout") else None
         new_falcon = getattr(module, "new_decoder_architecture", False)
         module.ways_of_holding = _Ways(
             _value_name(module),
             next(name for name in OUTPUTS if hasattr(module, name)),
             "resid_dropout" if isinstance(getattr(module, "resid_dropout", None), nn.Module) else drop,
-            adds_residual,
+            adds,
             head_dim_of(module),
             module.num_heads // module.num_kv_heads if new_falcon else 1,
             getattr(module, "clip_qkv", None) or getattr(getattr(module, "config", None), "clip_qkv", None),
         )
     return module.ways_of_holding
+
+
+def fused_parts(module: AttentionModule) -> tuple[str, dict[str, Callable]]:
+    """The name of a module's fused projection, "" when it has none, and what picks its queries and values: as in VALUES."""
+    name = _value_name(module)
+    pick = _VALUES_OF_CLASS.get(type(module).__name__, VALUES[name])
+    return (name, {"query": _QUERIES[pick], "value": pick}) if pick else ("", {})
 
 
 def keep_values_alone(module: AttentionModule) -> None:
@@ -264,7 +294,7 @@ def keep_values_alone(module: AttentionModule) -> None:
             delattr(module, name)
     name = _value_name(module)
     if pick := _VALUES_OF_CLASS.get(type(module).__name__, VALUES[name]):
-        setattr(module, name, _keep_part(getattr(module, name), partial(pick, module)))
+        setattr(module, name, keep_part(getattr(module, name), partial(pick, module)))
 
 
 def check_kinds(model: PreTrainedModel, plan: SharingPlan) -> None:
@@ -287,6 +317,12 @@ def layer_kinds(model: PreTrainedModel) -> list[int]:
     """
     kinds = _kinds(model)
     return [kinds.index(kind) for kind in kinds]
+
+
+def difference_of(model: PreTrainedModel, leader: int, follower: int) -> str:
+    """How two layers of different kinds differ, in words."""
+    kinds = _kinds(model)
+    return _difference(leader, kinds[leader], follower, kinds[follower])
 
 
 _Kind = dict[str, Any]
@@ -346,7 +382,8 @@ def head_dim_of(module: AttentionModule) -> int:
     return getattr(module, "head_dim", None) or module.head_size
 
 
-def _kv_heads(module: AttentionModule) -> int:
+def kv_heads_of(module: AttentionModule) -> int:
+    """Heads of keys and values, as a layer's projections make them."""
     names = ("num_key_value_heads", "num_kv_heads", "kv_heads", "num_heads", "n_heads", "num_attention_heads")
     heads = next((getattr(module, name) for name in names if hasattr(module, name)), None)
     return heads or text_config(module).num_attention_heads
@@ -369,7 +406,7 @@ class _LinearOfParts(nn.Linear):
         return outputs.transpose(0, 1).reshape(*hidden.shape[:-1], -1)
 
 
-def _keep_part(projection: nn.Module, pick: Callable) -> nn.Module:
+def keep_part(projection: nn.Module, pick: Callable) -> nn.Module:
     """Reduce a fused projection to the outputs that `pick` takes, in place where its kind can stay."""
     if not is_weight_and_bias(projection):
         return _picking(projection, pick)

@@ -11,22 +11,26 @@ from typing import Any, NoReturn
 
 import torch
 from torch import nn
-from transformers import DynamicCache, PreTrainedModel
+from transformers import Cache, DynamicCache, PreTrainedModel
 
-from core.sharing.cache import keep_values_only
+from core.sharing.cache import keep_nothing, keep_values_only
 from core.sharing.call import AttentionCall, check_execution
 from core.sharing.families import decoder_of, hands_keywords_on, is_wrapped, layers_of, static_cache_is_wrong
 
 
-def install(view: PreTrainedModel, followers: tuple[int, ...], execution: str) -> None:
-    """Have each forward call of the view's decoder begin with an AttentionCall and a cache without followers' keys."""
+def install(view: PreTrainedModel, followers: tuple[int, ...], execution: str, nothing: tuple[int, ...] = ()) -> None:
+    """Have each forward call of the view's decoder begin with an AttentionCall and a cache without what layers do not need.
+
+    followers: layers that store values only. nothing: layers that store neither keys nor values.
+    """
     decoder, by_keyword = decoder_of(view), hands_keywords_on(view)
-    decoder.register_forward_pre_hook(_BeginCall(followers, execution, by_keyword), with_kwargs=True)
+    begin = _BeginCall(followers, execution, by_keyword, nothing)
+    decoder.register_forward_pre_hook(begin, with_kwargs=True)
     if not by_keyword or is_wrapped(view):
         view.register_forward_pre_hook(_ask, with_kwargs=True)
         decoder.register_forward_hook(_end_call, always_call=True)
     vars(view).update(
-        get_compiled_call=partial(_compiled_call, followers, view, 0),
+        get_compiled_call=partial(_compiled_call, begin.prepare, view),
         init_continuous_batching=_refuse_continuous_batching,
     )
 
@@ -82,7 +86,6 @@ def keep_key_width(view: PreTrainedModel, key_width: int) -> None:
     for hook in decoder_of(view)._forward_pre_hooks.values():
         if isinstance(hook, _BeginCall):
             hook.key_width = key_width
-            vars(view)["get_compiled_call"] = partial(_compiled_call, hook.followers, view, key_width)
 
 
 class _BeginCall:
@@ -90,8 +93,8 @@ class _BeginCall:
 
     key_width = 0
 
-    def __init__(self, followers: tuple[int, ...], execution: str, by_keyword: bool):
-        self.followers, self.execution, self.by_keyword = followers, execution, by_keyword
+    def __init__(self, followers: tuple[int, ...], execution: str, by_keyword: bool, nothing: tuple[int, ...] = ()):
+        self.followers, self.execution, self.by_keyword, self.nothing = followers, execution, by_keyword, nothing
 
     def __call__(self, decoder, args, kwargs):
         kwargs = (_asked.get() or {}) | kwargs
@@ -117,7 +120,12 @@ class _BeginCall:
                 "dense: use the dynamic cache."
             )
         if cache is not None:
-            keep_values_only(cache, self.followers, self.key_width)
+            self.prepare(cache)
+
+    def prepare(self, cache: Cache) -> None:
+        """Have a cache hold what this view's layers need."""
+        keep_values_only(cache, self.followers, self.key_width)
+        keep_nothing(cache, self.nothing)
 
     @staticmethod
     def _makes_cache(decoder, use_cache: bool | None) -> bool:
@@ -180,13 +188,13 @@ def _empty_carrier(layer_class: type) -> nn.Module:
     return carrier.__new__(carrier)
 
 
-def _compiled_call(followers: tuple[int, ...], view: PreTrainedModel, key_width: int, compile_config) -> Callable:
-    """`get_compiled_call` of a view, used by `generate`: followers' keys leave the cache before the compiled code."""
+def _compiled_call(prepare: Callable[[Cache], None], view: PreTrainedModel, compile_config) -> Callable:
+    """`get_compiled_call` of a view, used by `generate`: what layers do not need leaves the cache before the compiled code."""
     compiled = type(view).get_compiled_call(view, compile_config)
 
     def call(*args, past_key_values=None, **kwargs):
         if past_key_values is not None:
-            keep_values_only(past_key_values, followers, key_width)
+            prepare(past_key_values)
         return compiled(*args, past_key_values=past_key_values, **kwargs)
 
     return call

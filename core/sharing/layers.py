@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 from torch import nn
 from torch.overrides import TorchFunctionMode
@@ -32,7 +33,8 @@ def watch(module: AttentionModule, layer: int) -> None:
     module.layer_idx, module.weighs_plainly, module.leads = layer, weighs_plainly(module), False
     module.leaves_inputs, module.leaves_weights = False, True  # corrections of its followers change that
     if not has_attention_function(module):
-        set_forward(module, _own_forward)
+        if not hasattr(module, "exchange"):  # else it is within another forward, see `mechanisms.lending`
+            set_forward(module, own_forward)
         return
     # Only this module's attention function changes; masks are still made for the implementation of the model's config.
     module.config = copy.copy(module.config)
@@ -66,7 +68,7 @@ def _lead(module, query, key, value, attention_mask, shared_attention=None, **kw
 AttentionInterface.register(_LEADER, _lead)
 
 
-def _own_forward(module, *args, **kwargs):
+def own_forward(module: AttentionModule, *args: Any, **kwargs: Any) -> Any:
     """A layer that computes attention in its own forward: it returns the weights, unless it leaves them to sdpa."""
     call = call_of(None)
     if not module.leads and not call.shows_weights:

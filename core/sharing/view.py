@@ -34,6 +34,7 @@ from core.sharing.families import (
 )
 from core.sharing.hooks import carry, install
 from core.sharing.layers import make_follower, make_leader, watch
+from core.sharing.mechanisms import check_parts, impose, stores_nothing, values_alone
 from core.sharing.storage import twin_of
 
 Model = TypeVar("Model", bound=PreTrainedModel)
@@ -47,6 +48,8 @@ def share_attention(
     corrections: Corrections | None = None,
 ) -> Model:
     """A view of `model` in which the followers of `plan` reuse their leader's attention weights.
+
+    A plan's other parts (`skip 5 7, kv 20-22`) are done by `core.sharing.mechanisms`.
 
     model: a transformers decoder; its outputs stay as they are, and no parameter is copied (a training step on the
         view changes the original too). The view is used like any transformers model of the same class.
@@ -69,7 +72,7 @@ def share_attention(
     heads = _as_integers(head_map or {})
     corrections = corrections or NONE
     _check(model, plan, heads, execution, corrections)
-    if plan.followers and model.config.model_type not in CHECKED:
+    if plan and model.config.model_type not in CHECKED:
         _check_values(model)
     view = twin_of(model)
     _share(view, plan, heads, execution, corrections)
@@ -105,7 +108,7 @@ def _share(
 ) -> None:
     vars(view).update(sharing_plan=plan, sharing_head_map=head_map)
     view.config.sharing_plan, view.config.sharing_head_map = str(plan), {str(k): list(v) for k, v in head_map.items()}
-    if plan.followers:
+    if plan:
         for layer, module in enumerate(attention_modules(view)):
             if layer in plan.followers:
                 # an alignment takes the place of the head map, and begins as it
@@ -115,9 +118,10 @@ def _share(
                 make_leader(module, layer)
             else:
                 watch(module, layer)
-        install(view, plan.followers, execution)
+        impose(view, plan)
+        install(view, values_alone(plan), execution, stores_nothing(plan))
         carry(view, range(plan.num_layers))
-        if corrections:
+        if corrections and plan.followers:
             attach(view, plan, head_map, corrections)
 
 
@@ -133,12 +137,13 @@ def recording_view(model: Model) -> Model:
     """
     plan, view = plan_of(model), twin_of(model)
     modules = attention_modules(view)
-    dense = [layer for layer in range(len(modules)) if layer not in plan.followers and layer not in plan.leaders]
+    roles = {*plan.followers, *plan.leaders, *plan.skipped}
+    dense = [layer for layer in range(len(modules)) if layer not in roles]
     for layer in dense:
         make_leader(modules[layer], layer)
     for layer in (*plan.leaders, *plan.followers):  # corrected followers have weights of their own
         modules[layer].leaves_weights = modules[layer].records = True
-    if not plan.followers:
+    if not plan:
         install(view, (), "reuse")
     carry(view, dense)
     return view
@@ -148,7 +153,7 @@ def _check(
     model: PreTrainedModel, plan: SharingPlan, head_map: HeadMap, execution: str, corrections: Corrections
 ) -> None:
     check_execution(execution)
-    if plan_of(model).followers:
+    if plan_of(model):
         raise ValueError(
             f"This model already shares attention with plan {plan_of(model)}: its followers have no query and key "
             "projections any more. Apply the plan to the dense model."
@@ -157,12 +162,8 @@ def _check(
     num_layers = len(attention_modules(model))
     if plan.num_layers != num_layers:
         raise ValueError(f"The plan is for a model of {plan.num_layers} layers; this model has {num_layers}.")
-    if plan.parts:
-        raise ValueError(
-            f"Plan {plan.name} has layers that do something else than share attention weights, which no model can do yet: leave out "
-            f"{', '.join(map(str, plan.parts))}."
-        )
     check_kinds(model, plan)
+    check_parts(model, plan)
     check_head_map(head_map, plan, num_heads_of(model))
     check_corrections(model, plan, corrections)
 
