@@ -1,8 +1,9 @@
 """What a plan costs and saves, predicted from sizes alone: no torch, no model, no file of results.
 
-Sizes of a model (`shapes`), FLOPs (`flops`), parameters and bytes held and moved (`memory`) under a plan, what quantized
-caches hold (`kv_caches`), what it saves in one table (`savings`), how long that takes (`roofline`) on which hardware (`devices`), and the same taken apart: for
-whoever adds up plans without asking (`by_layer`), and one step with all its parts, to be drawn (`step`). Imports
+Sizes of a model (`shapes`), what a layer keeps under each mechanism (`mechanisms`), FLOPs (`flops`), parameters and bytes
+held and moved (`memory`) under a plan, what quantized caches hold (`kv_caches`), what it saves in one table (`savings`), how
+long that takes (`roofline`) on which hardware (`devices`), and the same taken apart: for whoever adds up plans without
+asking (`by_layer`), and one step with all its parts, to be drawn (`step`). Imports
 `core.plan` and `core.corrections` alone; what was timed lives in `core.records` and `core.timing`.
 """
 

@@ -14,8 +14,14 @@ from core.cost.devices import Device
 from core.cost.memory import bytes_of
 from core.cost.roofline import DecodePrediction, decode_prediction
 from core.cost.shapes import ModelShape
-from core.cost.step import ROLES, LayerStep, layer_step, model_step
+from core.cost.step import LayerStep, Role, layer_step, model_step, role_of
 from core.plan import SharingPlan
+
+_FIELDS: dict[Role, str] = {
+    "dense": "computes", "leader": "leads", "follower": "follows", "skip": "skips", "kv": "follows_kv",
+    "keys": "follows_keys", "topk leader": "leads_topk",
+}  # fmt: skip
+"""Of `LayerCosts`, by role; how much followers of `topk` cost depends on how many positions they attend to."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,12 @@ class LayerCost:
         """All of them together."""
         return cls(*map(sum, zip(*map(astuple, costs), strict=True)))
 
+    def __add__(self, other: "LayerCost") -> "LayerCost":
+        return LayerCost.sum((self, other))
+
+    def __mul__(self, times: int) -> "LayerCost":
+        return LayerCost(*(times * value for value in astuple(self)))
+
     def __sub__(self, other: "LayerCost") -> "LayerCost":
         return LayerCost(*(mine - theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
 
@@ -53,19 +65,32 @@ class LayerCosts:
     """One layer in each role that a plan can give to it.
 
     window: the tokens that it attends to, or None for all. cache_bytes_per_token: of one sequence, keys and values.
+    computes: as in the dense model, which leaders of `kv` and `keys` do too. leads, follows: shared attention weights.
+    skips, follows_kv, follows_keys: by mechanism. leads_topk: its followers choose positions by its weights.
+    follows_topk1, topk_position: a follower that attends to one position, and what each further one adds, up to
+    `attended`: the positions that there are.
     """
 
     window: int | None
     cache_bytes_per_token: int
+    attended: int
     computes: LayerCost
     leads: LayerCost
     follows: LayerCost
+    skips: LayerCost
+    follows_kv: LayerCost
+    follows_keys: LayerCost
+    leads_topk: LayerCost
+    follows_topk1: LayerCost
+    topk_position: LayerCost
 
     def of(self, plan: SharingPlan, layer: int) -> LayerCost:
         """What the layer of this number costs under the plan."""
-        if layer in plan.followers:
-            return self.follows
-        return self.leads if layer in plan.leaders else self.computes
+        role = role_of(plan, layer)
+        if role == "topk":
+            return self.follows_topk1 + self.topk_position * (min(plan.positions_of(layer), self.attended) - 1)
+        cost: LayerCost = getattr(self, _FIELDS[role])
+        return cost
 
 
 @dataclass(frozen=True)
@@ -102,8 +127,18 @@ def costs_by_layer(shape: ModelShape, batch_size: int, context_tokens: int, dtyp
 
     @cache
     def costs(window: int | None) -> LayerCosts:
-        steps = [layer_step(without_mlps, window, False, role, *sizes) for role in ROLES]
-        return LayerCosts(window, steps[0].cache_bytes_per_token, *map(LayerCost.of, steps))
+        def step(role: Role, positions: int = 1) -> LayerStep:
+            return layer_step(without_mlps, window, False, role, *sizes, positions)
+
+        one, two = (LayerCost.of(step("topk", positions)) for positions in (1, 2))
+        return LayerCosts(
+            window,
+            step("dense").cache_bytes_per_token,
+            min(context_tokens, window or context_tokens),
+            **{name: LayerCost.of(step(role)) for role, name in _FIELDS.items()},
+            follows_topk1=one,
+            topk_position=two - one,
+        )
 
     layers = tuple(map(costs, shape.sliding_windows))
     rest = LayerCost.of(model_step(shape, "", *sizes)) - LayerCost.sum(layer.computes for layer in layers)

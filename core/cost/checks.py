@@ -1,7 +1,7 @@
 """What every formula asks of its inputs: a plan that fits the model, and sizes that are whole numbers."""
 
 from core.cost.shapes import ModelShape
-from core.plan import SharingPlan, check_same_kind
+from core.plan import Part, SharingPlan, check_same_kind, group_text, nearest_group
 
 
 def checked_plan(shape: ModelShape, plan: SharingPlan | str, **sizes: int) -> SharingPlan:
@@ -18,9 +18,31 @@ def checked_plan(shape: ModelShape, plan: SharingPlan | str, **sizes: int) -> Sh
         check_same_kind(
             plan.groups,
             windows,
-            lambda leader, follower: f"their sliding windows differ ({windows[follower]} and {windows[leader]} tokens)",
+            lambda leader, follower: _difference(windows, leader, follower),
         )
+        for part in plan.parts:
+            _check_part(part, windows)
     return plan
+
+
+def _check_part(part: Part, windows: tuple[int | None, ...]) -> None:
+    """Raise ValueError for a follower of another window than its leader, of any mechanism that has leaders."""
+    leader, *followers = part.layers
+    for follower in followers if part.mechanism != "skip" else ():
+        if windows[follower] != windows[leader]:
+            group = nearest_group(windows, leader, followers[-1])
+            allowed = (
+                f"join layers of the same window only, for example {part.word} {group_text(group)}"
+                if len(group) > 1
+                else f"no later layer has the window of layer {leader}, so leave it out"
+            )
+            raise ValueError(
+                f"Layer {follower} cannot follow layer {leader} in {part}: {_difference(windows, leader, follower)}; {allowed}."
+            )
+
+
+def _difference(windows: tuple[int | None, ...], leader: int, follower: int) -> str:
+    return f"their sliding windows differ ({windows[follower]} and {windows[leader]} tokens)"
 
 
 def check_sizes(least: int, **sizes: int) -> None:

@@ -9,14 +9,21 @@ Every formula equals counting exactly: the tests compare it with torch's FlopCou
   not count it.
 - Of corrections (`ModelShape.corrections`), a follower's deltas make QKᵀ and the softmax anew in either execution; its
   alignment mixes weights, and in `recompute` makes them anew too.
+- Layers that skip attention do none of its work. Followers of `kv`, `keys` and `topk` make weights of their own in either
+  execution. Of `topk N`, a single new token multiplies the N chosen keys and values alone; several tokens at once, each
+  of which reads other positions, multiply the full rectangle and mask what was not chosen. Counted of the choice are the
+  leader's weights, which it makes for itself in any case, once. Ignored: summing them over its heads (one addition per
+  weight), finding the N largest sums, and gathering rows: comparisons and copies, no multiplications.
 - Ignored, because its cost grows with tokens × width and not with tokens × width²: embedding look-up, norms, rotary
   embedding, scaling, masking, activation functions, residual additions.
 """
 
 from dataclasses import dataclass, fields
+from itertools import compress
 
 from core.cost.checks import check_sizes, checked_plan
 from core.cost.components import Components
+from core.cost.mechanisms import KeptByLayer, kept_by_layer, reach_by_layer
 from core.cost.shapes import ModelShape, cached_tokens
 from core.plan import SharingPlan
 
@@ -78,18 +85,18 @@ def forward_flops(
     """FLOPs of one forward call on `[batch_size, query_tokens]` new tokens after `past_tokens` cached ones.
 
     Followers have no query and key projections. With the execution `reuse` they also skip QKᵀ and softmax; with
-    `recompute` they compute these again from the leader's queries and keys. `logits_to_keep` positions per sequence go
-    through the vocabulary head (0: all; `generate` keeps 1), as in transformers. Conventions and what is ignored: see
-    the module.
+    `recompute` they compute these again from the leader's queries and keys. What other mechanisms leave of a layer stands
+    in `core.cost.mechanisms`. `logits_to_keep` positions per sequence go through the vocabulary head (0: all; `generate`
+    keeps 1), as in transformers. Conventions and what is ignored: see the module.
     """
     plan = checked_plan(shape, plan, batch_size=batch_size, query_tokens=query_tokens)
     check_sizes(0, past_tokens=past_tokens, logits_to_keep=logits_to_keep)
+    reach = reach_by_layer(plan, shape.sliding_windows) if query_tokens == 1 else shape.sliding_windows
     weights = {
-        window: batch_size * query_tokens * (cached_tokens(window, past_tokens) + query_tokens)
-        for window in set(shape.sliding_windows)
+        most: batch_size * query_tokens * (cached_tokens(most, past_tokens) + query_tokens) for most in set(reach)
     }
     logits = batch_size * min(logits_to_keep or query_tokens, query_tokens)
-    return _flops(shape, plan, batch_size * query_tokens, weights, logits, execution)
+    return _flops(shape, plan, batch_size * query_tokens, [weights[most] for most in reach], logits, execution)
 
 
 def generation_flops(
@@ -108,23 +115,27 @@ def generation_flops(
     plan = checked_plan(shape, plan, batch_size=batch_size, prompt_tokens=prompt_tokens)
     check_sizes(0, new_tokens=new_tokens)
     prompt = forward_flops(shape, plan, batch_size, prompt_tokens, execution=prompt_execution, logits_to_keep=1)
+    reach, tokens = reach_by_layer(plan, shape.sliding_windows), batch_size * new_tokens
     weights = {
-        window: batch_size * (_past_tokens_sum(window, prompt_tokens, prompt_tokens + new_tokens) + new_tokens)
-        for window in set(shape.sliding_windows)
+        most: batch_size * (_past_tokens_sum(most, prompt_tokens, prompt_tokens + new_tokens) + new_tokens)
+        for most in set(reach)
     }
-    return prompt + _flops(shape, plan, batch_size * new_tokens, weights, batch_size * new_tokens, "reuse")
+    return prompt + _flops(shape, plan, tokens, [weights[most] for most in reach], tokens, "reuse")
 
 
-def _flops(shape: ModelShape, plan: SharingPlan, tokens: int, weights: dict, logits: int, execution: str) -> FlopCount:
+def _flops(
+    shape: ModelShape, plan: SharingPlan, tokens: int, weights: list[int], logits: int, execution: str
+) -> FlopCount:
     """FLOPs of sending `tokens` tokens through each layer and `logits` of them through the head.
 
-    `weights` says how many attention weights (query-key pairs of one head) a layer with a given sliding window has.
+    `weights` says how many attention weights (query-key pairs of one head) each layer uses, where it attends.
     """
     if execution not in FLOP_EXECUTIONS:
         raise ValueError(f"There is no execution {execution!r}: use one of {', '.join(FLOP_EXECUTIONS)}.")
+    kept = kept_by_layer(plan)
     return FlopCount(
-        **_projection_flops(shape, plan, tokens),
-        **_attention_flops(shape, plan, weights, execution),
+        **_projection_flops(shape, kept, tokens),
+        **_attention_flops(shape, plan, kept, weights, execution),
         delta_proj=len(plan.followers) * 2 * tokens * shape.delta_parameters,
         mlp=tokens * _mlp_flops_per_token(shape),
         embedding=2 * tokens * shape.embedding_projection_size,
@@ -132,25 +143,27 @@ def _flops(shape: ModelShape, plan: SharingPlan, tokens: int, weights: dict, log
     )
 
 
-def _projection_flops(shape: ModelShape, plan: SharingPlan, tokens: int) -> dict[str, int]:
-    layers, computing = shape.num_layers, shape.num_layers - len(plan.followers)
+def _projection_flops(shape: ModelShape, kept: KeptByLayer, tokens: int) -> dict[str, int]:
     per_output = 2 * tokens * shape.hidden_size
     return {
-        "q_proj": computing * per_output * shape.query_size,
-        "k_proj": computing * per_output * shape.kv_size,
-        "v_proj": layers * per_output * shape.kv_size,
-        "o_proj": layers * per_output * shape.query_size,
+        "q_proj": sum(kept.queries) * per_output * shape.query_size,
+        "k_proj": sum(kept.keys) * per_output * shape.kv_size,
+        "v_proj": sum(kept.values) * per_output * shape.kv_size,
+        "o_proj": sum(kept.output) * per_output * shape.query_size,
     }
 
 
-def _attention_flops(shape: ModelShape, plan: SharingPlan, weights: dict, execution: str) -> dict[str, int]:
-    used = sum(weights[window] for window in shape.sliding_windows)
-    followed = sum(weights[shape.sliding_windows[layer]] for layer in plan.followers)
+def _attention_flops(
+    shape: ModelShape, plan: SharingPlan, kept: KeptByLayer, weights: list[int], execution: str
+) -> dict[str, int]:
+    followed = sum(weights[layer] for layer in plan.followers)
     corrections = shape.corrections
-    reused = followed if execution == "reuse" and not corrections.rank else 0
+    again = 0 if execution == "reuse" and not corrections.rank else followed
+    made = again + sum(compress(weights, kept.queries))
+    used = sum(compress(weights, kept.output))
     return {
-        "scores": 2 * (used - reused) * shape.query_size + 2 * followed * shape.num_heads * corrections.rank,
-        "softmax": SOFTMAX_FLOPS_PER_WEIGHT * (used - reused) * shape.num_heads,
+        "scores": 2 * made * shape.query_size + 2 * followed * shape.num_heads * corrections.rank,
+        "softmax": SOFTMAX_FLOPS_PER_WEIGHT * made * shape.num_heads,
         "alignment": 2 * followed * shape.num_heads**2 * corrections.alignment,
         "weighted_values": 2 * used * shape.query_size,
     }

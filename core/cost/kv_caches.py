@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from core.cost.checks import check_sizes, checked_plan
 from core.cost.components import Components
+from core.cost.mechanisms import kept_by_layer
 from core.cost.memory import kv_cache_bytes
 from core.cost.shapes import ModelShape
 from core.plan import SharingPlan
@@ -82,7 +83,7 @@ def held_cache_bytes(
     bytes_per_value: of the model's own number format, in which scales and offsets are too. written_tokens: how many of the
     tokens came one by one after the prompt, which a quantized cache quantizes at once.
 
-    Leaders and dense layers hold keys and values, followers values only. Raises ValueError for sizes that do not fit, and
+    Leaders and dense layers hold keys and values, followers values only; what other mechanisms hold: `kv_cache_bytes`. Raises ValueError for sizes that do not fit, and
     for a quantized cache of a model with sliding windows, which transformers does not have.
     """
     kind = cache_kind(kind) if isinstance(kind, str) else kind
@@ -92,7 +93,7 @@ def held_cache_bytes(
         return CacheBytes(0, 0, kv_cache_bytes(shape, plan, batch_size, num_tokens, bytes_per_value))
     if any(window is not None for window in shape.sliding_windows):
         raise ValueError(f"{shape.name} has sliding windows, whose cache transformers does not quantize: use full.")
-    tensors = 2 * shape.num_layers - len(plan.followers)
+    tensors = sum(kept_by_layer(plan).cached)
     unquantized = min(kind.unquantized_of(written_tokens), num_tokens)
     group = group_size(shape.head_dim)
     groups = batch_size * (num_tokens - unquantized) * shape.kv_size // group  # of one tensor

@@ -5,9 +5,11 @@ real caches.
 """
 
 from dataclasses import dataclass
+from operator import mul
 
 from core.cost.checks import checked_plan
 from core.cost.components import Components
+from core.cost.mechanisms import KeptByLayer, kept_by_layer, reach_by_layer, topk_leaders
 from core.cost.shapes import ModelShape, cached_tokens
 from core.plan import SharingPlan
 
@@ -51,17 +53,19 @@ def parameter_count(shape: ModelShape, plan: SharingPlan | str) -> ParameterCoun
     """Parameters of the model under the plan.
 
     Followers have no query and key projections, nor the norms on these, nor sinks; where queries, keys and values come
-    from one matrix, they hold its value part.
+    from one matrix, they hold its value part. Of the other mechanisms, followers of `kv` lack keys and values, with the norm on
+    keys, and those of `keys` the keys alone; layers that skip attention lack everything within it and the norms that no one
+    else reads. Followers of `topk` lack nothing.
     """
     plan = checked_plan(shape, plan)
-    computing = shape.num_layers - len(plan.followers)
+    kept = kept_by_layer(plan)
     return ParameterCount(
         **_table_parameters(shape),
-        **_projection_parameters(shape, computing),
-        qk_norms=computing * _qk_norm_parameters(shape),
-        sinks=computing * shape.num_heads * shape.sinks,
+        **_projection_parameters(shape, kept),
+        qk_norms=_qk_norm_parameters(shape, kept),
+        sinks=sum(kept.queries) * shape.num_heads * shape.sinks,
         mlp=shape.plain_mlps * _mlp_parameters(shape, shape.intermediate_size) + _expert_parameters(shape),
-        norms=(shape.layer_norms * shape.num_layers + shape.outer_norms) * shape.norm_vectors * shape.hidden_size,
+        norms=_norms(shape, plan) * shape.norm_vectors * shape.hidden_size,
         corrections=len(plan.followers) * (shape.delta_parameters + shape.corrections.alignment * shape.num_heads**2),
     )
 
@@ -72,7 +76,8 @@ def kv_cache_bytes(
     """Bytes that the cache holds after `num_tokens` tokens of each of `batch_size` sequences went through the model.
 
     Leaders and dense layers hold keys and values, followers values only, or with low-rank corrections also keys as wide
-    as the rank. Layers with a sliding window hold the last `window - 1` tokens, as transformers' DynamicCache does (the
+    as the rank. Followers of `keys` hold values only too, those of `topk` both, those of `kv` and layers that skip attention
+    nothing. Layers with a sliding window hold the last `window - 1` tokens, as transformers' DynamicCache does (the
     next token completes the window). Ignored: memory that an allocator or a static cache reserves beyond that.
     """
     plan = checked_plan(shape, plan, batch_size=batch_size, num_tokens=num_tokens, bytes_per_value=bytes_per_value)
@@ -85,8 +90,10 @@ def kv_cache_bytes(
 
 def _cached_sizes(shape: ModelShape, plan: SharingPlan) -> list[int]:
     """Values that the cache of each layer holds of one token."""
-    followers, follower = set(plan.followers), shape.kv_size + shape.num_kv_heads * shape.corrections.rank
-    return [follower if layer in followers else 2 * shape.kv_size for layer in range(shape.num_layers)]
+    sizes = [tensors * shape.kv_size for tensors in kept_by_layer(plan).cached]
+    for follower in plan.followers if shape.corrections.rank else ():
+        sizes[follower] += shape.num_kv_heads * shape.corrections.rank
+    return sizes
 
 
 @dataclass(frozen=True)
@@ -97,7 +104,8 @@ class StoredBytes(Components):
     kv_cache: int
     attention_weights: int
     """What leaders leave for followers that are still to come: one leader's at a time, or those of interleaved groups.
-    None for followers with low-rank corrections, which read the leader's cached keys."""
+    None for followers with low-rank corrections, which read the leader's cached keys. Of a leader of `topk`, the sum of
+    its weights over its heads, until the positions are chosen."""
 
 
 def stored_bytes(
@@ -114,21 +122,27 @@ def stored_bytes(
     return StoredBytes(
         weights=parameter_count(shape, plan).total * bytes_per_value,
         kv_cache=kv_cache_bytes(shape, plan, batch_size, context_tokens, bytes_per_value),
-        attention_weights=0
-        if shape.corrections.rank
-        else batch_size * shape.num_heads * _most_attended(shape, plan, context_tokens) * bytes_per_value,
+        attention_weights=batch_size * _most_left(shape, plan, context_tokens) * bytes_per_value,
     )
 
 
-def _most_attended(shape: ModelShape, plan: SharingPlan, context_tokens: int) -> int:
-    """Tokens that the leaders attend to, together, whose weights are needed at the same time: from a leader on to its
-    last follower. The most at any layer.
+def _most_left(shape: ModelShape, plan: SharingPlan, context_tokens: int) -> int:
+    """Attention weights of one token that leaders leave and that are needed at the same time: from a leader on to its last
+    follower, or at a leader of `topk` alone. The most at any layer.
     """
-    attended = {leader: min(context_tokens, shape.sliding_windows[leader] or context_tokens) for leader in plan.leaders}
+    heads, attended = 0 if shape.corrections.rank else shape.num_heads, _attended(shape.sliding_windows, context_tokens)
+    choosing = topk_leaders(plan)
     needed = [
-        sum(attended[group[0]] for group in plan.groups if group[0] <= layer <= group[-1]) for layer in plan.leaders
+        heads * sum(attended[group[0]] for group in plan.groups if group[0] <= layer <= group[-1])
+        + (attended[layer] if layer in choosing else 0)
+        for layer in (*plan.leaders, *choosing)
     ]
     return max(needed, default=0)
+
+
+def _attended(reach: tuple[int | None, ...], context_tokens: int) -> list[int]:
+    """Tokens that the last of `context_tokens` tokens attends to in each layer, itself included."""
+    return [min(context_tokens, most or context_tokens) for most in reach]
 
 
 @dataclass(frozen=True)
@@ -139,13 +153,16 @@ class DecodeBytes(Components):
     """Read: every weight that the step uses, once, however many sequences share it."""
     cache_read: int
     """Read: keys of leaders and dense layers, values of all layers; by followers with low-rank corrections the narrow keys
-    of their own, and the leader's keys again."""
+    of their own, and the leader's keys again. The leader's keys again by followers of `keys` and `kv`, its values too by
+    those of `kv`; keys and values of the chosen positions alone by those of `topk`."""
     cache_written: int
     """Written: keys and values of the new tokens."""
     attention_weights_read: int
-    """Read: the leaders' stored attention weights, once by each follower without low-rank corrections."""
+    """Read: the leaders' stored attention weights, once by each follower without low-rank corrections; the sums that
+    leaders of `topk` left, once, to choose from."""
     attention_weights_written: int
-    """Written: attention weights that leaders leave for their followers; none where these have low-rank corrections."""
+    """Written: attention weights that leaders leave for their followers; none where these have low-rank corrections. By
+    leaders of `topk` one sum over the heads for each position."""
 
 
 def decode_bytes_moved(
@@ -161,23 +178,29 @@ def decode_bytes_moved(
     key-value head read it together. Of a mixture of experts, those that tokens choose are read: the expected number of
     them, if tokens choose evenly and independently. Ignored: activations and logits, which stay in on-chip memory or
     are small, and attention weights of layers without followers or mixed by an alignment, which fused kernels do not store.
+
+    Of `topk N` it is counted that a leader writes the sum of its weights over its heads, one value for each position that
+    it attends to, that these sums are read once to choose the N positions for all of its followers, and that each follower
+    reads the keys and values of N positions (of all, where there are fewer). Ignored: the chosen positions themselves, N
+    whole numbers beside N rows of keys and values, and that rows which lie apart are read less well than whole blocks.
     """
     plan = checked_plan(
         shape, plan, batch_size=batch_size, context_tokens=context_tokens, bytes_per_value=bytes_per_value
     )
-    attended = [min(context_tokens, window or context_tokens) for window in shape.sliding_windows]
-    sizes = _cached_sizes(shape, plan)
-    read = sum(size * tokens for size, tokens in zip(sizes, attended, strict=True))
-    if shape.corrections.rank:
-        read += shape.kv_size * sum(attended[layer] for layer in plan.followers)
+    attended, sizes = _attended(shape.sliding_windows, context_tokens), _cached_sizes(shape, plan)
+    read_of = _attended(reach_by_layer(plan, shape.sliding_windows), context_tokens)
+    rows = sum(map(mul, kept_by_layer(plan).read, read_of))
+    followed, rank = sum(attended[layer] for layer in plan.followers), shape.corrections.rank
+    narrow = followed * (shape.num_kv_heads * rank + shape.kv_size) if rank else 0
     per_value = batch_size * bytes_per_value
-    per_weight = 0 if shape.corrections.rank else per_value * shape.num_heads
+    heads = 0 if rank else shape.num_heads
+    sums = sum(attended[layer] for layer in topk_leaders(plan))
     return DecodeBytes(
         weights=_weights_used(shape, plan, batch_size) * bytes_per_value,
-        cache_read=per_value * read,
+        cache_read=per_value * (rows * shape.kv_size + narrow),
         cache_written=per_value * sum(sizes),
-        attention_weights_read=per_weight * sum(attended[layer] for layer in plan.followers),
-        attention_weights_written=per_weight * sum(attended[layer] for layer in plan.leaders),
+        attention_weights_read=per_value * (heads * followed + sums),
+        attention_weights_written=per_value * (heads * sum(attended[layer] for layer in plan.leaders) + sums),
     )
 
 
@@ -207,20 +230,27 @@ def _table_parameters(shape: ModelShape) -> dict[str, int]:
     }
 
 
-def _projection_parameters(shape: ModelShape, with_query: int) -> dict[str, int]:
-    layers, rows = shape.num_layers, shape.hidden_size + shape.qkv_bias
+def _projection_parameters(shape: ModelShape, kept: KeptByLayer) -> dict[str, int]:
+    rows = shape.hidden_size + shape.qkv_bias
     return {
-        "q_proj": with_query * rows * shape.query_size,
-        "k_proj": with_query * rows * shape.kv_size,
-        "v_proj": layers * rows * shape.kv_size,
-        "o_proj": layers * (shape.query_size + shape.output_bias) * shape.hidden_size,
+        "q_proj": sum(kept.queries) * rows * shape.query_size,
+        "k_proj": sum(kept.keys) * rows * shape.kv_size,
+        "v_proj": sum(kept.values) * rows * shape.kv_size,
+        "o_proj": sum(kept.output) * (shape.query_size + shape.output_bias) * shape.hidden_size,
     }
 
 
-def _qk_norm_parameters(shape: ModelShape) -> int:
-    """Parameters of the norms on queries and keys in one layer."""
-    sizes = {"": 0, "head": 2 * shape.head_dim, "all heads": shape.query_size + shape.kv_size}
-    return shape.qk_norm_vectors * sizes[shape.qk_norm]
+def _norms(shape: ModelShape, plan: SharingPlan) -> int:
+    """Norms on the residual stream and around attention and MLPs."""
+    within = shape.layer_norms * shape.num_layers - shape.attention_norms * len(plan.skipped)
+    return within + shape.outer_norms
+
+
+def _qk_norm_parameters(shape: ModelShape, kept: KeptByLayer) -> int:
+    """Parameters of the norms on queries and keys of all layers."""
+    sizes = {"": (0, 0), "head": (shape.head_dim, shape.head_dim), "all heads": (shape.query_size, shape.kv_size)}
+    of_queries, of_keys = sizes[shape.qk_norm]
+    return shape.qk_norm_vectors * (sum(kept.queries) * of_queries + sum(kept.keys) * of_keys)
 
 
 def _mlp_parameters(shape: ModelShape, inner_size: int) -> int:

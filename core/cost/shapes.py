@@ -68,6 +68,8 @@ class ModelShape:
     qk_norm_vectors: int = 1
     layer_norms: int = 2
     """Norms in a layer, apart from those on queries and keys."""
+    attention_norms: int = 1
+    """Of these, the ones that attention alone reads, or that its output alone goes through: without attention they go too."""
     outer_norms: int = 1
     """Norms outside the layers."""
     norm_vectors: int = 1
@@ -264,7 +266,8 @@ _QKV_BIAS = {"qkv_bias": _said("attention_bias", unsaid=True)}
 _MLP_BIAS = {"mlp_bias": _said("mlp_bias")}
 _PLAIN_MLP = {"gated_mlp": False}
 _LAYER_NORM = {"norm_vectors": 2}
-_FOUR_NORMS = {"layer_norms": 4}
+_FOUR_NORMS = {"layer_norms": 4, "attention_norms": 2}
+_ONE_NORM = {"layer_norms": 1, "attention_norms": 0}  # attention and MLP read the same
 _HEAD_NORM = {"qk_norm": "head"}
 _ALL_HEADS_NORM = {"qk_norm": "all heads"}
 _TIED = {"tied_embeddings": _said("tie_word_embeddings", unsaid=True)}
@@ -298,10 +301,15 @@ def _falcon_norms(given: dict) -> int:
     return both if given.get("parallel_attn", True) else 2
 
 
-_FALCON = {"num_kv_heads": _falcon_kv_heads, "layer_norms": _falcon_norms}
+def _falcon_attention_norms(given: dict) -> int:
+    return int(_falcon_norms(given) > 1)
+
+
+_FALCON = {"num_kv_heads": _falcon_kv_heads, "layer_norms": _falcon_norms, "attention_norms": _falcon_attention_norms}
 _OPT = {
     "intermediate_size": _size("ffn_dim"),
     "embedding_size": _size("word_embed_proj_dim", unsaid=_WIDTH),
+    "attention_norms": lambda given: int(given.get("do_layer_norm_before", True)),  # else they are of the sum
     "norm_vectors": lambda given: 2 if given.get("layer_norm_elementwise_affine", True) else 0,
     "outer_norms": lambda given: int(
         given.get("do_layer_norm_before", True) and not given.get("_remove_final_layer_norm")
@@ -310,10 +318,11 @@ _OPT = {
 _FAMILIES: dict[str, dict[str, Any]] = {
     "arcee": _ATTENTION_BIAS | _MLP_BIAS | _PLAIN_MLP,
     "biogpt": _GPT | _ALL_BIASES | _TIED | _positions(2),
-    "bloom": _GPT | _FOURFOLD | _ALL_BIASES | _TIED | {"outer_norms": 2},
-    "codegen": _GPT | _FOURFOLD | {"mlp_bias": True, "head_bias": True, "layer_norms": 1},
-    "cohere": _ATTENTION_BIAS | _TIED | {"layer_norms": 1, "qk_norm": _when("use_qk_norm", "all heads", "")},
-    "cohere2": _ATTENTION_BIAS | _TIED | {"layer_norms": 1} | _windows(4096, _every(4)),
+    "bloom": _GPT | _FOURFOLD | _ALL_BIASES | _TIED
+    | {"outer_norms": 2, "attention_norms": _when("apply_residual_connection_post_layernorm", 0, 1)},
+    "codegen": _GPT | _FOURFOLD | _ONE_NORM | {"mlp_bias": True, "head_bias": True},
+    "cohere": _ATTENTION_BIAS | _TIED | _ONE_NORM | {"qk_norm": _when("use_qk_norm", "all heads", "")},
+    "cohere2": _ATTENTION_BIAS | _TIED | _ONE_NORM | _windows(4096, _every(4)),
     "ernie4_5": dict.fromkeys(_BIASES, _said("use_bias")) | _TIED | _heads_of(128),
     "exaone4": _HEAD_NORM | _windows(4096, _every(4)),
     "falcon": _GPT | _FOURFOLD | dict.fromkeys(_BIASES, _said("bias")) | _TIED | _FALCON,
@@ -326,7 +335,7 @@ _FAMILIES: dict[str, dict[str, Any]] = {
     "gpt_neox": _GPT | _QKV_BIAS | {"output_bias": _QKV_BIAS["qkv_bias"], "mlp_bias": True},
     "gpt_oss": _ALL_BIASES | _QKV_BIAS | {"output_bias": _QKV_BIAS["qkv_bias"], "sinks": True} | _heads_of(64)
     | _experts("intermediate_size", router_bias=True) | _windows(128, _every(2)),
-    "gptj": _GPT | _FOURFOLD | {"mlp_bias": True, "head_bias": True, "layer_norms": 1},
+    "gptj": _GPT | _FOURFOLD | _ONE_NORM | {"mlp_bias": True, "head_bias": True},
     "granite": _ATTENTION_BIAS | _MLP_BIAS,
     "granitemoe": _ATTENTION_BIAS | _experts("intermediate_size"),
     "granitemoeshared": _ATTENTION_BIAS | _experts("intermediate_size", shared_size="shared_intermediate_size"),
@@ -342,8 +351,8 @@ _FAMILIES: dict[str, dict[str, Any]] = {
     "olmo3": _ATTENTION_BIAS | _ALL_HEADS_NORM | _windows(4096, _every(4)),
     "olmoe": _ATTENTION_BIAS | _ALL_HEADS_NORM | _experts("intermediate_size"),
     "opt": _GPT | dict.fromkeys(_BIASES, _said("enable_bias", unsaid=True)) | _TIED | _positions(2) | _OPT,
-    "phi": _PLAIN_MLP | _LAYER_NORM | _ALL_BIASES
-    | {"head_bias": True, "layer_norms": 1, "qk_norm": _when("qk_layernorm", "head", ""), "qk_norm_vectors": 2},
+    "phi": _PLAIN_MLP | _LAYER_NORM | _ALL_BIASES | _ONE_NORM
+    | {"head_bias": True, "qk_norm": _when("qk_layernorm", "head", ""), "qk_norm_vectors": 2},
     "phi3": _windows(None),
     "phimoe": _ATTENTION_BIAS | _LAYER_NORM | _experts("intermediate_size") | _windows(None)
     | {"head_bias": _said("lm_head_bias")},
@@ -357,7 +366,8 @@ _FAMILIES: dict[str, dict[str, Any]] = {
     "smollm3": _ATTENTION_BIAS | _MLP_BIAS | _TIED | _windows(None, _has_rope, used=False),
     "stablelm": _LAYER_NORM | {
         "qkv_bias": _said("use_qkv_bias"), "head_dim": _EQUAL_HEADS["head_dim"],
-        "layer_norms": _when("use_parallel_residual", 1, 2), "qk_norm": _when("qk_layernorm", "all heads", ""),
+        "layer_norms": _when("use_parallel_residual", 1, 2),
+        "attention_norms": _when("use_parallel_residual", 0, 1), "qk_norm": _when("qk_layernorm", "all heads", ""),
     },
     "starcoder2": dict.fromkeys(_BIASES, _said("use_bias", unsaid=True)) | _PLAIN_MLP | _LAYER_NORM | _TIED
     | _windows(None),

@@ -1,25 +1,32 @@
 """What each layer takes of one decode step, *predicted*, so that a step can be drawn layer by layer.
 
-No formula stands here: each layer is counted as a model of that layer alone, and a follower as what it adds to its leader.
+No formula stands here: each layer is counted as a model of that layer alone, and a follower as what it adds to its leader
+(a layer that skips attention: to a whole one).
 Together the layers are the totals of `forward_flops` and `decode_bytes_moved` without what lies outside them
 (embeddings, last norm, vocabulary head).
 """
 
 from dataclasses import dataclass, fields, replace
 from functools import cache
-from typing import Literal, TypeVar, get_args
+from typing import Literal, TypeVar
 
 from core.cost.checks import checked_plan
 from core.cost.components import Components
 from core.cost.flops import FlopCount, forward_flops
+from core.cost.mechanisms import topk_leaders
 from core.cost.memory import DecodeBytes, ParameterCount, decode_bytes_moved, kv_cache_bytes, parameter_count
 from core.cost.shapes import ModelShape
-from core.plan import SharingPlan
+from core.plan import Mechanism, Part, SharingPlan
 
 _Counts = TypeVar("_Counts", bound=Components)
-Role = Literal["dense", "leader", "follower"]
-"""What a plan makes of a layer."""
-ROLES: tuple[Role, ...] = get_args(Role)
+Role = Literal["dense", "leader", "follower", "skip", "kv", "keys", "topk leader", "topk"]
+"""What a plan makes of a layer. `leader` and `follower` are those of shared attention weights; the other mechanisms stand
+for the layers that skip or follow, and their leaders cost what dense layers do, but for those of `topk`."""
+_MECHANISM_OF: dict[Role, Mechanism] = {
+    "leader": "share", "follower": "share", "skip": "skip", "kv": "kv", "keys": "keys", "topk leader": "topk",
+    "topk": "topk",
+}  # fmt: skip
+_LEADERS = ("leader", "topk leader")
 
 
 @dataclass(frozen=True)
@@ -47,37 +54,52 @@ def step_by_layer(
     plan = checked_plan(
         shape, plan, batch_size=batch_size, context_tokens=context_tokens, bytes_per_value=bytes_per_value
     )
-    leaders, followers = set(plan.leaders), set(plan.followers)
     with_experts = set(shape.experts.layers) if shape.experts else set()
 
     @cache
-    def cost(window: int | None, experts: bool, role: Role) -> LayerStep:
-        return layer_step(shape, window, experts, role, batch_size, context_tokens, bytes_per_value)
+    def cost(window: int | None, experts: bool, role: Role, positions: int) -> LayerStep:
+        return layer_step(shape, window, experts, role, batch_size, context_tokens, bytes_per_value, positions)
 
     return tuple(
-        cost(
-            window,
-            layer in with_experts,
-            "leader" if layer in leaders else "follower" if layer in followers else "dense",
-        )
+        cost(window, layer in with_experts, role_of(plan, layer), plan.positions_of(layer) or 1)
         for layer, window in enumerate(shape.sliding_windows)
     )
 
 
+def role_of(plan: SharingPlan, layer: int) -> Role:
+    """What the plan makes of this layer."""
+    mechanism = plan.mechanism_of(layer)
+    if mechanism is None:
+        return "leader" if layer in plan.leaders else "topk leader" if layer in topk_leaders(plan) else "dense"
+    return "follower" if mechanism == "share" else mechanism
+
+
 def layer_step(
     shape: ModelShape, window: int | None, experts: bool, role: Role, batch_size: int, context_tokens: int,
-    bytes_per_value: int,
+    bytes_per_value: int, positions: int = 1,
 ) -> LayerStep:  # fmt: skip
-    """One layer of such a kind in a role."""
+    """One layer of such a kind in a role. positions: to how many a follower of `topk` attends; its leader costs the same for any."""
     alone, sizes = _alone(shape, window, experts), (batch_size, context_tokens, bytes_per_value)
     dense = model_step(alone, "", *sizes)
     if role == "dense":
         return dense
     twice = replace(alone.experts, layers=(0, 1)) if alone.experts else None
     pair = replace(alone, num_layers=2, sliding_windows=alone.sliding_windows * 2, experts=twice)
-    both = model_step(pair, "0-1", *sizes)
-    leader = replace(dense, moved=replace(dense.moved, attention_weights_written=both.moved.attention_weights_written))
-    return leader if role == "leader" else _less(both, leader)
+    mechanism = _MECHANISM_OF[role]
+    both = model_step(pair, _pair_plan(mechanism, positions), *sizes)
+    moved = replace(dense.moved, attention_weights_written=both.moved.attention_weights_written)
+    if mechanism == "topk":  # positions are chosen once, however many layers follow
+        moved = replace(moved, attention_weights_read=both.moved.attention_weights_read)
+    leader = replace(dense, moved=moved)
+    return leader if role in _LEADERS else _less(both, leader)
+
+
+def _pair_plan(mechanism: Mechanism, positions: int) -> SharingPlan:
+    """Two layers, the second of which follows the first, or skips attention."""
+    if mechanism == "share":
+        return SharingPlan.of_groups([(0, 1)], 2)
+    layers = (1,) if mechanism == "skip" else (0, 1)
+    return SharingPlan(num_layers=2, parts=(Part(mechanism, layers, positions if mechanism == "topk" else 0),))
 
 
 def _alone(shape: ModelShape, window: int | None, experts: bool) -> ModelShape:
@@ -89,7 +111,9 @@ def _alone(shape: ModelShape, window: int | None, experts: bool) -> ModelShape:
     )
 
 
-def model_step(shape: ModelShape, plan: str, batch_size: int, context_tokens: int, bytes_per_value: int) -> LayerStep:
+def model_step(
+    shape: ModelShape, plan: SharingPlan | str, batch_size: int, context_tokens: int, bytes_per_value: int
+) -> LayerStep:
     """A whole model, counted like a layer. cache_bytes_per_token: of all its layers."""
     return LayerStep(
         flops=forward_flops(shape, plan, batch_size, 1, context_tokens - 1),
@@ -100,7 +124,7 @@ def model_step(shape: ModelShape, plan: str, batch_size: int, context_tokens: in
     )
 
 
-def _per_token(shape: ModelShape, plan: str, bytes_per_value: int) -> int:
+def _per_token(shape: ModelShape, plan: SharingPlan | str, bytes_per_value: int) -> int:
     """Also of a window of one token, which keeps nothing: what a token would take."""
     unbounded = replace(shape, sliding_windows=(None,) * shape.num_layers)
     return kv_cache_bytes(unbounded, plan, 1, 1, bytes_per_value)

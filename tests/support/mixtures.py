@@ -8,10 +8,16 @@ from core.plan import MECHANISMS, Mechanism, Part, SharingPlan
 
 
 @st.composite
-def mixed_plans(draw, layers: int | None = None, mechanisms: Sequence[Mechanism] = MECHANISMS) -> SharingPlan:
+def mixed_plans(
+    draw,
+    layers: int | None = None,
+    mechanisms: Sequence[Mechanism] = MECHANISMS,
+    kinds: Sequence[object] | None = None,
+) -> SharingPlan:
     """Any plan of these mechanisms: each layer computes, skips, or joins the group of any layer before it that computes.
 
-    layers: how many the model has; any number up to 20 unless given.
+    layers: how many the model has; any number up to 20 unless given. kinds: of each layer, such as its sliding window; groups
+    are of one kind.
     """
     num_layers = layers or draw(st.integers(1, 20))
     groups: dict[int, list[int]] = {0: []}
@@ -20,8 +26,8 @@ def mixed_plans(draw, layers: int | None = None, mechanisms: Sequence[Mechanism]
         does = draw(st.sampled_from(["computes", "joins", *(["skips"] if "skip" in mechanisms else [])]))
         if does == "skips":
             skipped.append(layer)
-        elif does == "joins":
-            groups[draw(st.sampled_from(sorted(groups)))].append(layer)
+        elif does == "joins" and (alike := [one for one in groups if kinds is None or kinds[one] == kinds[layer]]):
+            groups[draw(st.sampled_from(sorted(alike)))].append(layer)
         else:
             groups[layer] = []
     shared, parts = [], [Part("skip", tuple(skipped))] if skipped else []

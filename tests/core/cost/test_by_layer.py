@@ -9,16 +9,20 @@ from hypothesis import strategies as st
 from core.cost import (
     DEVICES,
     Experts,
+    LayerCost,
     bytes_of,
     costs_by_layer,
     decode_bytes_moved,
     forward_flops,
+    generation_flops,
     known_shapes,
     kv_cache_bytes,
     predict_decode,
     savings_frame,
+    stored_bytes,
 )
-from core.plan import SharingPlan
+from tests.core.cost.test_step import check_sums
+from tests.support.mixtures import mixed_plans
 
 LLAMA = known_shapes()["Llama-3-8B"]
 DTYPES = st.sampled_from(["float32", "bfloat16", "float8"])
@@ -35,23 +39,18 @@ SHAPES = {
 
 
 @st.composite
-def shared_shapes(draw):
-    """A shape, and any plan that shares within its sliding windows."""
+def planned_shapes(draw):
+    """A shape, and any plan of all mechanisms for it whose groups are of one sliding window."""
     shape = SHAPES[draw(st.sampled_from(sorted(SHAPES)))]
-    leaders: list[int] = []
-    for layer, window in enumerate(shape.sliding_windows):
-        before = [one for one in range(layer) if leaders[one] == one and shape.sliding_windows[one] == window]
-        leaders.append(draw(st.sampled_from([layer, *before[-3:]])))
-    members = [[layer for layer, leader in enumerate(leaders) if leader == one] for one in sorted(set(leaders))]
-    return shape, SharingPlan.of_groups([group for group in members if len(group) > 1], shape.num_layers)
+    return shape, draw(mixed_plans(shape.num_layers, kinds=shape.sliding_windows))
 
 
 @given(
-    shared=shared_shapes(), batch=st.integers(1, 300), context=st.integers(1, 200_000), dtype=DTYPES,
+    planned=planned_shapes(), batch=st.integers(1, 300), context=st.integers(1, 200_000), dtype=DTYPES,
     device=st.sampled_from(sorted(DEVICES)).map(DEVICES.get),
 )  # fmt: skip
-def test_sums_over_layers_are_the_whole_model(shared, batch, context, dtype, device):
-    shape, plan = shared
+def test_sums_over_layers_are_the_whole_model(planned, batch, context, dtype, device):
+    shape, plan = planned
     costs, size = costs_by_layer(shape, batch, context, dtype), bytes_of(dtype)
     whole = costs.of(plan)
     assert whole.cache_bytes == kv_cache_bytes(shape, plan, batch, context, size)
@@ -71,6 +70,30 @@ def test_sums_over_layers_are_the_whole_model(shared, batch, context, dtype, dev
         assert saved == pytest.approx(frame.saved_percent[quantity], abs=1e-9)
 
 
+@given(planned=planned_shapes(), prompt=st.integers(1, 100), new=st.integers(0, 20))
+def test_generation_flops_of_any_plan_are_the_sum_of_their_calls(planned, prompt, new):
+    shape, plan = planned
+    expected = forward_flops(shape, plan, 2, prompt, execution="recompute", logits_to_keep=1)
+    for past in range(prompt, prompt + new):
+        expected += forward_flops(shape, plan, 2, 1, past)
+    assert generation_flops(shape, plan, 2, prompt, new) == expected
+
+
+@given(planned=planned_shapes(), batch=st.integers(1, 8), context=st.integers(1, 5000))
+def test_steps_of_any_plan_sum_to_the_model(planned, batch, context):
+    check_sums(*planned, batch, context)
+
+
+@given(planned=planned_shapes(), context=st.integers(2, 5000))
+def test_no_plan_holds_more_or_takes_longer_than_the_dense_model_but_for_what_leaders_leave(planned, context):
+    shape, plan = planned
+    dense, held = (costs_by_layer(shape, 2, context).of(one) for one in ("", plan))
+    assert held.cache_bytes <= dense.cache_bytes and held.weight_bytes <= dense.weight_bytes
+    assert held.weight_flops <= dense.weight_flops and held.attention_flops <= dense.attention_flops
+    left = stored_bytes(shape, plan, 2, context).total - stored_bytes(shape, "", 2, context).total
+    assert left <= stored_bytes(shape, plan, 2, context).attention_weights
+
+
 def test_a_layer_of_llama_3_8b_by_hand():
     costs = costs_by_layer(LLAMA, 16, 8192)
     [layer] = set(costs.layers)
@@ -85,6 +108,16 @@ def test_a_layer_of_llama_3_8b_by_hand():
     assert layer.leads.attention_bytes - layer.computes.attention_bytes == left_behind
     assert layer.follows.attention_bytes == 16 * 8193 * 8 * 128 * 2 + left_behind
     assert layer.computes.weight_bytes - layer.follows.weight_bytes == 4096 * (4096 + 1024) * 2
+    row, projection = 16 * 8 * 128 * 2, 4096 * 1024  # bytes of a position of the batch; parameters of keys, of values
+    assert layer.skips == LayerCost(weight_bytes=4096 * 2)  # the norm of the MLP
+    assert (layer.follows_kv.cache_bytes, layer.follows_keys.cache_bytes) == (0, held)
+    assert layer.computes.weight_bytes - layer.follows_kv.weight_bytes == 2 * 2 * projection
+    assert layer.computes.projection_parameters - layer.follows_keys.projection_parameters == projection
+    assert layer.follows_kv.attention_bytes + 2 * row == layer.computes.attention_bytes
+    assert layer.follows_kv.attention_flops == layer.follows_keys.attention_flops == layer.computes.attention_flops
+    assert layer.leads_topk.attention_bytes - layer.computes.attention_bytes == 2 * 16 * 8192 * 2
+    assert layer.follows_topk1 - layer.computes == layer.topk_position * -8191
+    assert layer.topk_position == LayerCost(attention_bytes=2 * row, attention_flops=16 * (4 * 4096 + 3 * 32))
     assert costs.rest.cache_bytes == costs.rest.attention_bytes == costs.rest.attention_flops == 0
 
 

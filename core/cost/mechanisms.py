@@ -1,0 +1,82 @@
+"""What a layer keeps of its attention under each mechanism of a plan: the one table that every formula counts by.
+
+A layer of the dense model has four projections. Which of them it keeps decides the rest: with queries it makes attention
+weights of its own, and so reads keys, its own or its leader's; with an output it reads values. It caches the keys and the
+values that it makes. Norms on queries, learned sinks among the weights, and norms on keys go with what they are for.
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from operator import add
+from types import MappingProxyType
+from typing import NamedTuple
+
+from core.plan import Mechanism, SharingPlan
+
+
+class Kept(NamedTuple):
+    """The projections that a layer keeps."""
+
+    queries: bool = True
+    keys: bool = True
+    values: bool = True
+    output: bool = True
+
+
+WHOLE = Kept()
+"""A layer of the dense model, and a leader of any mechanism."""
+KEPT: Mapping[Mechanism, Kept] = MappingProxyType({
+    "share": Kept(queries=False, keys=False),
+    "skip": Kept(queries=False, keys=False, values=False, output=False),
+    "kv": Kept(keys=False, values=False),
+    "keys": Kept(keys=False),
+    "topk": WHOLE,
+})  # fmt: skip
+"""By what a follower does, or a layer that skips attention."""
+
+
+class KeptByLayer(NamedTuple):
+    """What the layers keep, one entry for each."""
+
+    queries: tuple[bool, ...]
+    keys: tuple[bool, ...]
+    values: tuple[bool, ...]
+    output: tuple[bool, ...]
+    cached: tuple[int, ...]
+    """Tensors that the layer's cache holds: keys, values, both or neither."""
+    read: tuple[int, ...]
+    """Tensors of keys and values, whoever cached them, that a step reads."""
+
+
+@lru_cache(maxsize=256)  # several formulas ask for the same plan, and sliders for the same ones again
+def kept_by_layer(plan: SharingPlan) -> KeptByLayer:
+    """What each layer keeps."""
+    kept = [WHOLE] * plan.num_layers
+    for layer in plan.followers:
+        kept[layer] = KEPT["share"]
+    for part in plan.parts:
+        for layer in part.layers if part.mechanism == "skip" else part.layers[1:]:
+            kept[layer] = KEPT[part.mechanism]
+    queries, keys, values, output = zip(*kept, strict=True)
+    return KeptByLayer(
+        queries, keys, values, output,
+        cached=tuple(map(add, keys, values)),
+        read=tuple(map(add, queries, output)),
+    )  # fmt: skip
+
+
+def topk_leaders(plan: SharingPlan) -> tuple[int, ...]:
+    """The layers whose attention weights say which positions others read, ascending."""
+    return tuple(sorted(part.layers[0] for part in plan.parts if part.mechanism == "topk"))
+
+
+def reach_by_layer(plan: SharingPlan, windows: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    """Most positions that a single new token reads in each layer, itself included; None: all of them.
+
+    That is the sliding window, or fewer where a follower of `topk` reads the positions that were chosen for it.
+    """
+    reach = list(windows)
+    for part in plan.parts:
+        for layer in part.layers[1:] if part.mechanism == "topk" else ():
+            reach[layer] = min(part.positions, reach[layer] or part.positions)
+    return tuple(reach)
