@@ -374,7 +374,7 @@ def _class_of(source: str, config: PreTrainedConfig) -> tuple[type[PreTrainedMod
         skeleton = _explained(source, "the architecture of ", auto_class.from_config, config, **NO_CODE)
         plan = SharingPlan.parse(getattr(config, "sharing_plan", ""), len(attention_modules(skeleton)))
         check_windows(skeleton)
-        if not plan.followers:
+        if not plan:
             return type(skeleton), _elements(skeleton)
         head_map = getattr(config, "sharing_head_map", None) or {}
         heads = {int(layer): tuple(row) for layer, row in head_map.items()}

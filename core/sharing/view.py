@@ -148,7 +148,7 @@ def _check(
     model: PreTrainedModel, plan: SharingPlan, head_map: HeadMap, execution: str, corrections: Corrections
 ) -> None:
     check_execution(execution)
-    if plan_of(model).followers:
+    if plan_of(model):
         raise ValueError(
             f"This model already shares attention with plan {plan_of(model)}: its followers have no query and key "
             "projections any more. Apply the plan to the dense model."
