@@ -57,7 +57,7 @@ def side(model: str, plan_text: str, kind: str = "", head_map: HeadMap | None = 
         known = ", ".join(sorted({record.model for _, record in places}))
         raise ValueError(f"There are no scores of the model {model[:80]!r}: there are those of {known or 'none'}.")
     plan = SharingPlan.parse(plan_text, max(layers))
-    if not plan.followers:
+    if not plan:
         is_control = any(record.kind == "control" for _, record in places if record.model == model)
         model, kind = (model, "control") if is_control else (dense_name(model), "dense")
     folders: dict[str, list[Place]] = {}
@@ -155,4 +155,4 @@ def savings(
 def measured_plans(model: str) -> list[str]:
     """The plans of a model that have scores, the gentlest first."""
     records = [record for _, record in store().records.values() if record.model == model]
-    return list(dict.fromkeys(record.plan_name for record in sorted(records, key=lambda one: len(one.followers))))
+    return list(dict.fromkeys(record.plan_name for record in sorted(records, key=lambda one: one.changed)))

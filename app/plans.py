@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
-from core.plan import Group, SharingPlan, nearest_group, read_head_map
+from core.plan import Group, Part, SharingPlan, nearest_group, read_head_map
 
 PAPER_LAYERS = 32
 PAPER_SPANS = {"SA 23~26": (22, 26), "SA 27~30": (26, 30), "SA 23~30": (22, 30)}
@@ -20,7 +21,8 @@ def scaled_span(span: tuple[int, int], from_layers: int, to_layers: int) -> tupl
 def scaled_plan(plan: SharingPlan, num_layers: int) -> SharingPlan:
     """`plan` at the same relative depth in a model of `num_layers` layers; spans that would then overlap are merged.
 
-    The members of listed groups move each to its own relative depth; what falls on a layer that is taken is left out.
+    The members of listed groups and of parts move each to its own relative depth; what falls on a layer that is taken is
+    left out.
     """
     if num_layers == plan.num_layers:
         return plan
@@ -39,7 +41,16 @@ def scaled_plan(plan: SharingPlan, num_layers: int) -> SharingPlan:
             taken |= moved
     if plan.listed and not (spans or listed):
         spans = [scaled_span((plan.listed[0][0], plan.listed[0][-1]), plan.num_layers, num_layers)]
-    return SharingPlan(tuple(spans), num_layers, tuple(listed))
+        taken.update(range(spans[0][0], spans[0][1] + 1))
+    parts: list[Part] = []
+    for part in plan.parts:
+        moved = {min(int(layer * num_layers / plan.num_layers + 0.5), num_layers - 1) for layer in part.layers} - taken
+        if part.mechanism == "skip":
+            moved -= {0}
+        if len(moved) > (part.mechanism != "skip"):
+            parts.append(replace(part, layers=tuple(sorted(moved))))
+            taken |= moved
+    return SharingPlan(tuple(spans), num_layers, tuple(listed), tuple(parts))
 
 
 def plan_within(first: int, last: int, kinds: Sequence[int]) -> SharingPlan:
@@ -86,7 +97,7 @@ def default_plan(num_layers: int, preferred: str = "", kinds: Sequence[int] | No
         plan = SharingPlan.parse(preferred, num_layers)
     except ValueError:
         plan = SharingPlan()
-    if plan.followers and all(kinds[plan.leader_of(layer)] == kinds[layer] for layer in plan.followers):
+    if plan and all(kinds[leader] == kinds[layer] for layer, leader in plan.borrowers.items()):
         return plan
     return plan_within(*scaled_span(PAPER_SPANS["SA 23~26"], PAPER_LAYERS, num_layers), kinds)
 

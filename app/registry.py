@@ -433,7 +433,7 @@ def _load(name: str, place: Hashable, needed_bytes: int = 0) -> LoadedModel:
         _ = identity.weights_sha256  # now: quantized weights are packed anew by their first call
     _warmed(model)
     _remember(_shapes, identity.name, _shape_of(model.config))
-    if not plan.followers:
+    if not plan:
         return _models.keep(LoadedModel(name, identity, model, tokenizer, identity, place=place))
     twin = _dense_twin(name, identity, model)
     _remember(_twins, identity.name, twin.identity.name)

@@ -90,7 +90,7 @@ def asked(
     if model.tuned is not None:
         raise ValueError(text.TUNE_ALREADY)
     plan = model.plan(view["plan"])
-    if not (plan.followers or is_control):
+    if not (plan or is_control):
         raise ValueError(text.TUNE_DENSE)
     if is_control and objective == "distillation":
         raise ValueError(text.TUNE_NO_TEACHER)

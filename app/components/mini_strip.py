@@ -27,12 +27,14 @@ def mini_strip(plan: SharingPlan) -> str:
 
 
 def _role(plan: SharingPlan, layer: int) -> str:
+    if layer in plan.skipped:
+        return "skipped"
     if plan.leader_of(layer) != layer:
         return "shared"
     return "leader" if layer in plan.leaders else "dense"
 
 
 def _tile(layer: int, role: str) -> str:
-    """Layers that share stand out in height too, not in colour alone."""
-    top = _HEIGHT // 2 if role == "dense" else 0
+    """Layers that share stand out in height too, not in colour alone; of one that skips a line is left."""
+    top = {"dense": _HEIGHT // 2, "skipped": _HEIGHT - 2}.get(role, 0)
     return f"M{layer * _STEP} {top}h{_TILE}V{_HEIGHT}h-{_TILE}z"

@@ -61,7 +61,7 @@ def _share(step: Step) -> str:
 
 
 def _all_layers(step: Step) -> str:
-    dense = "" if step.plan.followers else html.note(text.HOW_DENSE)
+    dense = "" if step.plan else html.note(text.HOW_DENSE)
     return html.subsection(text.HOW_LAYERS_HEADING, text.HOW_LAYERS_LEAD) + dense + rows(step)
 
 

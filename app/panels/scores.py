@@ -263,7 +263,7 @@ def _selected_row(chosen: pd.DataFrame, view: View, selected: Selected | None) -
         chosen[(chosen.path == path) & (chosen.metric == metric)],
         chosen[of_plan & (chosen.model == model.identity.name)],
         chosen[of_plan & (chosen.model == model.identity.twin)],
-        chosen[chosen.followers > 0],
+        chosen[chosen.plan != "dense"],
     ):
         if len(rows):
             return rows.iloc[0].to_dict()

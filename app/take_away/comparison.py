@@ -146,7 +146,7 @@ def _speed(shape: ModelShape, plan: SharingPlan, asked: Hardware) -> pd.DataFram
 
 def _timings_of(model: LoadedModel, plan: SharingPlan, head_map: HeadMap) -> list[TimingRecord]:
     """Timings of this plan, of this very model or of one of its sizes and name; none where heads are mapped."""
-    if head_map or not plan.followers:
+    if head_map or not plan:
         return []
     names = {model.identity.name, model.identity.twin, model.dense_identity.name}
     return [

@@ -45,8 +45,16 @@ def strip(plan: SharingPlan) -> str:
 
 
 def _of_layer(plan: SharingPlan, layer: int) -> str:
-    leader = plan.leader_of(layer)
-    return f"layer {layer} computes" if leader == layer else f"layer {layer} reuses layer {leader}"
+    leader, mechanism = plan.source_of(layer), plan.mechanism_of(layer)
+    if mechanism == "skip":
+        return f"layer {layer} skips attention"
+    reads = {
+        "share": "reuses",
+        "kv": "reads keys and values of",
+        "keys": "reads keys of",
+        "topk": "attends as chosen by",
+    }
+    return f"layer {layer} {reads[mechanism]} layer {leader}" if mechanism else f"layer {layer} computes"
 
 
 def saved_bars(savings: pd.DataFrame) -> str:

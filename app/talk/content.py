@@ -217,7 +217,7 @@ def _verdict(progress: "PairProgress") -> str:
 
 
 def _cost(subject: Subject) -> Content:
-    if not subject.plan.followers:
+    if not subject.plan:
         return Content(drawing.paragraph(text.TALK_FREE_PLAN))
     return Content(_damage(subject) + _scores(subject))
 

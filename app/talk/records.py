@@ -25,7 +25,7 @@ def damage_of(model: LoadedModel, plan: SharingPlan, head_map: HeadMap) -> PlanD
 
     None where nobody measured it, and for tuned models, whose damage no record tells.
     """
-    if model.fixed_plan or not plan.followers:
+    if model.fixed_plan or not plan:
         return None
     wanted = direct_rows_left_out(head_map)
     found = [
@@ -161,5 +161,5 @@ def _control_of(task: Task, tuned: Record) -> Verdict | None:
 def measured_plans(model: LoadedModel, most: int = 4) -> list[str]:
     """Some plans of this model that have scores, those with fewest followers first."""
     mine = [one.record for one in store().plans if one.record.model == model.identity.name]
-    named = dict.fromkeys(record.plan for record in sorted(mine, key=lambda one: len(one.followers)))
+    named = dict.fromkeys(record.plan for record in sorted(mine, key=lambda one: one.changed))
     return list(named)[:most]

@@ -24,7 +24,14 @@ Roles = tuple[Role, ...]
 
 
 def roles_of(plan: SharingPlan, head_map: Mapping[int, Sequence[int]] | None = None) -> Roles:
-    """The role of each layer under a plan (or a `core.records.searches.LayerPair`) with a head map."""
+    """The role of each layer under a plan (or a `core.records.searches.LayerPair`) with a head map.
+
+    Raises ValueError for a plan with parts, of which roles do not tell.
+    """
+    if plan.parts:
+        raise ValueError(
+            f"Damage is measured of shared attention weights alone: leave {', '.join(map(str, plan.parts))} out of plan {plan.name}."
+        )
     leaders = {layer: plan.leader_of(layer) for layer in plan.followers}
     heads = {layer: tuple(read) for layer, read in (head_map or {}).items()}
     leading = set(leaders.values())

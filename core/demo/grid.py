@@ -91,7 +91,7 @@ class Grid:
     begin: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
-        if not SharingPlan.parse(self.recipe.plan, self.recipe.layers).followers:
+        if not SharingPlan.parse(self.recipe.plan, self.recipe.layers):
             raise ValueError("--plan shares nothing: give one such as 17-22.")
         for one in self.share_from:
             check_share_from(one, self.recipe)

@@ -68,7 +68,9 @@ class Findings:
 
 
 def _largest_free(plans: Iterable[PlanSummary]) -> PlanSummary | None:
+    """Of plans that share and do nothing else: the sentences speak of layers that share."""
     free = [plan for plan in plans if plan.free and plan.record.kind not in TRAINED_ON]
+    free = [plan for plan in free if len(plan.record.followers) == plan.record.changed]
     return max(free, key=lambda plan: (len(plan.record.followers), -plan.mean_drop[0]), default=None)
 
 
@@ -152,7 +154,7 @@ def _free(found: Findings) -> str:
     own = [plan for plan in found.plans if plan.record.kind not in TRAINED_ON]
     lightest = min(
         (plan for plan in own if plan.asked_enough),
-        key=lambda plan: (plan.count("yes"), len(plan.record.followers)),
+        key=lambda plan: (plan.count("yes"), plan.record.changed),
         default=None,
     )
     if lightest is None:
@@ -234,7 +236,7 @@ def _paper(record: Record) -> str:
 
 
 def _layers(name: str, paper: str) -> str:
-    return f"plan {name} (paper: {paper})"
+    return f"plan {name} (paper: {paper})" if paper else f"plan {name}"
 
 
 def _nats(plan: PlanDamage) -> str:

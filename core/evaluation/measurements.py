@@ -64,7 +64,7 @@ def _views(
 def _view(
     model: PreTrainedModel, plan: SharingPlan, own: SharingPlan, head_map: HeadMapLike, execution: str
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
-    tuned = bool(own.followers) and plan == own
+    tuned = bool(own) and plan == own
     view = model if tuned else share_attention(model, plan, head_map or None, execution)
     kind = "tuned" if tuned else _kind(model, plan, head_map)
     heads = {layer: tuple(heads) for layer, heads in (_own_heads(model, head_map) if tuned else head_map).items()}
@@ -85,7 +85,7 @@ def _own_heads(model: PreTrainedModel, asked: HeadMapLike) -> HeadMapLike:
 
 
 def _kind(model: PreTrainedModel, plan: SharingPlan, head_map: HeadMapLike) -> Kind:
-    if plan.followers:
+    if plan:
         return "head-mapped" if head_map else "direct"
     tuned = tuned_of(model.config)
     return "control" if tuned and tuned.control else "dense"

@@ -332,7 +332,7 @@ def summaries(tasks: Iterable[Task]) -> list[PlanSummary]:
             if before is None or _ORDER[verdict.worse] < _ORDER[before[1].worse]:
                 found[benchmark] = (task, verdict)
     rows = [PlanSummary(record, found, _enough(found, asked)) for record, found in plans.values()]
-    return sorted(rows, key=lambda row: (len(row.record.followers), row.record.path))
+    return sorted(rows, key=lambda row: (row.record.changed, row.record.path))
 
 
 def _enough(found: dict[str, tuple[Task, Verdict]], asked: dict[str, set[str]]) -> bool:

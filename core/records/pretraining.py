@@ -73,7 +73,7 @@ class PretrainingRecord(Provenance):
 
     @model_validator(mode="after")
     def _plan_fits(self) -> "PretrainingRecord":
-        if not SharingPlan.parse(self.plan, self.num_layers).followers:
+        if not SharingPlan.parse(self.plan, self.num_layers):
             raise ValueError(f"plan {self.plan!r} shares nothing")
         return self
 

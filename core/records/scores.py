@@ -126,6 +126,11 @@ class Record(Provenance):
         return self
 
     @property
+    def changed(self) -> int:
+        """How many layers do less than in the dense model: the followers, and those of the plan's other mechanisms."""
+        return len(SharingPlan.parse(self.plan, self.num_layers).changed)
+
+    @property
     def plan_name(self) -> str:
         """The plan for tables: its text, or `dense`."""
         return self.plan or "dense"

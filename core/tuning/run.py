@@ -126,12 +126,12 @@ class Tuning:
 
     def _checked_plan(self, dense: PreTrainedModel) -> SharingPlan:
         plan = SharingPlan.parse(self.plan_text, num_layers_of(dense))
-        if plan_of(dense).followers:
+        if plan_of(dense):
             raise ValueError(
                 f"{model_name(self.model)} already shares attention with plan {plan_of(dense)}: tune the dense model that "
                 "it was made from."
             )
-        if not (plan.followers or self.control):
+        if not (plan or self.control):
             raise ValueError("The dense plan shares nothing to tune for: give --plan, such as 17-22, or --control.")
         if self.head_map and self.control:
             raise ValueError("A control shares nothing: leave --head-map out.")
@@ -142,7 +142,7 @@ class Tuning:
             raise ValueError(
                 f"--context-tokens is {self.recipe.context_tokens}: this model was made for {longest} at most."
             )
-        if plan.followers and not self.control:
+        if plan and not self.control:
             share_attention(
                 dense, plan, self.head_map, corrections=self.corrections
             )  # what does not fit is told before anything is written

@@ -20,6 +20,12 @@ def test_each_layer_is_drawn_once_in_its_role():
     assert 'class="leader"' not in mini_strip(SharingPlan.parse("", 24))
 
 
+def test_layers_that_skip_are_lines():
+    drawn = mini_strip(SharingPlan.parse("2-4,skip 6 7", 9))
+    assert 'aria-label="Layer 2 computes, 3–4 reuse.' in drawn and "Layers 6–7 skip attention" in drawn
+    assert '<path class="skipped" d="M36 10h5V12h-5zM42 10h5V12h-5z"/>' in drawn
+
+
 def test_the_table_of_scores_draws_every_plan():
     rows = to_frame([score_record(plan, "copy", "exact_match", 0.5) for plan in ("", "2-3")])
     table = score_table(rows.assign(worse="", saved_percent=0.0, p_value=float("nan")))

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from app import facts, plans, units
-from core.plan import SharingPlan
+from core.plan import Part, SharingPlan
 from tests.support.node import call
 
 PLAN = ("plan",)
@@ -162,3 +162,51 @@ def test_numbers_are_written_as_in_python():
         "±0.0 ± 0.1",
         "+2.0",
     ]
+
+
+def any_mixture(layers: int) -> SharingPlan:
+    """A plan in which each layer computes, skips, or joins the group of a layer before it."""
+    groups, skipped = {0: [0]}, []
+    for layer in range(1, layers):
+        does = RANDOM.random()
+        if does < 0.2:
+            skipped.append(layer)
+        elif does < 0.6:
+            groups[RANDOM.choice(list(groups)[-3:])].append(layer)
+        else:
+            groups[layer] = [layer]
+    shared, parts = [], [Part("skip", tuple(skipped))] if skipped else []
+    for group in (tuple(group) for group in groups.values() if len(group) > 1):
+        mechanism = RANDOM.choice(["share", "kv", "keys", "topk"])
+        if mechanism == "share":
+            shared.append(group)
+        else:
+            parts.append(Part(mechanism, group, RANDOM.choice([1, 64, 2048]) if mechanism == "topk" else 0))
+    return SharingPlan((), layers, tuple(shared), tuple(parts))
+
+
+MIXTURES = [any_mixture(RANDOM.randint(2, 40)) for _ in range(300)]
+
+
+def parts(plan: SharingPlan) -> list[dict]:
+    return [{"word": part.word, "layers": list(part.layers)} for part in plan.parts]
+
+
+def test_what_the_browser_does_not_draw_is_read_written_and_described_as_in_python():
+    assert call(PLAN, *(("readPlan", [plan.name]) for plan in MIXTURES)) == [groups(plan) for plan in MIXTURES]
+    assert call(PLAN, *(("readParts", [plan.name]) for plan in MIXTURES)) == [parts(plan) for plan in MIXTURES]
+    written = call(PLAN, *(("planText", [groups(plan), parts(plan)]) for plan in MIXTURES))
+    assert written == [plan.name for plan in MIXTURES]
+    said = call(PLAN, *(("describePlan", [groups(plan), plan.num_layers, parts(plan)]) for plan in MIXTURES))
+    assert said == [plan.describe() for plan in MIXTURES]
+
+
+def test_no_gesture_takes_a_layer_of_a_part():
+    apart = call(PLAN, *(("kindsApart", [[0] * plan.num_layers, parts(plan)]) for plan in MIXTURES))
+    ends = [RANDOM.choices(range(plan.num_layers), k=2) for plan in MIXTURES]
+    cases = list(zip(MIXTURES, ends, apart, strict=True))
+    found = call(PLAN, *(("withSpan", [groups(plan), *span, kinds]) for plan, span, kinds in cases))
+    texts = call(PLAN, *(("planText", [after, parts(plan)]) for plan, after in zip(MIXTURES, found, strict=True)))
+    for plan, text in zip(MIXTURES, texts, strict=True):
+        assert SharingPlan.parse(text, plan.num_layers).parts == plan.parts  # refuses what overlaps
+    assert sum(after != groups(plan) for plan, after in zip(MIXTURES, found, strict=True)) > 100

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from app import plans
 from core.plan import SharingPlan
+from tests.support.mixtures import mixed_plans
 
 
 def test_paper_spans_are_themselves_at_the_papers_depth():
@@ -73,3 +74,18 @@ def test_a_plan_of_groups_is_carried_to_another_depth():
     assert str(plans.scaled_plan(plan, 24)) == "4-8-12,6-10-14,16-18"
     assert plans.scaled_plan(plan, 2).followers == (1,)
     assert plans.scaled_plan(SharingPlan.parse("10_12", 26), 4).followers
+
+
+@given(mixed_plans(), st.integers(2, 60))
+def test_parts_of_a_plan_are_carried_to_another_depth(plan, layers):
+    scaled = plans.scaled_plan(plan, layers)  # refuses what overlaps
+    assert scaled.num_layers == layers
+    before = {(part.mechanism, part.positions) for part in plan.parts}
+    assert {(part.mechanism, part.positions) for part in scaled.parts} <= before
+    if layers >= plan.num_layers and not plan.spans:
+        assert {(part.mechanism, part.positions) for part in scaled.parts} == before
+
+
+def test_the_preferred_plan_can_have_parts_within_kinds():
+    assert str(plans.default_plan(24, "skip 5,kv 6-8")) == "skip 5,kv 6-8"
+    assert plans.default_plan(24, "kv 6-8", [0, 1] * 12).followers

@@ -29,9 +29,9 @@ function predictedOf(costs, groups) {
 /** What was measured of the plan with this head map: {damage, task}, each null where it was not.
  *
  * damage: [nats, standard error or null, whether on held-out text]. task: [its number in facts.tasks, change, error]. */
-function measuredOf(facts, groups, heads) {
-  const [damage, task] = facts.measured[`${planText(groups)}|${headsKey(heads)}`] || [null, null];
-  return {damage: damage || (heads ? null : sweptOf(facts, groups)), task: task || null};
+function measuredOf(facts, groups, heads, parts = []) {
+  const [damage, task] = facts.measured[`${planText(groups, parts)}|${headsKey(heads)}`] || [null, null];
+  return {damage: damage || (heads || parts.length ? null : sweptOf(facts, groups)), task: task || null};
 }
 
 /** The damage of a single span in a sweep, on the text that plans are chosen on. */

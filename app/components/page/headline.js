@@ -18,7 +18,8 @@ function show(part, said, known, view, title, options = {}) {
 }
 
 function draw(plan, heads) {
-  const costs = facts.costs;
+  const others = readParts(explorer.view.plan);  // which no gesture changes
+  const costs = others.length ? null : facts.costs;  // those are of shared layers alone
   setting.hidden = !costs;
   where.textContent = costs ? `${costs.setting}, ` : '';
   if (costs) {
@@ -27,15 +28,15 @@ function draw(plan, heads) {
     show('cache', fill(words.cache, {saved: savedText(saved)}), true, 'savings', words.cache_title, sizes('savings'));
     show('speed', fill(words.speed, {speed: speed.toFixed(2)}), true, 'speed', words.speed_title, sizes('speed'));
   } else {
-    show('cache', words.no_cache, false, 'savings', words.no_costs);
-    show('speed', words.no_speed, false, 'speed', words.no_costs);
+    show('cache', words.no_cache, false, 'savings', others.length ? words.no_costs_of_parts : words.no_costs);
+    show('speed', words.no_speed, false, 'speed', others.length ? words.no_costs_of_parts : words.no_costs);
   }
-  if (!plan.length) {
+  if (!plan.length && !others.length) {
     show('damage', words.dense_damage, true, 'where', words.dense_title);
     show('task', words.dense_task, true, 'scores', words.dense_title);
     return;
   }
-  const {damage, task} = measuredOf(facts, plan, heads);
+  const {damage, task} = measuredOf(facts, plan, heads, others);
   if (damage) {
     const [nats, stderr, held_out] = damage;
     const said = fill(words.damage, {change: changeText(nats, stderr, Math.abs(nats) < 0.01 ? 4 : 3)});

@@ -1,14 +1,29 @@
-// Sharing plans in the browser: the same rules and words as core/plan.py and app/plans.py, which tests hold these against.
+// Sharing plans in the browser: the same rules and words as core/plan and app/plans.py, which tests hold these against.
 // A plan is a list of groups, each [leader, follower, …] ascending, in the order of their leaders. The dense plan is [].
+// Its parts, the layers that do something else than share attention weights, stand apart: gestures leave them alone.
 
 /** The groups in a plan's text as the server writes it: `17-22,2-4-6`, or `dense`. */
 function readPlan(text) {
-  if (!text || text === 'dense') return [];
-  const groups = text.split(',').map(part => {
-    const layers = part.split(/[-_]/).map(Number);
-    return part.includes('_') || layers.length > 2 ? layers : range(layers[0], layers[1]);
+  return sorted(written(text).filter(part => !part.includes(' ')).map(readGroup));
+}
+
+/** The parts in a plan's text as the server writes it, `skip 5 7-9,topk64 10-12`: {word, layers} each, in the order of
+ * `core.plan.parts.canonical_parts`. */
+function readParts(text) {
+  const parts = written(text).filter(part => part.includes(' ')).flatMap(part => {
+    const [word, ...groups] = part.split(' ');
+    if (word !== 'skip') return groups.map(group => ({word, layers: readGroup(group)}));
+    return [{word, layers: groups.flatMap(one => (one.includes('-') ? readGroup(one) : [Number(one)]))}];
   });
-  return sorted(groups);
+  const mechanism = part => ['skip', 'kv', 'keys', 'topk'].indexOf(part.word.replace(/\d+$/, ''));
+  return parts.sort((one, other) => mechanism(one) - mechanism(other) || one.layers[0] - other.layers[0]);
+}
+
+const written = text => (!text || text === 'dense' ? [] : text.split(','));
+
+function readGroup(text) {
+  const layers = text.split(/[-_]/).map(Number);
+  return text.includes('_') || layers.length > 2 ? layers : range(layers[0], layers[1]);
 }
 
 function range(first, last) {
@@ -28,9 +43,31 @@ function groupText(group) {
   return group.join(group.length === 2 ? '_' : '-');
 }
 
-/** The plan as text, `dense` where nothing is shared. */
-function planText(groups) {
-  return groups.map(groupText).join(',') || 'dense';
+/** The plan as text, `dense` where nothing is changed. */
+function planText(groups, parts = []) {
+  return [...groups.map(groupText), ...partTexts(parts)].join(',') || 'dense';
+}
+
+/** `core.plan.parts.parts_text`: groups of one mechanism and number behind one word. */
+function partTexts(parts) {
+  const words = [...new Set(parts.map(part => part.word))];
+  const groupsOf = word => parts.filter(part => part.word === word).map(partGroupText);
+  return words.map(word => [word, ...groupsOf(word)].join(' '));
+}
+
+function partGroupText({word, layers}) {
+  if (word !== 'skip') return groupText(layers);
+  return runs(layers).map(([first, last]) => (last - first > 1 ? `${first}-${last}` : range(first, last).join(' '))).join(' ');
+}
+
+/** The part in which a layer stands, or undefined. */
+function partOf(parts, layer) {
+  return parts.find(part => part.layers.includes(layer));
+}
+
+/** Kinds for gestures: layers of parts are of no kind that another layer has, so that no group takes them in. */
+function kindsApart(kinds, parts) {
+  return kinds.map((kind, layer) => (partOf(parts, layer) ? `${kind} ${layer}` : kind));
 }
 
 /** Follower → leader. */
@@ -44,21 +81,49 @@ function roleOf(groups, layer) {
   return !group ? 'dense' : group[0] === layer ? 'leader' : 'shared';
 }
 
+/** Ascending layers as runs of neighbours, [first, last] each. */
+function runs(layers) {
+  const found = [];
+  for (const layer of layers) {
+    const last = found[found.length - 1];
+    if (last && last[1] === layer - 1) last[1] = layer;
+    else found.push([layer, layer]);
+  }
+  return found;
+}
+
 /** Numbers as sentences list them: `18–20 and 22`. */
 function listed(layers) {
-  const runs = [];
-  for (const layer of layers) {
-    const last = runs[runs.length - 1];
-    if (last && last[1] === layer - 1) last[1] = layer;
-    else runs.push([layer, layer]);
-  }
-  const names = runs.map(([first, last]) => (first === last ? `${first}` : `${first}–${last}`));
+  const names = runs(layers).map(([first, last]) => (first === last ? `${first}` : `${first}–${last}`));
   return names.length > 1 ? `${names.slice(0, -1).join(', ')} and ${names[names.length - 1]}` : names.join('');
 }
 
-/** The sentence of `SharingPlan.describe`. */
-function describePlan(groups, layers) {
-  if (!groups.length) return `Every one of the ${layers} layers computes its own attention weights (the dense model).`;
+/** What `SharingPlan.describe` says. */
+function describePlan(groups, layers, parts = []) {
+  const said = [groups.length ? describeGroups(groups, layers) : '', parts.length ? describeParts(parts) : ''];
+  if (said.some(Boolean)) return said.filter(Boolean).join(' ');
+  return `Every one of the ${layers} layers computes its own attention weights (the dense model).`;
+}
+
+function describeParts(parts) {
+  const said = parts.map(part => {
+    const changed = part.word === 'skip' ? part.layers : part.layers.slice(1), several = changed.length > 1;
+    return `layer${several ? 's' : ''} ${listed(changed)} ${doesPart(part, several)}`;
+  }).join('; ');
+  return `${said[0].toUpperCase()}${said.slice(1)} (in the plan: ${partTexts(parts).join(', ')}).`;
+}
+
+function doesPart({word, layers}, several) {
+  if (word === 'skip') return `skip${several ? '' : 's'} attention`;
+  const read = several ? 'read' : 'reads';
+  if (word === 'kv') return `${read} the keys and values of ${layers[0]}`;
+  if (word === 'keys') return `${read} the keys of ${layers[0]}`;
+  const positions = Number(word.slice(4));
+  const which = positions > 1 ? `${positions.toLocaleString('en')} positions` : 'position';
+  return `attend${several ? '' : 's'} to the ${which} to which ${layers[0]} gives most`;
+}
+
+function describeGroups(groups, layers) {
   const said = groups.map(([leader, ...followers]) =>
     `layer ${leader} computes, ${listed(followers)} ${followers.length > 1 ? 'reuse' : 'reuses'}`).join('; ');
   const count = leadersOf(groups).size;

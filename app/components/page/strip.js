@@ -21,6 +21,8 @@ const fill = (template, values) => template.replace(/\{(\w+)\}/g, (_, name) => v
 const tileOf = layer => tiles.children[layer];
 const isCurrent = () => facts && explorer.view.model === facts.model;
 const pagesPlan = () => readPlan(explorer.view.plan);
+const parts = () => readParts(explorer.view.plan);  // layers that do something else than share: drawn, and kept as they are
+const kinds = () => kindsApart(facts.kinds, parts());
 
 // What is drawn and said
 
@@ -98,21 +100,23 @@ function draw() {
   build();
   const leaders = leadersOf(plan);
   element.classList.toggle('fixed', facts.fixed);
-  element.classList.toggle('is-dense', !plan.length);
+  const others = parts();
+  element.classList.toggle('is-dense', !plan.length && !others.length);
   for (let layer = 0; layer < facts.layers; layer += 1) {
     const tile = tileOf(layer), role = roleOf(plan, layer), leader = leaders.get(layer);
     const tabIndex = layer === focused ? 0 : -1;
     if (tile.tabIndex !== tabIndex) tile.tabIndex = tabIndex;
-    const state = [role, leader, layer === start, facts.fixed].join();
+    const part = partOf(others, layer), does = part && partRole(part, layer);
+    const state = [role, leader, layer === start, facts.fixed, part?.word, part?.layers[0], does].join();
     if (tile.dataset.state === state) continue;  // most stay as they are
     tile.dataset.state = state;
-    tile.className = `tile ${role}${layer === start ? ' start' : ''}`;
+    tile.className = `tile ${role}${layer === start ? ' start' : ''}${part ? ` part ${does}` : ''}`;
     tile.setAttribute('aria-pressed', role === 'shared');
     tile.setAttribute('aria-disabled', facts.fixed);
-    tile.setAttribute('aria-label', fill(words[`label_${role}`], {layer, leader}));
+    tile.setAttribute('aria-label', part ? sayPart(part, layer, 'label') : fill(words[`label_${role}`], {layer, leader}));
   }
   drawArcs();
-  sentence.textContent = describePlan(plan, facts.layers);
+  sentence.textContent = describePlan(plan, facts.layers, others);
   tell();
 }
 
@@ -131,7 +135,20 @@ function hint() {
   return head + (narrow.matches ? words.hint_short : words.hint);
 }
 
+/** What a layer of a part does, for the style sheet: `skipped`, `reads`, or `read`, which is the leader. */
+function partRole(part, layer) {
+  return part.word === 'skip' ? 'skipped' : layer === part.layers[0] ? 'read' : 'reads';
+}
+
+function sayPart(part, layer, kind) {
+  const does = partRole(part, layer) === 'reads' ? part.word.replace(/\d+/, '') : partRole(part, layer);
+  const [leader, ...followers] = part.layers;
+  return fill(words[`${kind}_${does}`], {layer, leader, followers: listed(followers), positions: part.word.slice(4)});
+}
+
 function aboutLayer(layer) {
+  const part = partOf(parts(), layer);
+  if (part) return `${sayPart(part, layer, 'does')} ${words.in_text}`;
   const role = roleOf(plan, layer), group = plan.find(one => one.includes(layer)) || [layer];
   const costs = facts.costs && facts.costs.sorts[facts.costs.sort_of[layer]];
   const said = [fill(words[`does_${role}`], {layer, leader: group[0], followers: listed(group.slice(1))})];
@@ -158,11 +175,11 @@ function preview(groups) {
 /** Make `plan` the plan of the page. */
 function become(groups, how = 'push') {
   const [heads, lost] = keptHeads(explorer.view.heads, pagesPlan(), groups);
-  const again = planText(groups) === planText(pagesPlan());
+  const again = planText(groups, parts()) === planText(pagesPlan(), parts());
   plan = groups;
   start = null;
   if (again) return draw();
-  explorer.apply({plan: planText(groups), heads}, how);
+  explorer.apply({plan: planText(groups, parts()), heads}, how);
   if (lost.length) status.textContent += ` ${fill(words.heads_lost, {layers: listed(lost)})}`;
   about.textContent = lost.length ? fill(words.heads_lost, {layers: listed(lost)}) : about.textContent;
 }
@@ -171,8 +188,9 @@ function become(groups, how = 'push') {
 function press(layer) {
   reach = null;
   if (facts.fixed) { status.textContent = ''; status.textContent = words.fixed; return; }
-  if (start !== null && start !== layer) return become(withSpan(pagesPlan(), start, layer, facts.kinds));
+  if (start !== null && start !== layer) return become(withSpan(pagesPlan(), start, layer, kinds()));
   if (roleOf(plan, layer) !== 'dense') return become(without(pagesPlan(), layer));
+  if (partOf(parts(), layer)) { status.textContent = ''; status.textContent = words.in_text; return; }
   start = start === layer ? null : layer;
   draw();
   status.textContent = hint();
@@ -214,7 +232,7 @@ tiles.addEventListener('keydown', event => {
 function extend(layer, to) {
   const goes_on = reach && reach.to === layer && planText(plan) === reach.text;
   if (!goes_on) reach = {from: layer, before: pagesPlan(), pushed: false};
-  const groups = withSpan(reach.before, reach.from, to, facts.kinds);
+  const groups = withSpan(reach.before, reach.from, to, kinds());
   const how = reach.pushed ? 'replace' : 'push';
   reach.pushed = reach.pushed || planText(groups) !== planText(reach.before);
   const kept = reach;
@@ -240,7 +258,7 @@ tiles.addEventListener('pointermove', event => {
   if (!drag.moved) tiles.setPointerCapture(event.pointerId);  // not before: a click needs its tile
   Object.assign(drag, {to: layer, moved: true});
   [focused, hovered, start, reach] = [layer, null, null, null];
-  preview(withSpan(drag.before, drag.from, layer, facts.kinds));
+  preview(withSpan(drag.before, drag.from, layer, kinds()));
 });
 tiles.addEventListener('pointerup', event => {
   if (!drag || event.pointerId !== drag.id) return;

@@ -202,3 +202,10 @@ def test_changes_are_told_in_points_percent_or_times():
 
     assert words(0.5, 0.488, True) == "−1.2 ± 1.0 points" and words(0.5, 0.5, True) == "+0.0 ± 1.0 points"
     assert words(20, 20.7, False, 0.04) == "+3.5 ± 0.2%" and words(20, 5000, False) == "×250"
+
+
+def test_what_is_told_of_sharing_is_told_of_plans_that_only_share(scored):
+    for number in range(6):
+        store(scored, "18-20,skip 5-7", right(300), task=f"task_{number}")
+    free, *_ = sentences(found(scored))
+    assert free.startswith("1 of 24 layers can share for free, with plan 19-20")
