@@ -54,6 +54,48 @@ _SMALL_TARGETS = """[...document.querySelectorAll('button, .bar a, .next a, summ
 }).map(one => `${one.outerHTML.slice(0, 80)} ${Math.round(one.getBoundingClientRect().height)}`)"""
 
 
+_LATE = """(() => {  // the word that the stream of answers ends comes after the answer to the next request, or 5 s late
+  const plain = window.fetch.bind(window);
+  let joined = 0;
+  window.held = 0;
+  window.fetch = async (input, init) => {
+    const url = input instanceof Request ? input.url : String(input), answer = await plain(input, init);
+    if (url.includes('queue/join')) joined += 1;
+    if (!url.includes('queue/data')) return answer;
+    const reader = answer.body.getReader();
+    const body = new ReadableStream({async pull(controller) {
+      const {done, value} = await reader.read();
+      if (done) return controller.close();
+      if (new TextDecoder().decode(value).includes('close_stream')) {
+        const before = joined;
+        for (let n = 0; n < 100 && joined === before; n++) await new Promise(resolve => setTimeout(resolve, 50));
+        if (joined > before) window.held += 1;
+        await new Promise(resolve => setTimeout(resolve, 200));
+      }
+      controller.enqueue(value);
+    }});
+    return new Response(body, {status: answer.status, headers: answer.headers});
+  };
+})();"""
+
+
+def test_what_is_asked_for_while_the_stream_of_answers_ends_is_answered(open_page):
+    first = open_page()
+    first.context.add_init_script(_LATE)
+    page = open_page(beside=first)
+    for plan in ("2-3", "5-6", "8-9"):
+        type_plan(page, plan)  # its damage is asked for, and then texts
+        page.wait_for_function("plan => explorer.view.plan === plan && explorer.idle", arg=plan)
+        page.click("#generate-go")
+        page.wait_for_selector("#generate-stop:not([disabled])")
+        wait_until_idle(page)
+    assert page.evaluate("window.held") > 0
+    go_to(page, "savings")
+    go_to(page, "generate")
+    page.click("#generate-go")
+    wait_until_idle(page)
+
+
 @pytest.fixture
 def own_server(results):
     """`own_server()` starts the page at one address, again and again; `stop()` kills it as a crash would."""
