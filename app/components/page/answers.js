@@ -17,8 +17,9 @@
     }
   }
 
-  // Whether gradio's client is to see this message.
+  // Whether gradio's client is to see this message. Few are read here: charts may be large, and texts come word by word.
   function passes(message) {
+    if (!/"msg": ?"(process_completed|close_stream)"/.test(message)) return true;
     let told;
     try { told = JSON.parse(message.replace(/^data:/, '')); } catch { return true; }
     if (told?.msg === 'process_completed' && told.event_id && !waited.delete(told.event_id)) early.add(told.event_id);
