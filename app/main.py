@@ -169,6 +169,7 @@ def _head() -> str:
     styles = "".join(f"<style>{(folder / f'{name}.css').read_text(encoding='utf-8')}</style>" for name in _AS_IT_IS)
     early = _with(page_script("early"), url=PLOTLY_URL, without=_WITHOUT_CHARTS)
     scripts = (
+        page_script("answers"),
         page_script("heads"),
         page_script("explorer"),
         _with(page_script("gradio_fixes"), words=text.GRADIO_FIXES),

@@ -54,6 +54,30 @@ _SMALL_TARGETS = """[...document.querySelectorAll('button, .bar a, .next a, summ
 }).map(one => `${one.outerHTML.slice(0, 80)} ${Math.round(one.getBoundingClientRect().height)}`)"""
 
 
+_STREAMS = """(() => {  // a server of two streams: the first ends while an event is waited for, whose answer is in the second
+  const plain = window.fetch.bind(window), line = told => `data: ${JSON.stringify(told)}\\n\\n`;
+  const streams = [[{msg: 'close_stream'}], [{msg: 'process_completed', event_id: 'e'}, {msg: 'close_stream'}]];
+  window.fetch = async (input, init) => {
+    const url = input instanceof Request ? input.url : String(input);
+    if (!url.includes('/pretended/')) return plain(input, init);
+    if (url.includes('queue/join')) return new Response(JSON.stringify({event_id: 'e'}));
+    return new Response((streams.shift() || []).map(line).join(''));
+  };
+})();"""
+
+
+def test_what_is_asked_for_while_the_stream_of_answers_ends_is_answered(open_page):
+    first = open_page("?view=savings")
+    first.context.add_init_script(_STREAMS)
+    page = open_page("?view=savings", beside=first)
+    asked = """async () => {
+      await fetch('/pretended/queue/join', {method: 'POST'});
+      return (await fetch('/pretended/queue/data')).text();
+    }"""
+    told = page.evaluate(asked)
+    assert told.count("close_stream") == 1 and told.index("process_completed") < told.index("close_stream")
+
+
 @pytest.fixture
 def own_server(results):
     """`own_server()` starts the page at one address, again and again; `stop()` kills it as a crash would."""

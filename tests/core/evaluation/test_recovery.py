@@ -154,5 +154,9 @@ def test_recipes_stand_apart_and_quantized_models_are_left_out(damaged):
 def test_the_bundled_pair_has_no_control_and_tells_what_it_recovered():
     from core.places import RESULTS
 
-    (found,) = (one for one in told(RESULTS, "bits_per_byte") if one.task.startswith("demo_prose"))
-    assert 0.5 < found.share < 1.2 and not found.controlled and not found.better and found.recipe == ""
+    of_prose = [one for one in told(RESULTS, "bits_per_byte") if one.task.startswith("demo_prose")]
+    (bundled,) = (one for one in of_prose if one.recipe == "")
+    assert 0.5 < bundled.share < 1.2 and not bundled.controlled and not bundled.better
+    tuned = {one.plan: one for one in of_prose if one.recipe}
+    assert {"17-22", "12-22", "3-4,14-15,16-17,19-20,21-22"} <= set(tuned)
+    assert all(one.controlled and 0.8 < one.share < 1.1 and not one.better for one in tuned.values())
