@@ -43,6 +43,12 @@ def kind_of(kind: str, compression: str = "") -> Kind:
     return Kind(kind not in _UNSHARED, symbol, name, ", ".join([kind, *quantized]), " ".join(tags))
 
 
+def held_words(compression: str) -> str:
+    """How a model is held whose cache or weights were quantized, for legends: `4-bit cache, 8-bit weights (c4 w8)`."""
+    kind = kind_of("direct", compression)
+    return f"{kind.words.partition(', ')[2]} ({kind.tag})"
+
+
 def _bits(value: str) -> str:
     """`4` of `quantized-4`; what names no number as it is."""
     found = re.search(r"(\d+)(?:bit)?$", value)

@@ -39,6 +39,8 @@ WAYS = ("direct", "head-mapped", "tuned")
 KINDS = (*WAYS, "control", "compressed")
 """What the page can filter by: the ways to share, the controls of tuned models, and models of any kind whose cache or weights
 were quantized. Scores of the dense model are always shown."""
+SHOWN_KINDS = tuple(kind for kind in KINDS if kind != "compressed")
+"""What is shown at first: every way to share, without its copies in fewer bits, which lie upon one another in a chart."""
 
 Selected = tuple[str, str]
 """One score: the path of its record and the metric."""

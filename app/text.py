@@ -870,8 +870,8 @@ TUNE_UNFINISHED = " (not finished)"
 TUNE_NO_RUNS = "No run of this model is stored yet."
 TUNE_CHART_TITLE = "Loss while tuning (nats per token)"
 TUNE_CHART = {
-    "training": "{who}: training text", "held_out": "{who}: held-out text", "dense": "dense, before tuning",
-    "tuned": "tuned for {plan}", "control": "control",
+    "training": "{who}: training text", "distance": "{who}: distance from dense (KL)", "held_out": "{who}: held-out text",
+    "dense": "dense, before tuning, held-out text", "tuned": "tuned for {plan}", "control": "control",
 }  # fmt: skip
 TUNE_CHART_AXES = ("step", "loss (nats/token)")
 TUNE_CHART_ABOUT = "Losses of {who} over {steps} steps."
@@ -881,6 +881,9 @@ RECOVERED_PLAN = "Plan {plan}{recipe}: "
 RECOVERED_SEEDS = ("1 seed", "{count} seeds")
 RECOVERED_CONTROL = "against its control"
 RECOVERED_DENSE = "against the dense model as it was, since there is no control: some of it may be the training alone"
+RECOVERED_TEACHER = "against the dense model, from which it was distilled"
+RECOVERED_OTHER = "The other tuned model of this score"
+RECOVERED_OTHERS = "The {count} other plans and ways to tune of this score"
 RECOVERED_BETTER = "It is better than dense ({p} against the control)."
 RECOVERED_NOT_BETTER = "More than all of it: whether the model is better than dense cannot be said ({least} seeds and p < 0.05 against the control would show it)."
 RECOVERED_UNKNOWN = "What tuning recovered is not known. {reason}"

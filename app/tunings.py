@@ -332,7 +332,10 @@ def _stored(folder: Path, state: tuple) -> list[TuningRecord]:
 
 
 def together(record: TuningRecord, records: list[TuningRecord]) -> list[TuningRecord]:
-    """A run, and its control or what it is the control of: trained alike on the same tokens in the same order."""
+    """A run, and its control or what it is the control of: trained alike on the same tokens in the same order.
+
+    Of a distilled model that is the dense model as it was, whose loss every run knows.
+    """
     alike = [one for one in records if _trained_alike(one) == _trained_alike(record) and one.path != record.path]
     other = [
         one
@@ -343,8 +346,7 @@ def together(record: TuningRecord, records: list[TuningRecord]) -> list[TuningRe
 
 
 def _trained_alike(record: TuningRecord) -> tuple:
-    recipe = {name: value for name, value in record.recipe.items() if name != "objective"}
-    return record.model, record.weights_sha256, json.dumps(recipe, sort_keys=True), record.data
+    return record.model, record.weights_sha256, json.dumps(record.recipe, sort_keys=True), record.data
 
 
 def finished_folders() -> list[str]:

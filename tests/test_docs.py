@@ -7,6 +7,7 @@ import re
 import runpy
 import shlex
 import shutil
+import statistics
 import subprocess
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from core.cost import ModelShape, decode_bytes_moved, known_shapes, parameter_co
 from core.cost.shapes import _FAMILIES
 from core.models import BUNDLED
 from core.plan import SharingPlan
+from core.records.pretraining import load_pretrainings
+from core.records.scores import load_records
 from core.records.searches import load_searches
 from core.records.timings import load_timings
 from core.records.tunings import load_tunings
@@ -282,16 +285,67 @@ def test_the_table_of_damages_is_what_the_records_say():
 
 def test_the_table_of_tuned_models_is_that_of_the_records():
     records = load_tunings(ROOT / "results")
-    controls = {record.model: record for record in records if record.control}
-    expected = []
-    for record in records:
-        if record.control or record.method != "full":
-            continue
-        dense, before, tuned = record.held_out_dense[0], record.held_out[0][1], record.saved[1]
-        control = controls[record.model]
-        assert control.data == record.data and control.recipe == record.recipe
-        left = (tuned - control.saved[1]) / (before - dense)
-        losses = " | ".join(f"{loss:.3f}" for loss in (dense, before, control.saved[1], tuned))
-        expected.append(f"| {record.model} | {record.plan} | {losses} | {100 * left:.1f}% | {record.seconds:.0f} |")
+    expected = [_tuned_row(record, records) for record in records if not record.control]
     rows = re.findall(r"^\| (?:demo|SmolLM2).*$", read("docs/tuning.md"), flags=re.MULTILINE)
     assert sorted(rows) == sorted(expected)
+
+
+def _tuned_row(record, records) -> str:
+    """A model's row, with the control of its recipe and seed; a distilled one is held against the dense model."""
+    dense, before, tuned = record.held_out_dense[0], record.held_out[0][1], record.saved[1]
+    distilled, corrections = record.objective == "distillation", record.corrections
+    matching = [
+        one
+        for one in records
+        if one.control and (one.model, one.data, one.recipe) == (record.model, record.data, record.recipe)
+    ]
+    control = dense if distilled else next((one.saved[1] for one in matching), None)
+    left = "–" if control is None else f"{100 * (tuned - control) / (before - dense):.1f}%"
+    how = record.method + ", distilled" * distilled + (", corrected" if corrections else "")
+    losses = " | ".join("–" if loss is None else f"{loss:.3f}" for loss in (dense, before, control, tuned))
+    seed = record.recipe["seed"]
+    return f"| {record.model} | {record.plan} | {how} | {seed} | {losses} | {left} | {record.seconds:.0f} |"
+
+
+BITS = {"full": "", "8-bit weights": "weights=int8", "4-bit weights": "weights=int4", "4-bit cache": "kv_cache=quantized-4",
+        "4-bit cache, 8-bit weights": "kv_cache=quantized-4, weights=int8"}  # fmt: skip
+
+
+def test_the_table_of_fewer_bits_is_that_of_the_records():
+    models = ("demo", "demo-12-22-lora", "demo-control-lora")
+    scores = {
+        (one.compression, one.kind, one.plan, one.task): one.metrics
+        for one in load_records(ROOT / "results")[0]
+        if one.model in models and not one.limit
+    }
+    rows = re.findall(r"^\| (full|\d-bit[^|]*?) \|(.*)\|$", read("docs/tuning.md"), flags=re.MULTILINE)
+    assert [name for name, _ in rows] == list(BITS)
+    kinds = (("dense", ""), ("direct", "12-22"), ("head-mapped", "12-22"), ("tuned", "12-22"), ("control", ""))
+    for name, cells in rows:
+        expected = []
+        for kind in kinds:
+            prose, recall = (scores[(BITS[name], *kind, f"demo_{task}")] for task in ("prose", "recall"))
+            expected.append(f"{prose['bits_per_byte'].value:.3f} / {recall['exact_match'].value:.1%}")
+        assert [cell.strip() for cell in cells.split("|")] == expected, name
+
+
+def test_the_table_of_when_to_share_is_that_of_the_records():
+    runs = {(run.share_from, run.seed): run.scores for run in load_pretrainings(ROOT / "results")[0]}
+    rows = re.findall(r"^\| (0%|50%|80%|never) \|(.*)\|$", read("docs/pretraining.md"), flags=re.MULTILINE)
+    moments = {"0%": 0.0, "50%": 0.5, "80%": 0.8, "never": None}
+    assert [name for name, _ in rows] == list(moments)
+    for name, cells in rows:
+        at, told = moments[name], [cell.strip() for cell in cells.split("|")]
+        scores = {
+            score: [runs[at, seed][score].value for seed in range(3)]
+            for score in ("prose_nats_per_token", "recall", "where_is", "arithmetic")
+        }
+        differences = [
+            value - runs[None, seed]["prose_nats_per_token"].value
+            for seed, value in enumerate(scores["prose_nats_per_token"])
+        ]
+        mean, error = statistics.mean(differences), statistics.stdev(differences) / 3**0.5
+        against = "–" if at is None else f"{mean:+.4f} ± {error:.4f}".replace("-", "−")
+        prose, *shares = ([format(value, ".3f" if "prose" in name else ".0%") for value in values]
+                          for name, values in scores.items())  # fmt: skip
+        assert told == [", ".join(prose), against, *map(", ".join, shares)], name

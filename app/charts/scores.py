@@ -23,7 +23,7 @@ from app.charts.style import (
     upright,
     value_axis,
 )  # fmt: skip
-from app.kinds import Kind, is_reference, kind_of, kinds_in
+from app.kinds import Kind, held_words, is_reference, kind_of, kinds_in
 from app.units import p_value, plus_minus
 
 BAR_PX = 26
@@ -53,7 +53,7 @@ def tradeoff(frame: pd.DataFrame, axis: str, selected: tuple[str, str] | None = 
             _ring(shown, selected),
             *fronts,
             *_paths(shown),
-            *(_points(_of_kind(shown, *kind), kind_of(*kind)) for kind in kinds_in(shown)),
+            *_kinds(shown),
             *_stars(shown),
         ],
         f"{_axis_title(frame)} against {axis.replace('<br>', ' ')}, {len(shown)} points.",
@@ -73,6 +73,25 @@ def tradeoff(frame: pd.DataFrame, axis: str, selected: tuple[str, str] | None = 
             *(label(value, text.CONTROL) for value in controls.value[:1]),
         ],
     )
+
+
+def _kinds(frame: pd.DataFrame) -> list[go.Scatter]:
+    """The points of each kind. The legend names the ways to share once, and the ways to hold them in fewer bits once, however many
+    kinds these make together."""
+    kinds, traces = kinds_in(frame), []
+    whole = {kind for kind, compression in kinds if not compression}
+    for kind, compression in kinds:
+        trace = _points(_of_kind(frame, kind, compression), kind_of(kind, compression))
+        traces.append(trace.update(showlegend=not (compression and kind in whole)))
+    held = dict.fromkeys(compression for kind, compression in kinds if compression and kind in whole)
+    return traces + [_key_to(compression) for compression in held]
+
+
+def _key_to(compression: str) -> go.Scatter:
+    """An entry of the legend alone: how symbols of models that are held so look."""
+    like = kind_of("direct", compression)
+    marker = {"symbol": like.symbol, "size": 13, "color": DENSE, "line": {"width": 2}}
+    return go.Scatter(x=[None], y=[None], mode="markers", marker=marker, name=held_words(compression), hoverinfo="skip")
 
 
 def _of_kind(frame: pd.DataFrame, kind: str, compression: str) -> pd.DataFrame:

@@ -6,7 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from app import text
-from app.charts.style import DENSE, DENSE_TINT, SHARED, across, figure, label, message
+from app.charts.style import DENSE, DENSE_TINT, SHARED, across, figure, message
 from core.records.tunings import TuningRecord
 
 COLUMNS = ("run", "text", "step", "loss", "stderr")
@@ -22,6 +22,8 @@ def losses(records: Sequence[TuningRecord]) -> go.Figure:
         return message(text.TUNE_NO_RUNS)
     dense = next((one.held_out_dense for one in records if one.held_out_dense), None)
     traces = [trace for record in records for trace in _traces(record)]
+    if dense is not None:
+        traces.append(_dense(dense[0], int(frame.step.max())))
     whose = " and ".join(_who(record) for record in records)
     return figure(
         traces,
@@ -32,16 +34,20 @@ def losses(records: Sequence[TuningRecord]) -> go.Figure:
         margin={"t": 72},
         xaxis={"title": {"text": text.TUNE_CHART_AXES[0]}, "rangemode": "tozero", "nticks": 7},
         yaxis={"title": {"text": text.TUNE_CHART_AXES[1]}, "nticks": 6},
-        shapes=[] if dense is None else _reference(*dense),
-        annotations=[] if dense is None else [label(dense[0], text.TUNE_CHART["dense"])],
+        shapes=[] if dense is None else _band(*dense),
     )
 
 
 def losses_frame(records: Sequence[TuningRecord]) -> pd.DataFrame:
     """One row per loss: whose, on which text, at which step; nats per token, with the standard error on held-out text."""
-    rows = [(_who(one), "training", step, loss, None) for one in records for step, loss in one.losses]
+    rows = [(_who(one), _learned_from(one), step, loss, None) for one in records for step, loss in one.losses]
     rows += [(_who(one), "held-out", *entry) for one in records for entry in one.held_out]
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"loss": float, "stderr": float})
+
+
+def _learned_from(record: TuningRecord) -> str:
+    """What the loss of training is: a distilled run's is the distance from the dense model, not that of the text."""
+    return "distance" if record.objective == "distillation" else "training"
 
 
 def _who(record: TuningRecord) -> str:
@@ -53,7 +59,7 @@ def _traces(record: TuningRecord) -> list[go.Scatter]:
     who = _who(record)
     training = go.Scatter(
         x=[step for step, _ in record.losses], y=[loss for _, loss in record.losses], mode="lines",
-        line={"color": colour, "width": 1.5, "dash": dash}, name=text.TUNE_CHART["training"].format(who=who),
+        line={"color": colour, "width": 1.5, "dash": dash}, name=text.TUNE_CHART[_learned_from(record)].format(who=who),
     )  # fmt: skip
     held_out = go.Scatter(
         x=[step for step, *_ in record.held_out], y=[loss for _, loss, _ in record.held_out], mode="markers+lines",
@@ -64,7 +70,12 @@ def _traces(record: TuningRecord) -> list[go.Scatter]:
     return [trace for trace in (training, held_out) if len(trace.x)]
 
 
-def _reference(loss: float, stderr: float | None) -> list[dict]:
-    line = {**across(loss), "layer": "below"}
-    band = {**line, "type": "rect", "fillcolor": DENSE_TINT, "line": {"width": 0}}
-    return [line] if stderr is None else [{**band, "y0": loss - stderr, "y1": loss + stderr}, line]
+def _dense(loss: float, steps: int) -> go.Scatter:
+    """The line across, named in the legend: words beside it would lie upon the curves, which end near it."""
+    line = {"color": DENSE, "width": 2, "dash": "dot"}
+    return go.Scatter(x=[0, steps], y=[loss, loss], mode="lines", line=line, name=text.TUNE_CHART["dense"])
+
+
+def _band(loss: float, stderr: float | None) -> list[dict]:
+    band = {**across(loss), "type": "rect", "layer": "below", "fillcolor": DENSE_TINT, "line": {"width": 0}}
+    return [] if stderr is None else [{**band, "y0": loss - stderr, "y1": loss + stderr}]

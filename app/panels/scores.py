@@ -19,6 +19,7 @@ from app.components.table import clickable_table
 from app.kinds import is_reference
 from app.measured import (
     KINDS,
+    SHOWN_KINDS,
     Selected,
     dense_name,
     findings,
@@ -29,7 +30,7 @@ from app.measured import (
     store,
     task_names,
 )
-from app.panels.scores_html import folded_tasks, measurement, recovery_words, score_table
+from app.panels.scores_html import folded_tasks, measurement, recovered_list, score_table
 from app.registry import View, get_model
 from app.sessions import sessions
 from core.evaluation.resolve import FREE_TASKS, Task
@@ -51,7 +52,7 @@ def build() -> SimpleNamespace:
             allow_custom_value=True,  # settings that were timed join when the view is first seen
         )
         kinds = gr.CheckboxGroup(
-            [(text.KIND_CHOICES.get(kind, kind), kind) for kind in KINDS], value=list(KINDS), label=text.SCORES_KINDS_LABEL, elem_id="scores-kinds",
+            [(text.KIND_CHOICES.get(kind, kind), kind) for kind in KINDS], value=list(SHOWN_KINDS), label=text.SCORES_KINDS_LABEL, elem_id="scores-kinds",
         )  # fmt: skip
     folded = clickable_table("scores-folded")
     about = gr.HTML(html.note(" "), elem_id="scores-about")
@@ -110,7 +111,7 @@ def choices(view: View, asked: Sequence[str] = (), wanted: str | None = None, ax
     return (
         gr.update(choices=sorted(set(known.frame.model)), value=models),
         task,
-        list(KINDS),
+        list(SHOWN_KINDS),
         gr.update(choices=axes, value=axis if axis in axes else axes[0]),
         folded,
         html.problems(known.problems),
@@ -229,12 +230,11 @@ def free_words(chosen: pd.DataFrame) -> str:
 
 
 def recovered(view: View, models: list[str], task: str | None) -> str:
-    """What tuning recovered of the damage of each plan of these models in this score, a sentence each; nothing where no model was
-    tuned. It reads single answers, so it comes after the charts."""
+    """What tuning recovered of the damage of each plan of these models in this score, a sentence each, those of the page's plan first
+    and all others folded; nothing where no model was tuned. It reads single answers, so it comes after the charts."""
     found = recoveries(models, task) if view else []
-    items = "".join(f"<li>{escape(recovery_words(one))}</li>" for one in found if one.share is not None)
-    unknown = "".join(html.note(recovery_words(one)) for one in found if one.share is None)
-    return (items and f'<div class="findings"><ul>{items}</ul>{html.note(text.RECOVERED_ABOUT)}</div>') + unknown
+    mine = [one for one in found if one.plan == view["plan"]] or found[:1]
+    return recovered_list(mine, [one for one in found if one not in mine])
 
 
 def draw_clicked(view: View, models: list[str], task: str, kinds: list[str], axis: str, event: gr.EventData) -> tuple:

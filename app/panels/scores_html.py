@@ -1,6 +1,7 @@
 """The table of the part Scores, and how one score was measured."""
 
 import json
+from collections.abc import Sequence
 from functools import lru_cache
 from html import escape
 from typing import Any
@@ -92,6 +93,17 @@ def measurement(row: dict) -> str:
     )
 
 
+def recovered_list(mine: Sequence[Recovery], others: Sequence[Recovery]) -> str:
+    """Sentences on what was recovered: those of the page's plan, and the others folded; nothing where there are none."""
+    if not mine:
+        return ""
+    first, more = ("".join(f"<li>{escape(recovery_words(one))}</li>" for one in some) for some in (mine, others))
+    summary = escape((text.RECOVERED_OTHER if len(others) == 1 else text.RECOVERED_OTHERS).format(count=len(others)))
+    folded = more and f'<details class="folded"><summary>{summary}</summary><ul>{more}</ul></details>'
+    about = html.note(text.RECOVERED_ABOUT) if any(one.share is not None for one in (*mine, *others)) else ""
+    return f'<div class="findings"><ul>{first}</ul>{folded}{about}</div>'
+
+
 def recovery_words(found: Recovery) -> str:
     """What tuning recovered of a plan's damage, in a sentence, or why that is not known."""
     recipe = f" ({found.recipe})" if found.recipe else ""
@@ -102,11 +114,17 @@ def recovery_words(found: Recovery) -> str:
     said += text.RECOVERED.format(
         share=_share(found.share, found.stderr or 0.0), documents=f"{found.documents:,}",
         seeds=one if found.seeds == 1 else many.format(count=found.seeds),
-        against=text.RECOVERED_CONTROL if found.controlled else text.RECOVERED_DENSE,
+        against=_against(found),
     )  # fmt: skip
     if found.better:
         return f"{said} {text.RECOVERED_BETTER.format(p=units.p_value(found.p_value))}"
     return f"{said} {text.RECOVERED_NOT_BETTER.format(least=SEEDS_FOR_BETTER)}" if found.share > 1 else said
+
+
+def _against(found: Recovery) -> str:
+    if found.controlled:
+        return text.RECOVERED_CONTROL
+    return text.RECOVERED_TEACHER if "distillation" in found.recipe else text.RECOVERED_DENSE
 
 
 def _share(share: float, stderr: float) -> str:

@@ -140,14 +140,26 @@ def _drawn(record: TuningRecord | None) -> str | dict:
 
 
 def runs(view: View, shown: str) -> tuple:
-    """The stored runs of the page's model, the newest chosen; everything stays while the model does."""
+    """The stored runs of the page's model; chosen is the newest of the page's plan, else the newest of all.
+
+    shown: model and plan that the list was made for. Everything stays while these do, and what is chosen where another plan has
+    no run.
+    """
     name = get_model(view["model"]).dense_identity.name if view else ""
-    if not view or name == shown:
+    plan = view["plan"] if view else ""
+    before, _, plan_before = shown.partition(_FOR)
+    if not view or (name, plan) == (before, plan_before):
         return (gr.skip(),) * 4
     found = _runs_of(name)
-    first = next(iter(found), None)
+    of_plan = next((path for path, record in found.items() if record.plan == plan and not record.control), None)
+    if name == before and of_plan is None:
+        return (gr.skip(),) * 3 + (f"{name}{_FOR}{plan}",)
+    first = of_plan or next(iter(found), None)
     choices = [(_words(record), path) for path, record in found.items()]
-    return gr.update(choices=choices, value=first, visible=bool(found)), *show_run(view, first), name
+    return gr.update(choices=choices, value=first, visible=bool(found)), *show_run(view, first), f"{name}{_FOR}{plan}"
+
+
+_FOR = " · "  # between a model and a plan
 
 
 def runs_anew(view: View) -> tuple:

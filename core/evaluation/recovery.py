@@ -6,7 +6,8 @@ the dense model, trained on the same tokens in the same order. What is left of t
     r = (C − T) / (D − S),    recovered = 1 − r,
 
 each difference being a loss (`core.evaluation.paired`), of perplexities in logarithms. Training alone changes a model,
-so T is held against C; where there is none, against D, and that is said. Seeds are averaged. The standard error is the
+so T is held against C; where there is none, against D, and that is said. A distilled model learned from D, not from the
+text, so D is what it is held against. Seeds are averaged. The standard error is the
 delta method's for a ratio over paired documents, with the spread over seeds added; what it ignores: the tokens that were
 trained on might have been others. Imports no torch.
 """
@@ -107,7 +108,11 @@ def _recipe(record: Record) -> str:
     """What tuned models must have in common for their seeds to be averaged, in words."""
     if not (tuning := record.tuning):
         return ""
-    corrections = ", ".join(f"{name} {value}" for name, value in sorted((tuning.get("corrections") or {}).items()))
+    corrections = ", ".join(
+        f"corrections: {name}" if value is True else f"corrections of {name} {value}"
+        for name, value in sorted((tuning.get("corrections") or {}).items())
+        if value
+    )
     objective = "" if tuning["objective"] == "text" else str(tuning["objective"])
     words = (
         tuning["method"],
@@ -120,11 +125,15 @@ def _recipe(record: Record) -> str:
 
 
 def is_control_of(record: Record, tuned: Record) -> bool:
-    """Whether it is of the dense model, trained on the same tokens in the same order, against this plan or against any."""
+    """Whether it is of the dense model, trained as this one was, against this plan or against any.
+
+    That is: by the same method and objective, on the same tokens in the same order. A distilled model has no control but
+    the dense model itself: distilled from itself, that would stay as it is.
+    """
     one, other = record.tuning, tuned.tuning
     if record.kind != "control" or not (one and other):
         return False
-    same = ("method", "tokens", "seed", "data_sha256")
+    same = ("method", "objective", "tokens", "seed", "data_sha256")
     return all(one[name] == other[name] for name in same) and one["plan"] in (tuned.plan, "")
 
 

@@ -181,6 +181,9 @@ def test_every_kind_has_a_symbol_and_a_name_of_its_own():
         "direct, 4-bit cache",
         "dense, 8-bit weights",
     ]
+    legend = [trace.name for trace in figure.data if trace.showlegend is not False]
+    assert len(legend) == len(set(legend)) and {"4-bit cache (c4)", "8-bit weights (w8)"} <= set(legend)
+    assert not {trace.name for trace in points if trace.text} & set(legend)  # no entry for every pair of a way and bits
     bars = scores.score_bars(_ways())
     assert list(bars.layout.yaxis.ticktext)[3:] == ["2-4 tuned", "control", "2-4 c4", "dense w8"]
 

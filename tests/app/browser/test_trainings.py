@@ -1,11 +1,9 @@
-"""Training runs in the browser: the slider over the moments of one, and the seeds of those that shared from some moment on."""
+"""Training runs in the browser: the slider over the moments of one, and the seeds of those that shared from some moment on: the
+records that come with the project."""
 
 import pytest
 
-from core.records.emergence import save_emergence
-from core.records.pretraining import save_pretraining
 from tests.support.browser import wait_for_words
-from tests.support.trainings import emergence, pretraining
 
 pytestmark = pytest.mark.browser
 
@@ -13,34 +11,7 @@ SLIDER, SAID = "#similarity-moment input[type=range]", "#emergence-said"
 VALUES = "JSON.stringify(document.querySelector('#emergence-heatmap .chart').data?.[0].z ?? null)"
 
 
-@pytest.fixture
-def watched(results):
-    """A made-up run of the bundled model's size at twelve moments, as long as a test takes."""
-    path = save_emergence(results, emergence(num_layers=24, moments=12, model="demo"))
-    yield
-    path.unlink()
-
-
-@pytest.fixture
-def trained(results):
-    """Three seeds of three moments at which sharing began, made up."""
-    cells = [(at, seed) for at in (0.0, 0.8, None) for seed in range(3)]
-    more = {"model": "demo", "num_layers": 24, "plan": "17-22"}
-    paths = [
-        save_pretraining(results, pretraining(at, seed, 1.2 + seed / 50 - (at or 0) / 10, **more)) for at, seed in cells
-    ]
-    yield
-    for path in paths:
-        path.unlink()
-
-
-def test_without_such_a_run_there_is_no_slider(open_page):
-    page = open_page("?view=similarity")
-    page.wait_for_selector("#map-arcs [data-word]")
-    assert not page.locator("#similarity-moment").is_visible() and not page.locator("#arising").is_visible()
-
-
-def test_the_slider_shows_similarity_arising_by_keyboard_and_stands_in_the_link(open_page, watched):
+def test_the_slider_shows_similarity_arising_by_keyboard_and_stands_in_the_link(open_page):
     page = open_page("?view=similarity")
     slider = page.locator(SLIDER)
     slider.scroll_into_view_if_needed()
@@ -50,9 +21,9 @@ def test_the_slider_shows_similarity_arising_by_keyboard_and_stands_in_the_link(
     before = page.evaluate(VALUES)
     slider.focus()
     page.keyboard.press("ArrowRight")
-    wait_for_words(page, SAID, "Moment 2 of 12: after 1 of 1,024 steps")
+    wait_for_words(page, SAID, "Moment 2 of 12: after 6 of 1,150 steps")
     page.keyboard.press("End")
-    wait_for_words(page, SAID, "Moment 12 of 12: after 1,024 of 1,024 steps")
+    wait_for_words(page, SAID, "Moment 12 of 12: after 1,150 of 1,150 steps")
     page.wait_for_function(f"{VALUES} !== {before!r}")
     page.wait_for_function("location.search.includes('similarity-moment=12')")
     again = open_page("?" + page.url.partition("?")[2])
@@ -61,7 +32,7 @@ def test_the_slider_shows_similarity_arising_by_keyboard_and_stands_in_the_link(
     assert again.locator(SLIDER).input_value() == "12"
 
 
-def test_the_slider_follows_the_method_and_fits_a_telephone(open_page, watched):
+def test_the_slider_follows_the_method_and_fits_a_telephone(open_page):
     page = open_page("?view=similarity&similarity-moment=7", viewport={"width": 390, "height": 844}, has_touch=True)
     slider = page.locator(SLIDER)
     slider.scroll_into_view_if_needed()
@@ -77,22 +48,20 @@ def test_the_slider_follows_the_method_and_fits_a_telephone(open_page, watched):
     assert "Moment 4 of 12" in page.inner_text(SAID)
 
 
-def test_every_seed_is_a_point_of_when_to_share(open_page, trained):
+def test_every_seed_is_a_point_of_when_to_share(open_page):
     page = open_page("?view=scores")
     page.wait_for_selector("#when-about p")
     wait_for_words(page, "#when-about", "3 seeds at every moment")
     page.locator("#when-chart").scroll_into_view_if_needed()
     data = "document.querySelector('#when-chart .chart').data"
-    page.wait_for_function(f"{data}?.[1].x.length === 9")
-    assert page.evaluate("document.querySelector('#when-chart .chart').layout.xaxis.ticktext") == ["0%", "80%", "never"]
+    page.wait_for_function(f"{data}?.[1].x.length === 12")
+    assert page.evaluate("document.querySelector('#when-chart .chart').layout.xaxis.ticktext") == [
+        "0%",
+        "50%",
+        "80%",
+        "never",
+    ]
     page.locator("#when-score input").click()
     page.get_by_role("option", name="recall", exact=False).click()
     page.wait_for_function("document.querySelector('#when-chart figcaption').innerText.includes('recall')")
     page.wait_for_function("location.search.includes('when-score=recall')")
-
-
-def test_without_runs_when_to_share_says_how_to_make_them(open_page):
-    page = open_page("?view=scores")
-    page.wait_for_selector("#when-about p")
-    wait_for_words(page, "#when-about", "--share-from 0 0.5 0.8 never")
-    assert not page.locator("#when-chart").is_visible()

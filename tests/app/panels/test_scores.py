@@ -164,10 +164,14 @@ def tuned(tmp_path, monkeypatch):
     store(tmp_path, "17-22", right(280))
     store(tmp_path, "17-22", right(270), options={"kv_cache": "quantized-4"})
 
-    def add(kind: str, count: int, seed: int = 0) -> None:
+    def add(kind: str, count: int, seed: int = 0, **recipe) -> None:
         about = {"model": f"{kind}-{seed}", "weights_sha256": f"{kind}{seed}", "kind": kind}
         store(
-            tmp_path, "17-22" if kind == "tuned" else "", right(count), **about, tuning=_tuning(kind != "tuned", seed)
+            tmp_path,
+            "17-22" if kind == "tuned" else "",
+            right(count),
+            **about,
+            tuning=_tuning(kind != "tuned", seed) | recipe,
         )
 
     return add
@@ -203,6 +207,31 @@ def test_what_tuning_recovered_is_told_against_the_control_or_said_to_be_against
     both = scores.recovered({"model": "demo", "plan": "17-22"}, ["demo"], TASK)
     assert "Tuning recovered 90 ± " in both and text.RECOVERED_CONTROL in both
     assert scores.recovered({"model": "demo", "plan": "17-22"}, ["other"], TASK) == ""
+
+
+def test_the_plan_of_the_page_comes_first_and_all_others_are_folded(tuned):
+    tuned("tuned", 356), tuned("control", 364)
+    store(settings.server.results, "20-22", right(270))
+    store(
+        settings.server.results,
+        "20-22",
+        right(350),
+        model="t2",
+        weights_sha256="t2",
+        kind="tuned",
+        tuning=_tuning(False, 0),
+    )
+    here, there = (scores.recovered({"model": "demo", "plan": plan}, ["demo"], TASK) for plan in ("17-22", "20-22"))
+    for said, first, other in ((here, "17-22", "20-22"), (there, "20-22", "17-22")):
+        shown, _, folded = said.partition('<details class="folded">')
+        assert f"Plan {first}" in shown and f"Plan {other}" not in shown and f"Plan {other}" in folded
+        assert text.RECOVERED_OTHER in folded
+
+
+def test_a_distilled_model_is_told_to_be_held_against_its_teacher(tuned):
+    tuned("tuned", 356, 0, objective="distillation"), tuned("control", 364)
+    said = scores.recovered({"model": "demo", "plan": "17-22"}, ["demo"], TASK)
+    assert text.RECOVERED_TEACHER in said and text.RECOVERED_DENSE not in said and "95 ± " in said
 
 
 def test_better_than_dense_is_printed_with_three_seeds_and_significance_only(tuned):

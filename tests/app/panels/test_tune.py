@@ -6,9 +6,11 @@ from argparse import ArgumentParser
 from pathlib import Path
 from types import SimpleNamespace
 
+import gradio as gr
 import pytest
 
 from app import jobs, settings, text, tunings
+from app.charts import tuning as charts
 from app.panels import model as model_panel
 from app.panels import tune
 from core.records.tunings import TuningRecord
@@ -144,9 +146,13 @@ def test_a_run_tells_its_losses_and_ends_in_the_lists(own_machine, view):
     (folder,) = settings.server.tuned.iterdir()
     assert str(folder) in model_panel.choices() and tunings.finished_folders() == [str(folder)]
     choice, chart, about, name, models = tune.runs_anew(view)
-    assert len(choice["choices"]) == 1 and name == "tiny" and str(folder) in models["choices"]
+    assert len(choice["choices"]) == 1 and name == f"tiny{tune._FOR}{view['plan']}" and str(folder) in models["choices"]
     assert "held-out text" in chart and "core" in about
-    assert tune.runs(view, name)[0] == tune.runs(view, "tiny")[0]  # nothing new, nothing drawn
+    assert tune.runs(view, name)[:3] == (gr.skip(),) * 3  # nothing new, nothing drawn
+    other = view | {"plan": "0-1"}
+    assert tune.runs(other, name)[:3] == (gr.skip(),) * 3  # a plan without a run leaves what is shown
+    chosen = tune.runs(view, f"tiny{tune._FOR}0-1")[0]["value"]
+    assert chosen == choice["value"] and view["plan"] in chosen
 
 
 def test_stop_leaves_a_run_that_goes_on(own_machine, view):
@@ -214,6 +220,26 @@ def test_a_plan_and_its_control_stand_side_by_side():
     other = control.model_copy(update={"recipe": golden.recipe | {"seed": 8}})
     assert tunings.together(golden, [golden, other, control]) == [golden, control]
     assert tunings.together(golden, [golden, other]) == [golden]
+    distilled = golden.model_copy(
+        update={"recipe": golden.recipe | {"objective": "distillation"}, "objective": "distillation"}
+    )
+    assert tunings.together(distilled, [distilled, control]) == [
+        distilled
+    ]  # it learned from the dense model, not from the text
+
+
+def test_the_loss_of_a_distilled_run_is_called_a_distance_and_the_dense_line_stands_in_the_legend():
+    golden = TuningRecord.model_validate_json(GOLDEN.read_text(encoding="utf-8"))
+    golden = golden.model_copy(update={"held_out_dense": (2.0, 0.1)})
+    names = {}
+    for objective in ("text", "distillation"):
+        figure = charts.losses([golden.model_copy(update={"objective": objective})])
+        names[objective] = [trace.name for trace in figure.data]
+        assert text.TUNE_CHART["dense"] in names[objective] and not figure.layout.annotations
+    who = text.TUNE_CHART["tuned"].format(plan=golden.plan)
+    assert text.TUNE_CHART["training"].format(who=who) in names["text"]
+    assert text.TUNE_CHART["distance"].format(who=who) in names["distillation"]
+    assert text.TUNE_CHART["training"].format(who=who) not in names["distillation"]
 
 
 def test_losses_are_read_off_the_record_that_a_run_rewrites(tmp_path):

@@ -57,6 +57,13 @@ def test_without_a_control_against_dense_and_with_that_of_another_seed_too(damag
     assert found.share == pytest.approx(1 - 8 / 80) and not found.controlled and found.p_value is None
 
 
+def test_a_distilled_model_is_held_against_the_dense_one_it_learned_from(damaged):
+    add(damaged, "tuned", right(352), tuning=tuning(objective="distillation"))
+    add(damaged, "control", right(364))  # learned from the text
+    (found,) = told(damaged)
+    assert found.share == pytest.approx(1 - 8 / 80) and not found.controlled and "distillation" in found.recipe
+
+
 def test_the_error_is_that_of_a_paired_bootstrap():
     rng = np.random.default_rng(0)
     hard = rng.normal(size=600)
@@ -159,4 +166,6 @@ def test_the_bundled_pair_has_no_control_and_tells_what_it_recovered():
     assert 0.5 < bundled.share < 1.2 and not bundled.controlled and not bundled.better
     tuned = {one.plan: one for one in of_prose if one.recipe}
     assert {"17-22", "12-22", "3-4,14-15,16-17,19-20,21-22"} <= set(tuned)
-    assert all(one.controlled and 0.8 < one.share < 1.1 and not one.better for one in tuned.values())
+    assert all(0.7 < one.share < 1.1 and not one.better for one in tuned.values())
+    assert {"distillation" in one.recipe for one in of_prose if one.recipe and not one.controlled} == {True}
+    assert any(one.seeds == 3 for one in of_prose)
