@@ -126,10 +126,8 @@ def test_any_mixture_in_any_family_is_and_costs_what_it_says(variant, execution,
     try:
         for begin, end in [(0, length)] if kind == "none" else draw_chunks(data, length):
             options = {"past_key_values": cache, "use_cache": cache is not None}
-            call = (
-                lambda b=begin, e=end, o=options: logits.append(  # noqa: E731
-                    view(ids[:, b:e], attention_mask=visible[:, :e], **o).logits
-                )
+            call = lambda b=begin, e=end, o=options: logits.append(
+                view(ids[:, b:e], attention_mask=visible[:, :e], **o).logits
             )
             counts = count_flops(view, call)
             if kind != "static":  # which multiplies its empty places too
