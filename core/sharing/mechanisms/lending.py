@@ -65,7 +65,7 @@ def lend(
     call.check_gradients()
     if cache is not None:
         key, value = cache.update(key, value, module.layer_idx)
-    call.lent[module.layer_idx] = key, value
+    call.lent = {**call.lent, module.layer_idx: (key, value)}
     return key, value
 
 
@@ -76,5 +76,8 @@ def lent_to(module: AttentionModule, call: AttentionCall, device: torch.device) 
             f"Layer {module.layer_idx} reads the keys of layer {module.leader}, which has not run in this call: run the view's "
             "decoder from its first layer."
         )
-    key, value = call.lent[module.leader] = tuple(one.to(device) for one in call.lent[module.leader])
+    key, value = call.lent[module.leader]
+    if key.device != device:
+        key, value = key.to(device), value.to(device)
+        call.lent = {**call.lent, module.leader: (key, value)}
     return key, value

@@ -65,7 +65,7 @@ def _choose(
         output, weights = explicit_attention(module, query[:, :, rows], key, value, _of(mask, rows), kwargs)
         outputs.append(output)
         places.append(_ranked(weights, _of(visible, rows), module.positions))
-    call.places[module.layer_idx] = torch.cat(places, 1)
+    call.places = {**call.places, module.layer_idx: torch.cat(places, 1)}
     if not shows:
         return torch.cat(outputs, 1), None
     call.weights[module.layer_idx] = weights
@@ -153,7 +153,9 @@ def _places(call: AttentionCall, module: AttentionModule, device: torch.device) 
             f"Layer {module.layer_idx} attends where layer {module.leader} does, which has not run in this call: run the "
             "view's decoder from its first layer."
         )
-    places = call.places[module.leader] = call.places[module.leader].to(device)
+    places = call.places[module.leader].to(device)
+    if places is not call.places[module.leader]:
+        call.places = {**call.places, module.leader: places}
     return places
 
 
@@ -223,7 +225,8 @@ class _Choosing(_Own):
     def softmax(self, scores, *args, **kwargs):
         weights = nn.functional.softmax(scores, *args, **kwargs)
         if scores.shape[3] > self.module.positions:
-            self.call.places[self.module.layer_idx] = _ranked(weights, self.seen(scores), self.module.positions)
+            places = _ranked(weights, self.seen(scores), self.module.positions)
+            self.call.places = {**self.call.places, self.module.layer_idx: places}
         return weights
 
 
