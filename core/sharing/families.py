@@ -30,6 +30,9 @@ CHECKED = frozenset({
 })  # fmt: skip
 """Families (transformers' `model_type`) whose shared attention the tests compare with the oracle."""
 
+KNOWN = CHECKED | {"gpt_bigcode", "gpt_neo", "mpt"}
+"""The families of the grid in docs/families.md: of these it is known what their layers do with attention."""
+
 KEEPS_KEYWORDS = frozenset({"nemotron", "stablelm"})
 """Families with attention functions whose decoder layers do not hand keyword arguments on to their attention."""
 

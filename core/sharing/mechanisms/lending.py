@@ -31,10 +31,11 @@ class _InPlaceOfCache:
     def __init__(
         self, cache: Cache | None, exchange: Callable[[Cache | None, torch.Tensor, torch.Tensor], KeysAndValues]
     ):
-        self.cache, self.exchange = cache, exchange
+        self.cache, self.exchange, self.used = cache, exchange, False
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any) -> KeysAndValues:
         """As `Cache.update`."""
+        self.used = True
         return self.exchange(self.cache, key_states, value_states)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
@@ -53,9 +54,14 @@ def attend_by(module: AttentionModule, exchange: Exchange) -> None:
 
 def _forward(module: AttentionModule, *args: Any, **kwargs: Any) -> Any:
     call, name = call_of(kwargs.get("shared_attention")), module.cache_name
-    kwargs[name] = _InPlaceOfCache(kwargs.get(name), partial(module.exchange, module, call))
+    kwargs[name] = place = _InPlaceOfCache(kwargs.get(name), partial(module.exchange, module, call))
     forward = type(module).forward if has_attention_function(module) else own_forward
-    return forward(module, *args, **kwargs)
+    output = forward(module, *args, **kwargs)
+    if not place.used:
+        raise RuntimeError(
+            f"Layer {module.layer_idx} did not hand its keys and values to the cache: it was none of these."
+        )
+    return output
 
 
 def lend(

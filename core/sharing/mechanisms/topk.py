@@ -19,15 +19,26 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from transformers import AttentionInterface, PreTrainedModel
 
+from core.configs import text_config
 from core.sharing import call as calls
 from core.sharing.call import AttentionCall, explicit_attention
-from core.sharing.families import AttentionModule, attention_modules, has_attention_function
+from core.sharing.families import KNOWN, AttentionModule, attention_modules, has_attention_function
 from core.sharing.hooks import call_of, set_forward
 
 _CHOOSE, _SELECT = "shared_attention_topk_leader", "shared_attention_topk"
 
 Attended = tuple[torch.Tensor, torch.Tensor | None]
 """(output [batch, queries, heads, head_dim], weights [batch, heads, queries, keys] or None)."""
+
+
+def check_topk(model: PreTrainedModel) -> None:
+    """Raise ValueError for a family of which it is not known that all heads of a layer may see the same positions."""
+    family = text_config(model).model_type
+    if family not in KNOWN:
+        raise ValueError(
+            f"Models of type {family!r} cannot choose positions: it is not known that all heads of a layer may see the same ones, as "
+            f"in the {len(KNOWN)} families of docs/families.md; share instead."
+        )
 
 
 def make_topk_follower(view: PreTrainedModel, layer: int, leader: int, positions: int) -> None:
