@@ -4,6 +4,7 @@ Two executions: *reuse* keeps the leader's attention weights and multiplies them
 keeps the leader's queries and keys, and followers run the model's fused attention on them.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -30,6 +31,10 @@ class AttentionCall:
     shows_weights: every layer, and not leaders alone, computes its attention weights and returns them.
     """
 
+    # Of other mechanisms, which replace these dicts and never change them: a call without them makes none of its own.
+    lent: Mapping[int, tuple] = {}  # keys and values that other layers read, see `mechanisms.lending`
+    places: Mapping[int, torch.Tensor] = {}  # positions that leaders chose, see `mechanisms.topk`
+
     def __init__(self, implementation: str, execution: str, shows_weights: bool = False):
         self.implementation, self.execution, self.shows_weights = implementation, execution, shows_weights
         self.grad_enabled = torch.is_grad_enabled()
@@ -37,8 +42,6 @@ class AttentionCall:
         self.additive_masks: dict[tuple, tuple[Any, torch.Tensor | None]] = {}
         self.weights: dict[int, torch.Tensor] = {}  # reuse: [batch, heads, queries, keys]
         self.inputs: dict[int, tuple] = {}  # recompute: (query, key, mask, keyword arguments of the attention function)
-        self.lent: dict[int, tuple] = {}  # keys and values that other layers read, see `mechanisms.lending`
-        self.places: dict[tuple, torch.Tensor] = {}  # (leader, N) → positions that it chose, see `mechanisms.topk`
 
     def attend(
         self,

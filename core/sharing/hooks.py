@@ -125,7 +125,8 @@ class _BeginCall:
     def prepare(self, cache: Cache) -> None:
         """Have a cache hold what this view's layers need."""
         keep_values_only(cache, self.followers, self.key_width)
-        keep_nothing(cache, self.nothing)
+        if self.nothing:
+            keep_nothing(cache, self.nothing)
 
     @staticmethod
     def _makes_cache(decoder, use_cache: bool | None) -> bool:

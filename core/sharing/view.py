@@ -76,6 +76,8 @@ def share_attention(
         _check_values(model)
     view = twin_of(model)
     _share(view, plan, heads, execution, corrections)
+    if plan.parts and model.config.model_type not in CHECKED:
+        _try_parts(view)
     return view
 
 
@@ -137,7 +139,7 @@ def recording_view(model: Model) -> Model:
     """
     plan, view = plan_of(model), twin_of(model)
     modules = attention_modules(view)
-    selecting = [layer for layer in plan.changed if plan.mechanism_of(layer) == "topk"]
+    selecting = [layer for part in plan.parts if part.mechanism == "topk" for layer in part.layers]
     roles = {*plan.followers, *plan.leaders, *plan.skipped, *selecting}
     dense = [layer for layer in range(len(modules)) if layer not in roles]
     for layer in dense:
@@ -190,6 +192,21 @@ def _check_values(model: PreTrainedModel) -> None:
             f"Models of type {model.config.model_type!r} are not supported yet: their attention layers do more than "
             f"weigh projected values. {SUPPORTED}"
         )
+
+
+@torch.inference_mode()
+def _try_parts(view: PreTrainedModel) -> None:
+    """Refuse a family that the tests do not know when its layers do not meet what stands in for their cache."""
+    was_training, tokens = view.training, torch.arange(4, device=view.device)[None] % vocab_size_of(view)
+    try:
+        decoder_of(view.eval())(input_ids=tokens, use_cache=False)
+    except (AttributeError, KeyError, TypeError, RuntimeError) as error:
+        raise ValueError(
+            f"Models of type {view.config.model_type!r} cannot do plan {plan_of(view).name}: their attention layers treat keys and "
+            "values in a way of their own; share instead."
+        ) from error
+    finally:
+        view.train(was_training)
 
 
 def _equal_again(call: AttentionCall, module: AttentionModule, args, kwargs, output) -> bool:

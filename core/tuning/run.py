@@ -133,6 +133,11 @@ class Tuning:
             )
         if not (plan or self.control):
             raise ValueError("The dense plan shares nothing to tune for: give --plan, such as 17-22, or --control.")
+        if self.corrections and not (self.control or plan.followers):
+            raise ValueError(
+                f"Corrections are of attention weights that layers share, and no layer of plan {plan.name} shares them: leave "
+                "--corrections out, or share in some layers."
+            )
         if self.head_map and self.control:
             raise ValueError("A control shares nothing: leave --head-map out.")
         if getattr(dense.config, "quantization_config", None):

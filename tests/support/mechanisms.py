@@ -93,8 +93,8 @@ def _nothing(module, args, kwargs, output):
     return torch.zeros_like(attended), *output[1:]
 
 
-def _attention(did, modules, eager, module, query, key, value, mask, *args, **kwargs):
-    layer = modules.index(module)
+def _attention(did, modules, eager, module, query, key, value, attention_mask, *args, **kwargs):
+    layer, mask = modules.index(module), attention_mask
     key, value = did.keys_and_values(layer, key, value)
     lowest = torch.finfo(query.dtype).min
     if did.role.get(layer, ("",))[0] == "topk":

@@ -31,10 +31,11 @@ class _InPlaceOfCache:
     def __init__(
         self, cache: Cache | None, exchange: Callable[[Cache | None, torch.Tensor, torch.Tensor], KeysAndValues]
     ):
-        self.cache, self.exchange = cache, exchange
+        self.cache, self.exchange, self.used = cache, exchange, False
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any) -> KeysAndValues:
         """As `Cache.update`."""
+        self.used = True
         return self.exchange(self.cache, key_states, value_states)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
@@ -53,9 +54,14 @@ def attend_by(module: AttentionModule, exchange: Exchange) -> None:
 
 def _forward(module: AttentionModule, *args: Any, **kwargs: Any) -> Any:
     call, name = call_of(kwargs.get("shared_attention")), module.cache_name
-    kwargs[name] = _InPlaceOfCache(kwargs.get(name), partial(module.exchange, module, call))
+    kwargs[name] = place = _InPlaceOfCache(kwargs.get(name), partial(module.exchange, module, call))
     forward = type(module).forward if has_attention_function(module) else own_forward
-    return forward(module, *args, **kwargs)
+    output = forward(module, *args, **kwargs)
+    if not place.used:
+        raise RuntimeError(
+            f"Layer {module.layer_idx} did not hand its keys and values to the cache: it was none of these."
+        )
+    return output
 
 
 def lend(
@@ -65,7 +71,7 @@ def lend(
     call.check_gradients()
     if cache is not None:
         key, value = cache.update(key, value, module.layer_idx)
-    call.lent[module.layer_idx] = key, value
+    call.lent = {**call.lent, module.layer_idx: (key, value)}
     return key, value
 
 
@@ -76,5 +82,8 @@ def lent_to(module: AttentionModule, call: AttentionCall, device: torch.device) 
             f"Layer {module.layer_idx} reads the keys of layer {module.leader}, which has not run in this call: run the view's "
             "decoder from its first layer."
         )
-    key, value = call.lent[module.leader] = tuple(one.to(device) for one in call.lent[module.leader])
+    key, value = call.lent[module.leader]
+    if key.device != device:
+        key, value = key.to(device), value.to(device)
+        call.lent = {**call.lent, module.leader: (key, value)}
     return key, value

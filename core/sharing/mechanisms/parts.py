@@ -9,7 +9,7 @@ from core.sharing.families import AttentionModule, attention_modules, difference
 from core.sharing.mechanisms.keys import make_keys_follower
 from core.sharing.mechanisms.kv import make_kv_follower
 from core.sharing.mechanisms.skip import check_skip, make_skipped, norms_of_attention
-from core.sharing.mechanisms.topk import make_topk_follower
+from core.sharing.mechanisms.topk import check_topk, make_topk_follower
 
 _Maker = Callable[[PreTrainedModel, int, int, int], None]
 """(view, layer, its leader, positions): makes one layer of a view do what its mechanism says."""
@@ -50,6 +50,8 @@ def check_parts(model: PreTrainedModel, plan: SharingPlan) -> None:
             )
     if plan.skipped:
         check_skip(model)
+    if any(part.mechanism == "topk" for part in plan.parts):
+        check_topk(model)
     for part in plan.parts:
         if part.mechanism != "skip":
             _check_kinds(model, part)

@@ -15,7 +15,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from core.configs import text_config
-from core.sharing.families import CHECKED, AttentionModule, adds_residual, attention_modules, layers_of
+from core.sharing.families import KNOWN, AttentionModule, adds_residual, attention_modules, layers_of
 from core.sharing.hooks import set_forward
 
 # The norms of the attention branch, in families that do not have `input_layernorm` alone.
@@ -35,13 +35,12 @@ _NORMS = {
     "opt": ("self_attn_layer_norm",),
 }
 _ONE_NORM_FOR_BOTH = frozenset({"codegen", "cohere", "cohere2", "gptj", "phi"})  # attention and MLP read the same
-_KNOWN = CHECKED | _NORMS.keys()
 
 
 def norms_of_attention(model: PreTrainedModel, layer: int) -> tuple[str, ...]:
     """The names, in a decoder layer, of the norms that its attention branch alone reads or goes through."""
     family, module = text_config(model).model_type, layers_of(model)[layer]
-    if family not in _KNOWN or family in _ONE_NORM_FOR_BOTH or _feeds_more(module, text_config(model)):
+    if family not in KNOWN or family in _ONE_NORM_FOR_BOTH or _feeds_more(module, text_config(model)):
         return ()
     return tuple(name for name in _NORMS.get(family, ("input_layernorm",)) if hasattr(module, name))
 
@@ -63,10 +62,10 @@ def _feeds_more(layer: Any, config: Any) -> bool:
 def check_skip(model: PreTrainedModel) -> None:
     """Raise ValueError for a family whose layers might do something else with attention than to add it."""
     family = text_config(model).model_type
-    if family not in _KNOWN:
+    if family not in KNOWN:
         raise ValueError(
             f"Models of type {family!r} cannot skip attention: it is not known that their layers do nothing with it but add "
-            f"it to the residual stream, as those of the {len(_KNOWN)} families of docs/families.md do; share instead."
+            f"it to the residual stream, as those of the {len(KNOWN)} families of docs/families.md do; share instead."
         )
 
 

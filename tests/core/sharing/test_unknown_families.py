@@ -21,6 +21,7 @@ from core.sharing.call import AttentionCall
 from core.sharing.families import CHECKED
 from core.sharing.view import recording_view
 from tests.support.families import EXPERTS, SIZES
+from tests.support.mechanisms import imposed
 from tests.support.oracle import shared_by_oracle
 
 MIXED_EXPERTS = EXPERTS | {"n_routed_experts": 4, "n_shared_experts": 1, "n_group": 1, "topk_group": 1}
@@ -66,6 +67,40 @@ def test_what_is_tried_and_accepted_is_right(family):
         assert (view(ids, use_cache=False).logits - expected).abs().max() <= 1e-5 * expected.abs().max()
         uncached = view.generate(ids, max_new_tokens=4, do_sample=False, pad_token_id=0, use_cache=False)
         assert torch.equal(view.generate(ids, max_new_tokens=4, do_sample=False, pad_token_id=0), uncached)
+
+
+@pytest.mark.parametrize("text", ["kv 1-2 4-5", "keys 1-2,keys 3-5"])
+@pytest.mark.parametrize("family", RIGHT)
+@torch.no_grad()
+def test_other_mechanisms_that_are_accepted_are_right(family, text):
+    model, eager = make(family, RIGHT[family]), make(family, RIGHT[family], attn_implementation="eager")
+    ids = torch.randint(1, 97, (2, 9), generator=torch.Generator().manual_seed(1))
+    with imposed(eager, SharingPlan.parse(text, 6)):
+        expected = eager(ids, use_cache=False).logits
+    assert (model(ids, use_cache=False).logits - expected).abs().max() > 0.05 * expected.abs().max()
+    view = share_attention(model, text)
+    assert (view(ids, use_cache=False).logits - expected).abs().max() <= 1e-5 * expected.abs().max()
+    uncached = view.generate(ids, max_new_tokens=4, do_sample=False, pad_token_id=0, use_cache=False)
+    assert torch.equal(view.generate(ids, max_new_tokens=4, do_sample=False, pad_token_id=0), uncached)
+
+
+@pytest.mark.parametrize("family", RIGHT)
+def test_nobody_knows_what_their_layers_do_with_attention_so_that_the_rest_is_refused(family):
+    for text, what in (("skip 1", "skip attention"), ("topk3 1-2", "choose positions")):
+        with pytest.raises(ValueError, match=rf"'{family}' cannot {what}: .*; share instead\.$"):
+            share_attention(make(family, RIGHT[family]), text)
+
+
+def test_layers_that_do_not_hand_their_keys_to_a_cache_are_refused(monkeypatch):
+    model = make("persimmon", {})
+    forward = type(model.model.layers[0].self_attn).forward
+
+    def without_cache(module, *args, past_key_values=None, **kwargs):
+        return forward(module, *args, **kwargs)
+
+    monkeypatch.setattr(type(model.model.layers[0].self_attn), "forward", without_cache)
+    with pytest.raises(ValueError, match="'persimmon' cannot do plan kv 1-2: .* a way of their own; share instead"):
+        share_attention(model, "kv 1-2")
 
 
 @pytest.mark.parametrize("family", REFUSED)
@@ -117,10 +152,10 @@ def test_attention_in_a_layers_own_forward_is_reached_in_every_call(family):
 def test_views_compile_without_a_break(family):
     fields = {"gptj": {"rotary_dim": 4}, "codegen": {"rotary_dim": 4}}.get(family, {})
     sizes = {name: size for name, size in SIZES.items() if (family, name) != ("falcon", "head_dim")}
-    view = share_attention(
-        AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **sizes | fields)).eval(), "1-2,3-5"
-    )
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **sizes | fields)).eval()
     ids = torch.randint(1, 97, (2, 9), generator=torch.Generator().manual_seed(1))
-    compiled = torch.compile(view.forward, fullgraph=True, backend="eager")
-    torch.testing.assert_close(compiled(ids, use_cache=False).logits, view(ids, use_cache=False).logits)
-    torch._dynamo.reset()
+    for plan in ("1-2,3-5", "0-1,skip 2,keys 3-4") if family == "nemotron" else ("1-2,3-5",):
+        view = share_attention(model, plan)
+        compiled = torch.compile(view.forward, fullgraph=True, backend="eager")
+        torch.testing.assert_close(compiled(ids, use_cache=False).logits, view(ids, use_cache=False).logits)
+        torch._dynamo.reset()

@@ -19,6 +19,7 @@ from core.tuning.recipe import TuneRecipe
 from core.tuning.rows import UNCOUNTED, Row, in_order
 from core.tuning.run import trained_model
 from core.tuning.trainer import SharingTrainer, arguments_of
+from tests.support.mechanisms import imposed
 from tests.support.models import tiny_model
 from tests.support.oracle import corrected_by_oracle, shared_by_oracle
 
@@ -26,6 +27,7 @@ from tests.support.oracle import corrected_by_oracle, shared_by_oracle
 pytestmark = pytest.mark.filterwarnings("ignore:`(is_)?gradient_checkpointing:FutureWarning")
 
 PLAN, HEADS = SharingPlan.parse("1-3", 6), {3: (3, 0, 0, 1)}
+PARTS = ("skip 1 4,kv 2-3", "keys 0-2,skip 5", "topk3 1-2,keys 3_5", "0_2,skip 1,kv 3-5")
 TOLERANCE = 1e-5  # eager attention's softmax and the norms are in float32
 ROWS = 4
 
@@ -49,10 +51,10 @@ class Catch(TrainerCallback):
         self.found = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
 
 
-def trainers_gradients(recipe: TuneRecipe, tmp_path, **kind) -> tuple[dict, dict]:
+def trainers_gradients(recipe: TuneRecipe, tmp_path, plan: SharingPlan = PLAN, **kind) -> tuple[dict, dict]:
     """What the Trainer hands to the optimizer in its first step, and the weights before it."""
     dense, catch = tiny_model().double(), Catch()
-    model, teacher = trained_model(dense, PLAN, recipe, **kind)
+    model, teacher = trained_model(dense, plan, recipe, **kind)
     if recipe.method == "lora":  # B begins at zero, and then A has no gradient
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
@@ -92,15 +94,20 @@ def reference_loss(logits_of, objective: str) -> torch.Tensor:
     return total / count
 
 
+def oracle(eager: torch.nn.Module, plan: SharingPlan, heads):
+    """The plan on the untouched model; head maps go with shared attention alone."""
+    return imposed(eager, plan) if plan.parts else shared_by_oracle(eager, plan, heads)
+
+
 def full_reference(objective: str, plan, heads) -> dict[str, torch.Tensor]:
     eager = tiny_model(attn_implementation="eager").double()
-    with shared_by_oracle(eager, plan, heads):
+    with oracle(eager, plan, heads):
         reference_loss(lambda ids: eager(ids, use_cache=False).logits, objective).backward()
     return {name: parameter.grad for name, parameter in eager.named_parameters()}
 
 
 def lora_reference(
-    before: dict[str, torch.Tensor], recipe: TuneRecipe, corrections: Corrections = NONE
+    before: dict[str, torch.Tensor], recipe: TuneRecipe, corrections: Corrections = NONE, plan: SharingPlan = PLAN
 ) -> dict[str, torch.Tensor]:
     """Gradients of the adapters and corrections alone. before: the adapted model's parameters."""
     eager = tiny_model(attn_implementation="eager").double()
@@ -110,9 +117,7 @@ def lora_reference(
         other, layer = name.replace("lora_A", "lora_B"), name.removeprefix("base_model.model.").split(".lora_A")[0]
         low_rank = leaves[other] @ leaves[name]
         weights[f"{layer}.weight"] = weights[f"{layer}.weight"] + recipe.lora_alpha / recipe.lora_rank * low_rank
-    with (
-        corrected_by_oracle(eager, PLAN, HEADS, own_of(leaves)) if corrections else shared_by_oracle(eager, PLAN, HEADS)
-    ):
+    with corrected_by_oracle(eager, PLAN, HEADS, own_of(leaves)) if corrections else oracle(eager, plan, HEADS):
         logits_of = lambda ids: functional_call(eager, weights, (ids,), {"use_cache": False}).logits
         reference_loss(logits_of, recipe.objective).backward()
     return {name: leaf.grad for name, leaf in leaves.items()}
@@ -157,6 +162,30 @@ def test_lora(tmp_path, checkpointing, objective):
     recipe = recipe_of(gradient_checkpointing=checkpointing, objective=objective, **fields)
     found, before = trainers_gradients(recipe, tmp_path, head_map=HEADS)
     reference = lora_reference(before, recipe)
+    assert set(found) == set(reference) and len(found) > 50
+    assert_equal(found, reference)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("text", PARTS)
+def test_all_weights_under_other_mechanisms(tmp_path, text, checkpointing):
+    plan = SharingPlan.parse(text, 6)
+    found, before = trainers_gradients(recipe_of(gradient_checkpointing=checkpointing), tmp_path, plan)
+    reference = full_reference("text", plan, None)
+    assert set(found) == set(before)  # what a layer does without is no parameter of the view
+    gone = {name for name in set(reference) - set(found) if ".self_attn." in name}
+    per_layer = {"share": 2, "skip": 4, "kv": 2, "keys": 1, "topk": 0}
+    assert len(gone) == sum(per_layer[plan.mechanism_of(layer)] for layer in plan.changed)
+    assert_equal(found, reference)
+
+
+@pytest.mark.parametrize("objective", ["text", "distillation"])
+@pytest.mark.parametrize("text", PARTS)
+def test_lora_under_other_mechanisms(tmp_path, text, objective):
+    plan = SharingPlan.parse(text, 6)
+    recipe = recipe_of(method="lora", lora_rank=2, lora_alpha=3, objective=objective)
+    found, before = trainers_gradients(recipe, tmp_path, plan)
+    reference = lora_reference(before, recipe, plan=plan)
     assert set(found) == set(reference) and len(found) > 50
     assert_equal(found, reference)
 

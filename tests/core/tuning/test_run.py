@@ -70,6 +70,38 @@ def test_a_tuned_folder_says_what_it_is_and_gives_the_same_losses_elsewhere(mode
     assert said == record.tuned and (said.of, said.control, said.plan, said.steps) == ("tiny", False, "1-3", 4)
 
 
+@pytest.mark.parametrize("options", ["--method full", "--method lora --lora-rank 2"])
+def test_plans_of_other_mechanisms_are_tuned_as_shared_ones_are(model_folder, text_file, tmp_path, options):
+    out, plan = tmp_path / "tuned", "skip 1,kv 2-3"
+    given = ["--model", str(model_folder), "--data", str(text_file), "--out", str(out), "--plan", plan, "--steps", "3"]
+    given += ["--results", str(tmp_path / "results"), *SIZES.split(), *options.split()]
+    assert main(["tune", *given]) == 0
+    [record] = records(out)
+    model, tokenizer = load_model(out, device="cpu", dtype="float32")
+    assert (str(plan_of(model)), record.plan, tuned_of(model.config).plan) == (plan, plan, plan)
+    found = held_out_loss(model, held_rows(tokenizer, text_file), 2, record.recipe["dtype"])
+    assert record.saved[1] == pytest.approx(found.loss, rel=1e-5) and record.saved[1] != record.held_out[0][1]
+    card = (out / "README.md").read_text()
+    assert "Layer 1 skips attention; layer 3 reads the keys and values of 2" in card
+    control = ["--control", *given]
+    control[control.index(str(out))] = str(tmp_path / "control")
+    assert main(["tune", *control]) == 0
+    assert {one.control for one in records(out)} == {True, False} and len({one.path for one in records(out)}) == 2
+
+
+def test_what_other_mechanisms_do_not_have_is_refused_before_anything_is_written(
+    model_folder, text_file, tmp_path, capsys
+):
+    (tmp_path / "heads.json").write_text('{"3": [0, 1, 2, 3]}')
+    given = ["--model", str(model_folder), "--data", str(text_file), "--out", str(tmp_path / "tuned"), *SIZES.split()]
+    for more, said in (
+        (["--plan", "kv 2-3", "--head-map", str(tmp_path / "heads.json")], "names layer 3, which is no follower"),
+        (["--plan", "kv 2-3", "--corrections", "alignment"], "no layer of plan kv 2-3 shares them"),
+    ):
+        assert main(["tune", *given, *more]) == 2
+        assert said in capsys.readouterr().err and not (tmp_path / "tuned").exists()
+
+
 def test_the_card_tells_this_run(model_folder, text_file, tmp_path):
     assert tune(model_folder, text_file, tmp_path / "tuned", PLAN, "--steps 2 --seed 3") == 0
     [record] = records(tmp_path / "tuned")
