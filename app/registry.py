@@ -169,6 +169,13 @@ class LoadedModel:
         """Layers of the dense model."""
         return text_config(self.model).num_hidden_layers
 
+    @cached_property
+    def native(self) -> dict[str, int]:
+        """Layer → the layer whose keys and values it reads in the model itself, ready for JSON; empty for most models."""
+        from core.sharing.native import native_plan_of
+
+        return {str(layer): leader for layer, leader in native_plan_of(self.model).borrowers.items()}
+
     @property
     def num_heads(self) -> int:
         """Query heads of a layer."""

@@ -130,6 +130,9 @@ STRIP = {
     "window": " of the last {tokens}",
     "alone": "As the only follower: {damage} nats (measured).",
     "legend": "Damage alone (nats):",
+    "native": "reads natively",
+    "native_reads": "In the model itself it reads the keys and values of layer {leader} and caches none, whatever the plan.",
+    "native_read": "In the model itself its keys and values are read by {followers}, so that it stays as it is.",
     "legend_title": "How much worse the model gets when this layer alone reuses the one before it. {about}",
 }
 """What the browser fills in (app/components/page/strip.js)."""

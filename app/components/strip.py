@@ -25,7 +25,7 @@ _TEMPLATE = f"""
       <div class="below">
         <p class="about hint" id="strip-about"></p>
         <p class="legend" hidden>{escape(text.STRIP["legend"])} <b class="low"></b><i></i><b class="high"></b></p>
-        <p class="key" aria-hidden="true"><span class="hand">{escape(text.STRIP["hint_short"])}</span>{_KEY}</p>
+        <p class="key" aria-hidden="true"><span class="hand">{escape(text.STRIP["hint_short"])}</span>{_KEY}<span class="native-key" hidden><i data-native="reads"></i>{escape(text.STRIP["native"])}</span></p>
       </div>
     </div>
     <button class="undo" type="button" aria-label="{escape(text.UNDO_LABEL)}" title="{escape(text.UNDO_LABEL)}"

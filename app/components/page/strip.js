@@ -37,11 +37,25 @@ function build() {
     tile.setAttribute('aria-describedby', 'strip-about');
     const number = document.createElement('span');
     number.textContent = layer;
+    const native = nativeRole(layer);
+    if (native) tile.dataset.native = native;
     tile.append(number, document.createElement('i'));
     return tile;
   }));
+  at('.native-key').hidden = !Object.keys(facts.native).length;
   focused = Math.min(focused, facts.layers - 1);
   arrange();
+}
+
+/** What a layer has to do with what the model shares by itself: it `reads` another one, or is `read`; '' for most. */
+function nativeRole(layer) {
+  return layer in facts.native ? 'reads' : Object.values(facts.native).includes(layer) ? 'read' : '';
+}
+
+function sayNative(layer) {
+  const readers = Object.keys(facts.native).map(Number).filter(one => facts.native[one] === layer);
+  const role = nativeRole(layer);
+  return role && fill(words[`native_${role}`], {leader: facts.native[layer], followers: listed(readers)});
 }
 
 function shade() {
@@ -159,7 +173,8 @@ function aboutLayer(layer) {
   }
   const damage = facts.damage[layer];
   if (damage) said.push(fill(words.alone, {damage: changeText(damage[0], damage[1], digitsOf(damage[0]))}));
-  return said.join(' ');
+  const known = layer in facts.native ? said.slice(0, 1) : said;  // it caches nothing of its own
+  return [...known, sayNative(layer)].filter(Boolean).join(' ');
 }
 
 const digitsOf = value => Math.min(4, Math.max(2, 2 - Math.floor(Math.log10(Math.abs(value) || 1))));
