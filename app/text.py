@@ -89,21 +89,49 @@ TWIN = "Measured on {model}, a model of the same name in a local folder."
 PRESET_LABEL = "Ready-made plans"
 PLAN_LABEL = "Sharing plan as text"
 PLAN_INFO = "Several spans: 17-22,5-6. Layers one by one: 2-4-6. Empty: dense. SA 18~22 works too."
-STRIP_KEY = (("dense", "computes"), ("leader", "leader"), ("shared", "reuses"))
+STRIP_KEY = (
+    ("dense", "computes"), ("leader", "leader"), ("shared", "reuses"), ("skipped", "skips"), ("reads", "reads"),
+)  # fmt: skip
 STRIP_LABEL = "Layers of the model, and which of them share"
 STRIP_KEYS = (
     "Arrow keys go from layer to layer. Shift with an arrow makes a span or moves the end of one. Delete or Enter on a "
     "follower takes it out, on a leader its whole span. Enter on a layer that computes, then on another one: a span from "
-    "the one to the other. Control Z undoes."
+    "the one to the other. The list beside the sentence says what chosen layers will do; with skip, Enter on any layer "
+    "takes its attention away. Control Z undoes."
 )
 UNDO_LABEL = "Undo (Ctrl Z): one step back"
 REDO_LABEL = "Redo (Ctrl Shift Z): one step forward"
+STRIP_MECHANISM_LABEL = "What the layers that you choose next will do"
+STRIP_MECHANISMS = {
+    "share": "share: reuse weights",
+    "skip": "skip: no attention",
+    "kv": "kv: read keys and values",
+    "keys": "keys: read keys",
+    "topk": "topk: look at N places",
+}
+STRIP_POSITIONS_LABEL = "At how many places followers look"
 STRIP = {
     "hint": (
         "Drag across layers to make a span, or an end to move it. Click a follower or a leader to free it; or click two "
         "layers."
     ),
     "hint_short": "Drag across layers, or tap them.",
+    "hints": {
+        "skip": "Click a layer, or drag across several: they do without attention. Click one again to free it.",
+        "kv": (
+            "Drag across layers, or click two: the first computes as ever, the others ask with queries of their own and "
+            "read its keys and values."
+        ),
+        "keys": (
+            "Drag across layers, or click two: the first computes as ever, the others read its keys, and keep queries "
+            "and values of their own."
+        ),
+        "topk": (
+            "Drag across layers, or click two: the others look at those {positions} places alone to which the first gives "
+            "most."
+        ),
+    },
+    "first_stays": "Layer 0 keeps its attention: the cache asks it for its length. Choose a layer from 1 on.",
     "started": "A span from layer {layer}: click the layer where it ends. Escape: no span.",
     "fixed": FIXED_PLAN,
     "heads_on": HEADS_ON,
@@ -121,12 +149,12 @@ STRIP = {
     "does_kv": "Layer {layer} computes queries, and reads the keys and values of layer {leader}.",
     "does_keys": "Layer {layer} computes queries and values, and reads the keys of layer {leader}.",
     "does_topk": "Layer {layer} attends to those {positions} positions alone to which layer {leader} gives most.",
-    "in_text": "This stands in the plan's text, and is changed there.",
     "does_dense": "Layer {layer} computes its own attention weights.",
     "does_leader": "Layer {layer} computes the attention weights that {followers} reuse.",
     "does_shared": "Layer {layer} reuses the attention weights of layer {leader}: no query, no key, no softmax.",
     "caches_both": "Cached: keys and values, {size} a token{window}.",
     "caches_values": "Cached: values only, {size} a token{window}.",
+    "caches_nothing": "Cached: nothing.",
     "window": " of the last {tokens}",
     "alone": "As the only follower: {damage} nats (measured).",
     "legend": "Damage alone (nats):",
@@ -146,7 +174,6 @@ HEADLINE = {
     "no_cache": "cache: not known",
     "no_speed": "speed: not known",
     "no_costs": "No formulas for this kind of model.",
-    "no_costs_of_parts": "Predicted here for plans that share and do nothing else.",
     "damage": "{change} nats",
     "held_out": "Measured damage on held-out text, in nats per token, ± one standard error. Leads to Where to share.",
     "calibration": (
@@ -906,18 +933,32 @@ HOW_SHARE = (
     "Of what the dense model computes in this step, {share} makes attention weights. That is all that sharing can take "
     "away, and it takes it away in followers only: under this plan {saved}."
 )
+HOW_SHARE_PARTS = (
+    "Of what the dense model computes in this step, {share} makes attention weights. Sharing can take away no more than "
+    "that; layers that skip do without values and output too. Under this plan {saved} is saved."
+)
 HOW_LAYERS_HEADING = "From the first layer to the last"
 HOW_LAYERS_LEAD = (
-    "Layers that are alike stand in one row. Solid boxes exist and are used in this step; dashed ones a follower "
-    "does without. The line on the left carries a leader's attention weights to its followers. FLOPs and bytes are "
-    "of one layer."
+    "Layers that are alike stand in one row. Solid boxes exist and are used in this step; dashed ones a layer of the "
+    "plan does without. The line on the left carries what followers take from their leader. FLOPs and bytes are of one "
+    "layer."
 )
 HOW_ROLES = {
     "dense": "computes for itself", "leader": "leader: computes for others too", "follower": "reuses layer {leader}",
+    "skip": "skips attention: x passes on to its MLP", "read": "computes, and others read from it",
+    "kv": "reads the keys and values of layer {leader}", "keys": "reads the keys of layer {leader}",
+    "topk": "looks at {positions} places chosen by layer {leader}",
 }  # fmt: skip
-HOW_ROLES_RUN = {"dense": "each computes for itself", "follower": "each reuses layer {leader}"}
+HOW_ROLES_RUN = {
+    "dense": "each computes for itself", "follower": "each reuses layer {leader}", "skip": "each skips attention",
+    "kv": "each reads the keys and values of layer {leader}", "keys": "each reads the keys of layer {leader}",
+    "topk": "each looks at {positions} places chosen by layer {leader}",
+}  # fmt: skip
 HOW_ROLES_EACH = {
     "dense": "each computes for itself", "leader": "leaders", "follower": "each reuses the leader above",
+    "skip": "each skips attention", "read": "each computes, and others read from it",
+    "kv": "each reads the keys and values of the leader above", "keys": "each reads the keys of the leader above",
+    "topk": "each looks at {positions} places chosen by the leader above",
 }  # fmt: skip
 HOW_LAYER, HOW_LAYERS = "Layer {layers}", "Layers {layers}"
 HOW_NONE = "not needed"
@@ -946,10 +987,13 @@ HOW_DRAWING = {
     "router": "router {shape}", "expert": "each expert {shape}",
     "scores": "softmax(qKᵀ/√{head_dim})", "scores_gone": "not computed", "weights": "attention weights",
     "weights_from": "weights of layer {leader}", "mapped": ", heads mapped", "values": "weights × V: {shape}",
+    "of_leader": "of layer {leader}", "weights_chosen": "weights, chosen places", "passed_on": "x passes on as it is",
     "residual": "+ x", "out": "+ → to the next layer", "k_cache": "K cache", "v_cache": "V cache",
 }  # fmt: skip
 HOW_CAPTION = {
     "leader": "Layer {layer}, a leader", "follower": "Layer {layer}, a follower", "dense": "Layer {layer}, by itself",
+    "skip": "Layer {layer}, without attention", "read": "Layer {layer}, read by others", "kv": "Layer {layer}, reads",
+    "keys": "Layer {layer}, reads", "topk": "Layer {layer}, looks at chosen places",
 }  # fmt: skip
 HOW_SYMBOLS = "T = {tokens} tokens so far, the new one included{window}. Sizes are those of one text."
 HOW_SYMBOLS_WINDOW = "; this layer looks back W = {window} of them"
@@ -974,6 +1018,115 @@ HOW_ALT = {
         "this layer's own cached values; the result goes through W_O and the MLP to the next layer."
     ),
 }
+HOW_ALT |= {
+    "skip": (
+        "Layer {layer}, without attention: there is no query, no key, no value, no cache and no output projection. The "
+        "token's state passes on as it is, through the MLP, to the next layer."
+    ),
+    "read": (
+        "Layer {layer}, from which others read: the new token becomes query, key and value; key and value join the cache, "
+        "which its followers read too; query times all cached keys, through softmax, gives the attention weights; these "
+        "times the cached values, through W_O and the MLP, go to the next layer."
+    ),
+    "kv": (
+        "Layer {layer}, a reader of layer {leader}: the new token becomes a query only. It is compared with the cached "
+        "keys of layer {leader}, and the weights are multiplied with the cached values of layer {leader}. This layer "
+        "caches nothing; the result goes through W_O and the MLP to the next layer."
+    ),
+    "keys": (
+        "Layer {layer}, a reader of the keys of layer {leader}: the new token becomes a query and a value. The query is "
+        "compared with the cached keys of layer {leader}; the weights are multiplied with this layer's own cached "
+        "values; the result goes through W_O and the MLP to the next layer."
+    ),
+    "topk": (
+        "Layer {layer}, which looks at {positions} places: everything is its own, but it is compared with those positions "
+        "alone to which layer {leader} gave most; the result goes through W_O and the MLP to the next layer."
+    ),
+}
+HOW_PARTS_ENLARGED = {
+    "skip": (
+        "A layer without attention, enlarged",
+        (
+            "From top to bottom: nothing of attention is left. What comes in goes on to the MLP as it is, and this layer "
+            "learns nothing here from other words."
+        ),
+    ),
+    "kv": (
+        "A layer that reads keys and values, enlarged",
+        (
+            "The right layer asks with a query of its own, and looks it up in the keys and values that the left one has "
+            "cached. It keeps nothing itself."
+        ),
+    ),
+    "keys": (
+        "A layer that reads keys, enlarged",
+        (
+            "The right layer asks with a query of its own and compares it with the keys of the left one. What it takes "
+            "then are values of its own."
+        ),
+    ),
+    "topk": (
+        "A layer that looks at chosen places, enlarged",
+        (
+            "The left layer has looked at all tokens. The right one, with everything of its own, looks at those alone to "
+            "which the left one gave most."
+        ),
+    ),
+}
+"""Of each mechanism in a plan's parts: what stands above two of its layers."""
+HOW_HANDED_PARTS = {
+    "kv": "keys and values of layer\u00a0{leader}", "keys": "keys of layer\u00a0{leader}",
+    "topk": "{positions} places of layer\u00a0{leader}",
+}  # fmt: skip
+HOW_MECHANISMS_HEADING = "What a layer of a plan does instead of its own attention"
+HOW_MECHANISMS_LEAD = (
+    "A plan can say five things of a layer. The word before its number is how the plan's text writes it, for example "
+    "<b>26-29, skip 5 7, kv 20-22, topk64 10-12</b>; without a word it is sharing, which this page is about."
+)
+HOW_MECHANISM_SAVES = "Saves: {saves}."
+HOW_MECHANISMS = {
+    "share": (
+        "share: reuse the leader's attention weights",
+        (
+            "The leader has worked out how much each token looks at each other one. Its followers take these weights as "
+            "they are and apply them to values of their own."
+        ),
+        "query and key projections, the scores and softmax, and the keys in the cache",
+    ),
+    "skip": (
+        "skip: no attention at all",
+        (
+            "The layer does not look at other tokens. What comes in goes on to its MLP as it is. This is the control: "
+            "sharing is worth its name only where it does less harm than leaving the attention out."
+        ),
+        "all four projections, all of the layer's attention, and its whole cache",
+    ),
+    "kv": (
+        "kv: read the leader's keys and values",
+        (
+            "The layer asks its own questions (queries) and looks them up in what the leader has cached. Some models are "
+            "trained that way, under the name of cross-layer attention."
+        ),
+        "key and value projections, and the layer's whole cache; reading takes as long as before",
+    ),
+    "keys": (
+        "keys: read the leader's keys alone",
+        (
+            "The layer asks its own questions and compares them with the leader's keys, but takes values of its own. It saves "
+            "of the cache what sharing saves, without reusing the weights."
+        ),
+        "the key projection, and the keys in the cache",
+    ),
+    "topk": (
+        "topk N: look only where the leader looked most",
+        (
+            "The layer does everything itself, but looks only at those N tokens to which its leader gave most weight. What is "
+            "far from the leader's mind is not read."
+        ),
+        "reading and computing over a long context; nothing of the cache",
+    ),
+}
+"""Of each mechanism its title, what a layer does, and what that saves."""
 HOW_HANDED = "attention weights of layer\u00a0{leader}"
 HOW_HEADS_HEADING = "Which leader head each head reads"
 HOW_HEADS_LEAD = (
@@ -994,7 +1147,10 @@ HOW_FORMULAS = {
     "heads": ("With a head map", "Head <i>h</i> of the follower takes the weights of head <i>m(h)</i> of the leader."),
     "cache": (
         "Cache",
-        "Keys and values of every layer that computes, values alone of every follower, for all tokens in its window.",
+        (
+            "Keys and values of every layer that computes, values alone of every follower, for all tokens in its window; "
+            "nothing of layers that skip, or that read keys and values of another one."
+        ),
     ),
     "saved": (
         "What a follower saves in a step",
@@ -1006,7 +1162,7 @@ HOW_LIMITS_HEADING = "What sharing does not save"
 HOW_LIMITS = (
     (
         "<b>Values.</b> Every follower still makes, keeps and reads values of its own, so its cache shrinks by half and no "
-        "further: no plan saves more than half of the cache."
+        "further: no plan that only shares saves more than half of the cache."
     ),
     (
         "<b>MLP and output projection.</b> They run in every layer as before. Where the context is short they are most "

@@ -10,7 +10,7 @@ _STEP, _TILE, _HEIGHT = 6, 5, 12
 
 
 def mini_strip(plan: SharingPlan) -> str:
-    """The layers in a row, leaders and followers marked as in the strip on top of the page; read out as the sentence.
+    """The layers in a row, leaders, followers and layers of the other mechanisms marked as in the strip on top of the page; read out as the sentence.
 
     Layers of one role that stand together are one path, so that a table of hundreds of plans stays light.
     """
@@ -31,10 +31,13 @@ def _role(plan: SharingPlan, layer: int) -> str:
         return "skipped"
     if plan.leader_of(layer) != layer:
         return "shared"
-    return "leader" if layer in plan.leaders else "dense"
+    if layer in plan.borrowers:
+        return "reads"
+    return "leader" if layer in plan.leaders else "read" if layer in plan.borrowers.values() else "dense"
 
 
 def _tile(layer: int, role: str) -> str:
-    """Layers that share stand out in height too, not in colour alone; of one that skips a line is left."""
-    top = {"dense": _HEIGHT // 2, "skipped": _HEIGHT - 2}.get(role, 0)
+    """Layers that share stand out in height too, not in colour alone; those that read less are lower, of one that skips a
+    line is left."""
+    top = {"dense": _HEIGHT // 2, "skipped": _HEIGHT - 2, "read": 2, "reads": 2}.get(role, 0)
     return f"M{layer * _STEP} {top}h{_TILE}V{_HEIGHT}h-{_TILE}z"

@@ -27,7 +27,7 @@ def build() -> SimpleNamespace:
         dtype = gr.Radio(list(BYTES_PER_VALUE), value="bfloat16", label=text.HOW_DTYPE_LABEL, elem_id="how-dtype")
     error = gr.HTML(elem_id="how-error")
     drawing = gr.HTML(elem_id="how-drawing", apply_default_css=False)
-    gr.HTML(how_html.limits() + how_html.sources(), elem_id="how-more", apply_default_css=False)
+    gr.HTML(how_html.mechanisms() + how_html.limits() + how_html.sources(), elem_id="how-more", apply_default_css=False)
     gr.HTML(frame.glossary(), elem_id="how-words", apply_default_css=False)
     return SimpleNamespace(context=context, dtype=dtype, outputs=[error, drawing], options=[context, dtype])
 

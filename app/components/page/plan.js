@@ -1,6 +1,7 @@
 // Sharing plans in the browser: the same rules and words as core/plan and app/plans.py, which tests hold these against.
 // A plan is a list of groups, each [leader, follower, …] ascending, in the order of their leaders. The dense plan is [].
-// Its parts, the layers that do something else than share attention weights, stand apart: gestures leave them alone.
+// Its parts, the layers that do something else than share attention weights, stand apart, as {word, layers}: of `skip` the
+// layers that skip, else the leader and its followers.
 
 /** The groups in a plan's text as the server writes it: `17-22,2-4-6`, or `dense`. */
 function readPlan(text) {
@@ -15,8 +16,15 @@ function readParts(text) {
     if (word !== 'skip') return groups.map(group => ({word, layers: readGroup(group)}));
     return [{word, layers: groups.flatMap(one => (one.includes('-') ? readGroup(one) : [Number(one)]))}];
   });
-  const mechanism = part => ['skip', 'kv', 'keys', 'topk'].indexOf(part.word.replace(/\d+$/, ''));
-  return parts.sort((one, other) => mechanism(one) - mechanism(other) || one.layers[0] - other.layers[0]);
+  return inOrder(parts);
+}
+
+/** What the layers ruled by this word do: `topk` of `topk64`. */
+const mechanismOf = word => word.replace(/\d+$/, '');
+
+function inOrder(parts) {
+  const place = part => ['skip', 'kv', 'keys', 'topk'].indexOf(mechanismOf(part.word));
+  return [...parts].sort((one, other) => place(one) - place(other) || one.layers[0] - other.layers[0]);
 }
 
 const written = text => (!text || text === 'dense' ? [] : text.split(','));
@@ -65,7 +73,7 @@ function partOf(parts, layer) {
   return parts.find(part => part.layers.includes(layer));
 }
 
-/** Kinds for gestures: layers of parts are of no kind that another layer has, so that no group takes them in. */
+/** Kinds for gestures: layers of these are of no kind that another layer has, so that no group takes them in. */
 function kindsApart(kinds, parts) {
   return kinds.map((kind, layer) => (partOf(parts, layer) ? `${kind} ${layer}` : kind));
 }
@@ -186,6 +194,55 @@ function withSpan(groups, from, to, kinds) {
 function without(groups, layer) {
   const kept = groups.map(group => (group[0] === layer ? [] : group.filter(one => one !== layer)));
   return kept.filter(group => group.length > 1);
+}
+
+// Gestures under any mechanism. `word`: share, skip, kv, keys, or topk with its number.
+
+/** Shared groups and parts alike, {word, layers} each. */
+function allOf(groups, parts) {
+  return [...groups.map(layers => ({word: 'share', layers})), ...parts];
+}
+
+/** {groups, parts} of these, in their order; a group that lost its followers is none. */
+function planOf(all) {
+  const left = all.filter(one => one.layers.length > (one.word === 'skip' ? 0 : 1));
+  return {
+    groups: sorted(left.filter(one => one.word === 'share').map(one => one.layers)),
+    parts: inOrder(left.filter(one => one.word !== 'share')),
+  };
+}
+
+/** The plan after a drag from layer `from` to layer `to` under a mechanism.
+ *
+ * As `withSpan`, among the groups of that mechanism; layers of the other ones stay what they are. An end of a group of
+ * another number of positions moves with its own. Under `skip` every layer from the one to the other skips. */
+function withDrag(groups, parts, word, from, to, kinds) {
+  if (from === to) return {groups, parts};
+  if (word === 'skip') return withSkipped(groups, parts, range(Math.min(from, to), Math.max(from, to)));
+  const all = allOf(groups, parts), alike = one => mechanismOf(one.word) === mechanismOf(word);
+  const held = all.find(one => alike(one) && (one.layers[0] === from || one.layers[one.layers.length - 1] === from));
+  const rule = held ? held.word : word;
+  const others = all.filter(one => one.word !== rule);
+  const made = withSpan(all.filter(one => one.word === rule).map(one => one.layers), from, to, kindsApart(kinds, others));
+  return planOf([...others, ...made.map(layers => ({word: rule, layers}))]);
+}
+
+/** The plan in which these layers skip attention too, but layer 0, which the cache asks for its length. They leave the groups
+ * in which they stood; followers of such a leader go on under the first of them. */
+function withSkipped(groups, parts, layers) {
+  const all = allOf(groups, parts), chosen = layers.filter(layer => layer > 0);
+  const kept = all.filter(one => one.word !== 'skip').map(one => ({...one, layers: one.layers.filter(layer => !chosen.includes(layer))}));
+  const before = all.filter(one => one.word === 'skip').flatMap(one => one.layers);
+  const skipped = [...new Set([...before, ...chosen])].sort((one, other) => one - other);
+  return planOf([...kept, {word: 'skip', layers: skipped}]);
+}
+
+/** The plan without what layer `layer` does: a follower and a layer that skips compute again, a leader's whole group is gone. */
+function freed(groups, parts, layer) {
+  return planOf(allOf(groups, parts).map(one => {
+    const leads = one.word !== 'skip' && one.layers[0] === layer;
+    return {...one, layers: leads ? [] : one.layers.filter(other => other !== layer)};
+  }));
 }
 
 /** What is left of a head map (text, JSON) when the plan `before` becomes `after`: followers whose leader stayed keep theirs.
