@@ -19,7 +19,7 @@ from core.cost import (
     kv_cache_bytes,
     step_by_layer,
 )
-from core.cost.mechanisms import KEPT, WHOLE, Kept, kept_by_layer
+from core.cost.mechanisms import KEPT, WHOLE, Kept, kept_by_layer, topk_leaders
 from core.cost.shapes import cached_tokens
 from core.plan import Mechanism, SharingPlan
 
@@ -158,7 +158,9 @@ def role_of(plan: SharingPlan, layer: int) -> str:
     mechanism = plan.mechanism_of(layer)
     if mechanism is not None:
         return "follower" if mechanism == "share" else mechanism
-    return "leader" if layer in plan.leaders else "read" if layer in plan.borrowers.values() else "dense"
+    if layer in plan.leaders or layer in topk_leaders(plan):  # whose weights others need
+        return "leader"
+    return "read" if layer in plan.borrowers.values() else "dense"
 
 
 def _blocks(rows: Sequence[Row]) -> Iterator[Block]:

@@ -88,7 +88,7 @@ TWIN_RANDOM = "Timed with random weights of the same sizes."
 TWIN = "Measured on {model}, a model of the same name in a local folder."
 PRESET_LABEL = "Ready-made plans"
 PLAN_LABEL = "Sharing plan as text"
-PLAN_INFO = "Several spans: 17-22,5-6. Layers one by one: 2-4-6. Empty: dense. SA 18~22 works too."
+PLAN_INFO = "Spans: 17-22,5-6. One by one: 2-4-6. Others: skip 5 7, kv 8-10, keys 1-3, topk64 12-14. Empty: dense."
 STRIP_KEY = (
     ("dense", "computes"), ("leader", "leader"), ("shared", "reuses"), ("skipped", "skips"), ("reads", "reads"),
 )  # fmt: skip
@@ -214,7 +214,7 @@ BADGES = {
     "measured_there": "measured, on the machine named here",
     "predicted": "predicted (formula)",
 }
-PANE_TITLES = {"dense": "Dense: every layer computes", "shared": "Shared"}
+PANE_TITLES = {"dense": "Dense: every layer computes", "shared": "Shared", "plan": "Plan"}
 MARK_TITLE = "The texts differ from here on"
 DIFFERENT = "The same for the first {words} ({characters} characters), then they part at the mark."
 DIFFERENT_AT_ONCE = "They part at the very first token."
@@ -305,6 +305,10 @@ SIMILARITY_LEAD = (
     "<b>1</b> means that both layers look at the same words, <b>0</b> that they look at quite different ones. Every pair "
     "stands there once. Boxes mark the pairs of the plan, leader and follower, with their values in hundredths. <b>Click a cell</b> to see "
     "where the two layers look, word by word."
+)
+SIMILARITY_OF_PARTS = (
+    "The picture is of the dense model, in which every layer has attention of its own: layers that skip or read stand here "
+    "as if the plan left them alone, and boxes mark shared pairs only."
 )
 SIMILARITY_WARNING = (
     "Similar is not the same as harmless: how much a shared layer hurts the model has to be measured (see Scores), and "
@@ -507,6 +511,10 @@ SAVINGS_LEAD = (
 )
 NO_COSTS = "No predicted costs for this model. Choose a well-known model above."
 
+SAVINGS_OF_PARTS = (
+    "“Shared” stands for the model under this plan, whatever its layers do: those that skip keep and compute nothing of "
+    "attention, readers of keys and values keep nothing, readers of keys keep values."
+)
 QUANTITIES = {
     "KV cache": (
         "KV cache",
@@ -550,6 +558,10 @@ SPEED_LEAD = (
 DEVICE_LABEL = "Hardware"
 DEVICES_LABEL = "How many of it (layers spread over them)"
 WEIGHTS_DTYPE_LABEL = "Number format of weights and cache"
+SPEED_OF_PARTS = (
+    "“Shared” stands for the model under this plan. Where layers do something else than share, a step is started kernel by "
+    "kernel, not recorded once and played again: the times that were measured are mostly of plans that share alone."
+)
 SPEED_CARDS = {
     "step": ("Time per step", "One more token for every text of the batch."),
     "tokens": ("Tokens per second", "All texts of the batch together."),
@@ -1338,6 +1350,7 @@ TALK_FOLLOWER_DOES = ("Follower", "no queries, no keys", "weights of the leader"
 TALK_NO_SHARING = "In this plan nobody shares: every layer does what a leader does. Choose layers on the page."
 TALK_UNKNOWN = "not known"
 TALK_REUSE = "{followers} of {layers} layers reuse. KV cache: {saved}"
+TALK_REUSE_AND = "{followers} of {layers} layers reuse, {others} skip or read another one. KV cache: {saved}"
 TALK_PRESS_G = "G: both models write"
 TALK_WRITES = "Both models write …"
 TALK_AGAIN = "G: once more"
@@ -1398,6 +1411,11 @@ GLOSSARY = {
         "All spans, for example 17-22,5-6. The paper names followers only: its SA 18~22 is our 17-22. Where kinds of "
         "layers alternate, a plan lists layers of one kind: in 2-4-6 layer 2 computes, 4 and 6 reuse; 2_4 is two alone."
     ),
+    "skip, kv, keys, topk": (
+        "What layers of a plan can do instead of sharing: have no attention at all, read another layer's keys and values, "
+        "read its keys alone, or look only where it looked most."
+    ),
+    "mixture": "A plan in which several of these stand side by side, each for the layers that it harms least.",
     "direct, head-mapped, tuned": (
         "Three ways to share: weights untouched; each follower head reads the leader head most like it; the model is "
         "trained on with the plan in place."
