@@ -20,6 +20,7 @@ VIEWS = {
     "generate": "Generate",
     "similarity": "Similarity",
     "where": "Where to share",
+    "mechanisms": "Mechanisms",
     "savings": "Savings",
     "speed": "Speed",
     "scores": "Scores",
@@ -393,6 +394,7 @@ CHART_WORDS = {
 SOURCES = {
     "predicted": "predicted from formulas, not timed",
     "measured": "measured on the machine named in the records",
+    "mechanisms": "saving predicted from formulas, damage and scores measured on the machine named in the records",
     "both": "lines and circles predicted from formulas, the rest measured",
     "scores": "measured, scored by lm-evaluation-harness; ± one standard error",
     "damage": "damage measured on a calibration text; ± one standard error",
@@ -422,9 +424,52 @@ ARCS_NOTHING = "nothing here by more than 2%"
 DAMAGE_COLOURS = "damage (nats/token);<br>a quarter of the spans per tick"
 SWEEP_TITLE = "Damage of every span (nats/token)"
 FRONT_TITLE = "Damage against what is saved"
+MECHANISMS_TITLE = "Damage against what is saved, by mechanism"
+MECHANISMS_LAYERS_TITLE = "The cheapest mechanism of each layer alone, and its damage (nats/token)"
 CURVES_TITLE = "Stored searches: damage against what is saved"
 GUIDE_TITLE = "Similarity against damage, pair by pair (damage logarithmic beyond ±0.01)"
 
+MECHANISMS_LEAD = (
+    "Must sharing beat doing nothing? Layers can reuse attention weights (<b class='shared'>share</b>), but they can also go "
+    "without attention altogether (<b>skip</b>), or take keys, values or places from another layer. Each line is one of these "
+    "alone, the thick one any mixture of them: how much harm the best plan found does that saves as much. Lower is better, "
+    "and where skipping lies lower than sharing, sharing is not worth it. <b>Click a point</b> to make its plan the page's."
+)
+MECHANISM_BUDGETS = {"cache": "KV cache", "flops": "FLOPs of attention", "time": "predicted time of a step"}
+"""What can be saved: name in records → words."""
+MECHANISMS_BUDGET_LABEL = "What is to be saved"
+MECHANISM_SAVED = "{saved} saved, predicted"
+MECHANISM_NAMES = {
+    "share": "share (Shared Attention)", "skip": "skip (no attention)", "kv": "kv (another layer's keys and values)",
+    "keys": "keys (another layer's keys)", "topk": "topk (chosen places)", "mixture": "any mixture",
+}  # fmt: skip
+MECHANISMS_HERE = "this page's plan"
+MECHANISMS_TEXTS = {True: "held-out", False: "calibration"}
+MECHANISMS_NOT_HELD = " (on the text that plans were chosen on)"
+MECHANISMS_DESCRIPTION = "Damage against {saved} saved, {count} mechanisms."
+MECHANISMS_NO_CURVES = "Not measured yet"
+MECHANISMS_NO_LAYERS = "No single layers were measured"
+MECHANISMS_VERDICT_HEADING = "What this says about Shared Attention on this model"
+MECHANISMS_ABSENT = "No line for {names}: nothing or too little of this ({saved}) is saved so, or it was not tried, or this model cannot do it."
+MECHANISMS_NOT_ASKED = "This record asked for no plans that save of this ({saved}): choose another of the three above."
+MECHANISMS_SOME_NOT_HELD = "Some plans were measured only on the text that they were chosen on, which flatters them."
+MECHANISMS_LAYERS_HEADING = "Layer by layer"
+MECHANISMS_LAYERS_LEAD = (
+    "One layer alone is changed, everything else stays. The bar says which mechanism does least harm there, of those that "
+    "save any of what is chosen above, and its height how much. They do not all save the same: point at a bar, or open the "
+    "table, for the others and for what each saves."
+)
+MECHANISMS_LAYERS_DESCRIPTION = "The cheapest mechanism in each of {layers} layers: {counts}."
+MECHANISMS_SCORES_HEADING = "Scores of these plans"
+MECHANISMS_SCORES_LEAD = "Nats per token do not tell everything: the same plans, asked the questions of a task. The line across is the dense model."
+MECHANISMS_TASK_LABEL = "Task"
+MECHANISMS_SCORED = "{count} of the {all} plans above were asked this task."
+MECHANISMS_NO_SCORES = "None of these plans was asked a task that can tell plans apart"
+MECHANISMS_SCORES_DESCRIPTION = "Scores of {count} plans on {task} against what they save."
+MECHANISMS_NO_POINT = "No plan is known for this point any more: load the page again."
+MECHANISMS_NONE = "No mechanisms of this model were compared yet, so there are no lines, and nothing can be said here about sharing on it."
+MECHANISMS_COMMAND_LABEL = "The command that compares them, and can be stopped and gone on with"
+MECHANISMS_COMMAND = "python -m core mechanisms --model {model}"
 WHERE_LEAD = (
     "What does sharing cost in these layers? Each cell is one span: the column is its leader, the row how many layers "
     "after it reuse the leader's attention weights. The colour is the measured <b>damage</b>: how much worse the model "
