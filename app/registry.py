@@ -244,6 +244,19 @@ class LoadedModel:
         key = plan, tuple(sorted(head_map.items()))
         return self.tuned or self._views.get(key, lambda: _warmed(share_attention(self.model, plan, head_map)))
 
+    def beside(self, text: str) -> "PreTrainedModel":
+        """What a plan is set beside: the dense model, or a view of it under another plan; of a tuned model its dense twin's.
+
+        Raises ValueError for bad text, and for a plan that this model cannot have.
+        """
+        plan = SharingPlan.parse(text, self.num_layers)
+        if not plan:
+            return self.model
+        from core import share_attention
+
+        self._check(plan)
+        return self._views.get((plan, ()), lambda: _warmed(share_attention(self.model, plan)))
+
 
 class Models:
     """The models in memory, the least recently used one dropped first; the one that is shown first stays.

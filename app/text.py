@@ -198,7 +198,8 @@ HEADLINE = {
 GENERATE_LEAD = (
     "The same model continues the same text twice, one token (a word or a piece of one) at a time: on the left every "
     "layer computes its own attention weights (<b class='dense'>dense</b>), on the right the followers of the plan "
-    "reuse their leader's (<b class='shared'>shared</b>). Nothing else differs, unless the model was tuned."
+    "reuse their leader's (<b class='shared'>shared</b>). Nothing else differs, unless the model was tuned. On the left any "
+    "other plan can stand instead."
 )
 GENERATE_FACTS = {
     "tokens_per_second": ("tokens per second", "How many tokens the model writes per second (median)."),
@@ -234,6 +235,12 @@ PAUSE_LABEL = "Stop where the texts part"
 PAUSE_INFO = "Both wait at the first token that differs, until you let them go on"
 GUESS_LABEL = "Guess which one is shared"
 GUESS_INFO = "The next texts come shuffled, without names, colours and numbers"
+SAME_PLAN_TWICE = " (the same plan twice)"
+NOT_TUNED = ", not tuned"
+AGAINST_LABEL = "Plan of the left text"
+AGAINST_INFO = "Empty: the dense model. Any plan can stand beside the page's, for example skip 18-22"
+AGAINST_BAD = "The plan of the left text cannot be: {problem}"
+SPEED_RATIO = "Tokens per second, {second} ÷ {first}: {ratio}."
 NOTHING_SHARED = " (nothing is shared: the same model twice)"
 ENDS_HERE = "ends here"
 LIKELIEST = "Likeliest here (✓ taken)"
@@ -263,10 +270,15 @@ STAGE = {
     "anew": "Generate anew",
     "left": "Left is shared",
     "right": "Right is shared",
+    "left_of_two": "Left is the page's plan",
+    "right_of_two": "Right is the page's plan",
     "reveal": "Reveal",
     "was_right": "Right! {shared} is the shared model.",
     "was_wrong": "No: {shared} is the shared model.",
     "revealed": "{shared} is the shared model.",
+    "was_right_of_two": "Right! {shared} is the page's plan.",
+    "was_wrong_of_two": "No: {shared} is the page's plan.",
+    "revealed_of_two": "{shared} is the page's plan.",
     "same_model": "Nothing is shared: both are the same model.",
     "count": "{right} of {guesses} right in this tab.",
 }
@@ -468,6 +480,7 @@ MECHANISMS_NO_SCORES = "None of these plans was asked a task that can tell plans
 MECHANISMS_SCORES_DESCRIPTION = "Scores of {count} plans on {task} against what they save."
 MECHANISMS_NO_POINT = "No plan is known for this point any more: load the page again."
 MECHANISMS_NONE = "No mechanisms of this model were compared yet, so there are no lines, and nothing can be said here about sharing on it."
+MECHANISMS_NOTE = "No mechanisms of {model} were compared yet: python -m core mechanisms --model {model} does it."
 MECHANISMS_COMMAND_LABEL = "The command that compares them, and can be stopped and gone on with"
 MECHANISMS_COMMAND = "python -m core mechanisms --model {model}"
 WHERE_LEAD = (

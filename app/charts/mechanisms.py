@@ -211,7 +211,7 @@ def _number(row: Any, top: float) -> dict[str, Any]:
     return {
         "name": "column", "x": row.layer, "y": min(max(row.damage + (0 if isnan(row.stderr) else row.stderr), 0), top),
         "text": f"{'↑ ' if row.damage > top else ''}{decimal(row.damage)}", "showarrow": False, "textangle": -90,
-        "yanchor": "top" if cut else "bottom", "font": {"size": 14},
+        "yanchor": "top" if cut else "bottom", "font": {"size": 14}, "yshift": -4 if cut else 6,
     }  # fmt: skip
 
 

@@ -33,13 +33,14 @@ LEADS: dict[str, Wording] = {
             "The same model goes on with the same text twice, a word or a piece of a word at a time. On the left "
             "every reader (layer) marks for itself (<b class='dense'>dense</b>); on the right some take over the "
             "marks of another (<b class='shared'>shared</b>). Watch where the two texts part. Nothing else differs, "
-            "unless the model was trained further."
+            "unless the model was trained further. On the left any other choice can stand instead."
         ),
         researcher=(
             "Both models decode from one prompt with one seed, and share one set of weights: on the left the <b "
             "class='dense'>dense</b> one, on the right a view in which followers reuse their leader's "
             "softmax(QKᵀ/√d) (<b class='shared'>shared</b>). After the first differing token the prefixes differ, "
-            "so what comes later is no paired comparison. A tuned model has weights of its own."
+            "so what comes later is no paired comparison. A tuned model has weights of its own. Any plan can take the dense "
+            "model's place on the left."
         ),
     ),
     text.SIMILARITY_LEAD: Wording(

@@ -71,6 +71,8 @@ def _point(shape: ModelShape, role: str, plan: SharingPlan, mechanism: str, size
     flops = [forward_flops(shape, one, 1, 1, 1023) for one in (plan, "")]
     saved["flops"] = _share(*(one.total - one.mlp - one.lm_head for one in flops))
     damage = _COST[mechanism] * (1 + (size * 7 % 5) / 5) * (len(plan.changed) ** 1.4)
+    if plan.changed[0] > 15 and mechanism == "share":  # late layers share at little cost
+        damage /= 4
     rows = tuple(damage * (0.8 + 0.4 * chunk / (CHUNKS - 1)) for chunk in range(CHUNKS))
     return PlanDamage(
         role=role, plan=plan, split="calibration", damage=damage, stderr=0.07 * damage, kl=damage, kl_stderr=0.01,

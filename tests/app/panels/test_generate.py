@@ -19,12 +19,13 @@ from tests.support.page import PROMPT, UNCHANGED, VIEW, Words, pair_progress
 from tests.support.streams import items
 
 ORDER = ("dense", "shared")
+TITLES = html.Titles("Dense", "Shared · 2-4", False, False, ("dense", "2-4"))
 VISITOR = SimpleNamespace(session_hash="visitor")
 
 
 def shown(prompt: str, progress, hidden: bool = False, order=ORDER, temperature: float = 0.0) -> dict:
     """What the stage gets for these texts."""
-    return html.texts(prompt, progress, VIEW, temperature, order, hidden)
+    return html.texts(prompt, progress, TITLES, temperature, order, hidden)
 
 
 def last(updates) -> dict:
