@@ -210,3 +210,80 @@ def test_no_gesture_takes_a_layer_of_a_part():
     for plan, text in zip(MIXTURES, texts, strict=True):
         assert SharingPlan.parse(text, plan.num_layers).parts == plan.parts  # refuses what overlaps
     assert sum(after != groups(plan) for plan, after in zip(MIXTURES, found, strict=True)) > 100
+
+
+def after_gesture(plan: SharingPlan, made: dict) -> SharingPlan:
+    """The plan that a gesture made, through its text, which refuses layers that stand twice."""
+    [text] = call(PLAN, ("planText", [made["groups"], made["parts"]]))
+    return SharingPlan.parse(text, plan.num_layers)
+
+
+def test_a_drag_under_any_mechanism_makes_a_plan_and_leaves_the_other_mechanisms_alone():
+    words = [RANDOM.choice(["share", "kv", "keys", "topk8", "topk2048"]) for _ in MIXTURES]
+    ends = [RANDOM.choices(range(plan.num_layers), k=2) for plan in MIXTURES]
+    cases = list(zip(MIXTURES, words, ends, strict=True))
+    calls = [
+        ("withDrag", [groups(plan), parts(plan), word, *span, [0] * plan.num_layers]) for plan, word, span in cases
+    ]
+    found = call(PLAN, *calls)
+    texts = call(PLAN, *(("planText", [made["groups"], made["parts"]]) for made in found))
+    changed = 0
+    for (plan, word, _), text in zip(cases, texts, strict=True):
+        made = SharingPlan.parse(text, plan.num_layers)
+        assert made.name == text and made.skipped == plan.skipped
+        mechanism = word.rstrip("0123456789")
+        for layer in plan.changed:
+            if plan.mechanism_of(layer) != mechanism:
+                assert made.mechanism_of(layer) == plan.mechanism_of(layer)
+                assert made.source_of(layer) == plan.source_of(layer)
+        changed += made != plan
+    assert changed > 150
+
+
+def test_layers_that_skip_leave_their_groups_and_followers_stay():
+    layers = [RANDOM.sample(range(plan.num_layers), k=min(3, plan.num_layers)) for plan in MIXTURES]
+    cases = list(zip(MIXTURES, layers, strict=True))
+    found = call(PLAN, *(("withSkipped", [groups(plan), parts(plan), chosen]) for plan, chosen in cases))
+    texts = call(PLAN, *(("planText", [made["groups"], made["parts"]]) for made in found))
+    for (plan, chosen), text in zip(cases, texts, strict=True):
+        made = SharingPlan.parse(text, plan.num_layers)
+        assert set(made.skipped) == set(plan.skipped) | (set(chosen) - {0})
+        for layer, leader in plan.borrowers.items():
+            if layer not in chosen and leader not in chosen:
+                assert made.source_of(layer) == leader and made.mechanism_of(layer) == plan.mechanism_of(layer)
+
+
+@pytest.mark.parametrize(
+    "before, word, start, end, after",
+    [
+        ("dense", "kv", 3, 6, "kv 3-6"),
+        ("dense", "skip", 3, 6, "skip 3-6"),
+        ("dense", "skip", 2, 0, "skip 1 2"),
+        ("17-22", "skip", 17, 18, "19-22,skip 17 18"),
+        ("kv 3-6", "kv", 6, 4, "kv 3-4"),
+        ("kv 3-6", "share", 6, 8, "7-8,kv 3-6"),
+        ("topk64 3-6", "topk32", 6, 7, "topk64 3-7"),
+        ("topk64 3-6", "topk32", 8, 9, "topk64 3-6,topk32 8-9"),
+        ("17-22,skip 5", "keys", 4, 6, "17-22,skip 5,keys 4_6"),
+    ],
+)
+def test_drags_under_mechanisms(before, word, start, end, after):
+    plan = SharingPlan.parse(before, 24)
+    [made] = call(PLAN, ("withDrag", [groups(plan), parts(plan), word, start, end, [0] * 24]))
+    assert after_gesture(plan, made).name == after
+
+
+@pytest.mark.parametrize(
+    "before, layer, after",
+    [
+        ("skip 5 7", 5, "skip 7"),
+        ("kv 3-6,skip 9", 3, "skip 9"),
+        ("kv 3-6", 6, "kv 3-5"),
+        ("topk64 3-4", 4, "dense"),
+        ("17-22,kv 3-6", 17, "kv 3-6"),
+    ],
+)
+def test_what_is_clicked_computes_again(before, layer, after):
+    plan = SharingPlan.parse(before, 24)
+    [made] = call(PLAN, ("freed", [groups(plan), parts(plan), layer]))
+    assert after_gesture(plan, made).name == after

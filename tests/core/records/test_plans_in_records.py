@@ -47,4 +47,3 @@ def test_a_record_says_a_plan_as_this_project_writes_it(tmp_path):
     said = store(tmp_path, MIXED, right(9)).model_dump(mode="json")
     with pytest.raises(ValueError, match="has the followers"):
         Record.model_validate(said | {"plan": "kv 20-22,17-19,skip 5 7 8 9,topk64 10-12"})
-
