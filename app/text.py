@@ -132,6 +132,11 @@ STRIP = {
             "most."
         ),
     },
+    "marks": {"kv": "kv", "keys": "keys", "topk": "top", "prefill": "pre", "decode": "dec"},
+    "label_prefill": ", while the prompt is read alone",
+    "label_decode": ", while text is written alone",
+    "does_prefill": " That is while the prompt is read; while text is written it does not.",
+    "does_decode": " That is while text is written; while the prompt is read it does not.",
     "first_stays": "Layer 0 keeps its attention: the cache asks it for its length. Choose a layer from 1 on.",
     "started": "A span from layer {layer}: click the layer where it ends. Escape: no span.",
     "fixed": FIXED_PLAN,
@@ -992,6 +997,10 @@ HOW_LEAD = (
     "followers take from their leader. All sizes are this model's own."
 )
 HOW_DENSE = "The plan is dense, so nobody reuses anything: choose layers above, and the drawing follows."
+HOW_PHASED = (
+    "This plan does one thing while the prompt is read and another while text is written: drawn is a step of writing, so what is "
+    "marked for the prompt alone does not show."
+)
 HOW_CONTEXT_LABEL = "Tokens so far, the new one included"
 HOW_DTYPE_LABEL = "Number format of weights and cache"
 HOW_CARDS = {

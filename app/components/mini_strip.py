@@ -14,12 +14,13 @@ def mini_strip(plan: SharingPlan) -> str:
 
     Layers of one role that stand together are one path, so that a table of hundreds of plans stays light.
     """
+    plan, whole = plan.phases[-1], plan  # drawn as it is while text is written
     roles = [_role(plan, layer) for layer in range(plan.num_layers)]
     runs = [(role, [layer for layer, _ in run]) for role, run in groupby(enumerate(roles), key=lambda pair: pair[1])]
     paths = "".join(
         f'<path class="{role}" d="{"".join(_tile(layer, role) for layer in layers)}"/>' for role, layers in runs
     )
-    words = escape(plan.describe())
+    words = escape(whole.describe())
     return (
         f'<svg class="mini-strip" role="img" aria-label="{words}" viewBox="0 0 {plan.num_layers * _STEP} {_HEIGHT}" '
         f'preserveAspectRatio="none"><title>{words}</title>{paths}</svg>'

@@ -93,7 +93,7 @@ def _titles(model_name: str, plan_text: str, mapped: bool, against: str) -> Titl
 
 def _kind(plan: SharingPlan) -> str:
     """A plan in which nobody shares is not called shared."""
-    return text.PANE_TITLES["shared" if plan.followers or not plan else "plan"]
+    return text.PANE_TITLES["shared" if not plan or any(one.followers for one in plan.phases) else "plan"]
 
 
 def parted_at(progress: "PairProgress") -> int | None:

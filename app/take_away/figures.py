@@ -21,6 +21,7 @@ _MOST_ROWS = 20
 
 def strip(plan: SharingPlan) -> str:
     """All layers in a row, with arcs from each leader to its followers."""
+    plan, whole = plan.phases[-1], plan  # drawn as it is while text is written
     step = min(40.0, (WIDTH - 20) / plan.num_layers)
     left = (WIDTH - step * plan.num_layers) / 2
     middle = [left + step * (layer + 0.5) for layer in range(plan.num_layers)]
@@ -39,7 +40,7 @@ def strip(plan: SharingPlan) -> str:
     ]
     every = 1 if step >= 22 else 2 if step >= 13 else 5
     numbers = [_text(middle[layer], top + 48, str(layer), "middle") for layer in range(0, plan.num_layers, every)]
-    return _svg(top + 54, plan.describe(), [*arcs, *tiles, *numbers])
+    return _svg(top + 54, whole.describe(), [*arcs, *tiles, *numbers])
 
 
 def _arc_dashes(plan: SharingPlan, follower: int) -> str:

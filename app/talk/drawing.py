@@ -42,13 +42,14 @@ def arcs(cells: Iterable[str], groups: Sequence[Sequence[tuple[int, int, float]]
 
 def strip(plan: SharingPlan) -> str:
     """All layers in a row, coloured by what the plan makes of them, with an arc from each leader to its followers."""
+    plan, whole = plan.phases[-1], plan  # drawn as it is while text is written
     numbered = _numbered(plan)
     cells = [
         f'<i class="{_role(plan, layer)}">{f"<b>{layer}</b>" if layer in numbered else ""}</i>'
         for layer in range(plan.num_layers)
     ]
     reused = [(leader, follower, 0.15) for follower, leader in plan.borrowers.items()]
-    return arcs(cells, [reused], plan.describe(), "talk-layers")
+    return arcs(cells, [reused], whole.describe(), "talk-layers")
 
 
 def _role(plan: SharingPlan, layer: int) -> str:

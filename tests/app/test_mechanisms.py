@@ -12,7 +12,7 @@ from app.charts import mechanisms as charts
 from app.panels import mechanisms as panel
 from core.records.mechanisms import KIND
 from core.records.scores import Metric, save_record
-from tests.support.mechanisms import made_up, plan_of
+from tests.support.made_up_mechanisms import made_up, plan_of
 from tests.support.page import Words, score_record
 
 VIEW = {"model": "demo", "plan": "17-22"}

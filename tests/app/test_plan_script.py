@@ -287,3 +287,51 @@ def test_what_is_clicked_computes_again(before, layer, after):
     plan = SharingPlan.parse(before, 24)
     [made] = call(PLAN, ("freed", [groups(plan), parts(plan), layer]))
     assert after_gesture(plan, made).name == after
+
+
+def any_phased(layers: int) -> SharingPlan:
+    """A plan whose phases differ, where that makes sense."""
+    prefill, decode = any_mixture(layers), any_mixture(layers)
+    try:
+        return SharingPlan.of_phases(prefill, decode)
+    except ValueError:
+        return SharingPlan.of_phases(SharingPlan(num_layers=layers), decode)
+
+
+PHASED = [any_phased(RANDOM.randint(4, 40)) for _ in range(200)]
+
+
+def test_plans_with_phases_are_read_written_and_described_as_in_python():
+    phased_parts = [
+        [
+            {**part, **({"phase": one.phase} if one.phase else {})}
+            for part, one in zip(parts(plan), plan.parts, strict=True)
+        ]
+        for plan in PHASED
+    ]
+    assert sum(bool(plan.phased) for plan in PHASED) > 150
+    assert call(PLAN, *(("readPlan", [plan.name]) for plan in PHASED)) == [groups(plan) for plan in PHASED]
+    read = call(PLAN, *(("readParts", [plan.name]) for plan in PHASED))
+    assert read == phased_parts
+    written = call(PLAN, *(("planText", [groups(plan), one]) for plan, one in zip(PHASED, read, strict=True)))
+    assert written == [plan.name for plan in PHASED]
+    said = call(
+        PLAN, *(("describePlan", [groups(plan), plan.num_layers, one]) for plan, one in zip(PHASED, read, strict=True))
+    )
+    assert said == [plan.describe() for plan in PHASED]
+    decoding = call(PLAN, *(("whileDecoding", [groups(plan), one]) for plan, one in zip(PHASED, read, strict=True)))
+    texts = call(PLAN, *(("planText", [one["groups"], one["parts"]]) for one in decoding))
+    assert texts == [plan.phases[-1].name for plan in PHASED]
+
+
+def test_gestures_leave_what_is_of_one_phase_until_it_is_freed():
+    ends = [RANDOM.choices(range(plan.num_layers), k=2) for plan in PHASED]
+    read = call(PLAN, *(("readParts", [plan.name]) for plan in PHASED))
+    cases = list(zip(PHASED, read, ends, strict=True))
+    made = call(PLAN, *(("withDrag", [groups(p), one, "share", *span, [0] * p.num_layers]) for p, one, span in cases))
+    free = call(PLAN, *(("freed", [groups(p), one, span[0]]) for p, one, span in cases))
+    texts = call(PLAN, *(("planText", [one["groups"], one["parts"]]) for one in [*made, *free]))
+    for (plan, _, span), dragged, freed in zip(cases, texts, texts[len(PHASED) :], strict=False):
+        assert SharingPlan.parse(dragged, plan.num_layers).phased == plan.phased
+        after = SharingPlan.parse(freed, plan.num_layers)
+        assert all(span[0] not in part.layers for part in after.parts) and span[0] not in after.followers

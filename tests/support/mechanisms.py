@@ -1,84 +1,152 @@
-"""A record of mechanisms of the bundled model, made up: plans that save what is asked, with damages that nobody measured."""
+"""A slow, obvious reference for the mechanisms of a plan, independent of `core.sharing`.
 
-import json
-from pathlib import Path
+The untouched model runs eagerly, whole texts at once; what a plan says is imposed on it from outside: on the output of a
+layer's attention (`skip`), on what reaches the family's attention function or its softmax (all others), and, where a family
+computes attention in its layers' own forward, on what the cache gives back (`kv`, `keys`).
+"""
 
-from core.cost import ModelShape, forward_flops, kv_cache_bytes
-from core.plan import Part, SharingPlan
-from core.records.mechanisms import LAYER, MIXTURE, TARGETS, curve_role
-from core.records.searches import PlanDamage, StoredSearch, load_searches, save_search
+import re
+import sys
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from unittest.mock import patch
 
-LAYERS = 24
-CHUNKS = 16
-_COST = {"share": 0.02, "skip": 0.012, "kv": 0.03, "keys": 0.025, "topk": 0.004, MIXTURE: 0.008}
-_SAVES = {
-    "share": ("cache", "flops"),
-    "skip": ("cache", "flops"),
-    "kv": ("cache",),
-    "keys": ("cache",),
-    "topk": ("flops",),
-}
+import torch
+from transformers import DynamicCache
+
+NEVER = float("inf")
 
 
-def plan_of(mechanism: str, layers: list[int]) -> SharingPlan:
-    """These layers each changed by the mechanism, with the layer before each as its leader; a mixture shares the last one."""
-    if mechanism == MIXTURE:
-        *skipped, last = layers
-        return SharingPlan(((last - 1, last),), LAYERS, parts=(Part("skip", tuple(skipped)),) if skipped else ())
-    if mechanism == "skip":
-        return SharingPlan(num_layers=LAYERS, parts=(Part("skip", tuple(layers)),))
-    groups = [(layer - 1, layer) for layer in layers]
-    if mechanism == "share":
-        return SharingPlan.of_groups(groups, LAYERS)
-    return SharingPlan(
-        num_layers=LAYERS, parts=tuple(Part(mechanism, group, 16 if mechanism == "topk" else 0) for group in groups)
-    )
+class Imposed:
+    """What layers did and do while a plan is imposed. margin: the smallest distance between the weight that was the last
+    to be chosen by `topk` and the first that was not; rounding decides below about 1e-6."""
+
+    def __init__(self, plan):
+        groups = [("share", group, 0) for group in plan.groups]
+        groups += [(part.mechanism, part.layers, part.positions) for part in plan.parts if part.mechanism != "skip"]
+        self.role = {layer: (name, leader, n) for name, (leader, *layers), n in groups for layer in layers}
+        self.skipped = [layer for part in plan.parts if part.mechanism == "skip" for layer in part.layers]
+        self.weights, self.held = {}, {}
+        self.margin = NEVER
+
+    def keys_and_values(self, layer, key, value):
+        """What a layer attends to."""
+        name, leader, _ = self.role.get(layer, ("", layer, 0))
+        self.held[layer] = key, value
+        if name == "kv":
+            return self.held[leader]
+        return (self.held[leader][0], value) if name == "keys" else (key, value)
+
+    def allowed(self, layer, visible):
+        """Bool [batch, 1, queries, keys]: where a layer may look; visible: what masks let it see, of the same shape."""
+        name, leader, n = self.role.get(layer, ("", layer, 0))
+        if name != "topk":
+            return visible
+        found = torch.zeros_like(visible)
+        totals = self.weights[leader].double().sum(1)
+        for row, query in torch.cartesian_prod(torch.arange(len(totals)), torch.arange(totals.shape[1])).tolist():
+            seen = visible[row, 0, query].nonzero().flatten().tolist()
+            total = totals[row, query].tolist()
+            ranked = sorted(seen, key=lambda key: (-total[key], key))
+            found[row, 0, query, ranked[:n]] = True
+            if 0 < n < len(ranked):
+                self.margin = min(self.margin, total[ranked[n - 1]] - total[ranked[n]])
+        return found
+
+    def used(self, layer, weights):
+        """The weights that a layer uses, given those that it computed."""
+        name, leader, _ = self.role.get(layer, ("", layer, 0))
+        self.weights[layer] = self.weights[leader] if name == "share" else weights
+        return self.weights[layer]
 
 
-def made_up(directory: Path, results: Path, leave_out: tuple[str, ...] = ()) -> StoredSearch:
-    """Write the record below `directory`, with the weights and texts of the stored sweep of the bundled model in `results`.
-
-    leave_out: mechanisms that were not measured. Of `mixture` at 20% of the cache damage is less than of any other.
-    """
-    [sweep] = [one for one in load_searches(results)[0] if one.path.as_posix() == "demo/searches/sweep.jsonl"]
-    config = json.loads((results.parent / "assets/models/demo/config.json").read_text(encoding="utf-8"))
-    shape = ModelShape.from_config(config)
-    points = []
-    for mechanism in (*_SAVES, MIXTURE):
-        if mechanism in leave_out:
-            continue
-        if mechanism != MIXTURE:
-            points += [
-                _point(shape, LAYER, plan_of(mechanism, [layer]), mechanism, layer) for layer in range(1, LAYERS)
-            ]
-        for budget in ("cache", "flops"):
-            if mechanism != MIXTURE and budget not in _SAVES[mechanism]:
-                continue
-            for count in range(2, 12):
-                plan = plan_of(mechanism, list(range(2, 2 * count + 1, 2)))
-                one = _point(shape, curve_role(budget, mechanism), plan, mechanism, count)
-                rows = tuple(1.1 * row for row in one.rows or ())
-                judged = {"split": "held-out", "damage": 1.1 * one.damage, "rows": rows}
-                points += [one, one.model_copy(update=judged)]
-    told = {"targets": " ".join(map(str, TARGETS)), "context_tokens": 1024, "batch": 1}
-    record = sweep.record.model_copy(update={"name": "mechanisms", "settings": told})
-    save_search(directory, record, points)
-    return StoredSearch(record, points)
+@contextmanager
+def imposed(model, plan):
+    """Within this context `model`, run eagerly without a cache of the caller's, does what `plan` says."""
+    did, modules = Imposed(plan), attention_of(model)
+    family = sys.modules[type(modules[0]).__module__]
+    with ExitStack() as stack:
+        for layer in did.skipped:
+            stack.callback(modules[layer].register_forward_hook(_nothing, with_kwargs=True).remove)
+        if "eager_attention_forward" in vars(family) and type(modules[0]).__name__ != "FalconAttention":
+            attention = partial(_attention, did, modules, family.eager_attention_forward)
+            stack.enter_context(patch.object(family, "eager_attention_forward", attention))
+        else:
+            stack.enter_context(_own_forwards(did, modules))
+            stack.callback(model.register_forward_pre_hook(partial(_give_cache, did), with_kwargs=True).remove)
+        yield did
 
 
-def _point(shape: ModelShape, role: str, plan: SharingPlan, mechanism: str, size: int) -> PlanDamage:
-    saved = {"cache": _share(kv_cache_bytes(shape, plan, 1, 1024), kv_cache_bytes(shape, "", 1, 1024))}
-    flops = [forward_flops(shape, one, 1, 1, 1023) for one in (plan, "")]
-    saved["flops"] = _share(*(one.total - one.mlp - one.lm_head for one in flops))
-    damage = _COST[mechanism] * (1 + (size * 7 % 5) / 5) * (len(plan.changed) ** 1.4)
-    if plan.changed[0] > 15 and mechanism == "share":  # late layers share at little cost
-        damage /= 4
-    rows = tuple(damage * (0.8 + 0.4 * chunk / (CHUNKS - 1)) for chunk in range(CHUNKS))
-    return PlanDamage(
-        role=role, plan=plan, split="calibration", damage=damage, stderr=0.07 * damage, kl=damage, kl_stderr=0.01,
-        cache_saving=saved["cache"], savings=saved, tokens=8192, rows=rows,
-    )  # fmt: skip
+def attention_of(model):
+    """The attention module of each layer: the innermost one with a number in its name."""
+    found = {}
+    for name, module in model.named_modules():
+        if (number := re.search(r"\.(\d+)\.", name)) and "Attention" in type(module).__name__:
+            found[int(number[1])] = module
+    return [found[layer] for layer in range(len(found))]
 
 
-def _share(after: float, before: float) -> float:
-    return (before - after) / before
+def _nothing(module, args, kwargs, output):
+    attended = output[0]
+    if type(module).__name__ == "BloomAttention":  # which returns its sum with the residual
+        return (kwargs["residual"] if "residual" in kwargs else args[1]), *output[1:]
+    return torch.zeros_like(attended), *output[1:]
+
+
+def _attention(did, modules, eager, module, query, key, value, mask, *args, **kwargs):
+    layer = modules.index(module)
+    key, value = did.keys_and_values(layer, key, value)
+    lowest = torch.finfo(query.dtype).min
+    if did.role.get(layer, ("",))[0] == "topk":
+        visible = (mask > lowest / 2).expand(len(query), 1, -1, -1)
+        mask = mask.masked_fill(visible & ~did.allowed(layer, visible), lowest)
+    weights = did.used(layer, eager(module, query, key, value, mask, *args, **kwargs)[1])
+    return (weights @ value.repeat_interleave(weights.shape[1] // value.shape[1], dim=1)).transpose(1, 2), weights
+
+
+class _Cache(DynamicCache):
+    """A cache for one call, which gives followers what they read."""
+
+    def __init__(self, did):
+        super().__init__()
+        self.did = did
+
+    def update(self, key, value, layer, *args, **kwargs):
+        return self.did.keys_and_values(layer, *super().update(key, value, layer, *args, **kwargs))
+
+
+def _give_cache(did, _module, args, kwargs):
+    return args, kwargs | {"use_cache": True, "past_key_values": _Cache(did)}
+
+
+@contextmanager
+def _own_forwards(did, modules):
+    """For families that compute attention in their own forward: every softmax in there is of attention scores."""
+    softmax, running = torch.nn.functional.softmax, []
+
+    def chosen(scores, *args, **kwargs):
+        if not running:
+            return softmax(scores, *args, **kwargs)
+        visible = (scores > torch.finfo(scores.dtype).min / 4)[:, :1]
+        allowed = did.allowed(running[-1], visible)
+        scores = scores.masked_fill(~allowed & visible, torch.finfo(scores.dtype).min)
+        return did.used(running[-1], softmax(scores, *args, **kwargs))
+
+    def sdpa(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False):
+        scores = query @ key.repeat_interleave(query.shape[1] // key.shape[1], 1).mT / query.shape[-1] ** 0.5
+        visible = torch.ones_like(scores, dtype=torch.bool)
+        if is_causal:
+            visible = visible.tril()
+        if attn_mask is not None and attn_mask.dtype == torch.bool:
+            visible = visible & attn_mask
+        elif attn_mask is not None:
+            visible, scores = visible & (attn_mask > torch.finfo(scores.dtype).min / 4), scores + attn_mask
+        return chosen(scores.masked_fill(~visible, torch.finfo(scores.dtype).min), -1) @ value
+
+    with ExitStack() as stack:
+        for layer, module in enumerate(modules):
+            stack.callback(module.register_forward_pre_hook(lambda *_, layer=layer: running.append(layer)).remove)
+            stack.callback(module.register_forward_hook(lambda *_: running.clear()).remove)
+        stack.enter_context(patch("torch.nn.functional.softmax", chosen))
+        stack.enter_context(patch("torch.nn.functional.scaled_dot_product_attention", sdpa))
+        yield

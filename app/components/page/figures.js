@@ -2,8 +2,9 @@
 
 const COSTS = ['cache_bytes', 'projection_parameters', 'weight_bytes', 'weight_flops', 'attention_bytes', 'attention_flops'];
 
-/** `core.cost.CostsByLayer.of`: the whole model under the plan. */
-function costOf(costs, groups, parts = []) {
+/** `core.cost.CostsByLayer.of`: the whole model under the plan, while it decodes. */
+function costOf(costs, all_groups, all_parts = []) {
+  const {groups, parts} = whileDecoding(all_groups, all_parts);
   const [followers, leaders] = [leadersOf(groups), new Set(groups.map(group => group[0]))];
   const sum = [...costs.rest];
   const add = (row, times = 1) => row.forEach((value, index) => { sum[index] += times * value; });

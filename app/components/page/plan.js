@@ -1,20 +1,22 @@
 // Sharing plans in the browser: the same rules and words as core/plan and app/plans.py, which tests hold these against.
 // A plan is a list of groups, each [leader, follower, …] ascending, in the order of their leaders. The dense plan is [].
 // Its parts, the layers that do something else than share attention weights, stand apart, as {word, layers}: of `skip` the
-// layers that skip, else the leader and its followers.
+// layers that skip, else the leader and its followers. A part of one phase alone has a `phase` too, `prefill` or `decode`;
+// then shared groups are parts as well, with no word.
 
 /** The groups in a plan's text as the server writes it: `17-22,2-4-6`, or `dense`. */
 function readPlan(text) {
-  return sorted(written(text).filter(part => !part.includes(' ')).map(readGroup));
+  return sorted(written(text).filter(part => !/[ @]/.test(part)).map(readGroup));
 }
 
 /** The parts in a plan's text as the server writes it, `skip 5 7-9,topk64 10-12`: {word, layers} each, in the order of
  * `core.plan.parts.canonical_parts`. */
 function readParts(text) {
-  const parts = written(text).filter(part => part.includes(' ')).flatMap(part => {
-    const [word, ...groups] = part.split(' ');
-    if (word !== 'skip') return groups.map(group => ({word, layers: readGroup(group)}));
-    return [{word, layers: groups.flatMap(one => (one.includes('-') ? readGroup(one) : [Number(one)]))}];
+  const parts = written(text).filter(part => /[ @]/.test(part)).flatMap(part => {
+    const [said, phase] = part.split('@'), when = phase ? {phase} : {};
+    const [word, ...groups] = said.includes(' ') ? said.split(' ') : ['', said];
+    if (word !== 'skip') return groups.map(group => ({word, layers: readGroup(group), ...when}));
+    return [{word, layers: groups.flatMap(one => (one.includes('-') ? readGroup(one) : [Number(one)])), ...when}];
   });
   return inOrder(parts);
 }
@@ -23,8 +25,10 @@ function readParts(text) {
 const mechanismOf = word => word.replace(/\d+$/, '');
 
 function inOrder(parts) {
-  const place = part => ['skip', 'kv', 'keys', 'topk'].indexOf(mechanismOf(part.word));
-  return [...parts].sort((one, other) => place(one) - place(other) || one.layers[0] - other.layers[0]);
+  const place = part => ['', 'skip', 'kv', 'keys', 'topk'].indexOf(mechanismOf(part.word));
+  const when = part => [undefined, 'prefill', 'decode'].indexOf(part.phase);
+  return [...parts].sort((one, other) =>
+    place(one) - place(other) || when(one) - when(other) || one.layers[0] - other.layers[0]);
 }
 
 const written = text => (!text || text === 'dense' ? [] : text.split(','));
@@ -56,11 +60,13 @@ function planText(groups, parts = []) {
   return [...groups.map(groupText), ...partTexts(parts)].join(',') || 'dense';
 }
 
-/** `core.plan.parts.parts_text`: groups of one mechanism and number behind one word. */
+/** `core.plan.parts.parts_text`: groups of one mechanism, number and phase behind one word, shared ones each for itself. */
 function partTexts(parts) {
-  const words = [...new Set(parts.map(part => part.word))];
-  const groupsOf = word => parts.filter(part => part.word === word).map(partGroupText);
-  return words.map(word => [word, ...groupsOf(word)].join(' '));
+  const keyOf = part => JSON.stringify([part.word, part.phase, part.word ? '' : part.layers]);
+  return [...new Set(parts.map(keyOf))].map(key => {
+    const alike = parts.filter(part => keyOf(part) === key), [{word, phase}] = alike;
+    return [word, ...alike.map(partGroupText)].filter(Boolean).join(' ') + (phase ? `@${phase}` : '');
+  });
 }
 
 function partGroupText({word, layers}) {
@@ -68,9 +74,24 @@ function partGroupText({word, layers}) {
   return runs(layers).map(([first, last]) => (last - first > 1 ? `${first}-${last}` : range(first, last).join(' '))).join(' ');
 }
 
-/** The part in which a layer stands, or undefined. */
+/** The parts in which a layer stands: one, or one in each phase. */
+function partsOf(parts, layer) {
+  return parts.filter(part => part.layers.includes(layer));
+}
+
+/** The part in which a layer stands, or undefined; of two that of decoding. */
 function partOf(parts, layer) {
-  return parts.find(part => part.layers.includes(layer));
+  return partsOf(parts, layer).pop();
+}
+
+/** {groups, parts} without phases: what the plan is while text is written. */
+function whileDecoding(groups, parts) {
+  const here = parts.filter(part => part.phase !== 'prefill');
+  const shared = here.filter(part => !part.word).map(part => part.layers);
+  const skipped = here.filter(part => part.word === 'skip').flatMap(part => part.layers).sort((one, other) => one - other);
+  const others = here.filter(part => part.word && part.word !== 'skip').map(({word, layers}) => ({word, layers}));
+  const skip = skipped.length ? [{word: 'skip', layers: skipped}] : [];
+  return {groups: sorted([...groups, ...shared]), parts: inOrder([...skip, ...others])};
 }
 
 /** Kinds for gestures: layers of these are of no kind that another layer has, so that no group takes them in. */
@@ -114,15 +135,17 @@ function describePlan(groups, layers, parts = []) {
 }
 
 function describeParts(parts) {
+  const when = {prefill: 'in prefill alone ', decode: 'in decoding alone '};
   const said = parts.map(part => {
     const changed = part.word === 'skip' ? part.layers : part.layers.slice(1), several = changed.length > 1;
-    return `layer${several ? 's' : ''} ${listed(changed)} ${doesPart(part, several)}`;
+    return `${when[part.phase] || ''}layer${several ? 's' : ''} ${listed(changed)} ${doesPart(part, several)}`;
   }).join('; ');
   return `${said[0].toUpperCase()}${said.slice(1)} (in the plan: ${partTexts(parts).join(', ')}).`;
 }
 
 function doesPart({word, layers}, several) {
   if (word === 'skip') return `skip${several ? '' : 's'} attention`;
+  if (!word) return `${several ? 'reuse' : 'reuses'} the attention weights of ${layers[0]}`;
   const read = several ? 'read' : 'reads';
   if (word === 'kv') return `${read} the keys and values of ${layers[0]}`;
   if (word === 'keys') return `${read} the keys of ${layers[0]}`;
@@ -196,7 +219,8 @@ function without(groups, layer) {
   return kept.filter(group => group.length > 1);
 }
 
-// Gestures under any mechanism. `word`: share, skip, kv, keys, or topk with its number.
+// Gestures under any mechanism, in both phases. `word`: share, skip, kv, keys, or topk with its number. What is of one phase
+// alone stays as the text has it, until its layers are freed.
 
 /** Shared groups and parts alike, {word, layers} each. */
 function allOf(groups, parts) {
@@ -219,11 +243,11 @@ function planOf(all) {
 function withDrag(groups, parts, word, from, to, kinds) {
   if (from === to) return {groups, parts};
   if (word === 'skip') return withSkipped(groups, parts, range(Math.min(from, to), Math.max(from, to)));
-  const all = allOf(groups, parts), alike = one => mechanismOf(one.word) === mechanismOf(word);
+  const all = allOf(groups, parts), alike = one => !one.phase && mechanismOf(one.word) === mechanismOf(word);
   const held = all.find(one => alike(one) && (one.layers[0] === from || one.layers[one.layers.length - 1] === from));
   const rule = held ? held.word : word;
-  const others = all.filter(one => one.word !== rule);
-  const made = withSpan(all.filter(one => one.word === rule).map(one => one.layers), from, to, kindsApart(kinds, others));
+  const ruled = one => !one.phase && one.word === rule, others = all.filter(one => !ruled(one));
+  const made = withSpan(all.filter(ruled).map(one => one.layers), from, to, kindsApart(kinds, others));
   return planOf([...others, ...made.map(layers => ({word: rule, layers}))]);
 }
 
@@ -231,8 +255,9 @@ function withDrag(groups, parts, word, from, to, kinds) {
  * in which they stood; followers of such a leader go on under the first of them. */
 function withSkipped(groups, parts, layers) {
   const all = allOf(groups, parts), chosen = layers.filter(layer => layer > 0);
-  const kept = all.filter(one => one.word !== 'skip').map(one => ({...one, layers: one.layers.filter(layer => !chosen.includes(layer))}));
-  const before = all.filter(one => one.word === 'skip').flatMap(one => one.layers);
+  const skips = one => one.word === 'skip' && !one.phase;
+  const kept = all.filter(one => !skips(one)).map(one => ({...one, layers: one.layers.filter(layer => !chosen.includes(layer))}));
+  const before = all.filter(skips).flatMap(one => one.layers);
   const skipped = [...new Set([...before, ...chosen])].sort((one, other) => one - other);
   return planOf([...kept, {word: 'skip', layers: skipped}]);
 }

@@ -86,7 +86,7 @@ function arrange() {
 
 function drawArcs() {
   if (!places.length) return;
-  const joined = allOf(plan.groups, plan.parts).filter(one => one.word !== 'skip');
+  const joined = allOf(plan.groups, plan.parts).filter(one => one.word !== 'skip').map(one => ({...one, word: one.word || 'once'}));
   const paths = joined.flatMap(({word, layers: [leader, ...followers]}) => followers.map(layer => {
     const path = document.createElementNS(SVG, 'path');
     path.setAttribute('d', arc(places[leader], places[layer]));
@@ -115,13 +115,15 @@ function draw() {
     const tabIndex = layer === focused ? 0 : -1;
     if (tile.tabIndex !== tabIndex) tile.tabIndex = tabIndex;
     const part = partOf(parts, layer), kind = part && partRole(part, layer);
-    const state = [role, leader, layer === start, facts.fixed, part?.word, part?.layers.join(), kind].join();
+    const all = partsOf(parts, layer);
+    const state = [role, leader, layer === start, facts.fixed, kind, JSON.stringify(all)].join();
     if (tile.dataset.state === state) continue;  // most stay as they are
     tile.dataset.state = state;
-    tile.className = `tile ${role}${layer === start ? ' start' : ''}${part ? ` part ${kind} by-${mechanismOf(part.word)}` : ''}`;
+    tile.className = `tile ${role}${layer === start ? ' start' : ''}${part ? ` part ${kind}` : ''}`;
+    tile.dataset.mark = kind && kind !== 'read' ? (words.marks[part.phase] || words.marks[mechanismOf(part.word)] || '') : '';
     tile.setAttribute('aria-pressed', role === 'shared' || (!!part && kind !== 'read'));
     tile.setAttribute('aria-disabled', facts.fixed);
-    tile.setAttribute('aria-label', part ? sayPart(part, layer, 'label') : fill(words[`label_${role}`], {layer, leader}));
+    tile.setAttribute('aria-label', part ? all.map(one => sayPart(one, layer, 'label')).join('; ') : fill(words[`label_${role}`], {layer, leader}));
   }
   drawArcs();
   sentence.textContent = describePlan(groups, facts.layers, parts);
@@ -162,9 +164,9 @@ function partRole(part, layer) {
 }
 
 function sayPart(part, layer, kind) {
-  const does = partRole(part, layer) === 'reads' ? part.word.replace(/\d+/, '') : partRole(part, layer);
-  const [leader, ...followers] = part.layers;
-  return fill(words[`${kind}_${does}`], {layer, leader, followers: listed(followers), positions: part.word.slice(4)});
+  const does = partRole(part, layer) === 'reads' ? mechanismOf(part.word) || 'shared' : partRole(part, layer);
+  const [leader, ...followers] = part.layers, when = part.phase ? words[`${kind}_${part.phase}`] : '';
+  return fill(words[`${kind}_${does}`], {layer, leader, followers: listed(followers), positions: part.word.slice(4)}) + when;
 }
 
 function aboutLayer(layer) {
@@ -172,10 +174,10 @@ function aboutLayer(layer) {
   const group = plan.groups.find(one => one.includes(layer)) || [layer];
   const costs = facts.costs && facts.costs.sorts[facts.costs.sort_of[layer]];
   const does_it = fill(words[`does_${role}`], {layer, leader: group[0], followers: listed(group.slice(1))});
-  const said = [part ? sayPart(part, layer, 'does') : does_it];
+  const said = part ? partsOf(plan.parts, layer).map(one => sayPart(one, layer, 'does')) : [does_it];
   if (costs) {
     const window = costs.window ? fill(words.window, {tokens: costs.window.toLocaleString('en')}) : '';
-    const kept = cachedOf(role, part, layer);
+    const kept = cachedOf(layer);
     const size = bytesText(kept === 'values' ? costs.per_token / 2 : costs.per_token);
     said.push(fill(words[`caches_${kept}`], {size, window}));
   }
@@ -185,8 +187,9 @@ function aboutLayer(layer) {
 }
 
 /** What a layer keeps of each token: `both` keys and values, `values` alone, or `nothing`. */
-function cachedOf(role, part, layer) {
-  if (!part) return role === 'shared' ? 'values' : 'both';
+function cachedOf(layer) {
+  const {groups, parts} = whileDecoding(plan.groups, plan.parts), part = partOf(parts, layer);
+  if (!part) return roleOf(groups, layer) === 'shared' ? 'values' : 'both';
   const mechanism = partRole(part, layer) === 'read' ? 'computes' : mechanismOf(part.word);
   return {skip: 'nothing', kv: 'nothing', keys: 'values'}[mechanism] || 'both';
 }
@@ -229,7 +232,7 @@ function say(told) {
 function press(layer) {
   reach = null;
   if (facts.fixed) return say(words.fixed);
-  if (does.value === 'skip' && partOf(plan.parts, layer)?.word !== 'skip') {
+  if (does.value === 'skip' && !plan.parts.some(one => one.word === 'skip' && !one.phase && one.layers.includes(layer))) {
     if (layer === 0) { refused = layer; draw(); return say(words.first_stays); }
     const {groups, parts} = pagesPlan();
     return become(withSkipped(groups, parts, [layer]));
