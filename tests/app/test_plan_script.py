@@ -333,5 +333,9 @@ def test_gestures_leave_what_is_of_one_phase_until_it_is_freed():
     texts = call(PLAN, *(("planText", [one["groups"], one["parts"]]) for one in [*made, *free]))
     for (plan, _, span), dragged, freed in zip(cases, texts, texts[len(PHASED) :], strict=False):
         assert SharingPlan.parse(dragged, plan.num_layers).phased == plan.phased
-        after = SharingPlan.parse(freed, plan.num_layers)
+        try:
+            after = SharingPlan.parse(freed, plan.num_layers)
+        except ValueError as reason:  # what is left would save nothing: the server says so, and the plan stays
+            assert "nothing" in str(reason)
+            continue
         assert all(span[0] not in part.layers for part in after.parts) and span[0] not in after.followers
