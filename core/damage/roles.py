@@ -39,7 +39,15 @@ Roles = tuple[Role, ...]
 
 
 def roles_of(plan: SharingPlan, head_map: Mapping[int, Sequence[int]] | None = None) -> Roles:
-    """The role of each layer under a plan (or a `core.records.searches.LayerPair`) with a head map."""
+    """The role of each layer under a plan (or a `core.records.searches.LayerPair`) with a head map.
+
+    Raises ValueError for a plan that does something in one phase alone: a text that is read at once shows one of two.
+    """
+    if any(getattr(part, "phase", None) for part in plan.parts):
+        raise ValueError(
+            f"Damage is measured of texts that are read at once, which plan {plan.name} treats otherwise than what is written: "
+            "score it token by token, by `python -m core evaluate`."
+        )
     leaders = {layer: plan.leader_of(layer) for layer in plan.followers}
     heads = {layer: tuple(read) for layer, read in (head_map or {}).items()}
     leading = set(leaders.values())

@@ -11,8 +11,8 @@ Budgets are shares of what the dense model takes, predicted for the record's con
 """
 
 from collections.abc import Iterable, Sequence
-from math import isnan, sqrt
-from statistics import NormalDist, mean, stdev
+from math import hypot, isnan, sqrt
+from statistics import NormalDist
 from typing import NamedTuple
 
 import pandas as pd
@@ -43,6 +43,7 @@ _CURVE_COLUMNS = (
 _LAYER_COLUMNS = ("layer", "mechanism", "damage", "stderr", "plan", *BUDGETS)
 _CONFIDENCE = 0.95
 _Z = NormalDist().inv_cdf((1 + _CONFIDENCE) / 2)
+_MOST_TARGETS = 100  # of a record, which may be anybody's
 _HEADLINE = 0.2  # of the targets the one nearest to it is told in numbers
 
 
@@ -55,7 +56,7 @@ def targets_of(stored: StoredSearch) -> list[float]:
     """The shares that a record's plans were asked to save, ascending; none in a record of another kind."""
     written = str(stored.record.settings.get("targets") or "").replace(",", " ").split()
     try:
-        return sorted({float(one) for one in written})
+        return sorted({target for one in written if 0 < (target := float(one)) < 1})[:_MOST_TARGETS]
     except ValueError:
         return []
 
@@ -63,15 +64,21 @@ def targets_of(stored: StoredSearch) -> list[float]:
 def best_for(plans: Iterable[PlanDamage], budget: str, target: float) -> PlanDamage | None:
     """Of plans that save `target` of the budget or more, the one of least damage where it was chosen; of equals the one that
     saves more. None: no plan saves so much."""
-    enough = [one for one in plans if one.savings.get(budget, 0.0) >= target - ROUNDING]
+    enough = [one for one in plans if budget in one.savings and one.savings[budget] >= target - ROUNDING]
     return min(enough, key=lambda one: (one.damage, -one.savings[budget], str(one.plan)), default=None)
 
 
 def curve(stored: StoredSearch, budget: str, mechanism: str) -> list[tuple[float, PlanDamage]]:
     """(target, plan with its damage on both texts) of one curve, ascending; targets that no plan reaches are left out."""
-    plans = plans_of(stored.points, curve_role(budget, mechanism))
+    points = [one for one in stored.points if one.role == curve_role(budget, mechanism)]
+    chosen = {_key(one) for one in points if one.split == "calibration"}
+    plans = plans_of([one for one in points if _key(one) in chosen], curve_role(budget, mechanism))
     found = ((target, best_for(plans, budget, target)) for target in targets_of(stored))
     return [(target, one) for target, one in found if one is not None]
+
+
+def _key(one: PlanDamage) -> tuple[str, str]:
+    return str(one.plan), str(one.head_map)
 
 
 def mechanism_curves(stored: StoredSearch) -> pd.DataFrame:
@@ -104,7 +111,8 @@ def layer_costs(stored: StoredSearch) -> pd.DataFrame:
     for one in stored.points:
         if one.role == LAYER and one.split == "calibration" and len(one.plan.changed) == 1:
             [layer] = one.plan.changed
-            mechanism = str(one.plan.mechanism_of(layer))
+            if (mechanism := one.plan.mechanism_of(layer)) is None:
+                continue  # in one phase alone
             saved = [one.savings.get(budget, float("nan")) for budget in BUDGETS]
             found[layer, MECHANISMS.index(mechanism), str(one.plan)] = (
                 layer, mechanism, one.damage, one.stderr, str(one.plan), *saved,
@@ -133,13 +141,18 @@ class Difference(NamedTuple):
 def difference(one: PlanDamage, other: PlanDamage) -> Difference:
     """How much more damage `one` does than `other`, both on the same text."""
     rows, others = one.rows or (), other.rows or ()
-    paired = len(rows) == len(others) > 1
-    if paired:
-        pairs = [mine - theirs for mine, theirs in zip(rows, others, strict=True)]
-        more, error = mean(pairs), stdev(pairs) / sqrt(len(pairs))
+    if len(rows) == len(others) > 1:
+        more, error = _mean_and_error([mine - theirs for mine, theirs in zip(rows, others, strict=True)])
+        chunks = len(rows)
     else:
-        more, error = one.damage - other.damage, sqrt(one.stderr**2 + other.stderr**2)
-    return Difference(more, more - _Z * error, more + _Z * error, len(rows) if paired else 0)
+        more, error, chunks = one.damage - other.damage, hypot(one.stderr, other.stderr), 0
+    return Difference(more, more - _Z * error, more + _Z * error, chunks)
+
+
+def _mean_and_error(values: Sequence[float]) -> tuple[float, float]:
+    count = len(values)
+    mean = sum(values) / count
+    return mean, sqrt(sum((one - mean) * (one - mean) for one in values) / (count - 1) / count)
 
 
 def sharing_against(
@@ -239,10 +252,8 @@ def _mixed(curves: dict[str, dict[float, PlanDamage]], target: float, split: Spl
     if best is None or measured is None:
         return ""
     shares, changed = len(best.plan.followers), len(best.plan.changed)
-    which = f"{shares} of its {changed} changed layers" if changed > 1 else f"{shares} layer"
-    return (
-        f"; the best mixture costs {_nats(measured.damage)} and shares in {which if shares else 'none of its layers'}"
-    )
+    some = "all" if shares == changed else str(shares) if shares else "none"
+    return f"; the best mixture costs {_nats(measured.damage)} and shares in {some} of its {changed} changed layers"
 
 
 def _percent(share: float) -> str:

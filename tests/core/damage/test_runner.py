@@ -12,7 +12,7 @@ from core.damage.candidates import layers_by_kind
 from core.damage.head_maps import output_likeness
 from core.damage.roles import common_prefix, groups_in, in_order, label, roles_of
 from core.damage.runner import PlanRunner
-from core.plan import SharingPlan
+from core.plan import Part, SharingPlan
 from core.records.searches import LayerPair
 from core.sharing.families import num_layers_of
 from core.sharing.view import share_attention
@@ -122,6 +122,14 @@ def test_labels_of_journals_that_are_kept_stay_as_they_are():
     assert (label(roles_of(plan(""))), label(roles_of(LayerPair.of(1, 4, LAYERS)))) == ("", "4<1")
     assert label(roles_of(plan("0-1,skip 2,kv 3-4"))) == "1<0,2<skip,4<kv3"
     assert label(roles_of(plan("keys 0-1,topk3 2-4"))) == "1<keys0,3<topk3@2,4<topk3@2"
+
+
+def test_what_is_of_one_phase_alone_is_not_measured_at_once():
+    class Decoding(Part):
+        phase = "decode"
+
+    with pytest.raises(ValueError, match="read at once, which plan kv 1-2 treats otherwise .* token by token"):
+        roles_of(SharingPlan((), LAYERS, (), (Decoding("kv", (1, 2)),)))
 
 
 def test_the_dense_plan_comes_first_and_neighbours_agree_on_most():

@@ -79,6 +79,8 @@ def test_a_plan_that_was_not_judged_has_no_held_out_damage():
 def test_targets_are_those_that_were_asked_for():
     assert targets_of(StoredSearch(record("0.3 0.1,0.1"), [])) == [0.1, 0.3]
     assert targets_of(StoredSearch(record(""), [])) == targets_of(StoredSearch(record("most"), [])) == []
+    assert targets_of(StoredSearch(record("0 -1 nan inf 1 0.5"), [])) == [0.5]
+    assert len(targets_of(StoredSearch(record(" ".join(f"0.{n:05}" for n in range(1, 9000))), []))) == 100
 
 
 def test_layers_tell_what_each_mechanism_costs_there():
@@ -148,7 +150,9 @@ def test_a_mixture_that_does_not_share_is_said_to():
     told = with_lines(
         lines_of("share", "1-9", 0.3), lines_of("skip", "skip 1-4", 0.2), lines_of("mixture", "skip 1-4", 0.2)
     )
-    assert "costs 0.200 and shares in none of its layers" in verdict_on_sharing(told)
+    assert "costs 0.200 and shares in none of its 4 changed layers" in verdict_on_sharing(told)
+    told = with_lines(lines_of("share", "1-9", 0.1), lines_of("skip", "skip 1-4", 0.2), lines_of("mixture", "1-9", 0.1))
+    assert "costs 0.100 and shares in all of its 8 changed layers" in verdict_on_sharing(told)
 
 
 @pytest.mark.parametrize(
@@ -163,3 +167,20 @@ def test_a_mixture_that_does_not_share_is_said_to():
 def test_where_there_is_too_little_the_verdict_says_so(lines, reason):
     said = verdict_on_sharing(with_lines(*lines))
     assert reason in said and said.startswith(("On demo", "Of mechanisms on demo")) and said.endswith(".")
+
+
+def test_records_of_strangers_break_nothing():
+    """Lines that lack their other half, what they save, or numbers that there can be."""
+    rows = {"rows": (1e308, -1e308, float("nan"), float("inf"))}
+    odd = [
+        [measured("skip 3", 0.4, "held-out", curve_role("cache", "skip"), cache=0.2)],
+        [measured("1-3", 0.4, role=curve_role("cache", "share"), flops=0.2)],
+        [measured("1-3", 1e308, role=curve_role("cache", "share"), stderr=1e308, cache=0.2).model_copy(update=rows)],
+        [measured("skip 5", float("nan"), role=curve_role("cache", "skip"), cache=0.2).model_copy(update=rows)],
+        [measured("skip 5", float("inf"), role=curve_role("cache", "mixture"), rows=False, cache=0.2)],
+        [measured("1-3", 0.1, role="layer"), measured("", 0.1, role="layer")],
+    ]
+    stored = with_lines(*odd)
+    assert mechanism_curves(stored).mechanism.tolist() == ["share"] * 3 + ["skip"] * 3 + ["mixture"] * 3
+    assert layer_costs(stored).empty and verdict_on_sharing(stored).endswith(".")
+    assert verdict_on_sharing(StoredSearch(record(None), stored.points)).startswith("Of mechanisms on demo nothing")
