@@ -132,11 +132,12 @@ STRIP = {
             "most."
         ),
     },
-    "marks": {"kv": "kv", "keys": "keys", "topk": "top", "prefill": "pre", "decode": "dec"},
+    "marks": {"kv": "kv", "keys": "keys", "topk": "top", "prefill": "pre", "decode": "dec", "native": "own"},
     "label_prefill": ", while the prompt is read alone",
     "label_decode": ", while text is written alone",
     "does_prefill": " That is while the prompt is read; while text is written it does not.",
     "does_decode": " That is while text is written; while the prompt is read it does not.",
+    "native": "By itself, as this model was trained, it reads the keys and values of layer {leader}, and caches none.",
     "first_stays": "Layer 0 keeps its attention: the cache asks it for its length. Choose a layer from 1 on.",
     "started": "A span from layer {layer}: click the layer where it ends. Escape: no span.",
     "fixed": FIXED_PLAN,

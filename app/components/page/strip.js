@@ -28,6 +28,11 @@ const textOf = ({groups, parts}) => planText(groups, parts);
 /** What rules the layers of the next gesture: `share`, `skip`, `kv`, `keys`, or `topk` with its number. */
 const word = () => (does.value === 'topk' ? `topk${Math.max(1, Math.floor(Number(positions.value)) || 1)}` : does.value);
 const dragged = (before, from, to) => withDrag(before.groups, before.parts, word(), from, to, facts.kinds);
+/** The layer whose keys and values a layer of the dense model itself reads, as it was trained, or undefined. */
+const nativeSource = layer => {
+  const part = partOf(readParts(facts.native || ''), layer);
+  return part && part.layers[0] !== layer ? part.layers[0] : undefined;
+};
 /** Whether the plan makes something else of a layer than the dense model does. */
 const isNamed = layer => allOf(plan.groups, plan.parts).some(one => one.layers.includes(layer));
 
@@ -115,15 +120,17 @@ function draw() {
     const tabIndex = layer === focused ? 0 : -1;
     if (tile.tabIndex !== tabIndex) tile.tabIndex = tabIndex;
     const part = partOf(parts, layer), kind = part && partRole(part, layer);
-    const all = partsOf(parts, layer);
+    const all = partsOf(parts, layer), native = nativeSource(layer);
     const state = [role, leader, layer === start, facts.fixed, kind, JSON.stringify(all)].join();
     if (tile.dataset.state === state) continue;  // most stay as they are
     tile.dataset.state = state;
-    tile.className = `tile ${role}${layer === start ? ' start' : ''}${part ? ` part ${kind}` : ''}`;
-    tile.dataset.mark = kind && kind !== 'read' ? (words.marks[part.phase] || words.marks[mechanismOf(part.word)] || '') : '';
+    tile.className = `tile ${role}${layer === start ? ' start' : ''}${part ? ` part ${kind}` : ''}${native === undefined ? '' : ' native'}`;
+    tile.dataset.mark = kind && kind !== 'read' ? (words.marks[part.phase] || words.marks[mechanismOf(part.word)] || '')
+      : native === undefined ? '' : words.marks.native;
     tile.setAttribute('aria-pressed', role === 'shared' || (!!part && kind !== 'read'));
     tile.setAttribute('aria-disabled', facts.fixed);
     tile.setAttribute('aria-label', part ? all.map(one => sayPart(one, layer, 'label')).join('; ') : fill(words[`label_${role}`], {layer, leader}));
+    if (native !== undefined) tile.ariaLabel += `. ${fill(words.native, {leader: native})}`;
   }
   drawArcs();
   sentence.textContent = describePlan(groups, facts.layers, parts);
@@ -174,7 +181,9 @@ function aboutLayer(layer) {
   const group = plan.groups.find(one => one.includes(layer)) || [layer];
   const costs = facts.costs && facts.costs.sorts[facts.costs.sort_of[layer]];
   const does_it = fill(words[`does_${role}`], {layer, leader: group[0], followers: listed(group.slice(1))});
+  const native = nativeSource(layer);
   const said = part ? partsOf(plan.parts, layer).map(one => sayPart(one, layer, 'does')) : [does_it];
+  if (native !== undefined) said.push(fill(words.native, {leader: native}));
   if (costs) {
     const window = costs.window ? fill(words.window, {tokens: costs.window.toLocaleString('en')}) : '';
     const kept = cachedOf(layer);
@@ -189,6 +198,7 @@ function aboutLayer(layer) {
 /** What a layer keeps of each token: `both` keys and values, `values` alone, or `nothing`. */
 function cachedOf(layer) {
   const {groups, parts} = whileDecoding(plan.groups, plan.parts), part = partOf(parts, layer);
+  if (nativeSource(layer) !== undefined) return 'nothing';
   if (!part) return roleOf(groups, layer) === 'shared' ? 'values' : 'both';
   const mechanism = partRole(part, layer) === 'read' ? 'computes' : mechanismOf(part.word);
   return {skip: 'nothing', kv: 'nothing', keys: 'values'}[mechanism] || 'both';

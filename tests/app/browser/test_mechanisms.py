@@ -27,7 +27,7 @@ def drawn(page, chart: str) -> list[str]:
 
 def test_without_a_record_the_command_stands_there(open_page):
     page = open_page(f"{ADDRESS}-tuned-17-22")
-    wait_for_words(page, "#mechanisms-verdict", "trained")
+    wait_for_words(page, "#mechanisms-verdict", "This model was tuned with its plan in place")
     assert not page.locator("#mechanisms-charts").is_visible()
 
 
