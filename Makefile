@@ -1,6 +1,6 @@
 # make run    set up .venv, then start the app at http://127.0.0.1:7860 and open the browser, if there is one
 # make test   the same set-up plus the test tools, then all tests (a process per core), the types and the linter
-# make properties    thousands of random plans, shapes, paddings and caches against the oracle (about ten minutes)
+# make properties    thousands of random plans, mixtures, shapes, paddings and caches against the oracle
 # make bench   time of one decode step on a CPU, shared ÷ dense
 # make fuzz   whatever a real server should refuse, a thousand times: make fuzz FUZZ_ARGS="--seed 1"
 # make bench-page   how fast the page answers, in Chromium: make bench-page BENCH_ARGS="--against COMMIT"
@@ -43,7 +43,7 @@ test: $(VENV)/test.stamp
 	$(VENV)/bin/python -m ruff format --check .
 
 properties: $(VENV)/test.stamp
-	$(VENV)/bin/python -m pytest tests/core/sharing/test_properties.py --hypothesis-profile=properties $(PYTEST_ARGS)
+	$(VENV)/bin/python -m pytest tests/core/sharing/test_properties.py tests/core/sharing/test_mixtures.py --hypothesis-profile=properties $(PYTEST_ARGS)
 
 bench: $(VENV)/test.stamp
 	$(VENV)/bin/python -m tests.benchmarks.decode_step $(BENCH_ARGS)

@@ -26,6 +26,7 @@ COMMANDS = {
     "sweep": "core.commands.sweep",
     "search": "core.commands.search",
     "head-maps": "core.commands.head_maps",
+    "mechanisms": "core.commands.mechanisms",
     "tune": "core.commands.tune",
     "train-demo": "core.commands.train_demo",
     "demo-tasks": "core.commands.demo_tasks",

@@ -1,4 +1,4 @@
-"""What the commands sweep, search, head-maps and similarity have in common: arguments, texts, journal, bar, records."""
+"""What the commands sweep, search, head-maps, mechanisms and similarity have in common: texts, journal, bar, records."""
 
 import argparse
 import json
@@ -67,9 +67,10 @@ class Session:
     def save(self, name: str, settings: dict[str, Any], points: list[PlanDamage], evaluations: tuple[int, int]) -> Path:
         """Store a record with these points; the path of its file."""
         self.close()
-        return save_search(self.args.results, self._record(name, settings, evaluations), points)
+        return save_search(self.args.results, self.record(name, settings, evaluations), points)
 
-    def _record(self, name: str, settings: dict[str, Any], evaluations: tuple[int, int]) -> SearchRecord:
+    def record(self, name: str, settings: dict[str, Any], evaluations: tuple[int, int]) -> SearchRecord:
+        """What a record says of this command, which has run until now."""
         args = self.args
         texts = {
             text.split: TextInfo(sha256=text.sha256, tokens=text.num_tokens, chunks=len(text.chunks))

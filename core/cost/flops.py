@@ -98,7 +98,7 @@ def forward_flops(
     """
     plan = checked_plan(shape, plan, batch_size=batch_size, query_tokens=query_tokens)
     check_sizes(0, past_tokens=past_tokens, logits_to_keep=logits_to_keep)
-    reach = reach_by_layer(plan, shape.sliding_windows) if query_tokens == 1 else shape.sliding_windows
+    reach = reach_by_layer(shape, plan) if query_tokens == 1 else shape.sliding_windows
     seen = {most: cached_tokens(most, past_tokens) + query_tokens for most in set(reach)}
     tokens, logits = batch_size * query_tokens, batch_size * min(logits_to_keep or query_tokens, query_tokens)
     by_layer = [tokens] * shape.num_layers
@@ -124,7 +124,7 @@ def generation_flops(
     plan = checked_plan(shape, plan, batch_size=batch_size, prompt_tokens=prompt_tokens)
     check_sizes(0, new_tokens=new_tokens)
     prompt = forward_flops(shape, plan, batch_size, prompt_tokens, execution=prompt_execution, logits_to_keep=1)
-    reach, tokens = reach_by_layer(plan, shape.sliding_windows), batch_size * new_tokens
+    reach, tokens = reach_by_layer(shape, plan), batch_size * new_tokens
     weights = {
         most: batch_size * (_past_tokens_sum(most, prompt_tokens, prompt_tokens + new_tokens) + new_tokens)
         for most in set(reach)

@@ -82,12 +82,15 @@ def topk_leaders(plan: SharingPlan) -> tuple[int, ...]:
     return tuple(sorted(part.layers[0] for part in plan.parts if part.mechanism == "topk"))
 
 
-def reach_by_layer(plan: SharingPlan, windows: tuple[int | None, ...]) -> tuple[int | None, ...]:
+def reach_by_layer(shape: ModelShape, plan: SharingPlan) -> tuple[int | None, ...]:
     """Most positions that a single new token reads in each layer, itself included; None: all of them.
 
-    That is the sliding window, or fewer where a follower of `topk` reads the positions that were chosen for it.
+    That is the sliding window, or fewer where a follower of `topk` reads the positions that were chosen for it. Families
+    that compute attention in their own forward read all of them, and mask.
     """
-    reach = list(windows)
+    if not shape.reads_chosen:
+        return shape.sliding_windows
+    reach = list(shape.sliding_windows)
     for part in plan.parts:
         for layer in part.layers[1:] if part.mechanism == "topk" else ():
             reach[layer] = min(part.positions, reach[layer] or part.positions)

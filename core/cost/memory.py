@@ -186,14 +186,15 @@ def decode_bytes_moved(
 
     Of `topk N` it is counted that a leader writes the sum of its weights over its heads, one value for each position that
     it attends to, that these sums are read once to choose the N positions for all of its followers, and that each follower
-    reads the keys and values of N positions (of all, where there are fewer). Ignored: the chosen positions themselves, N
+    reads the keys and values of N positions (of all, where there are fewer, and in families that compute attention in their
+    own forward: BLOOM, CodeGen and GPT-J). Ignored: the chosen positions themselves, N
     whole numbers beside N rows of keys and values, and that rows which lie apart are read less well than whole blocks.
     """
     plan = checked_plan(
         shape, plan, batch_size=batch_size, context_tokens=context_tokens, bytes_per_value=bytes_per_value
     )
     attended, sizes = _attended(shape.sliding_windows, context_tokens), _cached_sizes(shape, plan)
-    read_of = _attended(reach_by_layer(plan, shape.sliding_windows), context_tokens)
+    read_of = _attended(reach_by_layer(shape, plan), context_tokens)
     rows = map(mul, kept_by_layer(plan, shape.borrowers).read, read_of)
     followed, rank = sum(attended[layer] for layer in plan.followers), shape.corrections.rank
     narrow = followed * (shape.num_kv_heads * rank + shape.kv_size) if rank else 0

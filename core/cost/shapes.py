@@ -124,6 +124,8 @@ class ModelShape:
     keeps_positions: bool = False
     """Layers that read another one's keys and values run on the positions alone whose logits are asked for (Gemma 4)."""
     extras: Extras = NO_EXTRAS
+    reads_chosen: bool = True
+    """Whether a step reads no other rows of the cache than those to which a follower of `topk` attends."""
     corrections: Corrections = NONE
     """What the followers of whatever plan have learned; a dense model has no use for it."""
     max_context: int | None = None
@@ -362,6 +364,7 @@ _PLAIN_MLP = {"gated_mlp": False}
 _LAYER_NORM = {"norm_vectors": 2}
 _FOUR_NORMS = {"layer_norms": 4, "attention_norms": 2}
 _ONE_NORM = {"layer_norms": 1, "attention_norms": 0}  # attention and MLP read the same
+_OWN_FORWARD = {"reads_chosen": False}  # attention in the layer's own forward, without a fused function
 _HEAD_NORM = {"qk_norm": "head"}
 _ALL_HEADS_NORM = {"qk_norm": "all heads"}
 _TIED = {"tied_embeddings": _said("tie_word_embeddings", unsaid=True)}
@@ -480,9 +483,9 @@ _GEMMA4 = (
 _FAMILIES: dict[str, dict[str, Any]] = {
     "arcee": _ATTENTION_BIAS | _MLP_BIAS | _PLAIN_MLP,
     "biogpt": _GPT | _ALL_BIASES | _TIED | _positions(2),
-    "bloom": _GPT | _FOURFOLD | _ALL_BIASES | _TIED
+    "bloom": _GPT | _OWN_FORWARD | _FOURFOLD | _ALL_BIASES | _TIED
     | {"outer_norms": 2, "attention_norms": _when("apply_residual_connection_post_layernorm", 0, 1)},
-    "codegen": _GPT | _FOURFOLD | _ONE_NORM | {"mlp_bias": True, "head_bias": True},
+    "codegen": _GPT | _OWN_FORWARD | _FOURFOLD | _ONE_NORM | {"mlp_bias": True, "head_bias": True},
     "cohere": _ATTENTION_BIAS | _TIED | _ONE_NORM | {"qk_norm": _when("use_qk_norm", "all heads", "")},
     "cohere2": _ATTENTION_BIAS | _TIED | _ONE_NORM | _windows(4096, _every(4)),
     "ernie4_5": dict.fromkeys(_BIASES, _said("use_bias")) | _TIED | _heads_of(128),
@@ -501,7 +504,7 @@ _FAMILIES: dict[str, dict[str, Any]] = {
     "gpt_neox": _GPT | _QKV_BIAS | {"output_bias": _QKV_BIAS["qkv_bias"], "mlp_bias": True},
     "gpt_oss": _ALL_BIASES | _QKV_BIAS | {"output_bias": _QKV_BIAS["qkv_bias"], "sinks": True} | _heads_of(64)
     | _experts("intermediate_size", router_bias=True) | _windows(128, _every(2)),
-    "gptj": _GPT | _FOURFOLD | _ONE_NORM | {"mlp_bias": True, "head_bias": True},
+    "gptj": _GPT | _OWN_FORWARD | _FOURFOLD | _ONE_NORM | {"mlp_bias": True, "head_bias": True},
     "granite": _ATTENTION_BIAS | _MLP_BIAS,
     "granitemoe": _ATTENTION_BIAS | _experts("intermediate_size"),
     "granitemoeshared": _ATTENTION_BIAS | _experts("intermediate_size", shared_size="shared_intermediate_size"),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedModel
 
 from core.cost import ModelShape, kv_cache_bytes
+from core.cost.mechanisms import kept_by_layer
 from core.plan import HeadMap, SharingPlan
 from core.records.searches import LayerPair, PlanDamage
 
@@ -16,7 +17,7 @@ _ROUNDING = 1e-9  # 6 of 30 layers save 1 − 0.9 of the cache: a tenth, though 
 
 
 def cache_saving(model: PreTrainedModel, plan: SharingPlan) -> float:
-    """Share of the dense model's KV cache that a plan saves after CONTEXT_TOKENS tokens (predicted), below 0.5.
+    """Share of the dense model's KV cache that a plan saves after CONTEXT_TOKENS tokens (predicted); by sharing below 0.5.
 
     For a family whose sizes `core.cost.shapes` does not know, all layers are taken to cache equally much. A pair of
     layers is measured only: it saves nothing.
@@ -26,7 +27,7 @@ def cache_saving(model: PreTrainedModel, plan: SharingPlan) -> float:
     try:
         shape = ModelShape.from_config(model.config)
     except ValueError:
-        return len(plan.followers) / (2 * plan.num_layers)
+        return 1 - sum(kept_by_layer(plan).cached) / (2 * plan.num_layers)
     dense_bytes, shared_bytes = (
         kv_cache_bytes(shape, each, 1, CONTEXT_TOKENS) for each in (SharingPlan((), plan.num_layers), plan)
     )

@@ -4,6 +4,8 @@ CHUNK_TOKENS = 256
 CALIBRATION_TOKENS, HELD_OUT_TOKENS = 8192, 8192
 BATCH_TOKENS = 1024
 SIMILARITY_CHUNKS = 8
+MOST_PLANS = 600
+"""Measured for one curve of damage against saving, at most."""
 
 SIMILARITY_METHODS: dict[str, str] = {
     "head_mean": "Average the heads of each layer into one map, then compare the two maps (cosine similarity).",

@@ -82,6 +82,13 @@ class DamageMeter:
             cache_saving=self._saving(plan), tokens=int(tokens.sum()), total_tokens=self.text.num_tokens,
         )  # fmt: skip
 
+    def rows_of(self, measured: PlanDamage) -> tuple[float, ...]:
+        """The damage of each chunk, nats per token, of a plan that was measured on the whole text."""
+        name = label(roles_of(measured.plan, measured.head_map))
+        sums = [known[name][0] - known[label(self.dense)][0] for known in self.known]
+        tokens = np.concatenate([batch.tokens for batch in self.batches])
+        return tuple(float(row) for row in np.concatenate(sums) / tokens)
+
     def _saving(self, plan: SharingPlan) -> float:
         if plan not in self._savings:
             self._savings[plan] = cache_saving(self.runner.model, plan)

@@ -1,6 +1,8 @@
 """Where a search stands: what long measurements yield between their steps."""
 
+from collections.abc import Generator
 from dataclasses import dataclass
+from typing import TypeVar
 
 from core.records.searches import PlanDamage
 
@@ -13,3 +15,8 @@ class SearchProgress:
     done: int
     total: int
     front: tuple[PlanDamage, ...] = ()
+
+
+Found = TypeVar("Found")
+Steps = Generator[SearchProgress, None, Found]
+"""Yields where it stands, returns what it found."""

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from core.damage.roles import Role, Roles, common_prefix, in_order, roles_of
+from core.damage.roles import Role, Roles, common_prefix, groups_in, in_order, roles_of
 from core.damage.texts import Batch
 from core.plan import SharingPlan
 from core.sharing.call import AttentionCall
@@ -99,16 +99,15 @@ class PlanRunner:
 
         A view of it has modules for many other plans: those of shorter spans, and of pairs of layers.
         """
-        last = {role.leader: layer for layer, role in enumerate(roles) if role.leader is not None}
-        group_of = {leader: [leader] for leader in last}
+        group_of, parts = groups_in(roles)
+        last = {leader: group[-1] for leader, group in group_of.items()}
         for layer, role in enumerate(roles):
-            if role.leader is not None:
-                group_of[role.leader].append(layer)
-            elif not role.leads:
+            if role == Role():
                 around = (one for one in last if one < layer < last[one] and self.kinds[one] == self.kinds[layer])
                 if (leader := max(around, default=None)) is not None:
                     group_of[leader].append(layer)
-        return SharingPlan.of_groups(group_of.values(), self.num_layers)
+        groups = tuple(tuple(sorted(group)) for group in group_of.values())
+        return SharingPlan((), self.num_layers, groups, parts)
 
 
 class _StandIn(nn.Module):
@@ -139,7 +138,8 @@ def _gives_tuple(model: PreTrainedModel) -> bool:
 
 def _forget(call: AttentionCall, layer: int) -> None:
     """Drop what leaders from `layer` on left in the call."""
-    for left in (call.weights, call.inputs):
+    left: dict[int, Any]
+    for left in (call.weights, call.inputs, call.lent, call.places):
         for leader in [leader for leader in left if leader >= layer]:
             del left[leader]
 

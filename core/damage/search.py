@@ -3,9 +3,8 @@
 Plans are chosen by measured damage on the calibration text and judged on the held-out text.
 """
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from core.damage.budget import Budget
 from core.damage.candidates import (
@@ -19,15 +18,11 @@ from core.damage.candidates import (
 from core.damage.choices import SEARCH_METHODS
 from core.damage.head_maps import HeadMapper, improve
 from core.damage.meter import DamageMeter, MappedPlan
-from core.damage.progress import SearchProgress
+from core.damage.progress import Found, SearchProgress, Steps
 from core.damage.roles import roles_of
 from core.plan import HeadMap, SharingPlan
 from core.records.searches import PlanDamage
 from core.sharing.families import layer_kinds
-
-Found = TypeVar("Found")
-Steps = Generator[SearchProgress, None, Found]
-"""Yields where it stands, returns what it found."""
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,9 @@ class GraphDecoder(Decoder):
         if corrections_of(model):
             raise ValueError("followers with corrections compute more than recorded steps do.")
         if native_plan_of(model):
-            raise ValueError("recorded steps know no layers that read the keys and values of another one by themselves.")
+            raise ValueError(
+                "recorded steps know no layers that read the keys and values of another one by themselves."
+            )
         if plan_of(model).parts:
             raise ValueError("recorded steps know attention that is shared or a layer's own, and no other mechanism.")
         super().__init__(model)

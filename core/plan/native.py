@@ -46,7 +46,7 @@ def native_obstacle(sources: Sources, leader: int, follower: int) -> str:
 
 def check_native_skip(sources: Sources, plan: SharingPlan) -> None:
     """Raise ValueError, in one sentence, for a layer that a plan skips while the model itself reads its keys and values."""
-    for layer in plan.skipped:
+    for layer in [layer for part in plan.parts if part.mechanism == "skip" for layer in part.layers]:  # in any phase
         if readers := [other for other, source in enumerate(sources) if source == layer]:
             raise ValueError(
                 f"Layer {layer} cannot skip attention: its keys and values are read by {_layers(readers)} in the model "

@@ -1,9 +1,9 @@
 """Files that keep what was measured: one file a point, read into one table; no torch.
 
 How files are named, written and read (`files`), where a measurement comes from (`provenance`), and the kinds of
-records: scores (`scores`), timings (`timings`), sweeps and searches (`searches`), with the journals that these go on
-from (`journal`) and what similarity foretells (`correlations`), tuning (`tunings`), training runs that began to share at
-some moment (`pretraining`), and how layers came to look alike in one (`emergence`). Lines of JSON that strangers wrote are
+records: scores (`scores`), timings (`timings`), sweeps and searches (`searches`), what mechanisms cost (`mechanisms`), with the
+journals that these go on from (`journal`) and what similarity foretells (`correlations`), tuning (`tunings`), training runs
+that began to share at some moment (`pretraining`), and how layers came to look alike in one (`emergence`). Lines of JSON that strangers wrote are
 read here too (`json_lines`). Imports `core.plan` and `core.places` alone.
 """
 

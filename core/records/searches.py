@@ -106,6 +106,9 @@ class PlanDamage(Strict):
     token. Standard errors are over the chunks of the text: they say how far the mean would move on other text of the
     same kind; NaN for a single chunk. `cache_saving` is predicted: the share of the dense model's KV cache.
 
+    `savings` are predicted too: shares of what the dense model takes, by budget. `rows` are the damages of the text's
+    chunks, which are equally long, in their order: two plans on one text are compared by pairs of them.
+
     `followers` and `total_tokens` follow from the plan and `tokens` unless they are given; while a measurement runs,
     `tokens` of the `total_tokens` of the text went in. `total_tokens` and `held_out` are not stored: in a file the
     damage on the held-out text is a line of its own.
@@ -123,6 +126,8 @@ class PlanDamage(Strict):
     cache_saving: Finite
     tokens: AtLeastOne
     similarity: dict[str, float] = Field(default_factory=dict)  # of a pair of layers: its similarity by each method
+    savings: dict[str, Finite] = Field(default_factory=dict)  # in records of mechanisms: see `core.records.mechanisms`
+    rows: tuple[float, ...] | None = None  # the damage of each chunk of the text, where a record keeps it
     total_tokens: Count = Field(default_factory=lambda data: data["tokens"], exclude=True)
     held_out: "PlanDamage | None" = Field(
         default=None, exclude=True
@@ -171,7 +176,7 @@ class SearchRecord(Provenance):
 
     @property
     def kind(self) -> str:
-        """What was measured: `sweep`, `search`, `pairs` or `head-maps`, the first part of the name."""
+        """What was measured: `sweep`, `search`, `pairs`, `head-maps` or `mechanisms`, the first part of the name."""
         return self.name.partition("+")[0]
 
     @property
@@ -210,9 +215,14 @@ def save_search(directory: Path, record: SearchRecord, points: Iterable[PlanDama
             if not path.exists() or _conditions_in(directory, path) == record.conditions:
                 break
         record = named
-        lines = [record.model_dump_json(), *(point.model_dump_json(exclude_none=True) for point in points)]
+        lines = [record.model_dump_json(), *map(_line, points)]
         write_file(path, "".join(f"{line}\n" for line in lines).encode())
     return path
+
+
+def _line(point: PlanDamage) -> str:
+    """A plan as a file keeps it: what only some records have is left out of the others."""
+    return point.model_dump_json(exclude_none=True, exclude=None if point.savings else {"savings"})
 
 
 def _conditions_in(directory: Path, path: Path) -> dict[str, Any] | None:

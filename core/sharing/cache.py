@@ -1,8 +1,9 @@
 """What a layer caches: keys and values, values only, or nothing.
 
-A follower reuses its leader's attention weights, so it has no keys to cache: it stores keys of width 0 in an otherwise stock transformers cache layer. All that has to be mended is what
-stock layers read off the keys' size: the sequence length (0 for plain dynamic layers, which would make beam search,
-`crop` and batch selection skip the layer without a word), and quantization, which has nothing to scale there.
+A follower reuses its leader's attention weights, so it has no keys to cache: it stores keys of width 0 in an otherwise
+stock transformers cache layer. All that has to be mended is what stock layers read off the keys' size: the sequence length
+(0 for plain dynamic layers, which would make beam search, `crop` and batch selection skip the layer without a word), and
+quantization, which has nothing to scale there.
 A follower with low-rank corrections stores keys of the width of their rank in the same way. A layer without attention, or
 with another layer's keys and values, stores keys and values of width 0: they take no room, and count the tokens.
 """

@@ -38,7 +38,7 @@ class AttentionCall:
         self.weights: dict[int, torch.Tensor] = {}  # reuse: [batch, heads, queries, keys]
         self.inputs: dict[int, tuple] = {}  # recompute: (query, key, mask, keyword arguments of the attention function)
         self.lent: dict[int, tuple] = {}  # keys and values that other layers read, see `mechanisms.lending`
-        self.places: dict[tuple, torch.Tensor] = {}  # (leader, N) → positions that it chose, see `mechanisms.topk`
+        self.places: dict[int, torch.Tensor] = {}  # positions that leaders chose, see `mechanisms.topk`
 
     def attend(
         self,

@@ -297,7 +297,10 @@ def keep_values_alone(module: AttentionModule) -> None:
     same storage."""
     for name in _FOLLOWERS_DO_WITHOUT:
         if hasattr(module, name):
+            is_parameter = name in module._parameters
             delattr(module, name)
+            if is_parameter:  # GPT-OSS fills its sinks by name when it is made
+                setattr(module, name, torch.empty(0))
     name = _value_name(module)
     if pick := _VALUES_OF_CLASS.get(type(module).__name__, VALUES[name]):
         setattr(module, name, keep_part(getattr(module, name), partial(pick, module)))

@@ -137,7 +137,7 @@ def recording_view(model: Model) -> Model:
     """
     plan, view = plan_of(model), twin_of(model)
     modules = attention_modules(view)
-    selecting = [layer for layer in plan.changed if plan.mechanism_of(layer) == "topk"]
+    selecting = [layer for part in plan.parts if part.mechanism == "topk" for layer in part.layers]
     roles = {*plan.followers, *plan.leaders, *plan.skipped, *selecting}
     dense = [layer for layer in range(len(modules)) if layer not in roles]
     for layer in dense:

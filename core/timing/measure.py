@@ -100,7 +100,7 @@ def _begin(decoder: Decoder, workload: Workload) -> None:
 
 
 def _execution(model: PreTrainedModel, workload: Workload) -> dict[str, str]:
-    return {"execution": workload.execution} if plan_of(model).followers else {}
+    return {"execution": workload.execution} if plan_of(model) else {}
 
 
 def _time_prefills(decoders: list[Decoder], workload: Workload) -> list[Quartiles]:

@@ -11,7 +11,7 @@ from app.components.step_rows import rows
 from app.panels import how, how_html
 from app.step import CacheTerm, Step, layers_in_words
 from core.cost import ModelShape, known_shapes, kv_cache_bytes, step_by_layer
-from core.plan import SharingPlan
+from core.plan import MECHANISMS, SharingPlan
 from tests.support.page import Words
 
 SHAPES = known_shapes()
@@ -125,6 +125,51 @@ def test_a_leader_hands_over_and_a_follower_has_no_queries_and_keys():
     assert units.amount(step.costs[17].flops.scores + step.costs[17].flops.softmax, "FLOPs") in leader
     for drawing in (leader, follower):
         assert 'role="img"' in drawing and "WO" in Words(drawing).words
+
+
+MIXED = "19-22,skip 5 18,kv 8-11,keys 1-3,topk32 12-14"
+
+
+def test_layers_of_other_mechanisms_stand_in_rows_with_what_they_have():
+    step = step_of("Llama-3-8B", MIXED)
+    roles = {layer: row.role for block in step.blocks() for row in block.rows for layer in row.layers}
+    assert [roles[layer] for layer in (0, 1, 2, 5, 8, 9, 12, 13, 19, 20)] == [
+        "dense", "read", "keys", "skip", "read", "kv", "leader", "topk", "leader", "follower",
+    ]  # fmt: skip
+    costs = step_by_layer(step.shape, step.plan, 1, 1024, 2)
+    assert all(row.cost == costs[layer] for block in step.blocks() for row in block.rows for layer in row.layers)
+    words = Words(rows(step)).words
+    assert "skips attention: x passes on to its MLP" in words and "each reads the keys and values of layer 8" in words
+    assert "each looks at 32 places chosen by layer 12" in words and "32×32" in words
+    assert rows(step).count('class="end"') == 4  # a line for each leader
+    assert step.cache_terms == [CacheTerm(32 - 2 - 3 - 2 - 3, 2, 1024), CacheTerm(5, 1, 1024)]
+    assert worked_out(how_html.cache_numbers(step)) == kv_cache_bytes(step.shape, step.plan, 1, 1024, 2)
+
+
+def test_each_mechanism_of_a_plan_is_enlarged():
+    step = step_of("Llama-3-8B", MIXED)
+    words = Words(how_html.drawing(step)).words
+    for heading, _ in text.HOW_PARTS_ENLARGED.values():
+        assert heading in words
+    assert (
+        "keys and values of layer\u00a08" in words
+        and "32 places of layer\u00a012" in words
+        and text.HOW_PAIR_HEADING in words
+    )
+    skipped, reader = layer_drawing(step, 5, "skip"), layer_drawing(step, 9, "kv")
+    assert skipped.count('class="gone"') == 9 and "x passes on as it is" in skipped
+    assert reader.count(">of layer 8<") == 2 == reader.count('class="gone"')  # two caches, two projections
+    assert layer_drawing(step, 2, "keys").count('class="gone"') == 1
+    chosen = layer_drawing(step, 13, "topk")
+    assert 'class="gone"' not in chosen and "32×32" in chosen
+    assert text.HOW_PAIR_HEADING not in Words(how_html.drawing(step_of("Llama-3-8B", "skip 5"))).words
+
+
+def test_what_a_layer_does_under_each_mechanism_is_told_in_words():
+    told = Words(how_html.mechanisms()).words
+    assert all(title in told for title, _, _ in text.HOW_MECHANISMS.values()) and set(text.HOW_MECHANISMS) == set(
+        MECHANISMS
+    )
 
 
 def test_windows_experts_and_head_maps_are_in_the_drawing():

@@ -42,3 +42,22 @@ def mixed_plans(
             else:
                 parts.append(Part(mechanism, (leader, *followers), positions))
     return SharingPlan((), num_layers, tuple(shared), tuple(parts))
+
+
+@st.composite
+def phased_plans(draw, layers: int | None = None, kinds: Sequence[object] | None = None) -> SharingPlan:
+    """Any plan whose phases differ, layer by layer: what would save nothing in prefill is shared there, or left out."""
+    decode = draw(mixed_plans(layers or draw(st.integers(2, 20)), kinds=kinds))
+    prefill = draw(mixed_plans(decode.num_layers, kinds=kinds))
+    for instead in (prefill, _shared_alone(prefill), SharingPlan((), prefill.num_layers)):
+        try:
+            return SharingPlan.of_phases(instead, decode)
+        except ValueError as reason:
+            assert "nothing" in str(reason)
+    raise AssertionError("nothing is dense in prefill")
+
+
+def _shared_alone(plan: SharingPlan) -> SharingPlan:
+    groups = [*plan.groups, *(part.layers for part in plan.parts if part.mechanism != "skip")]
+    skipped = tuple(part for part in plan.parts if part.mechanism == "skip")
+    return SharingPlan((), plan.num_layers, tuple(groups), skipped)

@@ -1,4 +1,4 @@
-"""What the arguments of sweep, search, head-maps and similarity have in common."""
+"""What the arguments of sweep, search, head-maps, mechanisms and similarity have in common."""
 
 import argparse
 from pathlib import Path
@@ -8,8 +8,8 @@ from core.places import JOURNALS, RESULTS
 from core.plan import EXECUTIONS
 
 
-def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """Model, texts and files."""
+def add_common_arguments(parser: argparse.ArgumentParser, batch_tokens: int | None = BATCH_TOKENS) -> None:
+    """Model, texts and files. batch_tokens: the default; None: the command chooses."""
     parser.add_argument("--model", help="bundled name, hub id or folder (default: the bundled demo model)")
     parser.add_argument(
         "--shape", metavar="NAME", help="for timing: random weights of a well-known size, such as llama-3-8b, and "
@@ -25,8 +25,9 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--chunk-tokens", type=int, default=CHUNK_TOKENS, help="read at a time (default: %(default)s)")
     parser.add_argument(
-        "--batch-tokens", type=int, default=BATCH_TOKENS, help="computed at a time (default: %(default)s)"
-    )
+        "--batch-tokens", type=int, default=batch_tokens,
+        help=f"computed at a time (default: {batch_tokens or f'{BATCH_TOKENS} on a CPU, more on a GPU'})",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="which documents are held out (default: %(default)s)")
     parser.add_argument("--device", help="e.g. cpu or cuda (default: the GPU when there is one)")
     parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: float32 on a CPU)")

@@ -38,6 +38,20 @@ def test_a_record_holds_dense_and_shared_of_one_run(measure):
     assert "shared ÷ dense" in output.out and "predicted from bytes" in output.out
 
 
+@pytest.mark.parametrize("execution", ["auto", "recompute"])
+def test_plans_of_other_mechanisms_are_timed_too(measure, execution):
+    plan = "skip 5 7,kv 10-12,keys 14-15,topk4 17-18"
+    code, output, records = measure("--plan", plan, "--context", 12, "--new", 3, "--execution", execution)
+    assert code == 0, output.err
+    [record] = records
+    assert (record.plan, record.followers, record.execution) == (plan, 0, execution)
+    tensor = 2 * 3 * 32 * 4 * (12 + 3 + 3) // 2  # rows × KV heads × width × bytes × tokens
+    assert record.dense.cache_bytes - record.shared.cache_bytes == (2 * 2 + 2 * 2 + 1) * tensor
+    projections = 2 * 2 * 192 * (192 + 96) + 2 * 2 * 192 * 96 + 192 * 96
+    assert record.dense.weight_bytes - record.shared.weight_bytes == 4 * (projections + 2 * 192)  # norms of two layers
+    assert "shared ÷ dense" in output.out and "predicted from bytes" in output.out
+
+
 def test_what_is_stored_is_not_measured_again(measure):
     workload = ("--plan", "17-22", "--context", 8, "--new", 2)
     first = measure(*workload)[2]

@@ -13,7 +13,7 @@ from tests.core.cost.test_mechanisms import case_of
 from tests.core.cost.test_memory import CACHED_AS_THEY_ARE, tokens
 from tests.support.variants import VARIANTS
 
-PLANS = ("skip", "kv", "keys")
+PLANS = ("skip", "kv", "keys", "topk3", "mixed", "mixed too")
 
 
 @pytest.mark.parametrize("plan", PLANS)

@@ -18,6 +18,7 @@ from core.evaluation.progress import Cancelled, EvaluationProgress
 from core.records.scores import load_records, load_samples, to_frame
 from core.sharing.view import share_attention
 from core.tasks import TASKS
+from tests.support.quantized import needs
 
 SKILL_TASKS = ["demo_recall", "demo_where_is", "demo_arithmetic", "demo_copy"]
 
@@ -56,6 +57,43 @@ def test_scores_equal_those_of_lm_eval_on_the_saved_folder(plan, measure, model,
 def test_plans_change_scores(measure):
     dense, shared = measure(["dense", "1-5"], ["demo_prose"])
     assert dense.metrics["bits_per_byte"].value != shared.metrics["bits_per_byte"].value
+
+
+MIXED = "0_2,skip 1,kv 3-4"
+
+
+def test_plans_of_other_mechanisms_are_scored_and_recorded_under_their_own_names(measure, tmp_path):
+    records = measure(["dense", MIXED, "skip 1"], ["demo_prose"])
+    dense, mixed, skipping = records
+    assert [(one.plan, one.followers, one.kind, one.changed) for one in records] == [
+        ("", (), "dense", 0), (MIXED, (2,), "direct", 3), ("skip 1", (), "direct", 1),
+    ]  # fmt: skip
+    assert len({one.metrics["bits_per_byte"].value for one in records}) == 3
+    assert mixed.weight_bytes < skipping.weight_bytes < dense.weight_bytes
+    found, problems = load_records(tmp_path)
+    assert not problems and sorted(one.plan for one in found) == sorted(one.plan for one in records)
+    frame = to_frame(records)
+    assert list(frame["plan"]) == ["dense", MIXED, "skip 1"] and list(frame["followers"]) == [0, 1, 0]
+    shared = load_evaluation((tmp_path / mixed.path).parent)
+    [difference] = [
+        one for one in compare(load_evaluation((tmp_path / dense.path).parent), shared) if one.metric == "bits_per_byte"
+    ]
+    assert difference.paired and difference.shared == mixed.metrics["bits_per_byte"].value
+
+
+def test_a_saved_model_of_other_mechanisms_is_scored_with_its_own_plan(model, tokenizer, tmp_path):
+    about = {"model_name": "tuned", "weights_sha256": "abc", "results": tmp_path, "options": Options(limit=2)}
+    (record,) = evaluate(share_attention(model, MIXED), tokenizer, [], ["demo_prose"], **about)
+    assert (record.kind, record.plan) == ("tuned", MIXED)
+
+
+@pytest.mark.parametrize(
+    "way", [{"kv_cache": "quantized-8"}, pytest.param({"weights": "int8"}, marks=needs("optimum.quanto"))]
+)
+def test_other_mechanisms_with_cache_and_weights_in_fewer_bits(way, measure):
+    [full] = measure([MIXED], ["demo_prose"])
+    [record] = measure([MIXED], ["demo_prose"], options=Options(limit=4, **way))
+    assert record.held == way and record.metrics != full.metrics
 
 
 def test_a_model_that_shares_already_is_scored_with_its_own_plan(model, tokenizer, tmp_path):

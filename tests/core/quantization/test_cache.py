@@ -9,12 +9,14 @@ from core.cost import ModelShape, cache_kind, cache_saved_percent, held_cache_by
 from core.cost.kv_caches import KV_CACHES, CacheKind, group_size
 from core.quantization import cache_maker, unquantized_tokens
 from core.sharing.cache import cache_bytes
+from core.sharing.mechanisms import stores_nothing
 from tests.support.models import tiny_model
 from tests.support.quantized import needs
 
 IDS = torch.randint(1, 97, (3, 40), generator=torch.Generator().manual_seed(1))
 BITS = [pytest.param(2, marks=needs("optimum.quanto")), pytest.param(4, marks=needs("optimum.quanto")), 8]
 PLANS = ("", "1-2", "0-3,4-5")
+MIXED = ("skip 1,kv 2-3,keys 4-5", "2_5,topk5 0-1,skip 3", "kv 0-2,keys 3-5")
 
 
 def kind_of(bits: int, residual: int = 6) -> CacheKind:
@@ -30,7 +32,7 @@ def run(model, cache, *lengths: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("bits", BITS)
-@pytest.mark.parametrize("plan", PLANS)
+@pytest.mark.parametrize("plan", [*PLANS, *MIXED])
 @pytest.mark.parametrize(("family", "dtype"), [("llama", torch.float32), ("qwen3", torch.bfloat16)])
 def test_the_formula_equals_counting(family, dtype, plan, bits):
     model = share_attention(tiny_model(family).to(dtype), plan)
@@ -58,7 +60,7 @@ def test_followers_store_no_keys_and_save_as_much_as_of_a_full_cache(bits):
 
 
 @pytest.mark.parametrize("bits", BITS)
-@pytest.mark.parametrize("plan", PLANS[:2])
+@pytest.mark.parametrize("plan", [*PLANS[:2], MIXED[0], MIXED[2]])
 def test_older_tokens_are_read_quantized(bits, plan):
     """After the prompt was read, its keys and values in full precision decide nothing any more."""
     model = share_attention(tiny_model(), plan)
@@ -68,7 +70,9 @@ def test_older_tokens_are_read_quantized(bits, plan):
     assert 1e-5 < error < {2: 2, 4: 0.6, 8: 0.05}[bits]
     spoiled = cache_maker(model, kind_of(bits))()
     run(model, spoiled, 12)
-    for layer in spoiled.layers:
+    for index, layer in enumerate(spoiled.layers):
+        if index in stores_nothing(model.sharing_plan):
+            continue
         zeros = torch.zeros(3, 2, 12, 12)
         layer._quantized_values = layer._quantize(zeros + torch.arange(12.0), axis=0)
     assert not torch.allclose(run(model, spoiled, 1), run(model, quantized, 1))

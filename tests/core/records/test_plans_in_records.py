@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.damage.roles import roles_of
 from core.plan import SharingPlan
 from core.records.files import safe_name
 from core.records.scores import Record, load_records
@@ -48,10 +47,3 @@ def test_a_record_says_a_plan_as_this_project_writes_it(tmp_path):
     said = store(tmp_path, MIXED, right(9)).model_dump(mode="json")
     with pytest.raises(ValueError, match="has the followers"):
         Record.model_validate(said | {"plan": "kv 20-22,17-19,skip 5 7 8 9,topk64 10-12"})
-
-
-def test_damage_is_measured_of_shared_layers_alone():
-    with pytest.raises(
-        ValueError, match="shared attention weights alone: leave skip 5, kv 7-8 out of plan 1-2,skip 5,kv 7-8"
-    ):
-        roles_of(SharingPlan.parse("1-2,skip 5,kv 7-8", LAYERS))

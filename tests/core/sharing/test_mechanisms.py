@@ -1,16 +1,19 @@
 """Every mechanism of a plan in every family, against the untouched model on which the plan is imposed from outside."""
 
 from functools import cache
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
 from transformers import DynamicCache
 
+import core
 from core import SharingPlan, share_attention
 from core.plan import Part
 from core.sharing.cache import cache_bytes
 from core.sharing.families import CHECKED, static_cache_is_wrong
 from core.sharing.mechanisms import MADE
+from core.sharing.view import plan_of
 from tests.support.families import FIELDS, VARIANTS, close, fastest, padding, plans, slow, tokens
 from tests.support.mechanisms import imposed
 
@@ -131,9 +134,29 @@ def gradients(family: str, mechanism: str) -> None:
     assert not [name for name in left if "expert" not in name and wanted.get(name) is None]
 
 
+@torch.no_grad()
+def saved(family: str, mechanism: str) -> None:
+    """A folder holds what the view holds, and is loaded as what it is."""
+    view = view_of(family, mechanism)
+    with TemporaryDirectory() as folder:
+        view.save_pretrained(folder)
+        loaded = core.load_model(folder, dtype="float32", device="cpu")[0]
+    assert plan_of(loaded) == plan_for(family, mechanism)
+    assert {name: one.shape for name, one in loaded.named_parameters()} == {
+        name: one.shape for name, one in view.named_parameters()
+    }
+    close(loaded(tokens()).logits, view(tokens()).logits)
+
+
+@pytest.fixture(autouse=True)
+def no_tokenizer(monkeypatch):
+    monkeypatch.setattr("core.models.AutoTokenizer.from_pretrained", lambda *_, **__: "a tokenizer")
+    monkeypatch.setattr("core.models.probe", lambda *_: None)
+
+
 CHECKS = {
     "prefill": prefill, "eager": eagerly, "decode": decode, "padded": padded, "beams": beams, "cache": cached_bytes,
-    "gradients": gradients,
+    "gradients": gradients, "saved": saved,
 }  # fmt: skip
 
 

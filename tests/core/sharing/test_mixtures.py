@@ -1,4 +1,12 @@
-"""Random mixtures of all mechanisms in one plan, on a tiny Llama, against the plan imposed from outside."""
+"""Random mixtures of all mechanisms in one plan, in every family: against the plan imposed from outside, and core.cost against counting.
+
+The suite runs few examples, always the same ones; `make properties` runs thousands of new ones.
+"""
+
+from collections.abc import Iterator
+from copy import deepcopy
+from functools import cache
+from itertools import pairwise
 
 import torch
 from hypothesis import assume, event, given
@@ -6,12 +14,19 @@ from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache, StaticCache
 
 from core import SharingPlan, share_attention
+from core.cost import ModelShape, forward_flops, kv_cache_bytes, parameter_count
+from core.sharing import call as calls
 from core.sharing.cache import cache_bytes
+from core.sharing.families import CHECKED, attention_modules, layer_kinds, static_cache_is_wrong
+from tests.core.cost.test_flops import ALWAYS_REUSE, count_flops
 from tests.support.families import close
 from tests.support.mechanisms import imposed
 from tests.support.mixtures import mixed_plans
+from tests.support.variants import variant_model
 
 VOCABULARY, CLOSE_CALL = 61, 1e-5
+ALIBI_TWICE = "falcon old"  # by transformers' own eager attention
+FAMILIES = (*sorted(CHECKED), ALIBI_TWICE, "qwen2 late windows", "smollm3 windows", "phi qk-norm")
 
 
 def model_of(plan: SharingPlan, kv_heads: int, implementation: str):
@@ -24,6 +39,25 @@ def model_of(plan: SharingPlan, kv_heads: int, implementation: str):
     return AutoModelForCausalLM.from_config(config, attn_implementation=implementation).eval()
 
 
+def draw_texts(data: st.DataObject, rows: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and the attention mask of texts, padded on the left."""
+    ids = torch.randint(0, VOCABULARY, (rows, length), generator=torch.Generator().manual_seed(1))
+    visible = torch.ones(rows, length, dtype=torch.long)
+    for row in range(rows):
+        visible[row, : data.draw(st.integers(0, length - 1))] = 0
+    return ids, visible
+
+
+def draw_chunks(data: st.DataObject, length: int) -> Iterator[tuple[int, int]]:
+    """A text in pieces, (begin, end) each."""
+    cuts = sorted(data.draw(st.sets(st.integers(1, length - 1)))) if length > 1 else []
+    return pairwise([0, *cuts, length])
+
+
+def told(plan: SharingPlan) -> None:
+    event(" ".join(sorted({plan.mechanism_of(layer) or "" for layer in plan.changed})) or "dense")
+
+
 @given(
     plan=st.integers(2, 8).flatmap(lambda layers: mixed_plans(layers)), kv_heads=st.sampled_from([1, 2, 4]),
     implementation=st.sampled_from(["eager", "sdpa"]), execution=st.sampled_from(["auto", "reuse", "recompute"]),
@@ -31,27 +65,77 @@ def model_of(plan: SharingPlan, kv_heads: int, implementation: str):
 )  # fmt: skip
 @torch.no_grad()
 def test_any_mixture_is_what_its_parts_say(plan, kv_heads, implementation, execution, rows, length, kind, data):
-    event(" ".join(sorted({plan.mechanism_of(layer) or "" for layer in plan.changed})) or "dense")
-    ids = torch.randint(0, VOCABULARY, (rows, length), generator=torch.Generator().manual_seed(1))
-    visible = torch.ones(rows, length, dtype=torch.long)
-    for row in range(rows):
-        visible[row, : data.draw(st.integers(0, length - 1))] = 0
+    told(plan)
+    ids, visible = draw_texts(data, rows, length)
     model = model_of(plan, kv_heads, implementation)
     view = share_attention(model, plan, execution=execution)
     model.set_attn_implementation("eager")
     with imposed(model, plan) as did:
         expected = model(ids, attention_mask=visible, use_cache=False).logits
     assume(did.margin > CLOSE_CALL)  # else rounding chooses
-    cuts = sorted(data.draw(st.sets(st.integers(1, length - 1)))) if kind != "none" and length > 1 else []
     caches = {"none": lambda: None, "dynamic": lambda: DynamicCache(config=model.config)}
     cache = caches.get(kind, lambda: StaticCache(model.config, length + 2))()
-    done, logits = 0, []
-    for chunk in ids.tensor_split(cuts, dim=1):
-        done += chunk.shape[1]
+    logits = []
+    for begin, end in [(0, length)] if kind == "none" else draw_chunks(data, length):
         options = {"past_key_values": cache, "use_cache": cache is not None}
-        logits.append(view(chunk, attention_mask=visible[:, :done], **options).logits)
+        logits.append(view(ids[:, begin:end], attention_mask=visible[:, :end], **options).logits)
     close(torch.cat(logits, 1)[visible.bool()], expected[visible.bool()])
     if kind == "dynamic":
         stores = {"share": 1, "keys": 1, "kv": 0, "skip": 0}
         tensors = sum(stores.get(plan.mechanism_of(layer) or "", 2) for layer in range(plan.num_layers))
         assert cache_bytes(cache) == tensors * rows * kv_heads * length * 8 * 4
+
+
+@cache
+def models_of(variant: str) -> tuple:
+    """(the model, its twin for the oracle, the kind of each layer)."""
+    fast = variant_model(variant)
+    with torch.no_grad():
+        for parameter in fast.parameters():  # biases, norms and sinks start at 0 or 1: nothing would show
+            if parameter.ndim == 1:
+                parameter.add_(0.2 * torch.randn_like(parameter))
+    slow = deepcopy(fast)
+    if variant != ALIBI_TWICE:
+        slow.set_attn_implementation("eager")
+    rotates = [getattr(module, "use_rope", True) for module in attention_modules(fast)]
+    return fast, slow, [*zip(layer_kinds(fast), rotates, strict=True)]
+
+
+@given(
+    variant=st.sampled_from(FAMILIES), execution=st.sampled_from(["reuse", "recompute"]), rows=st.integers(1, 3),
+    length=st.integers(1, 12), kind=st.sampled_from(["none", "dynamic", "static"]),
+    limit=st.sampled_from([0, 1_000, calls.REUSE_LIMIT_BYTES]), data=st.data(),
+)  # fmt: skip
+@torch.no_grad()
+def test_any_mixture_in_any_family_is_and_costs_what_it_says(variant, execution, rows, length, kind, limit, data):
+    fast, slow, kinds = models_of(variant)
+    plan = data.draw(mixed_plans(len(kinds), kinds=kinds))
+    told(plan)
+    assert SharingPlan.parse(str(plan), len(kinds)) == plan
+    ids, visible = draw_texts(data, rows, length)
+    with imposed(slow, plan) as did:
+        expected = slow(ids, attention_mask=visible, use_cache=False).logits
+    assume(did.margin > CLOSE_CALL)
+    view, shape = share_attention(fast, plan, execution=execution), ModelShape.from_config(fast.config)
+    assert parameter_count(shape, plan).total == sum(one.numel() for one in view.parameters())
+    kind = "dynamic" if kind == "static" and static_cache_is_wrong(fast.config) else kind
+    caches = {"none": lambda: None, "dynamic": lambda: DynamicCache(config=fast.config)}
+    cache = caches.get(kind, lambda: StaticCache(fast.config, length + 2))()
+    counted, logits = "reuse" if variant.startswith(ALWAYS_REUSE) else execution, []
+    before, calls.REUSE_LIMIT_BYTES = calls.REUSE_LIMIT_BYTES, limit
+    try:
+        for begin, end in [(0, length)] if kind == "none" else draw_chunks(data, length):
+            options = {"past_key_values": cache, "use_cache": cache is not None}
+            call = lambda b=begin, e=end, o=options: logits.append(
+                view(ids[:, b:e], attention_mask=visible[:, :e], **o).logits
+            )
+            counts = count_flops(view, call)
+            if kind != "static":  # which multiplies its empty places too
+                angles = sum(count for name, count in counts.items() if name.endswith(".rotary_emb"))
+                flops = forward_flops(shape, plan, rows, end - begin, begin, counted)
+                assert counts[type(view).__name__] - angles == flops.total - flops.softmax
+    finally:
+        calls.REUSE_LIMIT_BYTES = before
+    close(torch.cat(logits, 1)[visible.bool()], expected[visible.bool()])
+    if kind == "dynamic" and not variant.startswith("falcon new"):
+        assert cache_bytes(cache) == kv_cache_bytes(shape, plan, rows, length, 4)

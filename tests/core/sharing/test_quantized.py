@@ -14,7 +14,9 @@ from tests.support.quantized import PARAMS, needs, plain, quantized
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries
 IDS = torch.randint(1, 97, (2, 9), generator=torch.Generator().manual_seed(1))
-PLANS = ("", "1-2", "1-2,3-5")
+MIXED = "skip 1,kv 2-3,keys 4-5"
+SHARED = ("", "1-2", "1-2,3-5")
+PLANS = (*SHARED, MIXED)
 
 
 @torch.no_grad()
@@ -55,15 +57,16 @@ def test_first_calls_in_threads(way, tmp_path):
     views = [share_attention(model, plan) for plan in PLANS]
     with ThreadPoolExecutor(6) as threads:
         found = list(threads.map(logits, views * 4))
-    assert all(torch.equal(one, expected[i % 3]) for i, one in enumerate(found))
+    assert all(torch.equal(one, expected[i % len(PLANS)]) for i, one in enumerate(found))
 
 
+@pytest.mark.parametrize("plan", ["1-2", MIXED])
 @pytest.mark.parametrize("family", ["gpt2", "phi3"])
 @pytest.mark.parametrize("way", PARAMS)
-def test_fused_projections(family, way, tmp_path):
+def test_fused_projections(family, way, plan, tmp_path):
     expected = of_fresh(way, tmp_path, None, family)
     model = quantized(way, tmp_path, family)
-    view = share_attention(model, "1-2")
+    view = share_attention(model, plan)
     shared = logits(view)
     assert torch.equal(logits(model), expected) and torch.equal(logits(share_attention(model, "")), expected)
     assert torch.equal(logits(view), shared) and not torch.equal(shared, expected)
@@ -122,8 +125,8 @@ def test_copies_and_views_of_views(way, tmp_path):
 def test_many_plans_on_one_text(way, tmp_path):
     if way == "quanto int4":
         pytest.skip("it does not run in inference mode, dense or shared")
-    expected = {plan: of_fresh(way, tmp_path, plan) for plan in PLANS}
-    roles = {roles_of(SharingPlan.parse(plan, 6)): plan for plan in PLANS}
+    expected = {plan: of_fresh(way, tmp_path, plan) for plan in SHARED}
+    roles = {roles_of(SharingPlan.parse(plan, 6)): plan for plan in SHARED}
     for found, seen in PlanRunner(quantized(way, tmp_path)).logits(IDS, roles):
         assert torch.equal(seen, expected[roles[found]])
 

@@ -16,7 +16,7 @@ from tests.support.families import fastest
 PLAN = "0_2,1-3-5"  # within layers of one kind, also where kinds alternate
 FOLLOWERS = (2, 3, 5)
 HEAD_MAP = {2: (3, 0, 0, 1), 5: (1, 1, 2, 3)}
-SEPARATE = ("llama", "gemma2", "gptj")
+SEPARATE = ("llama", "gemma2", "gptj", "gpt_oss")
 FUSED = ("phi3", "gpt2", "gpt_neox", "falcon", "falcon (grouped)", "bloom", "codegen", "mpt", "gpt_bigcode")
 
 
