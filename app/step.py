@@ -75,6 +75,8 @@ class CacheTerm(NamedTuple):
     layers: int
     tensors: int
     tokens: int
+    values: int = 0
+    """Numbers in one of its rows, where layers differ in that (Gemma 4); 0: the same in all."""
 
 
 @dataclass(frozen=True)
@@ -123,11 +125,12 @@ class Step:
     def cache_terms(self) -> list[CacheTerm]:
         """What the formula of the cache adds up, layers with equal caches together; those that keep nothing left out."""
         tensors = kept_by_layer(self.plan, self.shape.borrowers).cached
+        differ = len(set(self.shape.kv_sizes)) > 1
         kinds = [
-            (tensors[layer], cached_tokens(window, self.context))
-            for layer, window in enumerate(self.shape.sliding_windows)
+            (tensors[layer], cached_tokens(window, self.context), values if differ else 0)
+            for layer, (window, values) in enumerate(zip(self.shape.sliding_windows, self.shape.kv_sizes, strict=True))
         ]
-        return [CacheTerm(kinds.count(kind), *kind) for kind in sorted(set(kinds), reverse=True) if all(kind)]
+        return [CacheTerm(kinds.count(kind), *kind) for kind in sorted(set(kinds), reverse=True) if all(kind[:2])]
 
     def blocks(self) -> list[Block]:
         """All layers from the first to the last: those that are alike as one row, patterns that repeat as one block."""
