@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 import pandas as pd
 
-from app import comparing, jobs, searches, services, settings
+from app import comparing, jobs, mechanisms, searches, services, settings
+from app import text as text_of_page
 from app.asked import LARGEST, LARGEST_SIZE, cut, flag, number, one_of, prompts, texts, whole, words
 from app.line import Wait
 from app.measured import WAYS, store
@@ -108,9 +109,12 @@ async def generate_endpoint(
     chat: bool = False,
     system: str = "",
     details: bool = False,
+    against: str = "",
     request: gr.Request | None = None,
 ) -> AsyncIterator[dict]:
     """Dense and shared continuation of a prompt, streamed: {dense, shared, first_difference, first_token_differs, line}.
+
+    With against, `dense` is the text of that plan, and everything that compares is of the two plans.
 
     While others come first, `line` says how many, and both texts are empty. batch: how many texts each step was for.
 
@@ -130,14 +134,15 @@ async def generate_endpoint(
         chat: answer the prompt as a turn of a conversation, by the model's chat template.
         system: what the conversation begins with, at most 20,000 characters; empty for what the template says.
         details: also speed_differs and parting.
+        against: the plan that stands beside it, without a head map; empty for dense.
     """
     with sentences_as_errors():
-        words(model=model, plan=plan)
+        words(model=model, plan=plan, against=against)
         prompts(prompt=prompt, system=system)
         max_new_tokens = whole("max_new_tokens", max_new_tokens, high=settings.server.max_new_tokens)
         temperature, seed = number("temperature", temperature), whole("seed", seed, low=0)
         chat, details = flag("chat", chat), flag("details", details)
-        asked = Texts(model, plan, prompt, max_new_tokens, temperature, seed, chat=chat, system=system)
+        asked = Texts(model, plan, prompt, max_new_tokens, temperature, seed, chat=chat, system=system, against=against)
         await ready(model, request)  # a turn in the line is for writing
         reader = writings.reader(asked)
         try:
@@ -378,6 +383,38 @@ def _suggestion(found: PlanDamage, known: searches.Known) -> dict:
     }
 
 
+def mechanisms_endpoint(model: str = "", budget: str = "cache") -> dict:
+    """What stored records say of mechanisms: damage against saving, the cheapest of each layer, and a verdict on sharing.
+
+    The answer is {curves, layers, verdict, note, source}. curves: a row for each mechanism (share, skip, kv, keys, topk,
+    mixture) and size, {mechanism, target, saving, damage, stderr, held_out, plan, head_map}; damage in nats per token, on
+    held-out text where held_out is true. layers: of each layer the mechanism that does least damage alone, {layer, mechanism,
+    damage, stderr, saving, plan}. verdict: one sentence on Shared Attention. note: how to measure what is not there.
+
+    Args:
+        model: bundled or fetched name, hub id, folder or GGUF file; empty: the page's.
+        budget: what is saved: cache (bytes of keys and values), flops (of attention) or time (of a step, predicted).
+    """
+    with sentences_as_errors():
+        words(model=model, budget=budget)
+        one_of("budget", budget, mechanisms.BUDGETS)
+        found = mechanisms.compared(model)
+        if found is None:
+            fixed, name = get_model(model).fixed_plan, get_model(model).identity.name
+            note = text_of_page.NOT_FOR_TUNED if fixed else text_of_page.MECHANISMS_NOTE.format(model=name)
+            return {"curves": [], "layers": [], "verdict": "", "note": note, "source": ""}
+    curves = found.curve(budget)
+    kept = curves.assign(damage=curves.nats, stderr=curves.error, held_out=curves.held)
+    layers = mechanisms.cheapest(found.layers, budget)
+    return {
+        "curves": _rows(kept[["mechanism", "target", "saving", "damage", "stderr", "held_out", "plan", "head_map"]]),
+        "layers": _rows(layers[["layer", "mechanism", "damage", "stderr", "saving", "plan"]]),
+        "verdict": found.verdict(budget),
+        "note": "",
+        "source": found.about,
+    }
+
+
 def _damage(measured: PlanDamage) -> dict:
     return {"damage": measured.damage, "stderr": measured.stderr, "tokens": measured.tokens}
 
@@ -429,6 +466,7 @@ ENDPOINTS: dict[str, tuple[Callable, _Limits]] = {
     "generate": (generate_endpoint, {"concurrency_limit": None}),  # they wait in a line of our own
     "scores": (scores_endpoint, _QUICK),
     "compare": (compare_endpoint, _QUICK),
+    "mechanisms": (mechanisms_endpoint, _QUICK),
     "sweep": (jobs.unhurried(sweep_endpoint), {"concurrency_limit": None}),
     "suggest": (jobs.unhurried(suggest_endpoint), {"concurrency_limit": None}),
 }

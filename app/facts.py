@@ -28,13 +28,13 @@ _DIGITS = 3
 def facts(model_name: str) -> dict[str, Any]:
     """The facts on a model, ready for JSON. Raises ValueError where the model cannot be loaded.
 
-    layers, kinds: layers of one kind may share. fixed, plan: a tuned model's plan, which no gesture changes.
+    layers, kinds: layers of one kind may share. cannot: mechanism → why this model cannot do it. fixed, plan: a tuned model's plan, which no gesture changes.
     costs: see `_costs`; None where the model's costs are not known. pending: whether what was measured is still to come.
     damage: follower → (damage, standard error) of it alone reusing the nearest layer before it, in nats, from
     `damage_about`. sweep: leader → damage and error of spans by their number of followers, flat. measured: `plan|key of
     the head map` → [damage, task]: damage is (nats, standard error or None, 1 for held-out text), task is (number in
     `tasks`, change, standard error); each None where it was not measured. tasks: label, unit, name and digits of a score.
-    note: what has to be said where records are of the model's twin.
+    note: what has to be said where records are of the model's twin. native: what the model shares by itself, as a plan's text.
     """
     model = get_model(model_name)
     kept = [] if model.fixed_plan else searches.records_of(model)
@@ -53,9 +53,9 @@ def facts(model_name: str) -> dict[str, Any]:
 def sizes(model: LoadedModel) -> dict[str, Any]:
     """The facts that need no records, which take a while to read at first: enough to draw and to predict."""
     return {
-        "model": model.name, "layers": model.num_layers, "kinds": model.kinds, "fixed": bool(model.fixed_plan),
+        "model": model.name, "layers": model.num_layers, "kinds": model.kinds, "native": model.native, "fixed": bool(model.fixed_plan),
         "plan": model.fixed_plan.name if model.fixed_plan else "", "costs": _costs(model), "damage": {},
-        "damage_about": "", "sweep": {}, "measured": {}, "tasks": [], "note": "", "pending": True,
+        "damage_about": "", "sweep": {}, "measured": {}, "tasks": [], "note": "", "pending": True, "cannot": model.cannot,
     }  # fmt: skip
 
 
@@ -99,12 +99,18 @@ def _costs(model: LoadedModel) -> dict[str, Any] | None:
         "rate": device.flops_per_s.get(settings.HEADLINE_DTYPE),
         "rest": astuple(costs.rest),
         "sorts": [
-            {"window": sort.window, "per_token": sort.cache_bytes_per_token}
-            | {role: astuple(getattr(sort, role)) for role in ("computes", "leads", "follows")}
+            {"window": sort.window, "per_token": sort.cache_bytes_per_token, "attended": sort.attended}
+            | {role: astuple(getattr(sort, role)) for role in _ROLES}
             for sort in sorts
         ],
         "sort_of": [sorts.index(layer) for layer in costs.layers],
     }
+
+
+_ROLES = (
+    "computes", "leads", "follows", "skips", "follows_kv", "follows_keys", "leads_topk", "follows_topk1", "topk_position",
+)  # fmt: skip
+"""Of `core.cost.by_layer.LayerCosts`: what a layer costs in each role that a plan can give to it."""
 
 
 def headline_costs(shape: ModelShape) -> CostsByLayer:
@@ -132,6 +138,7 @@ def _single_damage(model: LoadedModel, kept: list[StoredSearch]) -> tuple[dict[s
             str(one.plan.followers[0]): _nats(one.damage, one.stderr)
             for one in points
             if one.followers == 1
+            and not one.plan.parts
             and one.split == "calibration"
             and not one.head_map
             and one.plan.leaders[0] == before[one.plan.followers[0]]

@@ -36,6 +36,7 @@ from app.panels import (
     evaluate,
     generate,
     how,
+    mechanisms,
     model,
     savings,
     scores,
@@ -54,6 +55,7 @@ PARTS: dict[str, tuple[ModuleType, ...]] = {
     "generate": (generate,),
     "similarity": (similarity, emergence),
     "where": (where,),
+    "mechanisms": (mechanisms,),
     "savings": (savings,),
     "speed": (speed,),
     "scores": (scores, answers, contexts, curves, when),
@@ -98,6 +100,7 @@ def build() -> gr.Blocks:
         similarity.wire(bar, parts[similarity])
         emergence.wire(bar, parts[similarity].method, parts[emergence])
         where.wire(bar, controls, parts[where])
+        mechanisms.wire(bar, controls, parts[mechanisms])
         savings.wire(bar, parts[savings])
         speed.wire(bar, parts[speed])
         latest = evaluate.wire(bar, parts[evaluate])

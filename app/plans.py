@@ -26,6 +26,8 @@ def scaled_plan(plan: SharingPlan, num_layers: int) -> SharingPlan:
     """
     if num_layers == plan.num_layers:
         return plan
+    if plan.phased:
+        return SharingPlan.of_phases(*(scaled_plan(phase, num_layers) for phase in plan.phases))
     spans: list[tuple[int, int]] = []
     for span in plan.spans:
         first, last = scaled_span(span, plan.num_layers, num_layers)

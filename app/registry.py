@@ -21,7 +21,7 @@ from core import pretrained
 from core.configs import text_config
 from core.cost import ModelShape
 from core.evaluation.resolve import BUNDLED_TWINS
-from core.plan import SharingPlan, read_head_map
+from core.plan import MECHANISMS, Part, SharingPlan, read_head_map
 from core.records.provenance import model_name, model_place
 from core.records.scores import Record
 from core.records.searches import SearchRecord
@@ -169,6 +169,13 @@ class LoadedModel:
         """Layers of the dense model."""
         return text_config(self.model).num_hidden_layers
 
+    @cached_property
+    def native(self) -> str:
+        """What the model shares by itself, as the text of a plan (`kv 18-20-21 19_24`); empty for most models."""
+        from core.sharing.native import native_plan_of
+
+        return str(native_plan_of(self.model))
+
     @property
     def num_heads(self) -> int:
         """Query heads of a layer."""
@@ -177,15 +184,38 @@ class LoadedModel:
     def plan(self, text: str) -> SharingPlan:
         """The plan that `text` means for this model: its fixed plan if it has one.
 
-        Raises ValueError for bad text, and for a plan that shares between layers of different kinds.
+        Raises ValueError for bad text, for a plan that shares between layers of different kinds, and for parts that a model
+        of this family cannot do.
         """
         if self.fixed_plan:
             return self.fixed_plan
-        from core.sharing.families import check_kinds
-
         plan = SharingPlan.parse(text, self.num_layers)
-        check_kinds(self.model, plan)
+        self._check(plan)
         return plan
+
+    def _check(self, plan: SharingPlan) -> None:
+        from core.sharing.families import check_kinds
+        from core.sharing.mechanisms import check_parts
+
+        check_kinds(self.model, plan)
+        check_parts(self.model, plan)
+
+    @cached_property
+    def cannot(self) -> dict[str, str]:
+        """Mechanism → why no layers of this model can do it, in a sentence; mechanisms that it can do are left out."""
+        found: dict[str, str] = {}
+        pair = next(((one, other) for one in range(self.num_layers) for other in range(one + 1, self.num_layers)
+                     if self.kinds[one] == self.kinds[other]), None)  # fmt: skip
+        for mechanism in MECHANISMS[1:]:
+            layers = (1,) if mechanism == "skip" else pair
+            if layers is None or layers[-1] >= self.num_layers:
+                continue
+            try:
+                part = Part(mechanism, layers, 1 if mechanism == "topk" else 0)
+                self._check(SharingPlan(num_layers=self.num_layers, parts=(part,)))
+            except ValueError as reason:
+                found[mechanism] = str(reason)
+        return found
 
     @cached_property
     def kinds(self) -> list[int]:
@@ -220,6 +250,19 @@ class LoadedModel:
         head_map = self.head_map(plan, heads)
         key = plan, tuple(sorted(head_map.items()))
         return self.tuned or self._views.get(key, lambda: _warmed(share_attention(self.model, plan, head_map)))
+
+    def beside(self, text: str) -> "PreTrainedModel":
+        """What a plan is set beside: the dense model, or a view of it under another plan; of a tuned model its dense twin's.
+
+        Raises ValueError for bad text, and for a plan that this model cannot have.
+        """
+        plan = SharingPlan.parse(text, self.num_layers)
+        if not plan:
+            return self.model
+        from core import share_attention
+
+        self._check(plan)
+        return self._views.get((plan, ()), lambda: _warmed(share_attention(self.model, plan)))
 
 
 class Models:

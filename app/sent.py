@@ -19,7 +19,7 @@ DEEPEST = 24
 """Lists in lists: charts and stages have ten."""
 MOST_VALUES = 50_000
 MOST_CHOICES = 200
-_VIEW = {"model": LONGEST_NAME, "plan": LONGEST_NAME, "heads": LONGEST_JSON}
+_VIEW = {"model": LONGEST_NAME, "plan": LONGEST_NAME, "heads": LONGEST_JSON, "before": LONGEST_NAME}
 _LOST = "The page and the server have lost each other: load the page again."
 
 

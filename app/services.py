@@ -11,7 +11,7 @@ import pandas as pd
 from app import asked, counted, plans, settings, text
 from app.compute import compute, taking_turns
 from app.line import Line
-from app.registry import LRUCache, View, get_model
+from app.registry import LoadedModel, LRUCache, View, get_model
 from app.zero_gpu import BORROWED, on_gpu
 from core.configs import context_tokens
 from core.cost import ModelShape, bytes_of, known_shapes, savings_frame
@@ -32,8 +32,8 @@ texts_line = Line(lambda: settings.server.texts_at_once, lambda: settings.server
 """Whoever wants texts of both models waits here for their turn."""
 _matrices = LRUCache(settings.SIMILARITIES_IN_MEMORY)
 _layer_weights = LRUCache(settings.LAYER_WEIGHTS_IN_MEMORY)
-_together: OrderedDict[tuple[str, str, str], bool] = OrderedDict()
-"""Models, plans and head maps that texts were written of, and whether several texts can be written as one batch."""
+_together: OrderedDict[tuple[str, str, str, str], bool] = OrderedDict()
+"""Models, plans, head maps and plans beside them that texts were written of, and whether several can be written as one batch."""
 
 
 # Shapes and savings, predicted
@@ -174,9 +174,10 @@ def check_texts(
     heads: str = "",
     chat: bool = False,
     system: str = "",
+    against: str = "",
 ) -> None:
     """Raise ValueError, in one sentence, for what `generate` is not to be asked; nothing is loaded or tokenized for that."""
-    asked.words(model=model_name, plan=plan_text)
+    asked.words(model=model_name, plan=plan_text, against=against)
     asked.head_maps(heads=heads)
     asked.prompts(prompt=prompt, system=system)
     asked.whole("max_new_tokens", max_new_tokens, high=settings.server.max_new_tokens)
@@ -197,40 +198,57 @@ def generate(
     heads: str = "",
     chat: bool = False,
     system: str = "",
+    against: str = "",
 ) -> Generator["PairProgress", None, None]:
     """`core.decoding.generation.generate_pair`, thinned out to what a page can show. Raises ValueError for bad input.
 
     The step in which the two models first choose different tokens is always among what is left.
 
-    heads: the plan's head map (`app.links`); empty for direct sharing. chat, system: as `generate_pair` takes them.
+    heads: the plan's head map (`app.links`); empty for direct sharing. chat, system: as `generate_pair` takes them. against:
+    the plan of the first text, with which that of `plan_text` is compared; empty for the dense model.
     """
-    check_texts(model_name, plan_text, prompt, max_new_tokens, temperature, seed, heads, chat, system)
+    check_texts(model_name, plan_text, prompt, max_new_tokens, temperature, seed, heads, chat, system, against)
     from core.decoding.generation import generate_pair
 
     model = get_model(model_name)
-    shared = model.shared(model.plan(plan_text), heads)
-    _note_together((model_name, plan_text, heads), model.model, shared)
+    first, shared = _first(model, against), model.shared(model.plan(plan_text), heads)
+    _note_together((model_name, plan_text, heads, against), first, shared)
     how = {"seed": seed, "chat": chat, "system": system}
-    steps = generate_pair(model.model, shared, model.tokenizer, prompt, max_new_tokens, temperature, **how)
+    steps = generate_pair(first, shared, model.tokenizer, prompt, max_new_tokens, temperature, **how)
     shown = _Shown()
     for progress in taking_turns(steps):
         if shown.is_new(progress):
             yield progress
 
 
-def writes_together(model_name: str, plan_text: str, heads: str) -> bool:
+def check_against(model_name: str, against: str) -> SharingPlan:
+    """The plan that the first text is asked for, for a model that is in memory. Raises ValueError that says whose plan is bad."""
+    asked.words(against=against)
+    model = get_model(model_name)
+    _first(model, against)
+    return SharingPlan.parse(against, model.num_layers)
+
+
+def _first(model: LoadedModel, against: str) -> "PreTrainedModel":
+    try:
+        return model.beside(against)
+    except ValueError as problem:
+        raise ValueError(text.AGAINST_BAD.format(problem=problem)) from problem
+
+
+def writes_together(model_name: str, plan_text: str, heads: str, against: str = "") -> bool:
     """Whether `generate_together` may write texts of these: each of them is the one that `generate` gives alone.
 
     Known once a text of them was written; until then they are not.
     """
-    return _together.get((model_name, plan_text, heads), False)
+    return _together.get((model_name, plan_text, heads, against), False)
 
 
-def _note_together(models: tuple[str, str, str], dense: "PreTrainedModel", shared: "PreTrainedModel") -> None:
+def _note_together(models: tuple[str, str, str, str], first: "PreTrainedModel", shared: "PreTrainedModel") -> None:
     from core.decoding.batched import can_batch
 
     if models not in _together:
-        _together[models] = not BORROWED and all(compute(can_batch, model) for model in (dense, shared))
+        _together[models] = not BORROWED and all(compute(can_batch, model) for model in (first, shared))
         while len(_together) > settings.PLANS_IN_MEMORY:
             _together.popitem(last=False)
 
@@ -257,7 +275,12 @@ class _Shown:
 
 
 def generate_together(
-    model_name: str, plan_text: str, heads: str, wanted: "Sequence[Wanted]", dropped: Collection[int] = ()
+    model_name: str,
+    plan_text: str,
+    heads: str,
+    wanted: "Sequence[Wanted]",
+    dropped: Collection[int] = (),
+    against: str = "",
 ) -> Generator[tuple[int, "PairProgress | ValueError"], None, None]:
     """Several pairs of texts of the same two models, thinned out as `generate` does it, each with its place in `wanted`.
 
@@ -266,8 +289,8 @@ def generate_together(
     from core.decoding.batched import generate_pairs
 
     model = get_model(model_name)
-    shared = model.shared(model.plan(plan_text), heads)
+    first, shared = _first(model, against), model.shared(model.plan(plan_text), heads)
     shown = [_Shown() for _ in wanted]
-    for place, progress in taking_turns(generate_pairs(model.model, shared, model.tokenizer, wanted, dropped)):
+    for place, progress in taking_turns(generate_pairs(first, shared, model.tokenizer, wanted, dropped)):
         if isinstance(progress, ValueError) or shown[place].is_new(progress):
             yield place, progress

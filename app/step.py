@@ -19,11 +19,17 @@ from core.cost import (
     kv_cache_bytes,
     step_by_layer,
 )
+from core.cost.mechanisms import KEPT, WHOLE, Kept, kept_by_layer, topk_leaders
 from core.cost.shapes import cached_tokens
-from core.plan import SharingPlan
+from core.plan import Mechanism, SharingPlan
 
 BATCH = 1
 """The step that is drawn is that of one text."""
+
+MECHANISM_OF: dict[str, Mechanism] = {
+    "follower": "share", "skip": "skip", "kv": "kv", "keys": "keys", "topk": "topk",
+}  # fmt: skip
+"""Of rows whose layers do less than in the dense model: what rules them."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +39,21 @@ class Row:
     runs: tuple[range, ...]
     """The layers, a run for each time that the row is drawn for: `Block.times` of them."""
     role: str
-    """`dense` (computes for itself alone), `leader` or `follower`."""
+    """`dense` (computes for itself alone), `leader` and `follower` of shared weights, `skip`, `read` (a leader from whom
+    others take something else), and by what they take from it `kv`, `keys` and `topk`."""
     leaders: tuple[int, ...]
-    """Whose weights the layers of each run reuse; of followers alone."""
+    """From whom the layers of each run take something; of followers alone."""
     window: int | None
     experts: bool
     cost: LayerStep
     """Of one of these layers."""
+    positions: int = 0
+    """To how many positions it attends; of `topk` alone."""
+
+    @property
+    def kept(self) -> Kept:
+        """Which projections a layer of the row has."""
+        return KEPT[MECHANISM_OF[self.role]] if self.role in MECHANISM_OF else WHOLE
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -61,6 +75,8 @@ class CacheTerm(NamedTuple):
     layers: int
     tensors: int
     tokens: int
+    values: int = 0
+    """Numbers in one of its rows, where layers differ in that (Gemma 4); 0: the same in all."""
 
 
 @dataclass(frozen=True)
@@ -108,12 +124,13 @@ class Step:
     @property
     def cache_terms(self) -> list[CacheTerm]:
         """What the formula of the cache adds up, layers with equal caches together; those that keep nothing left out."""
-        followers = set(self.plan.followers)
+        tensors = kept_by_layer(self.plan, self.shape.borrowers).cached
+        differ = len(set(self.shape.kv_sizes)) > 1
         kinds = [
-            (1 if layer in followers else 2, cached_tokens(window, self.context))
-            for layer, window in enumerate(self.shape.sliding_windows)
+            (tensors[layer], cached_tokens(window, self.context), values if differ else 0)
+            for layer, (window, values) in enumerate(zip(self.shape.sliding_windows, self.shape.kv_sizes, strict=True))
         ]
-        return [CacheTerm(kinds.count(kind), *kind) for kind in sorted(set(kinds), reverse=True) if kind[1]]
+        return [CacheTerm(kinds.count(kind), *kind) for kind in sorted(set(kinds), reverse=True) if all(kind[:2])]
 
     def blocks(self) -> list[Block]:
         """All layers from the first to the last: those that are alike as one row, patterns that repeat as one block."""
@@ -123,20 +140,32 @@ class Step:
 def _rows(step: Step) -> list[Row]:
     """Neighbours of one role, window and MLP, and of one leader; a leader stands alone."""
     experts = set(step.shape.experts.layers) if step.shape.experts else set()
-    leaders, followers, costs = set(step.plan.leaders), set(step.plan.followers), step.costs
+    plan, costs = step.plan, step.costs
 
     def look(layer: int) -> tuple:
-        role = "leader" if layer in leaders else "follower" if layer in followers else "dense"
-        whose = step.plan.leader_of(layer) if role != "dense" else None
-        return role, whose, step.shape.sliding_windows[layer], layer in experts
+        role, native = role_of(plan, layer), step.shape.native_sources[layer]
+        whose = None if role in ("dense", "skip") else plan.source_of(layer)
+        if role == "dense" and native is not None:  # the model itself has it do what a follower of `kv` does
+            role, whose = "kv", native
+        return role, whose, step.shape.sliding_windows[layer], layer in experts, plan.positions_of(layer)
 
     rows = []
-    for (role, whose, window, with_experts), found in groupby(range(step.shape.num_layers), look):
+    for (role, whose, window, with_experts, positions), found in groupby(range(step.shape.num_layers), look):
         layers = list(found)
         run = range(layers[0], layers[-1] + 1)
-        reused = (whose,) if role == "follower" else ()
-        rows.append(Row((run,), role, reused, window, with_experts, costs[run[0]]))
+        taken_from = (whose,) if whose not in (None, run[0]) else ()
+        rows.append(Row((run,), role, taken_from, window, with_experts, costs[run[0]], positions))
     return rows
+
+
+def role_of(plan: SharingPlan, layer: int) -> str:
+    """What the plan makes of this layer: a role of a `Row`."""
+    mechanism = plan.mechanism_of(layer)
+    if mechanism is not None:
+        return "follower" if mechanism == "share" else mechanism
+    if layer in plan.leaders or layer in topk_leaders(plan):  # whose weights others need
+        return "leader"
+    return "read" if layer in plan.borrowers.values() else "dense"
 
 
 def _blocks(rows: Sequence[Row]) -> Iterator[Block]:
@@ -179,7 +208,15 @@ def _looks(rows: Sequence[Row], at: int, period: int) -> list[tuple]:
     """What two copies of a pattern have in common: everything but the numbers of their layers."""
     first = rows[at].layers[0] if at < len(rows) else 0
     return [
-        (row.role, len(row.layers), row.window, row.experts, row.layers[0] - first, [x - first for x in row.leaders])
+        (
+            row.role,
+            row.positions,
+            len(row.layers),
+            row.window,
+            row.experts,
+            row.layers[0] - first,
+            [leader - first for leader in row.leaders],
+        )
         for row in rows[at : at + period]
     ]
 
@@ -193,6 +230,7 @@ def _joined(alike: Sequence[Row]) -> Row:
         first.window,
         first.experts,
         first.cost,
+        first.positions,
     )
 
 

@@ -20,6 +20,7 @@ VIEWS = {
     "generate": "Generate",
     "similarity": "Similarity",
     "where": "Where to share",
+    "mechanisms": "Mechanisms",
     "savings": "Savings",
     "speed": "Speed",
     "scores": "Scores",
@@ -88,22 +89,56 @@ TWIN_RANDOM = "Timed with random weights of the same sizes."
 TWIN = "Measured on {model}, a model of the same name in a local folder."
 PRESET_LABEL = "Ready-made plans"
 PLAN_LABEL = "Sharing plan as text"
-PLAN_INFO = "Several spans: 17-22,5-6. Layers one by one: 2-4-6. Empty: dense. SA 18~22 works too."
-STRIP_KEY = (("dense", "computes"), ("leader", "leader"), ("shared", "reuses"))
+PLAN_INFO = "Spans: 17-22,5-6. One by one: 2-4-6. Others: skip 5 7, kv 8-10, keys 1-3, topk64 12-14. Empty: dense."
+STRIP_KEY = (
+    ("dense", "computes"), ("leader", "leader"), ("shared", "reuses"), ("skipped", "skips"), ("reads", "reads"),
+)  # fmt: skip
 STRIP_LABEL = "Layers of the model, and which of them share"
 STRIP_KEYS = (
     "Arrow keys go from layer to layer. Shift with an arrow makes a span or moves the end of one. Delete or Enter on a "
     "follower takes it out, on a leader its whole span. Enter on a layer that computes, then on another one: a span from "
-    "the one to the other. Control Z undoes."
+    "the one to the other. The list beside the sentence says what chosen layers will do; with skip, Enter on any layer "
+    "takes its attention away. Control Z undoes."
 )
 UNDO_LABEL = "Undo (Ctrl Z): one step back"
 REDO_LABEL = "Redo (Ctrl Shift Z): one step forward"
+STRIP_MECHANISM_LABEL = "What the layers that you choose next will do"
+STRIP_MECHANISMS = {
+    "share": "share: reuse weights",
+    "skip": "skip: no attention",
+    "kv": "kv: read keys and values",
+    "keys": "keys: read keys",
+    "topk": "topk: look at N places",
+}
+STRIP_POSITIONS_LABEL = "At how many places followers look"
 STRIP = {
     "hint": (
         "Drag across layers to make a span, or an end to move it. Click a follower or a leader to free it; or click two "
         "layers."
     ),
     "hint_short": "Drag across layers, or tap them.",
+    "hints": {
+        "skip": "Click a layer, or drag across several: they do without attention. Click one again to free it.",
+        "kv": (
+            "Drag across layers, or click two: the first computes as ever, the others ask with queries of their own and "
+            "read its keys and values."
+        ),
+        "keys": (
+            "Drag across layers, or click two: the first computes as ever, the others read its keys, and keep queries "
+            "and values of their own."
+        ),
+        "topk": (
+            "Drag across layers, or click two: the others look at those {positions} places alone to which the first gives "
+            "most."
+        ),
+    },
+    "marks": {"kv": "kv", "keys": "keys", "topk": "top", "prefill": "pre", "decode": "dec", "native": "own"},
+    "label_prefill": ", while the prompt is read alone",
+    "label_decode": ", while text is written alone",
+    "does_prefill": " That is while the prompt is read; while text is written it does not.",
+    "does_decode": " That is while text is written; while the prompt is read it does not.",
+    "native": "By itself, as this model was trained, it reads the keys and values of layer {leader}, and caches none.",
+    "first_stays": "Layer 0 keeps its attention: the cache asks it for its length. Choose a layer from 1 on.",
     "started": "A span from layer {layer}: click the layer where it ends. Escape: no span.",
     "fixed": FIXED_PLAN,
     "heads_on": HEADS_ON,
@@ -121,12 +156,12 @@ STRIP = {
     "does_kv": "Layer {layer} computes queries, and reads the keys and values of layer {leader}.",
     "does_keys": "Layer {layer} computes queries and values, and reads the keys of layer {leader}.",
     "does_topk": "Layer {layer} attends to those {positions} positions alone to which layer {leader} gives most.",
-    "in_text": "This stands in the plan's text, and is changed there.",
     "does_dense": "Layer {layer} computes its own attention weights.",
     "does_leader": "Layer {layer} computes the attention weights that {followers} reuse.",
     "does_shared": "Layer {layer} reuses the attention weights of layer {leader}: no query, no key, no softmax.",
     "caches_both": "Cached: keys and values, {size} a token{window}.",
     "caches_values": "Cached: values only, {size} a token{window}.",
+    "caches_nothing": "Cached: nothing.",
     "window": " of the last {tokens}",
     "alone": "As the only follower: {damage} nats (measured).",
     "legend": "Damage alone (nats):",
@@ -146,7 +181,6 @@ HEADLINE = {
     "no_cache": "cache: not known",
     "no_speed": "speed: not known",
     "no_costs": "No formulas for this kind of model.",
-    "no_costs_of_parts": "Predicted here for plans that share and do nothing else.",
     "damage": "{change} nats",
     "held_out": "Measured damage on held-out text, in nats per token, ± one standard error. Leads to Where to share.",
     "calibration": (
@@ -170,7 +204,8 @@ HEADLINE = {
 GENERATE_LEAD = (
     "The same model continues the same text twice, one token (a word or a piece of one) at a time: on the left every "
     "layer computes its own attention weights (<b class='dense'>dense</b>), on the right the followers of the plan "
-    "reuse their leader's (<b class='shared'>shared</b>). Nothing else differs, unless the model was tuned."
+    "reuse their leader's (<b class='shared'>shared</b>). Nothing else differs, unless the model was tuned. On the left any "
+    "other plan can stand instead."
 )
 GENERATE_FACTS = {
     "tokens_per_second": ("tokens per second", "How many tokens the model writes per second (median)."),
@@ -187,7 +222,7 @@ BADGES = {
     "measured_there": "measured, on the machine named here",
     "predicted": "predicted (formula)",
 }
-PANE_TITLES = {"dense": "Dense: every layer computes", "shared": "Shared"}
+PANE_TITLES = {"dense": "Dense: every layer computes", "shared": "Shared", "plan": "Plan"}
 MARK_TITLE = "The texts differ from here on"
 DIFFERENT = "The same for the first {words} ({characters} characters), then they part at the mark."
 DIFFERENT_AT_ONCE = "They part at the very first token."
@@ -206,6 +241,12 @@ PAUSE_LABEL = "Stop where the texts part"
 PAUSE_INFO = "Both wait at the first token that differs, until you let them go on"
 GUESS_LABEL = "Guess which one is shared"
 GUESS_INFO = "The next texts come shuffled, without names, colours and numbers"
+SAME_PLAN_TWICE = " (the same plan twice)"
+NOT_TUNED = ", not tuned"
+AGAINST_LABEL = "Plan of the left text"
+AGAINST_INFO = "Empty: the dense model. Any plan can stand beside the page's, for example skip 18-22"
+AGAINST_BAD = "The plan of the left text cannot be: {problem}"
+SPEED_RATIO = "Tokens per second, {second} ÷ {first}: {ratio}."
 NOTHING_SHARED = " (nothing is shared: the same model twice)"
 ENDS_HERE = "ends here"
 LIKELIEST = "Likeliest here (✓ taken)"
@@ -235,10 +276,15 @@ STAGE = {
     "anew": "Generate anew",
     "left": "Left is shared",
     "right": "Right is shared",
+    "left_of_two": "Left is the page's plan",
+    "right_of_two": "Right is the page's plan",
     "reveal": "Reveal",
     "was_right": "Right! {shared} is the shared model.",
     "was_wrong": "No: {shared} is the shared model.",
     "revealed": "{shared} is the shared model.",
+    "was_right_of_two": "Right! {shared} is the page's plan.",
+    "was_wrong_of_two": "No: {shared} is the page's plan.",
+    "revealed_of_two": "{shared} is the page's plan.",
     "same_model": "Nothing is shared: both are the same model.",
     "count": "{right} of {guesses} right in this tab.",
 }
@@ -278,6 +324,10 @@ SIMILARITY_LEAD = (
     "<b>1</b> means that both layers look at the same words, <b>0</b> that they look at quite different ones. Every pair "
     "stands there once. Boxes mark the pairs of the plan, leader and follower, with their values in hundredths. <b>Click a cell</b> to see "
     "where the two layers look, word by word."
+)
+SIMILARITY_OF_PARTS = (
+    "The picture is of the dense model, in which every layer has attention of its own: layers that skip or read stand here "
+    "as if the plan left them alone, and boxes mark shared pairs only."
 )
 SIMILARITY_WARNING = (
     "Similar is not the same as harmless: how much a shared layer hurts the model has to be measured (see Scores), and "
@@ -362,6 +412,7 @@ CHART_WORDS = {
 SOURCES = {
     "predicted": "predicted from formulas, not timed",
     "measured": "measured on the machine named in the records",
+    "mechanisms": "saving predicted from formulas, damage and scores measured on the machine named in the records",
     "both": "lines and circles predicted from formulas, the rest measured",
     "scores": "measured, scored by lm-evaluation-harness; ± one standard error",
     "damage": "damage measured on a calibration text; ± one standard error",
@@ -391,9 +442,53 @@ ARCS_NOTHING = "nothing here by more than 2%"
 DAMAGE_COLOURS = "damage (nats/token);<br>a quarter of the spans per tick"
 SWEEP_TITLE = "Damage of every span (nats/token)"
 FRONT_TITLE = "Damage against what is saved"
+MECHANISMS_TITLE = "Damage against what is saved, by mechanism"
+MECHANISMS_LAYERS_TITLE = "The cheapest mechanism of each layer alone, and its damage (nats/token)"
 CURVES_TITLE = "Stored searches: damage against what is saved"
 GUIDE_TITLE = "Similarity against damage, pair by pair (damage logarithmic beyond ±0.01)"
 
+MECHANISMS_LEAD = (
+    "Must sharing beat doing nothing? Layers can reuse attention weights (<b class='shared'>share</b>), but they can also go "
+    "without attention altogether (<b>skip</b>), or take keys, values or places from another layer. Each line is one of these "
+    "alone, the thick one any mixture of them: how much harm the best plan found does that saves as much. Lower is better, "
+    "and where skipping lies lower than sharing, sharing is not worth it. <b>Click a point</b> to make its plan the page's."
+)
+MECHANISM_BUDGETS = {"cache": "KV cache", "flops": "FLOPs of attention", "time": "predicted time of a step"}
+"""What can be saved: name in records → words."""
+MECHANISMS_BUDGET_LABEL = "What is to be saved"
+MECHANISM_SAVED = "{saved} saved, predicted"
+MECHANISM_NAMES = {
+    "share": "share (Shared Attention)", "skip": "skip (no attention)", "kv": "kv (another layer's keys and values)",
+    "keys": "keys (another layer's keys)", "topk": "topk (chosen places)", "mixture": "any mixture",
+}  # fmt: skip
+MECHANISMS_HERE = "this page's plan"
+MECHANISMS_TEXTS = {True: "held-out", False: "calibration"}
+MECHANISMS_NOT_HELD = " (on the text that plans were chosen on)"
+MECHANISMS_DESCRIPTION = "Damage against {saved} saved, {count} mechanisms."
+MECHANISMS_NO_CURVES = "Not measured yet"
+MECHANISMS_NO_LAYERS = "No single layers were measured"
+MECHANISMS_VERDICT_HEADING = "What this says about Shared Attention on this model"
+MECHANISMS_ABSENT = "No line for {names}: nothing or too little of this ({saved}) is saved so, or it was not tried, or this model cannot do it."
+MECHANISMS_NOT_ASKED = "This record asked for no plans that save of this ({saved}): choose another of the three above."
+MECHANISMS_SOME_NOT_HELD = "Some plans were measured only on the text that they were chosen on, which flatters them."
+MECHANISMS_LAYERS_HEADING = "Layer by layer"
+MECHANISMS_LAYERS_LEAD = (
+    "One layer alone is changed, everything else stays. The bar says which mechanism does least harm there, of those that "
+    "save any of what is chosen above, and its height how much. They do not all save the same: point at a bar, or open the "
+    "table, for the others and for what each saves."
+)
+MECHANISMS_LAYERS_DESCRIPTION = "The cheapest mechanism in each of {layers} layers: {counts}."
+MECHANISMS_SCORES_HEADING = "Scores of these plans"
+MECHANISMS_SCORES_LEAD = "Nats per token do not tell everything: the same plans, asked the questions of a task. The line across is the dense model."
+MECHANISMS_TASK_LABEL = "Task"
+MECHANISMS_SCORED = "{count} of the {all} plans above were asked this task."
+MECHANISMS_NO_SCORES = "None of these plans was asked a task that can tell plans apart"
+MECHANISMS_SCORES_DESCRIPTION = "Scores of {count} plans on {task} against what they save."
+MECHANISMS_NO_POINT = "No plan is known for this point any more: load the page again."
+MECHANISMS_NONE = "No mechanisms of this model were compared yet, so there are no lines, and nothing can be said here about sharing on it."
+MECHANISMS_NOTE = "No mechanisms of {model} were compared yet: python -m core mechanisms --model {model} does it."
+MECHANISMS_COMMAND_LABEL = "The command that compares them, and can be stopped and gone on with"
+MECHANISMS_COMMAND = "python -m core mechanisms --model {model}"
 WHERE_LEAD = (
     "What does sharing cost in these layers? Each cell is one span: the column is its leader, the row how many layers "
     "after it reuse the leader's attention weights. The colour is the measured <b>damage</b>: how much worse the model "
@@ -480,6 +575,10 @@ SAVINGS_LEAD = (
 )
 NO_COSTS = "No predicted costs for this model. Choose a well-known model above."
 
+SAVINGS_OF_PARTS = (
+    "“Shared” stands for the model under this plan, whatever its layers do: those that skip keep and compute nothing of "
+    "attention, readers of keys and values keep nothing, readers of keys keep values."
+)
 QUANTITIES = {
     "KV cache": (
         "KV cache",
@@ -523,6 +622,10 @@ SPEED_LEAD = (
 DEVICE_LABEL = "Hardware"
 DEVICES_LABEL = "How many of it (layers spread over them)"
 WEIGHTS_DTYPE_LABEL = "Number format of weights and cache"
+SPEED_OF_PARTS = (
+    "“Shared” stands for the model under this plan. Where layers do something else than share, a step is started kernel by "
+    "kernel, not recorded once and played again: the times that were measured are mostly of plans that share alone."
+)
 SPEED_CARDS = {
     "step": ("Time per step", "One more token for every text of the batch."),
     "tokens": ("Tokens per second", "All texts of the batch together."),
@@ -898,6 +1001,10 @@ HOW_LEAD = (
     "followers take from their leader. All sizes are this model's own."
 )
 HOW_DENSE = "The plan is dense, so nobody reuses anything: choose layers above, and the drawing follows."
+HOW_PHASED = (
+    "This plan does one thing while the prompt is read and another while text is written: drawn is a step of writing, so what is "
+    "marked for the prompt alone does not show."
+)
 HOW_CONTEXT_LABEL = "Tokens so far, the new one included"
 HOW_DTYPE_LABEL = "Number format of weights and cache"
 HOW_CARDS = {
@@ -909,18 +1016,32 @@ HOW_SHARE = (
     "Of what the dense model computes in this step, {share} makes attention weights. That is all that sharing can take "
     "away, and it takes it away in followers only: under this plan {saved}."
 )
+HOW_SHARE_PARTS = (
+    "Of what the dense model computes in this step, {share} makes attention weights. Sharing can take away no more than "
+    "that; layers that skip do without values and output too. Under this plan {saved} is saved."
+)
 HOW_LAYERS_HEADING = "From the first layer to the last"
 HOW_LAYERS_LEAD = (
-    "Layers that are alike stand in one row. Solid boxes exist and are used in this step; dashed ones a follower "
-    "does without. The line on the left carries a leader's attention weights to its followers. FLOPs and bytes are "
-    "of one layer."
+    "Layers that are alike stand in one row. Solid boxes exist and are used in this step; dashed ones a layer of the "
+    "plan does without. The line on the left carries what followers take from their leader. FLOPs and bytes are of one "
+    "layer."
 )
 HOW_ROLES = {
     "dense": "computes for itself", "leader": "leader: computes for others too", "follower": "reuses layer {leader}",
+    "skip": "skips attention: x passes on to its MLP", "read": "computes, and others read from it",
+    "kv": "reads the keys and values of layer {leader}", "keys": "reads the keys of layer {leader}",
+    "topk": "looks at {positions} places chosen by layer {leader}",
 }  # fmt: skip
-HOW_ROLES_RUN = {"dense": "each computes for itself", "follower": "each reuses layer {leader}"}
+HOW_ROLES_RUN = {
+    "dense": "each computes for itself", "follower": "each reuses layer {leader}", "skip": "each skips attention",
+    "kv": "each reads the keys and values of layer {leader}", "keys": "each reads the keys of layer {leader}",
+    "topk": "each looks at {positions} places chosen by layer {leader}",
+}  # fmt: skip
 HOW_ROLES_EACH = {
     "dense": "each computes for itself", "leader": "leaders", "follower": "each reuses the leader above",
+    "skip": "each skips attention", "read": "each computes, and others read from it",
+    "kv": "each reads the keys and values of the leader above", "keys": "each reads the keys of the leader above",
+    "topk": "each looks at {positions} places chosen by the leader above",
 }  # fmt: skip
 HOW_LAYER, HOW_LAYERS = "Layer {layers}", "Layers {layers}"
 HOW_NONE = "not needed"
@@ -949,10 +1070,13 @@ HOW_DRAWING = {
     "router": "router {shape}", "expert": "each expert {shape}",
     "scores": "softmax(qKᵀ/√{head_dim})", "scores_gone": "not computed", "weights": "attention weights",
     "weights_from": "weights of layer {leader}", "mapped": ", heads mapped", "values": "weights × V: {shape}",
+    "of_leader": "of layer {leader}", "weights_chosen": "weights, chosen places", "passed_on": "x passes on as it is",
     "residual": "+ x", "out": "+ → to the next layer", "k_cache": "K cache", "v_cache": "V cache",
 }  # fmt: skip
 HOW_CAPTION = {
     "leader": "Layer {layer}, a leader", "follower": "Layer {layer}, a follower", "dense": "Layer {layer}, by itself",
+    "skip": "Layer {layer}, without attention", "read": "Layer {layer}, read by others", "kv": "Layer {layer}, reads",
+    "keys": "Layer {layer}, reads", "topk": "Layer {layer}, looks at chosen places",
 }  # fmt: skip
 HOW_SYMBOLS = "T = {tokens} tokens so far, the new one included{window}. Sizes are those of one text."
 HOW_SYMBOLS_WINDOW = "; this layer looks back W = {window} of them"
@@ -977,6 +1101,115 @@ HOW_ALT = {
         "this layer's own cached values; the result goes through W_O and the MLP to the next layer."
     ),
 }
+HOW_ALT |= {
+    "skip": (
+        "Layer {layer}, without attention: there is no query, no key, no value, no cache and no output projection. The "
+        "token's state passes on as it is, through the MLP, to the next layer."
+    ),
+    "read": (
+        "Layer {layer}, from which others read: the new token becomes query, key and value; key and value join the cache, "
+        "which its followers read too; query times all cached keys, through softmax, gives the attention weights; these "
+        "times the cached values, through W_O and the MLP, go to the next layer."
+    ),
+    "kv": (
+        "Layer {layer}, a reader of layer {leader}: the new token becomes a query only. It is compared with the cached "
+        "keys of layer {leader}, and the weights are multiplied with the cached values of layer {leader}. This layer "
+        "caches nothing; the result goes through W_O and the MLP to the next layer."
+    ),
+    "keys": (
+        "Layer {layer}, a reader of the keys of layer {leader}: the new token becomes a query and a value. The query is "
+        "compared with the cached keys of layer {leader}; the weights are multiplied with this layer's own cached "
+        "values; the result goes through W_O and the MLP to the next layer."
+    ),
+    "topk": (
+        "Layer {layer}, which looks at {positions} places: everything is its own, but it is compared with those positions "
+        "alone to which layer {leader} gave most; the result goes through W_O and the MLP to the next layer."
+    ),
+}
+HOW_PARTS_ENLARGED = {
+    "skip": (
+        "A layer without attention, enlarged",
+        (
+            "From top to bottom: nothing of attention is left. What comes in goes on to the MLP as it is, and this layer "
+            "learns nothing here from other words."
+        ),
+    ),
+    "kv": (
+        "A layer that reads keys and values, enlarged",
+        (
+            "The right layer asks with a query of its own, and looks it up in the keys and values that the left one has "
+            "cached. It keeps nothing itself."
+        ),
+    ),
+    "keys": (
+        "A layer that reads keys, enlarged",
+        (
+            "The right layer asks with a query of its own and compares it with the keys of the left one. What it takes "
+            "then are values of its own."
+        ),
+    ),
+    "topk": (
+        "A layer that looks at chosen places, enlarged",
+        (
+            "The left layer has looked at all tokens. The right one, with everything of its own, looks at those alone to "
+            "which the left one gave most."
+        ),
+    ),
+}
+"""Of each mechanism in a plan's parts: what stands above two of its layers."""
+HOW_HANDED_PARTS = {
+    "kv": "keys and values of layer\u00a0{leader}", "keys": "keys of layer\u00a0{leader}",
+    "topk": "{positions} places of layer\u00a0{leader}",
+}  # fmt: skip
+HOW_MECHANISMS_HEADING = "What a layer of a plan does instead of its own attention"
+HOW_MECHANISMS_LEAD = (
+    "A plan can say five things of a layer. The word before its number is how the plan's text writes it, for example "
+    "<b>26-29, skip 5 7, kv 20-22, topk64 10-12</b>; without a word it is sharing, which this page is about."
+)
+HOW_MECHANISM_SAVES = "Saves: {saves}."
+HOW_MECHANISMS = {
+    "share": (
+        "share: reuse the leader's attention weights",
+        (
+            "The leader has worked out how much each token looks at each other one. Its followers take these weights as "
+            "they are and apply them to values of their own."
+        ),
+        "query and key projections, the scores and softmax, and the keys in the cache",
+    ),
+    "skip": (
+        "skip: no attention at all",
+        (
+            "The layer does not look at other tokens. What comes in goes on to its MLP as it is. This is the control: "
+            "sharing is worth its name only where it does less harm than leaving the attention out."
+        ),
+        "all four projections, all of the layer's attention, and its whole cache",
+    ),
+    "kv": (
+        "kv: read the leader's keys and values",
+        (
+            "The layer asks its own questions (queries) and looks them up in what the leader has cached. Some models are "
+            "trained that way, under the name of cross-layer attention."
+        ),
+        "key and value projections, and the layer's whole cache; reading takes as long as before",
+    ),
+    "keys": (
+        "keys: read the leader's keys alone",
+        (
+            "The layer asks its own questions and compares them with the leader's keys, but takes values of its own. It saves "
+            "of the cache what sharing saves, without reusing the weights."
+        ),
+        "the key projection, and the keys in the cache",
+    ),
+    "topk": (
+        "topk N: look only where the leader looked most",
+        (
+            "The layer does everything itself, but looks only at those N tokens to which its leader gave most weight. What is "
+            "far from the leader's mind is not read."
+        ),
+        "reading and computing over a long context; nothing of the cache",
+    ),
+}
+"""Of each mechanism its title, what a layer does, and what that saves."""
 HOW_HANDED = "attention weights of layer\u00a0{leader}"
 HOW_HEADS_HEADING = "Which leader head each head reads"
 HOW_HEADS_LEAD = (
@@ -997,7 +1230,10 @@ HOW_FORMULAS = {
     "heads": ("With a head map", "Head <i>h</i> of the follower takes the weights of head <i>m(h)</i> of the leader."),
     "cache": (
         "Cache",
-        "Keys and values of every layer that computes, values alone of every follower, for all tokens in its window.",
+        (
+            "Keys and values of every layer that computes, values alone of every follower, for all tokens in its window; "
+            "nothing of layers that skip, or that read keys and values of another one."
+        ),
     ),
     "saved": (
         "What a follower saves in a step",
@@ -1009,7 +1245,7 @@ HOW_LIMITS_HEADING = "What sharing does not save"
 HOW_LIMITS = (
     (
         "<b>Values.</b> Every follower still makes, keeps and reads values of its own, so its cache shrinks by half and no "
-        "further: no plan saves more than half of the cache."
+        "further: no plan that only shares saves more than half of the cache."
     ),
     (
         "<b>MLP and output projection.</b> They run in every layer as before. Where the context is short they are most "
@@ -1185,6 +1421,7 @@ TALK_FOLLOWER_DOES = ("Follower", "no queries, no keys", "weights of the leader"
 TALK_NO_SHARING = "In this plan nobody shares: every layer does what a leader does. Choose layers on the page."
 TALK_UNKNOWN = "not known"
 TALK_REUSE = "{followers} of {layers} layers reuse. KV cache: {saved}"
+TALK_REUSE_AND = "{followers} of {layers} layers reuse, {others} skip or read another one. KV cache: {saved}"
 TALK_PRESS_G = "G: both models write"
 TALK_WRITES = "Both models write …"
 TALK_AGAIN = "G: once more"
@@ -1245,6 +1482,11 @@ GLOSSARY = {
         "All spans, for example 17-22,5-6. The paper names followers only: its SA 18~22 is our 17-22. Where kinds of "
         "layers alternate, a plan lists layers of one kind: in 2-4-6 layer 2 computes, 4 and 6 reuse; 2_4 is two alone."
     ),
+    "skip, kv, keys, topk": (
+        "What layers of a plan can do instead of sharing: have no attention at all, read another layer's keys and values, "
+        "read its keys alone, or look only where it looked most."
+    ),
+    "mixture": "A plan in which several of these stand side by side, each for the layers that it harms least.",
     "direct, head-mapped, tuned": (
         "Three ways to share: weights untouched; each follower head reads the leader head most like it; the model is "
         "trained on with the plan in place."

@@ -45,11 +45,12 @@ class Texts(NamedTuple):
     heads: str = ""
     chat: bool = False
     system: str = ""
+    against: str = ""
 
     @property
-    def models(self) -> tuple[str, str, str]:
+    def models(self) -> tuple[str, str, str, str]:
         """What texts have to agree in to be written together."""
-        return self.model, self.plan, self.heads
+        return self.model, self.plan, self.heads, self.against
 
     @property
     def wanted(self) -> "Wanted":
@@ -68,7 +69,12 @@ class _Together:
         self._resting = set[_Writing]()
         first = writings[0].texts
         self._steps = services.generate_together(
-            first.model, first.plan, first.heads, [one.texts.wanted for one in writings], self.dropped
+            first.model,
+            first.plan,
+            first.heads,
+            [one.texts.wanted for one in writings],
+            self.dropped,
+            first.against,
         )
         self._news: list[list[Any]] = [[] for _ in writings]
         self._ended, self._problem, self._lock = False, None, Lock()  # type: bool, Exception | None, Lock

@@ -6,7 +6,7 @@ told apart with every kind of colour vision, and read on light and on dark groun
 """
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -37,6 +37,27 @@ COLORBAR = {
     "len": 0.92,
     "ticklabeloverflow": "allow",
 }
+
+
+class Look(NamedTuple):
+    """How one mechanism of plans is drawn: told by shape and dash, not by colour alone."""
+
+    colour: str
+    dash: str
+    symbol: str
+    pattern: str = ""
+    width: int = 3
+
+
+MECHANISMS = {
+    "share": Look(SHARED, "solid", "circle"),
+    "skip": Look("#3d8fd1", "dash", "square", "/"),
+    "kv": Look("#109b77", "dot", "triangle-up", "x"),
+    "keys": Look("#b28500", "dashdot", "triangle-down", "-"),
+    "topk": Look("#c46a9b", "longdash", "cross", "."),
+    "mixture": Look("#8f75dd", "solid", "diamond", "", 5),
+}
+"""By mechanism, in the order of `core.records.mechanisms.CURVES`."""
 
 
 def _template(ink: str, grid: str, card: str) -> go.layout.Template:
@@ -72,6 +93,7 @@ def figure(
     source: str = "",
     table: pd.DataFrame | None = None,
     cells: int = 0,
+    columns: int = 0,
     **layout: Any,
 ) -> go.Figure:
     """A figure that waits for one of TEMPLATES.
@@ -79,13 +101,16 @@ def figure(
     title: written above it, and in its pictures. description: read out on request. source: where its data are from, in
     words, for its pictures and its CSV. table: its data as they are, with columns that people understand, where the
     traces hold something else (ranks, clipped values, positions); else the page reads the table off the traces. cells:
-    of a heatmap, how many are side by side: annotations named `cell` are left out where one is too small for them.
+    of a heatmap, how many are side by side: annotations named `cell` are left out where one is too small for them. columns: of
+    bars, likewise, with annotations named `column`.
     """
     meta: dict[str, Any] = {"title": title, "description": description, "source": source}
     if table is not None:
         meta["table"] = {name: column.tolist() for name, column in table.items()}
     if cells:
         meta["cells"] = cells
+    if columns:
+        meta["columns"] = columns
     drawn = go.Figure(traces, layout={"meta": meta, "uirevision": "keep", **layout})
     drawn.layout.template = None  # plotly's own would travel with every figure
     return drawn

@@ -9,8 +9,9 @@ from html import escape
 
 from app import text, units
 from app.components.step_rows import mlp_words, size
-from app.step import Step
+from app.step import MECHANISM_OF, Step
 from core.cost import LayerStep
+from core.cost.mechanisms import KEPT, WHOLE
 
 _WIDTH, _COLUMN, _GAP = 308, 98, 7
 _PAIR = 2 * _COLUMN + _GAP  # what queries and keys take together
@@ -21,13 +22,18 @@ _INPUT, _MATRICES, _TENSORS, _CACHE, _SCORES, _WEIGHTS, _VALUES, _OUTPUT, _SUM, 
 
 
 def layer_drawing(step: Step, layer: int, role: str) -> str:
-    """The drawing of `layer`, which is `dense`, `leader` or `follower` under the step's plan."""
+    """The drawing of `layer`, which is a role of `app.step.Row` under the step's plan."""
     return _Drawing(step, layer, role).svg()
 
 
 def weights_at() -> float:
     """Where attention weights leave and enter, from the top, as a share of a drawing's height."""
-    return (_WEIGHTS + _height(2) / 2) / (_MLP + _height(4) + 16 + _height(1))
+    return (_WEIGHTS + _height(2) / 2) / _ALL
+
+
+def cache_at() -> float:
+    """Where a leader's cached keys and values are read, likewise."""
+    return (_CACHE + _height(3) / 2) / _ALL
 
 
 def symbol(step: Step, window: int | None) -> str:
@@ -40,13 +46,19 @@ class _Drawing:
 
     def __init__(self, step: Step, layer: int, role: str) -> None:
         self.step, self.layer, self.role = step, layer, role
-        self.leader = step.plan.leader_of(layer)
+        self.leader = step.plan.borrowers.get(layer, step.shape.native_sources[layer])
+        self.kept = KEPT[MECHANISM_OF[role]] if role in MECHANISM_OF else WHOLE
         self.cost: LayerStep = step.costs[layer]
         self.parts: list[str] = []
-        order = "VKQ" if role == "leader" else "QKV"
+        order = "VKQ" if role in ("leader", "read") else "QKV"
         self.column = {letter: index * (_COLUMN + _GAP) for index, letter in enumerate(order)}
-        self.pair_x = _COLUMN + _GAP if role == "leader" else 0
+        self.pair_x = _COLUMN + _GAP if role in ("leader", "read") else 0
         self.tokens = symbol(step, step.shape.sliding_windows[layer])
+
+    @property
+    def positions(self) -> int:
+        """To how many positions it attends; of `topk` alone."""
+        return self.step.plan.positions_of(self.layer)
 
     @property
     def follows(self) -> bool:
@@ -56,9 +68,10 @@ class _Drawing:
         self._input_and_projections()
         self._cache_and_weights()
         height = self._output()
-        alt = text.HOW_ALT[self.role].format(layer=self.layer, leader=self.leader)
+        positions = f"{self.positions:,}"
+        alt = text.HOW_ALT[self.role].format(layer=self.layer, leader=self.leader, positions=positions)
         return (
-            f'<svg class="step-layer {self.role}" viewBox="-2 -2 {_WIDTH + 4} {height + 4}" role="img" '
+            f'<svg class="step-layer of-{self.role}" viewBox="-2 -2 {_WIDTH + 4} {height + 4}" role="img" '
             f'aria-label="{escape(alt)}">{"".join(self.parts)}</svg>'
         )
 
@@ -68,7 +81,7 @@ class _Drawing:
         for letter, width, count in (
             ("Q", shape.query_size, flops.q_proj), ("K", shape.kv_size, flops.k_proj), ("V", shape.kv_size, flops.v_proj),
         ):  # fmt: skip
-            if self.follows and letter != "V":
+            if not getattr(self.kept, _PROJECTED[letter]):
                 self._box(
                     "gone", self.column[letter], _MATRICES, _COLUMN, _matrix(letter), text.HOW_DRAWING["none"], ""
                 )
@@ -86,13 +99,31 @@ class _Drawing:
         held = size(shape.num_kv_heads, shape.head_dim)
         each = units.amount(shape.kv_size * self.step.bytes_per_value, "bytes")
         for letter, name in (("K", words["k_cache"]), ("V", words["v_cache"])):
-            if self.follows and letter == "K":
-                self._box("gone", self.column["K"], _CACHE, _COLUMN, name, words["none"], "")
+            if not getattr(self.kept, _PROJECTED[letter]):
+                taken = self.role == "kv" or (self.role == "keys" and letter == "K")
+                lines = (
+                    (words["of_leader"].format(leader=self.leader), f"{self.tokens}×{held}")
+                    if taken
+                    else (words["none"], "")
+                )
+                self._box("weights" if taken else "gone", self.column[letter], _CACHE, _COLUMN, name, *lines)
                 continue
             self._down(self._middle(letter), _TENSORS + _height(1), _CACHE)
             in_bytes = text.HOW_CELLS["of_tokens"].format(tokens=self.tokens, amount=each)
             self._box("cache", self.column[letter], _CACHE, _COLUMN, name, f"{self.tokens}×{held}", in_bytes)
-        weights = size(shape.num_heads), self.tokens
+        chosen = self.role == "topk" and self.positions < self.step.attended(shape.sliding_windows[self.layer])
+        weights = size(shape.num_heads), str(self.positions) if chosen else self.tokens
+        if self.role == "skip":
+            self._box(
+                "gone",
+                self.pair_x,
+                _SCORES,
+                _PAIR,
+                words["scores"].format(head_dim=shape.head_dim),
+                words["scores_gone"],
+            )
+            self._box("gone", self.pair_x, _WEIGHTS, _PAIR, words["weights"], words["none"])
+            return
         if self.follows:
             self._box(
                 "gone",
@@ -110,7 +141,10 @@ class _Drawing:
             made = _flops(flops.scores + flops.softmax)
             self._box("op", self.pair_x, _SCORES, _PAIR, words["scores"].format(head_dim=shape.head_dim), made)
             self._down(self.pair_x + _PAIR / 2, _SCORES + _height(2), _WEIGHTS)
-            self._box("weights", self.pair_x, _WEIGHTS, _PAIR, words["weights"], "×".join(weights))
+            name = words["weights_chosen"] if chosen else words["weights"]
+            self._box(
+                "weights" if self.role in _HANDING else "tensor", self.pair_x, _WEIGHTS, _PAIR, name, "×".join(weights)
+            )
         self._down(self.pair_x + _PAIR / 2, _WEIGHTS + _height(2), _VALUES)
         self._down(self._middle("V"), _CACHE + _height(3), _VALUES)
 
@@ -118,12 +152,16 @@ class _Drawing:
         """Returns how high the drawing is."""
         shape, words, flops = self.step.shape, text.HOW_DRAWING, self.cost.flops
         product = words["values"].format(shape=size(shape.num_heads, shape.head_dim))
-        self._box("op", 0, _VALUES, _WIDTH, product, _flops(flops.weighted_values))
-        self._down(_WIDTH / 2, _VALUES + _height(2), _OUTPUT)
         output = _matrix("O", size(shape.query_size, shape.hidden_size))
-        self._box("have", 0, _OUTPUT, _WIDTH, output, _flops(flops.o_proj))
-        self._down(_WIDTH / 2, _OUTPUT + _height(2), _SUM)
-        self._box("tensor", 0, _SUM, _WIDTH, words["residual"])
+        if self.role == "skip":
+            self._box("gone", 0, _VALUES, _WIDTH, product, words["scores_gone"])
+            self._box("gone", 0, _OUTPUT, _WIDTH, output, words["none"])
+        else:
+            self._box("op", 0, _VALUES, _WIDTH, product, _flops(flops.weighted_values))
+            self._down(_WIDTH / 2, _VALUES + _height(2), _OUTPUT)
+            self._box("have", 0, _OUTPUT, _WIDTH, output, _flops(flops.o_proj))
+            self._down(_WIDTH / 2, _OUTPUT + _height(2), _SUM)
+        self._box("tensor", 0, _SUM, _WIDTH, words["passed_on" if self.role == "skip" else "residual"])
         self._down(_WIDTH / 2, _SUM + _height(1), _MLP)
         mlp = self._mlp()
         self._box("have", 0, _MLP, _WIDTH, *mlp)
@@ -164,10 +202,18 @@ class _Drawing:
 
 
 _BOLD = ' class="name"'
+_PROJECTED = {"Q": "queries", "K": "keys", "V": "values"}
+"""Letter → the field of `core.cost.mechanisms.Kept` that says whether the layer has it."""
+_HANDING = ("dense", "leader", "topk")
+"""Roles whose attention weights are marked: of pairs, where these or the places that they choose are handed over."""
 
 
 def _height(lines: int) -> int:
     return 10 + _LINE * lines
+
+
+_ALL = _MLP + _height(4) + 16 + _height(1)
+"""How high a drawing can be."""
 
 
 def _matrix(letter: str, shape: str = "") -> str:

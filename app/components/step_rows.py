@@ -44,7 +44,7 @@ def _item(step: Step, row: Row, lanes: list[str]) -> str:
     rail = "".join(f'<i class="{kind}" style="--lane: {lane}"></i>' for lane, kind in enumerate(lanes) if kind)
     flops, moved = units.amount(row.cost.flops.total, "FLOPs"), units.amount(row.cost.moved.total, "bytes")
     return (
-        f'<li class="step-row {row.role}"><span class="rail" aria-hidden="true" style="--lanes: {len(lanes)}">{rail}</span>'
+        f'<li class="step-row of-{row.role}"><span class="rail" aria-hidden="true" style="--lanes: {len(lanes)}">{rail}</span>'
         f'<div class="who"><b>{escape(_layers(row))}</b><span>{escape(_does(row))}</span>{_window(row)}'
         f'<span class="cost">{escape(text.HOW_CELLS["cost"].format(flops=flops, moved=moved))}</span></div>'
         f'<div class="cells">{_cells(step, row)}</div></li>'
@@ -57,10 +57,10 @@ def _layers(row: Row) -> str:
 
 
 def _does(row: Row) -> str:
-    if len(row.runs) > 1:
-        return text.HOW_ROLES_EACH[row.role]
     words = text.HOW_ROLES_RUN if len(row.layers) > 1 else text.HOW_ROLES
-    return words[row.role].format(leader=row.leaders[0] if row.leaders else "")
+    if len(row.runs) > 1:
+        words = text.HOW_ROLES_EACH
+    return words[row.role].format(leader=row.leaders[0] if row.leaders else "", positions=f"{row.positions:,}")
 
 
 def _window(row: Row) -> str:
@@ -68,27 +68,35 @@ def _window(row: Row) -> str:
 
 
 def _cells(step: Step, row: Row) -> str:
-    shape, words, follows = step.shape, text.HOW_CELLS, row.role == "follower"
+    shape, words, kept = step.shape, text.HOW_CELLS, row.kept
+    reads = "reads" if row.role in ("kv", "keys") else ""
     query, kv = size(shape.hidden_size, shape.query_size), size(shape.hidden_size, shape.kv_size)
     per_token = words["per_token"].format(amount=units.amount(row.cost.cache_bytes_per_token, "bytes"))
     return "".join(
         (
-            _projection("Q", query, follows),
-            _projection("K", kv, follows),
-            _projection("V", kv, False),
+            _projection("Q", query, not kept.queries),
+            _projection("K", kv, not kept.keys),
+            _projection("V", kv, not kept.values),
+            _cell(f"op {reads}" if kept.queries else "gone", escape(words["scores"]), _weights(step, row) if kept.queries else text.HOW_NONE),
             _cell(
-                "gone" if follows else "op", escape(words["scores"]), text.HOW_NONE if follows else _weights(step, row)
+                f"op {reads if row.role == 'kv' else ''}" if kept.output else "gone", escape(words["values"]),
+                text.HOW_NONE if not kept.output else "" if kept.queries else _weights(step, row),
             ),
-            _cell("op", escape(words["values"]), _weights(step, row) if follows else ""),
-            _projection("O", size(shape.query_size, shape.hidden_size), False),
+            _projection("O", size(shape.query_size, shape.hidden_size), not kept.output),
             _cell("have", *map(escape, mlp_words(step, row.experts))),
-            _cell("cache", escape(words["cache_gone" if follows else "cache"]), per_token),
+            _cell("cache", escape(words[_CACHES[kept.keys, kept.values]]), per_token) if kept.keys or kept.values
+            else _cell("gone", escape(words["cache"]), text.HOW_NONE),
         )
-    )
+    )  # fmt: skip
+
+
+_CACHES = {(True, True): "cache", (False, True): "cache_gone"}
+"""By whether keys and values are kept."""
 
 
 def _weights(step: Step, row: Row) -> str:
-    return size(step.shape.num_heads, step.attended(row.window))
+    attended = step.attended(row.window)
+    return size(step.shape.num_heads, min(attended, row.positions or attended))
 
 
 def _projection(letter: str, shape: str, gone: bool) -> str:
@@ -106,7 +114,7 @@ def _lanes(drawn: Sequence[Row]) -> list[list[str]]:
     """
     ends = {}
     for index, row in enumerate(drawn):
-        if row.role == "follower":
+        if row.leaders:
             ends[_row_of(drawn, row.leaders[0])] = index
     free_from: list[int] = []  # lane → the first row at which it is free
     table = [[""] * len(drawn) for _ in drawn]
@@ -114,7 +122,7 @@ def _lanes(drawn: Sequence[Row]) -> list[list[str]]:
         lane = next((lane for lane, free in enumerate(free_from) if free <= start), len(free_from))
         free_from[lane : lane + 1] = [end + 1]
         for index in range(start, end + 1):
-            follows = drawn[index].role == "follower" and _row_of(drawn, drawn[index].leaders[0]) == start
+            follows = bool(drawn[index].leaders) and _row_of(drawn, drawn[index].leaders[0]) == start
             kind = "start" if index == start else "end" if index == end else "branch" if follows else "pass"
             table[index][lane] = kind
     return [kinds[: len(free_from)] for kinds in table]

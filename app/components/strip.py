@@ -12,7 +12,10 @@ import gradio as gr
 from app import text
 from app.components.page import page_script
 
+USUAL_POSITIONS = 64
+"""To how many positions followers of `topk` attend until somebody chooses another number."""
 _KEY = "".join(f'<span><i class="{kind}"></i>{escape(word)}</span>' for kind, word in text.STRIP_KEY)
+_MECHANISMS = "".join(f'<option value="{word}">{escape(does)}</option>' for word, does in text.STRIP_MECHANISMS.items())
 _TEMPLATE = f"""
 <div class="strip">
   <div class="frame">
@@ -28,6 +31,9 @@ _TEMPLATE = f"""
         <p class="key" aria-hidden="true"><span class="hand">{escape(text.STRIP["hint_short"])}</span>{_KEY}</p>
       </div>
     </div>
+    <span class="does"><select aria-label="{escape(text.STRIP_MECHANISM_LABEL)}" title="{escape(text.STRIP_MECHANISM_LABEL)}"
+      aria-describedby="strip-about">{_MECHANISMS}</select><input type="number" min="1" step="1" value="{USUAL_POSITIONS}" hidden
+      aria-label="{escape(text.STRIP_POSITIONS_LABEL)}" title="{escape(text.STRIP_POSITIONS_LABEL)}"></span>
     <button class="undo" type="button" aria-label="{escape(text.UNDO_LABEL)}" title="{escape(text.UNDO_LABEL)}"
       aria-disabled="true">↶</button>
     <button class="redo" type="button" aria-label="{escape(text.REDO_LABEL)}" title="{escape(text.REDO_LABEL)}"

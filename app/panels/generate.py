@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from app import levels, settings, text, views
+from app import levels, services, settings, text, views
 from app.components import html
 from app.components.events import LATEST, LIVE, QUIET
 from app.components.stage import stage
@@ -36,8 +36,17 @@ def build() -> SimpleNamespace:
     error = gr.HTML(elem_id="generate-error")
     shown = stage()
     with gr.Row(elem_classes="controls"):
+        against = gr.Textbox(
+            "",
+            label=text.AGAINST_LABEL,
+            info=text.AGAINST_INFO,
+            placeholder="dense",
+            max_lines=1,
+            elem_id="generate-against",
+        )
         pause = gr.Checkbox(True, label=text.PAUSE_LABEL, info=text.PAUSE_INFO, elem_id="generate-pause")
         guess = gr.Checkbox(False, label=text.GUESS_LABEL, info=text.GUESS_INFO, elem_id="generate-guess")
+    against_error = gr.HTML(elem_id="generate-against-error")
     with gr.Row(elem_classes="controls"):
         tokens = gr.Slider(
             1, settings.server.max_new_tokens, settings.DEFAULT_NEW_TOKENS, step=1, label=text.TOKENS_LABEL, buttons=[],
@@ -57,8 +66,8 @@ def build() -> SimpleNamespace:
     return SimpleNamespace(
         prompt=prompt, go=go, stop=stop, examples=examples, answer=answer, stage=shown, temperature=temperature,
         shown=[shown, error, go, stop], settings=[tokens, temperature, seed], conversation=[chat, system],
-        ways=[pause, guess], model=gr.State(""),
-        options=[prompt, tokens, temperature, seed, chat, system, pause, guess],
+        ways=[pause, guess, against], model=gr.State(""), against=against, against_error=against_error,
+        options=[prompt, tokens, temperature, seed, chat, system, pause, guess, against],
     )  # fmt: skip
 
 
@@ -80,13 +89,16 @@ def wire(bar: gr.HTML, panel: SimpleNamespace) -> None:
     views.on_draw(
         bar, "generate", suit_model, [bar, panel.prompt, panel.temperature, panel.model], suited, queue=False, **QUIET
     )
-    running = gr.on([panel.go.click, panel.prompt.submit, panel.stage.submit], act, inputs, panel.shown, **heavy)
+    asked = [panel.go.click, panel.prompt.submit, panel.against.submit, panel.stage.submit]
+    running = gr.on(asked, act, inputs, panel.shown, **heavy)
     running.then(None, None, [panel.go, panel.stop], js=_AT_REST)
     for kind, button in panel.examples.items():
         picked = [panel.prompt, panel.answer, panel.temperature, panel.stage]
         button.click(partial(pick, kind), None, picked, **LIVE)
     panel.stop.click(generate_run.stops.press, None, panel.stop, queue=False, **QUIET)
     panel.prompt.input(lambda: "", None, panel.answer, queue=False, **QUIET)
+    panel.against.change(check_against, [bar, panel.against], panel.against_error, **LIVE)
+    views.on_draw(bar, "generate", check_against, [bar, panel.against], panel.against_error, **LIVE)
 
 
 _AT_REST = """() => [{__type__: 'update', interactive: true}, {__type__: 'update', interactive: false}]"""
@@ -99,11 +111,20 @@ async def act(event: gr.EventData, request: gr.Request, view: View, prompt: str,
     if isinstance(sent, dict) and "further" in sent:
         updates = generate_run.go_on(sent["further"], request)
     else:
-        tokens, temperature, seed, chat, system, pause, guess = how
-        updates = generate_run.run(view, prompt, tokens, temperature, seed, request, chat, system, pause, guess)
+        tokens, temperature, seed, chat, system, *ways = how
+        updates = generate_run.run(view, prompt, tokens, temperature, seed, request, chat, system, *ways)
     async with aclosing(updates) as shown:
         async for one in shown:
             yield one
+
+
+def check_against(view: View, against: str) -> str:
+    """A sentence about the plan of the left text where the page's model cannot have it; nothing where it can."""
+    try:
+        services.check_against(view["model"], (against or "").strip())
+    except ValueError as problem:
+        return html.error(problem)
+    return ""
 
 
 def suit_model(view: View, prompt: str, temperature: float, suited_to: str) -> tuple:

@@ -1,12 +1,14 @@
 """What the stage of the part Generate shows: two texts, where they part, and numbers. Models' words are never HTML here."""
 
+from functools import lru_cache
 from html import escape
 from os.path import commonprefix
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from app import text, units
 from app.components import html
-from app.registry import View
+from app.registry import View, get_model
+from core.plan import SharingPlan
 
 if TYPE_CHECKING:  # it imports torch
     from core.decoding.generation import Candidate, PairProgress, Stream
@@ -15,8 +17,18 @@ SIDES = ("dense", "shared")
 _BLANKS = {" ": "␣", "\n": "↵", "\r": "␍", "\t": "⇥"}
 
 
+class Titles(NamedTuple):
+    """What stands above the two texts, and what sentences call them. of_two: whether neither is the plain dense model."""
+
+    dense: str
+    shared: str
+    of_two: bool
+    same: bool
+    names: tuple[str, str]
+
+
 def texts(
-    prompt: str, progress: "PairProgress", view: View, temperature: float, order: tuple[str, str], hidden: bool
+    prompt: str, progress: "PairProgress", titles: Titles, temperature: float, order: tuple[str, str], hidden: bool
 ) -> dict:
     """The stage's `panes` from left to right, `verdict` and `note`; while `hidden`, nothing of it tells which is which.
 
@@ -32,25 +44,56 @@ def texts(
                 "text": words(prompt, streams[side], mark),
                 "likeliest": likeliest(candidates, temperature),
                 "side": "" if hidden else side,
-                "title": text.HIDDEN_TITLES[place] if hidden else title(side, view),
+                "title": text.HIDDEN_TITLES[place] if hidden else getattr(titles, side),
                 "facts": facts(None if hidden else streams[side]),
             }
         )
-    shown = {"panes": panes, "verdict": verdict(progress, mark), "note": note(progress)}
+    about = note(progress, None if hidden else titles)
+    shown = {"panes": panes, "verdict": verdict(progress, mark), "note": about, "same": titles.same}
     if hidden:
-        shown["secret"] = [{"side": side, "title": title(side, view), "facts": facts(streams[side])} for side in order]
+        shown["secret"] = [
+            {
+                "side": side,
+                "title": getattr(titles, side),
+                "facts": facts(streams[side]),
+                "note": note(progress, titles),
+            }
+            for side in order
+        ]
     return shown
 
 
-def title(side: str, view: View) -> str:
-    """What stands above a text."""
-    return text.PANE_TITLES["dense"] if side == "dense" else f"{text.PANE_TITLES['shared']} · {plan_name(view)}"
+def titles(view: View, against: str = "") -> Titles:
+    """What stands above the texts of the view's plan and of the plan that it is set beside.
+
+    Raises ValueError where this model cannot have them; of models in memory.
+    """
+    return _titles(view["model"], view["plan"], bool(view.get("heads")), against)
 
 
-def plan_name(view: View) -> str:
-    """The plan of a view for titles."""
-    alike = text.NOTHING_SHARED if view["plan"] == "dense" else ""
-    return view["plan"] + (text.HEAD_MAPPED if view.get("heads") else alike)
+@lru_cache(256)  # asked for with every step of a text
+def _titles(model_name: str, plan_text: str, mapped: bool, against: str) -> Titles:
+    model = get_model(model_name)
+    plan, other = model.plan(plan_text), SharingPlan.parse(against, model.num_layers)
+    heads = text.HEAD_MAPPED if mapped else ""
+    same = other == plan and not heads and not (model.tuned and other)
+    if other:
+        untuned = text.NOT_TUNED if model.tuned else ""
+        first = f"{_kind(other)} · {other.name}{untuned}{text.SAME_PLAN_TWICE if same else ''}"
+        return Titles(first, f"{_kind(plan)} · {plan.name}{heads}", True, same, (other.name, plan.name + heads))
+    alike = text.NOTHING_SHARED if same else ""
+    return Titles(
+        text.PANE_TITLES["dense"],
+        f"{_kind(plan)} · {plan.name}{heads or alike}",
+        False,
+        same,
+        ("dense", plan.name + heads),
+    )
+
+
+def _kind(plan: SharingPlan) -> str:
+    """A plan in which nobody shares is not called shared."""
+    return text.PANE_TITLES["shared" if not plan or any(one.followers for one in plan.phases) else "plan"]
 
 
 def parted_at(progress: "PairProgress") -> int | None:
@@ -123,8 +166,11 @@ def verdict(progress: "PairProgress", mark: int | None) -> str:
     return text.SAME if progress.dense.finished and progress.shared.finished else text.SAME_SO_FAR
 
 
-def note(progress: "PairProgress") -> str:
-    """Which times tell the two models apart, and the memory that they hold."""
+def note(progress: "PairProgress", titles: Titles | None = None) -> str:
+    """Which times tell the two models apart and by how much, and the memory that they hold.
+
+    titles: of the two texts, for sentences that name them; None while that is a secret.
+    """
     alike = {
         (False, False): text.NO_TIMES_DIFFERENCE,
         (False, True): text.NO_FIRST_TOKEN_DIFFERENCE,
@@ -134,7 +180,12 @@ def note(progress: "PairProgress") -> str:
     }.get((progress.first_token_differs, progress.speed_differs), "")
     held = text.MEMORY_HELD.format(amount=units.amount(progress.memory_bytes, "bytes")) if progress.memory_bytes else ""
     together = text.TOGETHER.format(count=progress.batch) if progress.batch > 1 else ""
-    return " ".join(filter(None, (alike, held, together)))
+    faster = ""
+    speeds = progress.dense.tokens_per_second, progress.shared.tokens_per_second
+    if titles and progress.speed_differs and all(speeds):
+        ratio = f"{speeds[1] / speeds[0]:.2f}"
+        faster = text.SPEED_RATIO.format(first=titles.names[0], second=titles.names[1], ratio=ratio)
+    return " ".join(filter(None, (alike, faster, held, together)))
 
 
 def facts(stream: "Stream | None") -> str:

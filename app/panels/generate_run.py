@@ -30,7 +30,8 @@ paused: Paused[Reader] = Paused(settings.PAUSED_IN_MEMORY)
 class Asked:
     """What texts were asked for. It travels to the browser and back, so that they can go on after a restart, too.
 
-    order: who stands left and who right. hidden: whether that is a secret. written: tokens of each text when they paused;
+    against: the plan of the text that is compared with the view's, as it was typed; empty for the dense model. order: who
+    stands left and who right. hidden: whether that is a secret. written: tokens of each text when they paused;
     kept: the key of the paused computation.
     """
 
@@ -47,6 +48,7 @@ class Asked:
     run: str = ""
     written: int = 0
     kept: str = ""
+    against: str = ""
 
     @classmethod
     def read(cls, sent: Any) -> "Asked":
@@ -61,7 +63,7 @@ class Asked:
         if not known:
             raise ValueError(text.CANNOT_GO_ON)
         how = (asked.max_new_tokens, asked.temperature, asked.seed)
-        services.check_texts(model, plan, asked.prompt, *how, heads, asked.chat, asked.system)
+        services.check_texts(model, plan, asked.prompt, *how, heads, asked.chat, asked.system, asked.against)
         words(kept=asked.kept, run=asked.run)
         flag("pause", asked.pause), flag("hidden", asked.hidden)
         whole("written", asked.written)
@@ -79,17 +81,18 @@ async def run(
     system: str = "",
     pause: bool = False,
     guess: bool = False,
+    against: str = "",
 ) -> AsyncIterator[tuple]:
     """New texts: the stage's value as they grow, an error sentence, the two buttons.
 
-    pause: until they part. guess: which is which is a secret. The buttons stay as they are at the end: the page takes no
+    pause: until they part. guess: which is which is a secret. against: see `Asked`. The buttons stay as they are at the end: the page takes no
     click on Generate before this event is over.
     """
     left, right = generate_html.SIDES
     order = random.choice([(left, right), (right, left)]) if guess else (left, right)
     asked = Asked(
         view, prompt, int(max_new_tokens), temperature, int(seed or 0), chat, system, pause, order, guess,
-        run=secrets.token_hex(4),
+        run=secrets.token_hex(4), against=(against or "").strip(),
     )  # fmt: skip
     async with aclosing(_in_line(asked, visitor(request), stops.from_now(request))) as shown:
         async for one in shown:
@@ -144,7 +147,7 @@ async def _in_line(asked: Asked, who: Visitor, stopped: Run) -> AsyncIterator[tu
 def _texts(asked: Asked) -> Texts:
     view = asked.view
     what = (view["model"], view["plan"], asked.prompt, asked.max_new_tokens, asked.temperature, asked.seed)
-    return Texts(*what, view.get("heads", ""), asked.chat, asked.system)
+    return Texts(*what, view.get("heads", ""), asked.chat, asked.system, asked.against)
 
 
 def on_stage(asked: Asked, progress: "PairProgress", state: str) -> dict:
@@ -153,7 +156,8 @@ def on_stage(asked: Asked, progress: "PairProgress", state: str) -> dict:
     Before they rest there is no secret to reveal.
     """
     prompt = f"{asked.prompt}\n\n" if asked.chat else asked.prompt
-    shown = generate_html.texts(prompt, progress, asked.view, asked.temperature, asked.order, asked.hidden)
+    titles = generate_html.titles(asked.view, asked.against)
+    shown = generate_html.texts(prompt, progress, titles, asked.temperature, asked.order, asked.hidden)
     if state == "running":
         shown.pop("secret", None)
     return {"state": state, "view": asked.view, "asked": asdict(asked), **shown}

@@ -27,7 +27,7 @@ def build() -> SimpleNamespace:
         dtype = gr.Radio(list(BYTES_PER_VALUE), value="bfloat16", label=text.HOW_DTYPE_LABEL, elem_id="how-dtype")
     error = gr.HTML(elem_id="how-error")
     drawing = gr.HTML(elem_id="how-drawing", apply_default_css=False)
-    gr.HTML(how_html.limits() + how_html.sources(), elem_id="how-more", apply_default_css=False)
+    gr.HTML(how_html.mechanisms() + how_html.limits() + how_html.sources(), elem_id="how-more", apply_default_css=False)
     gr.HTML(frame.glossary(), elem_id="how-words", apply_default_css=False)
     return SimpleNamespace(context=context, dtype=dtype, outputs=[error, drawing], options=[context, dtype])
 
@@ -52,7 +52,8 @@ def follow_view(view: View, context: int, dtype: str) -> tuple:
 def draw(view: View, context: int, dtype: str) -> tuple[str, str]:
     """A sentence about what is wrong, and the drawing."""
     try:
-        return "", how_html.drawing(step_of(view, int(context), dtype))
+        phased = html.note(text.HOW_PHASED) if get_model(view["model"]).plan(view["plan"]).phased else ""
+        return "", phased + how_html.drawing(step_of(view, int(context), dtype))
     except ValueError as problem:
         return html.error(problem), ""
 
@@ -61,4 +62,5 @@ def step_of(view: View, context: int, dtype: str) -> Step:
     """The step that the view is about. Raises ValueError for a model of unknown costs and for what does not fit it."""
     model, shape = get_model(view["model"]), shape_of(LOADED, view["model"])
     plan = model.plan(view["plan"])
-    return Step(shape, plan, context, dtype, model.head_map(plan, view.get("heads", "")))
+    heads = model.head_map(plan, view.get("heads", ""))
+    return Step(shape, plan.phases[-1], context, dtype, heads)  # one more token is written: it decodes

@@ -5,10 +5,11 @@ from html import escape
 from app import levels, text, units
 from app.components import html
 from app.components.step_heads import head_lines
-from app.components.step_layer import layer_drawing, symbol, weights_at
+from app.components.step_layer import cache_at, layer_drawing, symbol, weights_at
 from app.components.step_rows import rows, size
 from app.step import BATCH, Step
 from core.cost import SOFTMAX_FLOPS_PER_WEIGHT
+from core.plan import MECHANISMS, Part
 
 
 def drawing(step: Step) -> str:
@@ -16,6 +17,18 @@ def drawing(step: Step) -> str:
     return "".join(
         (_cards(step), _share(step), _all_layers(step), _enlarged(step), _heads(step), _formulas(step)),
     )  # fmt: skip
+
+
+def mechanisms() -> str:
+    """What a layer does under each mechanism of a plan, in words, and what that saves."""
+    items = "".join(
+        f'<div class="formula"><h4>{escape(title)}</h4><p>{levels.said_in_html(does)}</p>'
+        f'<p class="numbers">{escape(text.HOW_MECHANISM_SAVES.format(saves=saves))}</p></div>'
+        for title, does, saves in text.HOW_MECHANISMS.values()
+    )
+    return (
+        html.subsection(text.HOW_MECHANISMS_HEADING, text.HOW_MECHANISMS_LEAD) + f'<div class="formulas">{items}</div>'
+    )
 
 
 def limits() -> str:
@@ -57,7 +70,7 @@ def _share(step: Step) -> str:
         "share": units.percent(dense.attention_weights / dense.total),
         "saved": units.percent((dense.total - shared.total) / dense.total),
     }
-    return html.note(text.HOW_SHARE, **facts)
+    return html.note(text.HOW_SHARE_PARTS if step.plan.parts else text.HOW_SHARE, **facts)
 
 
 def _all_layers(step: Step) -> str:
@@ -66,23 +79,49 @@ def _all_layers(step: Step) -> str:
 
 
 def _enlarged(step: Step) -> str:
-    """A leader and its first follower, or the first layer where nobody follows."""
-    if not step.plan.followers:
+    """A leader and its first follower for each mechanism of the plan, or the first layer where nothing is changed."""
+    if not step.plan:
         return (
             html.subsection(text.HOW_ONE_HEADING)
             + f'<div class="step-pair">{_layer(step, 0, "dense")}</div>{_symbols(step, 0)}'
         )
+    shared = _shared_pair(step) if step.plan.followers else ""
+    first = {part.mechanism: part for part in reversed(step.plan.parts)}
+    return shared + "".join(_part_pair(step, first[name]) for name in MECHANISMS if name in first)
+
+
+def _shared_pair(step: Step) -> str:
     leader, follower, *_ = step.plan.groups[0]
-    handed = escape(text.HOW_HANDED.format(leader=leader))
-    arrow = (
-        '<p class="handed"><span class="spacer" aria-hidden="true">&nbsp;</span>'
-        f'<span class="arrow" style="--at: {100 * weights_at():.1f}%"><span class="words">{handed}</span></span></p>'
-    )
+    handed = text.HOW_HANDED.format(leader=leader)
     return (
         html.subsection(text.HOW_PAIR_HEADING, text.HOW_PAIR_LEAD)
-        + f'<div class="step-pair">{_layer(step, leader, "leader")}{arrow}{_layer(step, follower, "follower")}</div>'
+        + _pair(step, (leader, "leader"), handed, weights_at(), (follower, "follower"))
         + _symbols(step, leader)
     )
+
+
+def _part_pair(step: Step, part: Part) -> str:
+    """Two layers of a part, or one that skips, enlarged."""
+    heading, lead = text.HOW_PARTS_ENLARGED[part.mechanism]
+    title = html.subsection(heading, lead)
+    if part.mechanism == "skip":
+        layer = part.layers[0]
+        return title + f'<div class="step-pair">{_layer(step, layer, "skip")}</div>{_symbols(step, layer)}'
+    leader, follower, *_ = part.layers
+    handed = text.HOW_HANDED_PARTS[part.mechanism].format(leader=leader, positions=f"{part.positions:,}")
+    chooses = part.mechanism == "topk"
+    at = weights_at() if chooses else cache_at()
+    pair = _pair(step, (leader, "leader" if chooses else "read"), handed, at, (follower, part.mechanism))
+    return title + pair + _symbols(step, leader)
+
+
+def _pair(step: Step, leader: tuple[int, str], handed: str, at: float, follower: tuple[int, str]) -> str:
+    """Two layers with their roles, and an arrow from the one to the other at this height."""
+    arrow = (
+        '<p class="handed"><span class="spacer" aria-hidden="true">&nbsp;</span>'
+        f'<span class="arrow" style="--at: {100 * at:.1f}%"><span class="words">{escape(handed)}</span></span></p>'
+    )
+    return f'<div class="step-pair">{_layer(step, *leader)}{arrow}{_layer(step, *follower)}</div>'
 
 
 def _layer(step: Step, layer: int, role: str) -> str:
@@ -169,10 +208,15 @@ def _formula(name: str, lines: tuple[str, ...], numbers: str) -> str:
 def cache_numbers(step: Step) -> str:
     """The formula of the cache with the numbers of this step, and what it comes to."""
     shape, terms = step.shape, step.cache_terms
-    added = " + ".join(f"{term.layers} × {term.tensors} × {term.tokens:,}" for term in terms) or "0"
+    added = " + ".join(
+        f"{term.layers} × {term.tensors} × {term.tokens:,}" + (f" × {term.values:,}" if term.values else "")
+        for term in terms
+    )
     total = units.amount(step.totals(step.plan).cache_bytes, "bytes")
-    sizes = f"{BATCH} × {step.bytes_per_value} B × {size(shape.num_kv_heads)} × {size(shape.head_dim)}"
-    return f"{sizes} × ({added}) = {total}"
+    sizes = f"{BATCH} × {step.bytes_per_value} B"
+    if not any(term.values for term in terms):
+        sizes += f" × {size(shape.num_kv_heads)} × {size(shape.head_dim)}"
+    return f"{sizes} × ({added or 0}) = {total}"
 
 
 def saved_numbers(step: Step) -> str:

@@ -153,7 +153,7 @@ def open_view(view: View) -> tuple:
 
 def sync(view: View) -> tuple:
     """A gesture made this plan in the browser: the controls follow, and a plan that cannot be is taken back."""
-    shown = show(get_model(view["model"]), view["plan"], "", view.get("heads", ""), view["model"])
+    shown = show(get_model(view["model"]), view["plan"], view.get("before", ""), view.get("heads", ""), view["model"])
     if not shown["plan_error"]:
         shown["view"] = _UNCHANGED
     return _answer(shown, view)

@@ -100,7 +100,8 @@ def draw(view: View, choice: str, plan_text: str, batch: int, context: int, prom
     figures = [charts.savings_curve(frame[frame.quantity == name], title, context) for name, title in titles.items()]
     figures.append(charts.saved_curves(frame, titles, context))
     drawn = (figure_json(figure, **subject.of_figures(choice, plan.name)) for figure in figures)
-    return "", subject.line(view, choice, plan.name) + cards(chosen), *drawn
+    of_parts = html.note(text.SAVINGS_OF_PARTS) if plan.parts else ""
+    return "", subject.line(view, choice, plan.name) + of_parts + cards(chosen), *drawn
 
 
 def cards(chosen: pd.DataFrame) -> str:

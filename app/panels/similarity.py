@@ -147,7 +147,8 @@ def draw_heatmap_of(view: View, source: str, method: str) -> tuple[str, str, str
     measured = text.SOURCES["similarity"].format(tokens=found.tokens)
     figure = charts.similarity_heatmap(found.matrix, model.plan(view["plan"]), f"{measured} ({method})")
     about = f"{SIMILARITY_METHODS[method]} {services.said_of(found.tokens, found.text_tokens)}".strip()
-    return figure_json(figure), html.note(about), ""
+    of_parts = html.note(text.SIMILARITY_OF_PARTS) if model.plan(view["plan"]).parts else ""
+    return figure_json(figure), html.note(about) + of_parts, ""
 
 
 def _layers(number: int) -> list[tuple[str, Layer]]:
@@ -159,9 +160,10 @@ def _heads(number: int) -> list[tuple[str, Layer]]:
 
 
 def _first_pair(plan: SharingPlan) -> tuple[int, int]:
-    """The first leader of the plan and its first follower; of the dense plan two layers in the middle."""
+    """The first leader of the plan and its first follower, by any mechanism; of the dense plan two layers in the middle."""
     middle = plan.num_layers // 2
-    leader, follower, *_ = plan.groups[0] if plan.groups else (middle - 1, middle)
+    read = [(leader, follower) for follower, leader in plan.borrowers.items()]
+    leader, follower, *_ = plan.groups[0] if plan.groups else read[0] if read else (middle - 1, middle)
     return leader, follower
 
 

@@ -210,7 +210,8 @@ def cards(asked: Question) -> str:
         pairs["batch"], words["batch"] = ("–",) * 3, (words["batch"][0], text.MEMORY_UNKNOWN)
     drawn = "".join(html.number_card(*words[name], *values) for name, values in pairs.items())
     plan, why = (f'<p class="sentence">{words}</p>' for words in (asked.plan.describe(), _why(asked, dense)))
-    return f'{plan}{html.badge("predicted")}<div class="cards">{drawn}</div>{why}'
+    of_parts = html.note(text.SPEED_OF_PARTS) if asked.plan.parts else ""
+    return f'{plan}{of_parts}{html.badge("predicted")}<div class="cards">{drawn}</div>{why}'
 
 
 def _numbers(asked: Question, plan: SharingPlan) -> tuple[DecodePrediction, float, int]:

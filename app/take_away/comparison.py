@@ -178,6 +178,10 @@ def _damage_of(model: LoadedModel, plan: SharingPlan, head_map: HeadMap) -> tupl
     for found in (*known.front, *known.contiguous):
         if (found.plan, found.head_map) == (plan, head_map):
             return found.judged, known.about(found)
+    for kept in reversed([] if model.fixed_plan else searches.records_of(model)):
+        for point in kept.points:
+            if point.split == "held-out" and (point.plan, point.head_map) == (plan, head_map):
+                return point, searches.about_record(kept.record, model.identity)
     rows = known.sweep[known.sweep.plan == str(plan)] if len(known.sweep) and not head_map else known.sweep[:0]
     if rows.empty:
         return None, ""

@@ -21,27 +21,39 @@ _MOST_ROWS = 20
 
 def strip(plan: SharingPlan) -> str:
     """All layers in a row, with arcs from each leader to its followers."""
+    plan, whole = plan.phases[-1], plan  # drawn as it is while text is written
     step = min(40.0, (WIDTH - 20) / plan.num_layers)
     left = (WIDTH - step * plan.num_layers) / 2
     middle = [left + step * (layer + 0.5) for layer in range(plan.num_layers)]
-    longest = max((group[-1] - group[0] for group in plan.groups), default=0)
+    longest = max((follower - leader for follower, leader in plan.borrowers.items()), default=0)
     top = 10 + min(70.0, 14 + 7 * longest)
     arcs = [
         f'<path d="M{middle[leader]:.1f} {top:.1f} Q{(middle[leader] + middle[follower]) / 2:.1f} '
         f'{max(6.0, top - 18 - 12 * (follower - leader)):.1f} {middle[follower]:.1f} {top:.1f}" fill="none" '
-        f'stroke="{SHARED}" stroke-width="1.5" opacity="0.7"/>'
-        for leader, *followers in plan.groups
-        for follower in followers
+        f'stroke="{SHARED}" stroke-width="1.5" opacity="0.7"{_arc_dashes(plan, follower)}/>'
+        for follower, leader in plan.borrowers.items()
     ]
-    colours = {layer: SHARED for layer in plan.followers} | {layer: _LEADER for layer in plan.leaders}
     tiles = [
         f'<rect x="{middle[layer] - step / 2 + 1:.1f}" y="{top:.1f}" width="{step - 2:.1f}" height="30" rx="4" '
-        f'fill="{colours.get(layer, DENSE)}"><title>{escape(_of_layer(plan, layer))}</title></rect>'
+        f"{_look_of(plan, layer)}><title>{escape(_of_layer(plan, layer))}</title></rect>"
         for layer in range(plan.num_layers)
     ]
     every = 1 if step >= 22 else 2 if step >= 13 else 5
     numbers = [_text(middle[layer], top + 48, str(layer), "middle") for layer in range(0, plan.num_layers, every)]
-    return _svg(top + 54, plan.describe(), [*arcs, *tiles, *numbers])
+    return _svg(top + 54, whole.describe(), [*arcs, *tiles, *numbers])
+
+
+def _arc_dashes(plan: SharingPlan, follower: int) -> str:
+    return "" if follower in plan.followers else ' stroke-dasharray="5 3"'
+
+
+def _look_of(plan: SharingPlan, layer: int) -> str:
+    """Attributes of a layer's tile: filled where it shares or computes, dashed where it does something else."""
+    if layer in plan.changed and layer not in plan.followers:
+        ink = DENSE if layer in plan.skipped else SHARED
+        return f'fill="none" stroke="{ink}" stroke-width="2" stroke-dasharray="5 3"'
+    is_leader = layer in plan.borrowers.values()
+    return f'fill="{SHARED if layer in plan.followers else _LEADER if is_leader else DENSE}"'
 
 
 def _of_layer(plan: SharingPlan, layer: int) -> str:

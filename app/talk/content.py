@@ -128,13 +128,17 @@ def _share(subject: Subject) -> Content:
         for (title, *lines), kind in ((text.TALK_LEADER_DOES, "leader"), (text.TALK_FOLLOWER_DOES, "shared"))
     )
     if not plan.followers:
-        said = drawing.paragraph(text.TALK_NO_SHARING)
+        said = drawing.paragraph(plan.describe() if plan else text.TALK_NO_SHARING)
         return Content(f'{drawing.strip(plan)}{said}<div class="talk-pair">{boxes}</div>')
     try:
         saved = units.saved(_saved(_shape(subject), plan)["KV cache"])
     except ValueError:
         saved = text.TALK_UNKNOWN
     words = text.TALK_REUSE.format(followers=len(plan.followers), layers=plan.num_layers, saved=saved)
+    if others := len(plan.changed) - len(plan.followers):
+        words = text.TALK_REUSE_AND.format(
+            followers=len(plan.followers), layers=plan.num_layers, others=others, saved=saved
+        )
     about = f"<p><b>{escape(subject.plan_name)}</b>: {escape(words)} {drawing.badge('predicted')}</p>"
     return Content(f'{drawing.strip(plan)}{about}<div class="talk-pair">{boxes}</div>')
 
@@ -182,7 +186,8 @@ def _write_button(words: str) -> str:
 
 def _panes(progress: "PairProgress | None", subject: Subject) -> str:
     prompt, _, chat = first_prompt(subject.model)
-    titles = {"dense": text.PANE_TITLES["dense"], "shared": f"{text.PANE_TITLES['shared']} · {subject.plan_name}"}
+    side = text.PANE_TITLES["shared" if subject.plan.followers or not subject.plan else "plan"]
+    titles = {"dense": text.PANE_TITLES["dense"], "shared": f"{side} · {subject.plan_name}"}
     panes = []
     for side, title in titles.items():
         stream: Stream | None = getattr(progress, side, None)
@@ -276,7 +281,7 @@ def _guide(subject: Subject) -> Content:
 
 
 def _best(subject: Subject) -> Content:
-    rivals = None if subject.model.fixed_plan else records.rivals(subject.model, len(subject.plan.followers))
+    rivals = None if subject.model.fixed_plan else records.rivals(subject.model, len(subject.plan.changed))
     if rivals is None:
         words = text.NOT_FOR_TUNED if subject.model.fixed_plan else text.TALK_NO_SEARCH
         return Content(drawing.paragraph(words))

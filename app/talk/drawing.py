@@ -42,25 +42,31 @@ def arcs(cells: Iterable[str], groups: Sequence[Sequence[tuple[int, int, float]]
 
 def strip(plan: SharingPlan) -> str:
     """All layers in a row, coloured by what the plan makes of them, with an arc from each leader to its followers."""
+    plan, whole = plan.phases[-1], plan  # drawn as it is while text is written
     numbered = _numbered(plan)
     cells = [
         f'<i class="{_role(plan, layer)}">{f"<b>{layer}</b>" if layer in numbered else ""}</i>'
         for layer in range(plan.num_layers)
     ]
-    reused = [(leader, follower, 0.15) for leader, *followers in plan.groups for follower in followers]
-    return arcs(cells, [reused], plan.describe(), "talk-layers")
+    reused = [(leader, follower, 0.15) for follower, leader in plan.borrowers.items()]
+    return arcs(cells, [reused], whole.describe(), "talk-layers")
 
 
 def _role(plan: SharingPlan, layer: int) -> str:
-    return "shared" if layer in plan.followers else "leader" if layer in plan.leaders else "dense"
+    if layer in plan.followers:
+        return "shared"
+    if layer in plan.changed:
+        return "skipped" if layer in plan.skipped else "reads"
+    return "leader" if layer in plan.borrowers.values() else "dense"
 
 
 def _numbered(plan: SharingPlan) -> set[int]:
     """The layers whose numbers have room: leaders first, then the ends of groups and of the model, then the others."""
     apart = ceil(plan.num_layers / _MOST_LABELS)
-    ends = [group[-1] for group in plan.groups]
+    leaders = sorted(set(plan.borrowers.values()))
+    ends = [max(layer for layer, source in plan.borrowers.items() if source == leader) for leader in leaders]
     chosen: list[int] = []
-    for layer in (*plan.leaders, *ends, 0, plan.num_layers - 1, *range(plan.num_layers)):
+    for layer in (*leaders, *plan.skipped, *ends, 0, plan.num_layers - 1, *range(plan.num_layers)):
         if all(abs(layer - other) >= apart for other in chosen):
             chosen.append(layer)
     return set(chosen)

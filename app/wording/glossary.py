@@ -55,6 +55,20 @@ _MEANINGS: dict[str, Wording] = {
         ),
         researcher="A group without gaps, leader first: in 17-22 layer 17 computes and 18–22 reuse.",
     ),
+    "skip, kv, keys, topk": Wording(
+        newcomer=(
+            "What readers can do instead of taking over marks: not look back at all, look into another reader's labels and "
+            "notes, into its labels alone, or only where it marked most."
+        ),
+        researcher=(
+            "Ablated attention, cross-layer reuse of K and V, of K alone, and own attention on the leader's top positions: the "
+            "controls of sharing."
+        ),
+    ),
+    "mixture": Wording(
+        newcomer="A choice in which some readers do one of these and some another, each what harms it least.",
+        researcher="A plan over several mechanisms, searched jointly at one budget.",
+    ),
     "sharing plan": Wording(
         newcomer=(
             "Who takes over from whom, for example 17-22,5-6. The paper names followers only: its SA 18~22 is our "

@@ -26,10 +26,13 @@ _FORMULAS: dict[str, Wording] = {
         ),
     ),
     "cache": Wording(
-        newcomer="A label and a note for every word from every reader that marks; a note alone from every follower.",
+        newcomer=(
+            "A label and a note for every word from every reader that marks; a note alone from every follower; nothing from "
+            "readers that do not look back, or look into another's labels and notes."
+        ),
         researcher=(
             "B sequences, b bytes a value, H<sub>kv</sub> key-value heads of size d; T<sub>l</sub> positions in the "
-            "window of layer l."
+            "window of layer l. Layers under skip and kv hold nothing, under share and keys V alone."
         ),
     ),
     "saved": Wording(
@@ -40,11 +43,91 @@ _FORMULAS: dict[str, Wording] = {
         ),
     ),
 }
+_MECHANISMS: dict[str, Wording] = {
+    "share": Wording(
+        newcomer=(
+            "The leader has marked which words matter. Its followers take the marks over as they are, and weigh notes of "
+            "their own by them."
+        ),
+        researcher="A<sub>f</sub> = A<sub>ℓ</sub>, applied to V<sub>f</sub>: Shared Attention, with or without a head map.",
+    ),
+    "skip": Wording(
+        newcomer=(
+            "The reader does not look back at other words at all; it only thinks about what it was handed. This is the test: "
+            "taking over marks is worth something only where it harms less than not looking."
+        ),
+        researcher=(
+            "The attention branch adds zero to the residual stream. The control that every other mechanism has to beat at equal "
+            "saving."
+        ),
+    ),
+    "kv": Wording(
+        newcomer=(
+            "The reader asks questions of its own, and looks them up in the labels and notes that the leader has written "
+            "down. Some models learn to read that way from the start."
+        ),
+        researcher=(
+            "Own Q<sub>f</sub> against K<sub>ℓ</sub>, V<sub>ℓ</sub> as they stand in the leader's cache, after norms and "
+            "rotation: cross-layer attention, here without training."
+        ),
+    ),
+    "keys": Wording(
+        newcomer=(
+            "The reader compares questions of its own with the leader's labels, but takes notes of its own. It saves as much "
+            "room as taking over marks, and still marks by itself."
+        ),
+        researcher=(
+            "Own Q<sub>f</sub> and V<sub>f</sub> against K<sub>ℓ</sub>: the cache of sharing without its reuse of the softmax."
+        ),
+    ),
+    "topk": Wording(
+        newcomer=(
+            "The reader does everything by itself, but looks only at those N words that its leader marked most. All others it "
+            "does not open."
+        ),
+        researcher=(
+            "Own attention, softmax over the N positions with the largest sum over the leader's heads of its weights; ties to "
+            "the earlier position; the cache stays whole."
+        ),
+    ),
+}
+_ENLARGED: dict[str, Wording] = {
+    "skip": Wording(
+        newcomer=(
+            "From top to bottom: nothing of looking back is left. The reader thinks about what it was handed, and learns "
+            "nothing here from other words."
+        ),
+        researcher="The residual stream enters the MLP unchanged; no parameters, FLOPs or cache of attention remain.",
+    ),
+    "kv": Wording(
+        newcomer=(
+            "The right reader asks a question of its own, and looks it up in the labels and notes that the left one has "
+            "written down. It writes down nothing itself."
+        ),
+        researcher="q of the right layer against K and V of the left one; W_K and W_V and the cache of the right one are gone.",
+    ),
+    "keys": Wording(
+        newcomer=(
+            "The right reader asks a question of its own and compares it with the labels of the left one. The notes that it "
+            "then takes are its own."
+        ),
+        researcher="q and V of the right layer against K of the left one; W_K and cached keys of the right one are gone.",
+    ),
+    "topk": Wording(
+        newcomer=(
+            "The left reader has looked at all words. The right one, with everything of its own, looks at those alone that "
+            "the left one marked most."
+        ),
+        researcher=(
+            "Positions are chosen by the left layer's weights, summed over heads; the right layer's softmax is over these alone."
+        ),
+    ),
+}
 _LIMITS: tuple[Wording, ...] = (
     Wording(
         newcomer=(
-            "<b>Notes.</b> Every follower still takes, keeps and reads notes of its own; only its labels go. So no "
-            "plan saves more than half of what is kept."
+            "<b>Notes.</b> Every follower still takes, keeps and reads notes of its own; only its labels go. So taking "
+            "over marks alone never saves more than half of what is kept."
         ),
         researcher=(
             "<b>Values.</b> V is computed, cached and read in every layer: the saved share of the cache is half the "
@@ -149,15 +232,37 @@ HOW: dict[str, Wording] = {
             "remove; under this plan it removes {saved}."
         ),
     ),
+    text.HOW_SHARE_PARTS: Wording(
+        newcomer=(
+            "Of all the work in this step without sharing, {share} is marking. Taking over marks can save no more than that; "
+            "readers that do not look back at all save more. With the present choice {saved} is saved."
+        ),
+        researcher=(
+            "W_Q, W_K, QKᵀ and softmax are {share} of the dense step's FLOPs, the ceiling of sharing; skip drops W_V, W_O and "
+            "AV too. Under this plan {saved} is removed."
+        ),
+    ),
+    text.HOW_MECHANISMS_LEAD: Wording(
+        newcomer=(
+            "A choice can say five things of a reader. The word before its number is how it is written, for example "
+            "<b>26-29, skip 5 7, topk64 10-12</b>; without a word it takes over marks, which is what this page is about."
+        ),
+        researcher=(
+            "Five mechanisms, mixed freely within a plan, each layer in one group only: <b>26-29, skip 5 7, kv 20-22, topk64 "
+            "10-12</b>. A group without a word shares attention weights (SA)."
+        ),
+    ),
+    **{text.HOW_MECHANISMS[name][1]: wording for name, wording in _MECHANISMS.items()},
+    **{text.HOW_PARTS_ENLARGED[name][1]: wording for name, wording in _ENLARGED.items()},
     text.HOW_LAYERS_LEAD: Wording(
         newcomer=(
-            "Readers that are alike stand in one row. Solid boxes are there and used; dashed ones a follower does "
-            "without. The line on the left carries a leader's marks to its followers. The amounts are those of one "
-            "reader."
+            "Readers that are alike stand in one row. Solid boxes are there and used; dashed ones a reader of the "
+            "choice does without. The line on the left carries what followers take over from their leader. The amounts are "
+            "those of one reader."
         ),
         researcher=(
             "Rows are runs of layers with equal role, window and MLP; a pattern that repeats is drawn once. Dashed: "
-            "absent in followers. The line on the left is the hand-over of A. FLOPs and bytes are of one layer."
+            "absent under the plan. The line on the left is the hand-over from a leader. FLOPs and bytes are of one layer."
         ),
     ),
     text.HOW_PAIR_LEAD: Wording(

@@ -33,13 +33,14 @@ LEADS: dict[str, Wording] = {
             "The same model goes on with the same text twice, a word or a piece of a word at a time. On the left "
             "every reader (layer) marks for itself (<b class='dense'>dense</b>); on the right some take over the "
             "marks of another (<b class='shared'>shared</b>). Watch where the two texts part. Nothing else differs, "
-            "unless the model was trained further."
+            "unless the model was trained further. On the left any other choice can stand instead."
         ),
         researcher=(
             "Both models decode from one prompt with one seed, and share one set of weights: on the left the <b "
             "class='dense'>dense</b> one, on the right a view in which followers reuse their leader's "
             "softmax(QKᵀ/√d) (<b class='shared'>shared</b>). After the first differing token the prefixes differ, "
-            "so what comes later is no paired comparison. A tuned model has weights of its own."
+            "so what comes later is no paired comparison. A tuned model has weights of its own. Any plan can take the dense "
+            "model's place on the left."
         ),
     ),
     text.SIMILARITY_LEAD: Wording(
@@ -82,6 +83,43 @@ LEADS: dict[str, Wording] = {
             "Rows are query positions and sum to one, columns key positions. Under the plan the left map replaces "
             "the second, head by head or through the head map; the third is their difference, the perturbation at "
             "this layer. The first token is an attention sink in nearly every layer and may be beyond the scale."
+        ),
+    ),
+    text.MECHANISMS_LEAD: Wording(
+        newcomer=(
+            "Is taking over marks better than not marking at all? Readers (layers) can take over marks (<b "
+            "class='shared'>share</b>), but they can also do without looking back (<b>skip</b>), or look into another reader's "
+            "labels and notes. Each line is one of these alone, the thick one any mixture: how much harm the best choice found "
+            "does that saves as much. Lower is better, and where skipping lies lower than sharing, sharing is not worth it. "
+            "<b>Click a point</b> to try it on the whole page."
+        ),
+        researcher=(
+            "The control that decides whether sharing earns its place: at equal savings, held-out damage of the best plans found "
+            "by <b class='shared'>share</b>, <b>skip</b>, kv, keys and topk alone and by mixtures, ± one standard error over "
+            "chunks. Selection on the calibration text; search is heuristic, so each line is an upper bound of what its "
+            "mechanism costs. <b>Click a point</b> to make its plan, head map included, the page's."
+        ),
+    ),
+    text.MECHANISMS_LAYERS_LEAD: Wording(
+        newcomer=(
+            "One reader alone is changed, everything else stays. The bar says what does least harm there, of what saves "
+            "anything of the kind chosen above, and its height how much. They do not all save the same: point at a bar, or open "
+            "the table, for the others."
+        ),
+        researcher=(
+            "Single-layer interventions on the calibration text: the least damage among mechanisms that save of the chosen "
+            "budget. Savings differ between mechanisms, and single damages do not add up; the table has all of them with "
+            "standard errors."
+        ),
+    ),
+    text.MECHANISMS_SCORES_LEAD: Wording(
+        newcomer=(
+            "Guessing the next word is not everything: the same choices, asked the questions of a task. The line across is the "
+            "untouched model."
+        ),
+        researcher=(
+            "Damage in nats does not foretell benchmarks, retrieval least of all: scores of the winning plans where records of "
+            "them exist, ± one standard error; across, the dense model."
         ),
     ),
     text.WHERE_LEAD: Wording(

@@ -25,24 +25,34 @@ followers compute queries and read the leader's keys and values. `keys`: the lea
 
 MECHANISMS: tuple[Mechanism, ...] = get_args(Mechanism)
 
+Phase = Literal["prefill", "decode"]
+"""When a part of a plan applies, where it does not do so in both phases; see `core.plan.phases`."""
+
+PHASES: tuple[Phase, ...] = get_args(Phase)
+
 
 @dataclass(frozen=True)
 class Part:
     """Layers that do something else than Shared Attention.
 
-    mechanism: any but `share`, which stands in a plan's spans and listed groups. layers: of `skip` those that skip,
-    ascending; else the leader, then its followers, ascending. positions: of `topk` alone, to how many positions
-    followers attend, 1 or more. Raises ValueError, in one sentence, for another mechanism, no layers, and positions that do
-    not go with it.
+    mechanism: any but `share`, which stands in a plan's spans and listed groups, unless it is of one phase alone. layers: of
+    `skip` those that skip, ascending; else the leader, then its followers, ascending. positions: of `topk` alone, to how
+    many positions followers attend, 1 or more. phase: the one in which the part applies; None: both. Raises ValueError, in
+    one sentence, for another mechanism or phase, no layers, and positions that do not go with it.
     """
 
     mechanism: Mechanism
     layers: tuple[int, ...]
     positions: int = 0
+    phase: Phase | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(map(int, self.layers)))
-        if self.mechanism not in MECHANISMS[1:]:
+        if self.phase not in (None, *PHASES):
+            raise ValueError(
+                f"{self.phase!r} is no phase: a part is of {' or '.join(PHASES)}, or of both, which is None."
+            )
+        if self.mechanism not in MECHANISMS[0 if self.phase else 1 :]:
             raise ValueError(
                 f"{self.mechanism!r} is no mechanism of a part: a part is {', '.join(MECHANISMS[1:-1])} or {MECHANISMS[-1]}, and "
                 "what is shared stands in the plan's spans."
@@ -58,11 +68,21 @@ class Part:
 
     @property
     def word(self) -> str:
-        """The word that rules its groups in a plan's text: `kv`, or `topk64`."""
-        return f"{self.mechanism}{self.positions or ''}"
+        """The word that rules its groups in a plan's text: `kv`, or `topk64`; none for shared groups."""
+        return "" if self.mechanism == "share" else f"{self.mechanism}{self.positions or ''}"
+
+    @property
+    def mark(self) -> str:
+        """What stands behind its groups in a plan's text: `@decode`, or nothing where it applies in both phases."""
+        return f"@{self.phase}" if self.phase else ""
+
+    @property
+    def changed(self) -> tuple[int, ...]:
+        """The layers that do less: all that skip, else the followers."""
+        return self.layers if self.mechanism == "skip" else self.layers[1:]
 
     def __str__(self) -> str:
-        return f"{self.word} {self.groups_text}"
+        return f"{self.word} {self.groups_text}{self.mark}".lstrip()
 
     @property
     def groups_text(self) -> str:
@@ -78,39 +98,49 @@ def skipped_text(layers: Iterable[int]) -> str:
 
 
 def canonical_parts(parts: Iterable[Part]) -> tuple[Part, ...]:
-    """The same parts in their one order: by mechanism, then by layers, with all layers that skip in one part."""
+    """The same parts in their one order: by mechanism, phase (both first) and layers, with all layers that skip in one phase
+    in one part.
+    """
     given = tuple(parts)
-    skipped = sorted(layer for part in given if part.mechanism == "skip" for layer in part.layers)
-    others = sorted(
-        (part for part in given if part.mechanism != "skip"),
-        key=lambda part: (MECHANISMS.index(part.mechanism), part.layers, part.positions),
-    )
-    return (*([Part("skip", tuple(skipped))] if skipped else []), *others)
+    skipped: dict[Phase | None, list[int]] = {}
+    for part in given:
+        if part.mechanism == "skip":
+            skipped.setdefault(part.phase, []).extend(part.layers)
+    joined = [Part("skip", tuple(sorted(layers)), phase=phase) for phase, layers in skipped.items()]
+    return tuple(sorted([*joined, *(part for part in given if part.mechanism != "skip")], key=_order))
+
+
+def _order(part: Part) -> tuple:
+    return MECHANISMS.index(part.mechanism), (None, *PHASES).index(part.phase), part.layers, part.positions
 
 
 def parts_text(parts: Sequence[Part]) -> list[str]:
-    """What a plan writes after its shared groups, part by part: groups of one mechanism and number stand behind one word."""
-    groups_of: dict[str, list[str]] = {}
+    """What a plan writes after its shared groups, part by part: groups of one mechanism, number and phase stand behind one
+    word and before one mark, shared ones each for itself.
+    """
+    groups_of: dict[tuple[str, str, str], list[str]] = {}
     for part in parts:
-        groups_of.setdefault(part.word, []).append(part.groups_text)
-    return [" ".join((word, *groups)) for word, groups in groups_of.items()]
+        alone = "" if part.word else part.groups_text
+        groups_of.setdefault((part.word, part.mark, alone), []).append(part.groups_text)
+    return [" ".join(filter(None, (word, *groups))) + mark for (word, mark, _), groups in groups_of.items()]
 
 
 def parts_in_words(parts: Sequence[Part]) -> str:
     """What the layers of these parts do, as a sentence without its full stop, or nothing."""
     said = "; ".join(
-        f"layer{'s' if len(_changed(part)) > 1 else ''} {listed_in_words(_changed(part))} {_does(part)}"
+        f"{_WHEN[part.phase]}layer{'s' if len(part.changed) > 1 else ''} {listed_in_words(part.changed)} {_does(part)}"
         for part in parts
     )
     return f"{said[:1].upper()}{said[1:]}"
 
 
-def _changed(part: Part) -> tuple[int, ...]:
-    return part.layers if part.mechanism == "skip" else part.layers[1:]
+_WHEN: dict[Phase | None, str] = {None: "", "prefill": "in prefill alone ", "decode": "in decoding alone "}
 
 
 def _does(part: Part) -> str:
-    several, leader = len(_changed(part)) > 1, part.layers[0]
+    several, leader = len(part.changed) > 1, part.layers[0]
+    if part.mechanism == "share":
+        return f"{'reuse' if several else 'reuses'} the attention weights of {leader}"
     if part.mechanism == "skip":
         return "skip attention" if several else "skips attention"
     read = "read" if several else "reads"
@@ -127,7 +157,7 @@ def check_part(part: Part, num_layers: int) -> None:
     if part.mechanism == "skip":
         _check_skipped(part.layers, num_layers)
     else:
-        check_listed(part.layers, num_layers, f"{part.word} ")
+        check_listed(part.layers, num_layers, f"{part.word} ".lstrip())
 
 
 def _check_skipped(layers: Sequence[int], num_layers: int) -> None:

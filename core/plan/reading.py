@@ -1,14 +1,15 @@
 """Reading the text of a plan: as this project writes it, as its sentences say it, and as people type it."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from core.plan.groups import Group, check_span, layers_of, short, shown
-from core.plan.parts import MECHANISMS, Mechanism, Part
+from core.plan.parts import MECHANISMS, PHASES, Mechanism, Part, Phase
 
 _AS_TYPED = str.maketrans({
     **dict.fromkeys("‐‑‒–—―−﹘﹣－", "-"), **dict.fromkeys("∼〜～˜", "~"), **dict.fromkeys(";；，、؛", ","),
     **dict.fromkeys("\u200b\u2060\ufeff", ""),
+    **dict.fromkeys("＠﹫", "@"),
 })  # fmt: skip
 """Signs that word processors, keyboards of other languages and this project's own sentences put in place of - ~ and , and
 marks without a width, which go."""
@@ -59,14 +60,55 @@ def read_plan(text: str, num_layers: int) -> Read:
                     f"{shown(groups)} stands after a comma, which ends what skip rules: write skip {found.parts[-1].layers[-1]} "
                     f"{short(groups)} with a space if it is to skip too; {layers_of(num_layers)}."
                 )
-            for part in _spans_of(groups):
-                layers, is_listed = _read_group(part, num_layers)
-                if is_listed:
-                    found.listed.append(layers)
-                else:
-                    found.spans.append((layers[0], layers[1]))
+            for marked, phase in _marked(word, groups, num_layers):
+                for part in _spans_of(marked):
+                    _add_shared(found, part, phase, num_layers)
         else:
-            found.parts += _read_parts(word, groups, num_layers)
+            for marked, phase in _marked(word, groups, num_layers):
+                found.parts += [replace(part, phase=phase) for part in _read_parts(word, marked, num_layers)]
+    return found
+
+
+def _add_shared(found: Read, text: str, phase: Phase | None, num_layers: int) -> None:
+    """Add what the text of one shared group names."""
+    layers, is_listed = _read_group(text, num_layers)
+    if phase:
+        if not is_listed:
+            check_span(layers[0], layers[1], num_layers)  # before a list is made of it
+            layers = tuple(range(layers[0], layers[1] + 1))
+        found.parts.append(Part("share", layers, phase=phase))
+    elif is_listed:
+        found.listed.append(layers)
+    else:
+        found.spans.append((layers[0], layers[1]))
+
+
+def _marked(word: str, groups: str, num_layers: int) -> list[tuple[str, Phase | None]]:
+    """The groups that a word rules, up to each mark, with the phase that it says; without a mark for both.
+
+    Without a word a mark is for the group before it alone. Raises ValueError with one sentence for a mark that says nothing.
+    """
+    if "@" not in groups:
+        return [(groups, None)]
+    number = re.match(r"\d+\s+", groups) if word == "topk" else None  # is for what follows the first mark too
+    found: list[tuple[str, Phase | None]] = []
+    for text in _spans_of(groups) if not word else re.findall(r"[^@]+(?:@\S*)?|@\S*", groups):
+        before, mark, name = text.strip().partition("@")
+        phase = next((one for one in PHASES if one == name.lower()), None)
+        if mark and "@" in name:
+            raise ValueError(
+                f"{shown(text.strip())} has two marks: leave both out for what applies in prefill and in decoding; {layers_of(num_layers)}."
+            )
+        if mark and phase is None:
+            raise ValueError(
+                f"{shown('@' + name)} is no phase: write @{' or @'.join(PHASES)} behind groups, or no mark for both; "
+                f"{layers_of(num_layers)}."
+            )
+        if mark and not before:
+            raise ValueError(
+                f"{shown(text.strip())} stands behind no group: write the groups first, for example 3-5@{phase}; {layers_of(num_layers)}."
+            )
+        found.append((f"{number[0]}{before}" if number and found else before, phase))
     return found
 
 
@@ -82,7 +124,7 @@ def _in_signs(text: str) -> str:
     else:
         shared = listed
     text = ",".join(filter(None, (shared, parts))) if described or listed or parts else text
-    joined = re.sub(r"(?<=[\d])\s*([-~_>])\s*(?=-?\d)", r"\1", text)
+    joined = re.sub(r"(?<=[\d])\s*([-~_>])\s*(?=-?\d)", r"\1", re.sub(r"\s*@\s*", "@", text))
     return joined.rstrip(", \t\r\n") or joined  # a list that is being written ends with a comma
 
 
@@ -109,7 +151,7 @@ def _ruled(text: str) -> list[tuple[str, str]]:
 
 def _spans_of(text: str) -> list[str]:
     """The shared groups of a text without commas, one by one."""
-    between_spans = r"(?<=\d)\s+(?=(?:SA\s*)?\d+[-~_>])"
+    between_spans = r"(?:(?<=\d)|(?<=@prefill)|(?<=@decode))\s+(?=(?:SA\s*)?\d+[-~_>])"
     return [part.strip() for part in re.sub(between_spans, ",", text, flags=re.IGNORECASE).split(",")]
 
 

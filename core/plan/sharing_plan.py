@@ -1,7 +1,7 @@
 """The sharing plan itself: which layers share, skip or read what of which other layer."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from core.plan.groups import (
@@ -14,7 +14,18 @@ from core.plan.groups import (
     has_no_gaps,
     layers_of,
 )
-from core.plan.parts import Mechanism, Part, canonical_parts, check_part, check_parts_apart, parts_in_words, parts_text
+from core.plan.parts import (
+    PHASES,
+    Mechanism,
+    Part,
+    Phase,
+    canonical_parts,
+    check_part,
+    check_parts_apart,
+    parts_in_words,
+    parts_text,
+)
+from core.plan.phases import check_phases, of_phase, without_needless_marks
 from core.plan.reading import read_plan
 
 EXECUTIONS = ("auto", "reuse", "recompute")
@@ -34,6 +45,11 @@ class SharingPlan:
     A listed group without gaps becomes a span, and parts have one order, so that equal plans are equal. A plan is true
     where any layer does less than in the dense model. Ask `followers` whether anything is shared, and `groups` for spans
     and listed groups alike; both leave out the parts, of which `borrowers`, `skipped` and `mechanism_of` tell.
+
+    Parts may be of one phase alone (`core.plan.phases` says which phases there are, and what a layer caches): then they stand
+    in `parts`, shared groups too, and `phased` lists them. Everything that says what a layer does (`groups`, `followers`,
+    `leader_of`, `borrowers`, `skipped`, `mechanism_of`, …) says what it does in both phases alike, without these; ask
+    `in_phase`, or each plan of `phases`, for all that it does in one. `changed` and the truth of a plan count both.
     """
 
     spans: tuple[tuple[int, int], ...] = ()
@@ -48,15 +64,23 @@ class SharingPlan:
             check_span(*span, self.num_layers)
         for group in listed:
             check_listed(group, self.num_layers)
+        parts = canonical_parts(self.parts)
+        if any(part.phase for part in parts):
+            for part in parts:
+                check_part(part, self.num_layers)
+            in_both, parts = without_needless_marks(parts)
+            listed += in_both
         spans += [(group[0], group[-1]) for group in listed if has_no_gaps(group)]
         object.__setattr__(self, "spans", tuple(sorted(spans)))
         object.__setattr__(self, "listed", tuple(sorted(group for group in listed if not has_no_gaps(group))))
         check_apart(self.groups, self.num_layers)
-        if self.parts:
-            object.__setattr__(self, "parts", canonical_parts(self.parts))
+        if parts or self.parts:
+            object.__setattr__(self, "parts", parts)
             for part in self.parts:
                 check_part(part, self.num_layers)
-            check_parts_apart(self.groups, self.parts, self.num_layers)
+            check_parts_apart(self.groups, [part for part in parts if not part.phase], self.num_layers)
+        if self.phased:
+            check_phases(*self.phases)
 
     @classmethod
     def parse(cls, text: str, num_layers: int) -> "SharingPlan":
@@ -68,6 +92,8 @@ class SharingPlan:
         A word says what the groups after it do, up to the next comma or word: `skip 5 7 9-12` (these layers have no
         attention), `kv 20-22 25-27` (21 and 22 read the keys and values of 20), `keys 3-5` (the keys alone), `topk64
         10-12` (11 and 12 attend to the 64 positions to which 10 gives most), and `share`, which can be left out.
+        A mark behind groups says in which phase they apply, where it is not in both: `17-22@decode`, `skip 5 7@prefill`. It
+        is for all groups back to the comma, the word or the mark before it, and without a word for the one group before it.
         The notation of the SA paper, which names the followers only, is understood too: `23~26` is `22-26`. So is what
         this project prints: any dash, semicolons, spaces or lines between spans, one at the end, and the sentence of
         `describe`.
@@ -81,6 +107,18 @@ class SharingPlan:
     def of_groups(cls, groups: Iterable[Sequence[int]], num_layers: int) -> "SharingPlan":
         """The plan of these groups, each (leader, follower, …), with or without gaps."""
         return cls((), num_layers, tuple(map(tuple, groups)))
+
+    @classmethod
+    def of_phases(cls, prefill: "SharingPlan", decode: "SharingPlan") -> "SharingPlan":
+        """The plan that is `prefill` in prefill and `decode` in decoding; both are without marks, and for as many layers.
+
+        Raises ValueError as `parse` does, for what makes no sense in prefill.
+        """
+        marked = []
+        for plan, phase in zip((prefill, decode), PHASES, strict=True):
+            marked += [Part("share", group, phase=phase) for group in plan.groups]
+            marked += [replace(part, phase=phase) for part in plan.parts]
+        return cls((), prefill.num_layers, (), tuple(marked))
 
     def __str__(self) -> str:
         return ",".join([*map(group_text, self.groups), *parts_text(self.parts)])
@@ -119,29 +157,47 @@ class SharingPlan:
     @cached_property
     def skipped(self) -> tuple[int, ...]:
         """The layers without attention, ascending."""
-        return tuple(layer for part in self.parts if part.mechanism == "skip" for layer in part.layers)
+        return tuple(sorted(layer for layer, part in self._part_of.items() if part.mechanism == "skip"))
 
     @cached_property
     def borrowers(self) -> dict[int, int]:
         """Follower → leader, ascending, of every mechanism but `skip`, which has no leaders."""
         found = dict(self._leader_of)
-        for part in self.parts:
+        for layer, part in self._part_of.items():
             if part.mechanism != "skip":
-                found.update(dict.fromkeys(part.layers[1:], part.layers[0]))
+                found[layer] = part.layers[0]
         return dict(sorted(found.items()))
 
     @cached_property
     def changed(self) -> tuple[int, ...]:
-        """The layers that do less than in the dense model, ascending: followers of any mechanism, and those that skip."""
-        return tuple(sorted((*self.borrowers, *self.skipped)))
+        """The layers that do less than in the dense model, in any phase, ascending: followers of any mechanism, and those that
+        skip.
+        """
+        return tuple(sorted({*self._leader_of, *(layer for part in self.parts for layer in part.changed)}))
 
     @cached_property
     def _part_of(self) -> dict[int, Part]:
-        return {
-            layer: part
-            for part in self.parts
-            for layer in (part.layers if part.mechanism == "skip" else part.layers[1:])
-        }
+        return {layer: part for part in self.parts if not part.phase for layer in part.changed}
+
+    @cached_property
+    def phased(self) -> tuple[Part, ...]:
+        """The parts that apply in one phase alone, shared groups among them."""
+        return tuple(part for part in self.parts if part.phase)
+
+    @cached_property
+    def phases(self) -> tuple["SharingPlan", ...]:
+        """What the plan is in each phase, without marks: (prefill, decoding), or the plan alone where both are the same."""
+        if not self.phased:
+            return (self,)
+        prefill, decode = (
+            SharingPlan((), self.num_layers, (*self.groups, *groups), parts)
+            for groups, parts in (of_phase(self.parts, "prefill"), of_phase(self.parts, "decode"))
+        )
+        return prefill, decode
+
+    def in_phase(self, phase: Phase) -> "SharingPlan":
+        """What the plan is in one phase, without marks."""
+        return self.phases[0 if phase == "prefill" else -1]
 
     def mechanism_of(self, layer: int) -> Mechanism | None:
         """What `layer` does in place of its own attention: None for leaders and layers that the plan does not name."""
@@ -170,7 +226,7 @@ class SharingPlan:
         """The plan as the SA paper writes it (followers only): `SA 23~26`.
 
         The paper's leaders are the layers before their followers, so it cannot write listed groups: they stay as they
-        are (`SA 18~22, 2-4-6`). It has Shared Attention alone: parts are left out.
+        are (`SA 18~22, 2-4-6`). It has Shared Attention alone, in both phases: parts are left out.
         """
         return ", ".join(_paper_name(group) or group_text(group) for group in self.groups)
 

@@ -58,6 +58,14 @@ def test_generate_endpoint_speaks_to_instruct_models(folder, tmp_path):
         list(items(api.generate_endpoint("Hi", folder, "2-4", 2, chat=True)))
 
 
+def test_generate_endpoint_sets_any_two_plans_side_by_side(folder):
+    *_, alone = items(api.generate_endpoint("Hi", folder, "skip 1 3", 4))
+    *_, both = items(api.generate_endpoint("Hi", folder, "2-4", 4, against="skip 1 3"))
+    assert both["dense"]["text"] == alone["shared"]["text"]
+    with pytest.raises(gr.Error, match="The plan of the left text cannot be: skip 9 is out of range"):
+        list(items(api.generate_endpoint("Hi", folder, "2-4", 2, against="skip 9")))
+
+
 def test_scores_endpoint_selects(results):
     rows = api.scores_endpoint(plan="2-3", task="copy")
     assert [row["value"] for row in rows] == [0.8] and json.dumps(rows)

@@ -6,12 +6,13 @@ import orjson
 import pytest
 
 from app import facts, measured, settings
-from app.registry import get_model
+from app.registry import LoadedModel, ModelIdentity, get_model
 from core.cost import known_shapes, predict_decode, savings_frame
 from core.evaluation.resolve import over_context
-from core.plan import SharingPlan
+from core.plan import Part, SharingPlan
 from core.records.searches import load_searches
 from core.timing.predicted import with_measured_bandwidth
+from tests.support.families import make
 from tests.support.node import call
 
 BOTH = ("plan", "figures")
@@ -54,14 +55,48 @@ def test_the_browser_predicts_what_the_formulas_do(name, demo, monkeypatch):
     same = [layer for layer in range(shape.num_layers) if kinds[layer] == kinds[-1]]
     texts = ["dense", SharingPlan.of_groups([same[-3:]], shape.num_layers).name]
     texts.append(SharingPlan.of_groups([same[:2], same[3:]], shape.num_layers).name)
+    texts += [_mixture(same, shape.num_layers)]
     groups = call(BOTH, *(("readPlan", [text]) for text in texts))
-    found = call(BOTH, *(("predictedOf", [costs, one]) for one in groups))
+    parts = call(BOTH, *(("readParts", [text]) for text in texts))
+    found = call(BOTH, *(("predictedOf", [costs, *one]) for one in zip(groups, parts, strict=True)))
     batch, context = costs["batch"], costs["context"]
     steps = [predict_decode(shape, text, device, batch, context).step_s for text in ("", *texts)]
     for text, step_s, said in zip(texts, steps[1:], found, strict=True):
         frame = savings_frame(shape, text, batch, [context]).set_index("quantity")
         assert said["saved"] == pytest.approx(frame.saved_percent["KV cache"], abs=1e-9)
         assert said["speed"] == pytest.approx(steps[0] / step_s, rel=1e-12)
+
+
+def _mixture(same: list[int], num_layers: int) -> str:
+    """A plan with all mechanisms, among layers of one kind: as many of them as there are layers for."""
+    same = [layer for layer in same if layer]
+    pairs = [tuple(same[at : at + 2]) for at in range(0, len(same) - 1, 2)]
+    shared, kv, keys, few, many = (pairs * 5)[:5] if len(pairs) < 5 else pairs[:5]
+    if len(pairs) < 5:
+        return SharingPlan(num_layers=num_layers, parts=(Part("kv", kv), Part("skip", (same[-1],)))).name
+    parts = (Part("kv", kv), Part("keys", keys), Part("topk", few, 7), Part("topk", many, 10**6))
+    skipped = () if len(pairs) < 6 else (Part("skip", pairs[5]),)
+    return (
+        SharingPlan.of_groups([shared], num_layers).name
+        + ","
+        + SharingPlan(num_layers=num_layers, parts=parts + skipped).name
+    )
+
+
+def test_the_facts_say_which_mechanisms_a_model_cannot_do(demo, monkeypatch):
+    assert demo["cannot"] == {}
+    model = get_model("demo")
+    monkeypatch.setattr(type(model), "_check", lambda self, plan: (_ for _ in ()).throw(ValueError(f"No {plan}.")))
+    model.__dict__.pop("cannot", None)
+    try:
+        assert facts.sizes(model)["cannot"] == {
+            "skip": "No skip 1.",
+            "kv": "No kv 0-1.",
+            "keys": "No keys 0-1.",
+            "topk": "No topk1 0-1.",
+        }
+    finally:
+        model.__dict__.pop("cannot", None)
 
 
 def test_damage_is_that_of_the_records(demo):
@@ -121,3 +156,15 @@ def test_a_model_without_records_or_formulas(folder, results, monkeypatch):
 
     monkeypatch.setattr(facts, "shape_of", unknown)
     assert facts.facts(folder)["costs"] is None
+
+
+def test_what_a_model_shares_by_itself_is_told():
+    model = make("gemma3n_text", "eager")
+    identity = ModelIdentity("tiny", model)
+    known = facts.sizes(LoadedModel("tiny", identity, model, None, identity))
+    assert known["native"] == "kv 6-8-10 7-9-11"
+    assert known["kinds"] == [0, 1, 0, 1, 0, 1, 6, 7, 8, 9, 10, 11]
+
+
+def test_most_models_share_nothing_by_themselves(demo):
+    assert demo["native"] == ""

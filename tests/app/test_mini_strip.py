@@ -30,3 +30,15 @@ def test_the_table_of_scores_draws_every_plan():
     rows = to_frame([score_record(plan, "copy", "exact_match", 0.5) for plan in ("", "2-3")])
     table = score_table(rows.assign(worse="", saved_percent=0.0, p_value=float("nan")))
     assert table.count("<svg") == 2 and table.count('class="leader"') == 1
+
+
+def test_layers_that_read_and_those_that_are_read_are_told_apart():
+    drawn = mini_strip(SharingPlan.parse("kv 1-3,topk8 5_7", 9))
+    assert [f'class="{role}"' in drawn for role in ("read", "reads", "shared", "leader", "skipped")] == [
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]
+    assert '<path class="reads" d="M12 2h5V12h-5zM18 2h5V12h-5z"/>' in drawn

@@ -210,3 +210,132 @@ def test_no_gesture_takes_a_layer_of_a_part():
     for plan, text in zip(MIXTURES, texts, strict=True):
         assert SharingPlan.parse(text, plan.num_layers).parts == plan.parts  # refuses what overlaps
     assert sum(after != groups(plan) for plan, after in zip(MIXTURES, found, strict=True)) > 100
+
+
+def after_gesture(plan: SharingPlan, made: dict) -> SharingPlan:
+    """The plan that a gesture made, through its text, which refuses layers that stand twice."""
+    [text] = call(PLAN, ("planText", [made["groups"], made["parts"]]))
+    return SharingPlan.parse(text, plan.num_layers)
+
+
+def test_a_drag_under_any_mechanism_makes_a_plan_and_leaves_the_other_mechanisms_alone():
+    words = [RANDOM.choice(["share", "kv", "keys", "topk8", "topk2048"]) for _ in MIXTURES]
+    ends = [RANDOM.choices(range(plan.num_layers), k=2) for plan in MIXTURES]
+    cases = list(zip(MIXTURES, words, ends, strict=True))
+    calls = [
+        ("withDrag", [groups(plan), parts(plan), word, *span, [0] * plan.num_layers]) for plan, word, span in cases
+    ]
+    found = call(PLAN, *calls)
+    texts = call(PLAN, *(("planText", [made["groups"], made["parts"]]) for made in found))
+    changed = 0
+    for (plan, word, _), text in zip(cases, texts, strict=True):
+        made = SharingPlan.parse(text, plan.num_layers)
+        assert made.name == text and made.skipped == plan.skipped
+        mechanism = word.rstrip("0123456789")
+        for layer in plan.changed:
+            if plan.mechanism_of(layer) != mechanism:
+                assert made.mechanism_of(layer) == plan.mechanism_of(layer)
+                assert made.source_of(layer) == plan.source_of(layer)
+        changed += made != plan
+    assert changed > 150
+
+
+def test_layers_that_skip_leave_their_groups_and_followers_stay():
+    layers = [RANDOM.sample(range(plan.num_layers), k=min(3, plan.num_layers)) for plan in MIXTURES]
+    cases = list(zip(MIXTURES, layers, strict=True))
+    found = call(PLAN, *(("withSkipped", [groups(plan), parts(plan), chosen]) for plan, chosen in cases))
+    texts = call(PLAN, *(("planText", [made["groups"], made["parts"]]) for made in found))
+    for (plan, chosen), text in zip(cases, texts, strict=True):
+        made = SharingPlan.parse(text, plan.num_layers)
+        assert set(made.skipped) == set(plan.skipped) | (set(chosen) - {0})
+        for layer, leader in plan.borrowers.items():
+            if layer not in chosen and leader not in chosen:
+                assert made.source_of(layer) == leader and made.mechanism_of(layer) == plan.mechanism_of(layer)
+
+
+@pytest.mark.parametrize(
+    "before, word, start, end, after",
+    [
+        ("dense", "kv", 3, 6, "kv 3-6"),
+        ("dense", "skip", 3, 6, "skip 3-6"),
+        ("dense", "skip", 2, 0, "skip 1 2"),
+        ("17-22", "skip", 17, 18, "19-22,skip 17 18"),
+        ("kv 3-6", "kv", 6, 4, "kv 3-4"),
+        ("kv 3-6", "share", 6, 8, "7-8,kv 3-6"),
+        ("topk64 3-6", "topk32", 6, 7, "topk64 3-7"),
+        ("topk64 3-6", "topk32", 8, 9, "topk64 3-6,topk32 8-9"),
+        ("17-22,skip 5", "keys", 4, 6, "17-22,skip 5,keys 4_6"),
+    ],
+)
+def test_drags_under_mechanisms(before, word, start, end, after):
+    plan = SharingPlan.parse(before, 24)
+    [made] = call(PLAN, ("withDrag", [groups(plan), parts(plan), word, start, end, [0] * 24]))
+    assert after_gesture(plan, made).name == after
+
+
+@pytest.mark.parametrize(
+    "before, layer, after",
+    [
+        ("skip 5 7", 5, "skip 7"),
+        ("kv 3-6,skip 9", 3, "skip 9"),
+        ("kv 3-6", 6, "kv 3-5"),
+        ("topk64 3-4", 4, "dense"),
+        ("17-22,kv 3-6", 17, "kv 3-6"),
+    ],
+)
+def test_what_is_clicked_computes_again(before, layer, after):
+    plan = SharingPlan.parse(before, 24)
+    [made] = call(PLAN, ("freed", [groups(plan), parts(plan), layer]))
+    assert after_gesture(plan, made).name == after
+
+
+def any_phased(layers: int) -> SharingPlan:
+    """A plan whose phases differ, where that makes sense."""
+    prefill, decode = any_mixture(layers), any_mixture(layers)
+    try:
+        return SharingPlan.of_phases(prefill, decode)
+    except ValueError:
+        return SharingPlan.of_phases(SharingPlan(num_layers=layers), decode)
+
+
+PHASED = [any_phased(RANDOM.randint(4, 40)) for _ in range(200)]
+
+
+def test_plans_with_phases_are_read_written_and_described_as_in_python():
+    phased_parts = [
+        [
+            {**part, **({"phase": one.phase} if one.phase else {})}
+            for part, one in zip(parts(plan), plan.parts, strict=True)
+        ]
+        for plan in PHASED
+    ]
+    assert sum(bool(plan.phased) for plan in PHASED) > 150
+    assert call(PLAN, *(("readPlan", [plan.name]) for plan in PHASED)) == [groups(plan) for plan in PHASED]
+    read = call(PLAN, *(("readParts", [plan.name]) for plan in PHASED))
+    assert read == phased_parts
+    written = call(PLAN, *(("planText", [groups(plan), one]) for plan, one in zip(PHASED, read, strict=True)))
+    assert written == [plan.name for plan in PHASED]
+    said = call(
+        PLAN, *(("describePlan", [groups(plan), plan.num_layers, one]) for plan, one in zip(PHASED, read, strict=True))
+    )
+    assert said == [plan.describe() for plan in PHASED]
+    decoding = call(PLAN, *(("whileDecoding", [groups(plan), one]) for plan, one in zip(PHASED, read, strict=True)))
+    texts = call(PLAN, *(("planText", [one["groups"], one["parts"]]) for one in decoding))
+    assert texts == [plan.phases[-1].name for plan in PHASED]
+
+
+def test_gestures_leave_what_is_of_one_phase_until_it_is_freed():
+    ends = [RANDOM.choices(range(plan.num_layers), k=2) for plan in PHASED]
+    read = call(PLAN, *(("readParts", [plan.name]) for plan in PHASED))
+    cases = list(zip(PHASED, read, ends, strict=True))
+    made = call(PLAN, *(("withDrag", [groups(p), one, "share", *span, [0] * p.num_layers]) for p, one, span in cases))
+    free = call(PLAN, *(("freed", [groups(p), one, span[0]]) for p, one, span in cases))
+    texts = call(PLAN, *(("planText", [one["groups"], one["parts"]]) for one in [*made, *free]))
+    for (plan, _, span), dragged, freed in zip(cases, texts, texts[len(PHASED) :], strict=False):
+        assert SharingPlan.parse(dragged, plan.num_layers).phased == plan.phased
+        try:
+            after = SharingPlan.parse(freed, plan.num_layers)
+        except ValueError as reason:  # what is left would save nothing: the server says so, and the plan stays
+            assert "nothing" in str(reason)
+            continue
+        assert all(span[0] not in part.layers for part in after.parts) and span[0] not in after.followers

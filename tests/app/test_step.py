@@ -9,9 +9,10 @@ from app import text, units
 from app.components.step_layer import layer_drawing
 from app.components.step_rows import rows
 from app.panels import how, how_html
-from app.step import CacheTerm, Step, layers_in_words
+from app.step import BATCH, CacheTerm, Step, layers_in_words
 from core.cost import ModelShape, known_shapes, kv_cache_bytes, step_by_layer
-from core.plan import SharingPlan
+from core.plan import MECHANISMS, SharingPlan
+from tests.support.families import make
 from tests.support.page import Words
 
 SHAPES = known_shapes()
@@ -127,6 +128,51 @@ def test_a_leader_hands_over_and_a_follower_has_no_queries_and_keys():
         assert 'role="img"' in drawing and "WO" in Words(drawing).words
 
 
+MIXED = "19-22,skip 5 18,kv 8-11,keys 1-3,topk32 12-14"
+
+
+def test_layers_of_other_mechanisms_stand_in_rows_with_what_they_have():
+    step = step_of("Llama-3-8B", MIXED)
+    roles = {layer: row.role for block in step.blocks() for row in block.rows for layer in row.layers}
+    assert [roles[layer] for layer in (0, 1, 2, 5, 8, 9, 12, 13, 19, 20)] == [
+        "dense", "read", "keys", "skip", "read", "kv", "leader", "topk", "leader", "follower",
+    ]  # fmt: skip
+    costs = step_by_layer(step.shape, step.plan, 1, 1024, 2)
+    assert all(row.cost == costs[layer] for block in step.blocks() for row in block.rows for layer in row.layers)
+    words = Words(rows(step)).words
+    assert "skips attention: x passes on to its MLP" in words and "each reads the keys and values of layer 8" in words
+    assert "each looks at 32 places chosen by layer 12" in words and "32×32" in words
+    assert rows(step).count('class="end"') == 4  # a line for each leader
+    assert step.cache_terms == [CacheTerm(32 - 2 - 3 - 2 - 3, 2, 1024), CacheTerm(5, 1, 1024)]
+    assert worked_out(how_html.cache_numbers(step)) == kv_cache_bytes(step.shape, step.plan, 1, 1024, 2)
+
+
+def test_each_mechanism_of_a_plan_is_enlarged():
+    step = step_of("Llama-3-8B", MIXED)
+    words = Words(how_html.drawing(step)).words
+    for heading, _ in text.HOW_PARTS_ENLARGED.values():
+        assert heading in words
+    assert (
+        "keys and values of layer\u00a08" in words
+        and "32 places of layer\u00a012" in words
+        and text.HOW_PAIR_HEADING in words
+    )
+    skipped, reader = layer_drawing(step, 5, "skip"), layer_drawing(step, 9, "kv")
+    assert skipped.count('class="gone"') == 9 and "x passes on as it is" in skipped
+    assert reader.count(">of layer 8<") == 2 == reader.count('class="gone"')  # two caches, two projections
+    assert layer_drawing(step, 2, "keys").count('class="gone"') == 1
+    chosen = layer_drawing(step, 13, "topk")
+    assert 'class="gone"' not in chosen and "32×32" in chosen
+    assert text.HOW_PAIR_HEADING not in Words(how_html.drawing(step_of("Llama-3-8B", "skip 5"))).words
+
+
+def test_what_a_layer_does_under_each_mechanism_is_told_in_words():
+    told = Words(how_html.mechanisms()).words
+    assert all(title in told for title, _, _ in text.HOW_MECHANISMS.values()) and set(text.HOW_MECHANISMS) == set(
+        MECHANISMS
+    )
+
+
 def test_windows_experts_and_head_maps_are_in_the_drawing():
     windowed = Words(how_html.drawing(step_of(GEMMA, "0-1", 1024))).words
     assert "looks back 512 tokens" in windowed and "W = 512" in windowed and "norms on queries and keys" in windowed
@@ -172,3 +218,22 @@ def test_a_tuned_model_is_drawn_with_the_plan_that_it_was_tuned_with():
 def test_heads_of_the_view_are_drawn(view):
     step = how.step_of({**view, "heads": '{"3": [1, 0, 3, 2]}'}, 64, "bfloat16")
     assert step.head_map == {3: (1, 0, 3, 2)}
+
+
+@pytest.mark.parametrize("family", ["gemma3n_text", "gemma4_text"])
+def test_layers_that_read_others_by_themselves_are_rows_of_readers(family):
+    shape = ModelShape.from_config(make(family, "eager").config)
+    step = step_of(shape, "0_2,skip 9,topk3 8_10", 64)
+    roles = {layer: row.role for block in step.blocks() for row in block.rows for run in row.runs for layer in run}
+    assert [roles[layer] for layer in (0, 2, 6, 8, 9, 10, 11)] == [
+        "leader", "follower", "dense", "leader", "skip", "topk", "kv",
+    ]  # fmt: skip
+    assert "Layer 11, a reader of layer 7" in layer_drawing(step, 11, "kv")
+    per_row = [term.values or shape.kv_size for term in step.cache_terms]
+    held = sum(
+        term.layers * term.tensors * term.tokens * values
+        for term, values in zip(step.cache_terms, per_row, strict=True)
+    )
+    assert BATCH * 2 * held == step.totals(step.plan).cache_bytes
+    told = how_html.cache_numbers(step)
+    assert ("× 64 × 40" in told) == (family == "gemma4_text") and ("B × 2 × 12 ×" in told) == (family == "gemma3n_text")

@@ -177,6 +177,14 @@ def test_the_dense_plan_and_a_tuned_model_have_a_file_too():
     assert len(tuned.scores) and set(tuned.scores.task) >= {"demo_recall"}
 
 
+def test_a_plan_with_other_mechanisms_has_a_file_with_their_words():
+    mixed = Read(html_of(gather({"model": "demo", "plan": "19-22,skip 5 18,kv 8-11"})))
+    assert (
+        SharingPlan.parse("19-22,skip 5 18,kv 8-11", 24).describe() in mixed.words
+        and "layer 5 skips attention" in mixed.words
+    )
+
+
 def test_the_name_of_the_file_says_what_it_is_of(found):
     path = write(found)
     assert path.suffix == ".html" and "demo" in path.name and "17-22" in path.name and "/" not in path.name
@@ -199,11 +207,11 @@ def test_what_the_browser_tells_may_be_anything(told):
     assert texts_of(told) == ("", None)
 
 
-@pytest.mark.parametrize("plan", ["", "0-1", "2-4-6,7-9", "0-23", "1_3"])
+@pytest.mark.parametrize("plan", ["", "0-1", "2-4-6,7-9", "0-23", "1_3", "19-22,skip 5 18,kv 8-11,topk8 1-2"])
 def test_the_strip_has_a_tile_for_each_layer_and_an_arc_for_each_follower(plan):
     parsed = SharingPlan.parse(plan, 24)
     drawn = figures.strip(parsed)
-    assert drawn.count("<rect") == 24 and drawn.count("<path") == len(parsed.followers)
+    assert drawn.count("<rect") == 24 and drawn.count("<path") == len(parsed.borrowers)
     assert not re.search(r'"-\d', drawn) and "nan" not in drawn
 
 

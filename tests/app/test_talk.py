@@ -41,11 +41,16 @@ def test_the_talk_has_a_slide_for_each_idea_in_order():
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("plan", ["17-22", "dense", "3-4,14-15,16-17,19-20,21-22", "1-23"])
+@pytest.mark.parametrize(
+    "plan", ["17-22", "dense", "3-4,14-15,16-17,19-20,21-22", "1-23", "skip 5 18,kv 8-11", "19-22,topk8 2_5"]
+)
 def test_every_slide_shows_something_of_the_demo(name, plan):
     shown = content_of(name, {"model": "demo", "plan": plan})
     assert words_of(shown).strip() and "nan" not in words_of(shown)
     assert (drawing.CHART in shown.html) == (shown.figure is not None)
+    if name == "share" and "skip" in plan:
+        assert SharingPlan.parse(plan, 24).describe() in words_of(shown) and text.TALK_NO_SHARING not in words_of(shown)
+        assert shown.html.count('class="skipped"') == 2 and shown.html.count('class="reads"') == 3
     if plan == "dense" and name in ("share", "cost"):
         assert not re.search(r"[+−±]\d", words_of(shown)) or name == "share"
 

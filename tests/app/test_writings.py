@@ -307,7 +307,7 @@ def batches(monkeypatch, begun) -> list:
     """What was written together; each text as `begun` writes it."""
     found = []
 
-    def together(model, plan, heads, wanted, dropped):
+    def together(model, plan, heads, wanted, dropped, against):
         found.append([one.prompt for one in wanted])
         steps = [services.generate(model, plan, one.prompt) for one in wanted]
         for _ in range(STEPS):
@@ -316,7 +316,7 @@ def batches(monkeypatch, begun) -> list:
                     yield place, ValueError("No.") if wanted[place].prompt == "bad" else next(one_of)
 
     monkeypatch.setattr(services, "generate_together", together)
-    monkeypatch.setattr(services, "writes_together", lambda model, plan, heads: plan == "2-4")
+    monkeypatch.setattr(services, "writes_together", lambda model, plan, heads, against: plan == "2-4")
     return found
 
 

@@ -64,10 +64,10 @@ def pair_progress(dense: str, shared: str, difference: int | None, finished: boo
     )
 
 
-def score_record(plan: str, task: str, metric: str, value: float) -> Record:
+def score_record(plan: str, task: str, metric: str, value: float, num_layers: int = 6) -> Record:
     """A score of a plan of the tiny model."""
     return Record(
-        model="tiny", weights_sha256="0", num_layers=6, plan=plan, followers=SharingPlan.parse(plan, 6).followers,
+        model="tiny", weights_sha256="0", num_layers=num_layers, plan=plan, followers=SharingPlan.parse(plan, num_layers).followers,
         kind="direct" if plan else "dense", dtype="float32", task=task, task_version="1",
         metrics={metric: Metric(value=value, stderr=0.01, higher_is_better=metric == "exact_match")}, num_samples=500,
         num_fewshot=0, seeds={"random": 0}, batch_size=8, data_sha256="0", versions={}, git_commit=None,

@@ -124,7 +124,8 @@ window.charts = (() => {
   function annotationsOf(chart) {
     const {meta, annotations = [], ...layout} = chart.figure.layout;
     const small = meta.cells && room(layout, chart.holder.clientWidth, chart.holder.clientHeight) / meta.cells < CELL_PX;
-    return structuredClone(small ? annotations.filter(one => one.name !== 'cell') : annotations);
+    const narrow = meta.columns && chart.holder.clientWidth / meta.columns < LINE_PX + 2;
+    return structuredClone(annotations.filter(one => !(small && one.name === 'cell') && !(narrow && one.name === 'column')));
   }
 
   function shapesOf(chart) {

@@ -88,7 +88,7 @@ window.explorer = (() => {
     // The server has answered what the page is about.
     received(answer) {
       if (!answer || !answer.model || key(answer) === key(state.view)) return;
-      const {turn: of, ...view} = answer;
+      const {turn: of, before, ...view} = answer;
       if (state.view.model && (of ?? 0) !== turn) return bar.set({...state.view, turn});
       const first = !state.view.model, at_box = !!document.activeElement?.closest('#plan-text');
       const on = at_box && typing.kept === typing.edit;  // one plan that is being typed is one step back
@@ -104,11 +104,11 @@ window.explorer = (() => {
       const view = {model: state.view.model, plan, ...(heads ? {heads} : {})};
       if (key(view) === key(state.view)) return;
       typing.kept = -1;
-      const mine = turn += 1;
+      const mine = turn += 1, before = state.view.plan;  // what stays where the server refuses the new one
       become(view, how);
       after_paint(() => {  // what gradio does about it takes a tenth of a second
         if (mine !== turn) return;
-        bar.set({...view, turn});
+        bar.set({...view, turn, before});
         bar.fire('sync');
         draw();
       });

@@ -2,13 +2,21 @@
 
 const COSTS = ['cache_bytes', 'projection_parameters', 'weight_bytes', 'weight_flops', 'attention_bytes', 'attention_flops'];
 
-/** `core.cost.CostsByLayer.of`: the whole model under the plan. */
-function costOf(costs, groups) {
+/** `core.cost.CostsByLayer.of`: the whole model under the plan, while it decodes. */
+function costOf(costs, all_groups, all_parts = []) {
+  const {groups, parts} = whileDecoding(all_groups, all_parts);
   const [followers, leaders] = [leadersOf(groups), new Set(groups.map(group => group[0]))];
   const sum = [...costs.rest];
+  const add = (row, times = 1) => row.forEach((value, index) => { sum[index] += times * value; });
   costs.sort_of.forEach((number, layer) => {
-    const role = followers.has(layer) ? 'follows' : leaders.has(layer) ? 'leads' : 'computes';
-    costs.sorts[number][role].forEach((value, index) => { sum[index] += value; });
+    const sort = costs.sorts[number], part = partOf(parts, layer);
+    if (!part) return add(sort[followers.has(layer) ? 'follows' : leaders.has(layer) ? 'leads' : 'computes']);
+    const mechanism = mechanismOf(part.word);
+    if (mechanism === 'skip') return add(sort.skips);
+    if (layer === part.layers[0]) return add(mechanism === 'topk' ? sort.leads_topk : sort.computes);
+    if (mechanism !== 'topk') return add(sort[`follows_${mechanism}`]);
+    add(sort.follows_topk1);
+    add(sort.topk_position, Math.min(Number(part.word.slice(4)), sort.attended) - 1);
   });
   return Object.fromEntries(COSTS.map((name, index) => [name, sum[index]]));
 }
@@ -20,8 +28,8 @@ function stepSeconds(costs, cost) {
 }
 
 /** What the plan saves of the cache in percent, and how many times as fast a step is. Predicted. */
-function predictedOf(costs, groups) {
-  const [dense, shared] = [costOf(costs, []), costOf(costs, groups)];
+function predictedOf(costs, groups, parts = []) {
+  const [dense, shared] = [costOf(costs, []), costOf(costs, groups, parts)];
   const saved = dense.cache_bytes ? 100 * (dense.cache_bytes - shared.cache_bytes) / dense.cache_bytes : 0;
   return {saved, speed: stepSeconds(costs, dense) / stepSeconds(costs, shared)};
 }

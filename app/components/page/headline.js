@@ -17,19 +17,18 @@ function show(part, said, known, view, title, options = {}) {
   link.dataset.options = JSON.stringify(options);
 }
 
-function draw(plan, heads) {
-  const others = readParts(explorer.view.plan);  // which no gesture changes
-  const costs = others.length ? null : facts.costs;  // those are of shared layers alone
+function draw(plan, others, heads) {
+  const costs = facts.costs;
   setting.hidden = !costs;
   where.textContent = costs ? `${costs.setting}, ` : '';
   if (costs) {
-    const {saved, speed} = predictedOf(costs, plan);
+    const {saved, speed} = predictedOf(costs, plan, others);
     const sizes = name => ({[`${name}-batch`]: costs.batch, [`${name}-context`]: costs.context});
     show('cache', fill(words.cache, {saved: savedText(saved)}), true, 'savings', words.cache_title, sizes('savings'));
     show('speed', fill(words.speed, {speed: speed.toFixed(2)}), true, 'speed', words.speed_title, sizes('speed'));
   } else {
-    show('cache', words.no_cache, false, 'savings', others.length ? words.no_costs_of_parts : words.no_costs);
-    show('speed', words.no_speed, false, 'speed', others.length ? words.no_costs_of_parts : words.no_costs);
+    show('cache', words.no_cache, false, 'savings', words.no_costs);
+    show('speed', words.no_speed, false, 'speed', words.no_costs);
   }
   if (!plan.length && !others.length) {
     show('damage', words.dense_damage, true, 'where', words.dense_title);
@@ -55,7 +54,7 @@ function draw(plan, heads) {
 const isCurrent = () => facts && explorer.view.model === facts.model;
 function follow() {
   if (!isCurrent()) return;
-  draw(readPlan(explorer.view.plan), explorer.view.heads);
+  draw(readPlan(explorer.view.plan), readParts(explorer.view.plan), explorer.view.heads);
   const said = element.querySelector('.headline').textContent.replace(/\s+/g, ' ').trim();
   if (status.textContent !== said) status.textContent = said;
 }
@@ -68,6 +67,7 @@ explorer.subscribe('view', ({model, plan, heads}) => {
 });
 document.addEventListener('plan-preview', event => {
   if (!isCurrent()) return;
-  const [heads] = keptHeads(explorer.view.heads, readPlan(explorer.view.plan), event.detail);
-  draw(event.detail, heads);
+  const {groups, parts: others} = event.detail;
+  const [heads] = keptHeads(explorer.view.heads, readPlan(explorer.view.plan), groups);
+  draw(groups, others, heads);
 });

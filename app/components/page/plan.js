@@ -1,22 +1,34 @@
 // Sharing plans in the browser: the same rules and words as core/plan and app/plans.py, which tests hold these against.
 // A plan is a list of groups, each [leader, follower, …] ascending, in the order of their leaders. The dense plan is [].
-// Its parts, the layers that do something else than share attention weights, stand apart: gestures leave them alone.
+// Its parts, the layers that do something else than share attention weights, stand apart, as {word, layers}: of `skip` the
+// layers that skip, else the leader and its followers. A part of one phase alone has a `phase` too, `prefill` or `decode`;
+// then shared groups are parts as well, with no word.
 
 /** The groups in a plan's text as the server writes it: `17-22,2-4-6`, or `dense`. */
 function readPlan(text) {
-  return sorted(written(text).filter(part => !part.includes(' ')).map(readGroup));
+  return sorted(written(text).filter(part => !/[ @]/.test(part)).map(readGroup));
 }
 
 /** The parts in a plan's text as the server writes it, `skip 5 7-9,topk64 10-12`: {word, layers} each, in the order of
  * `core.plan.parts.canonical_parts`. */
 function readParts(text) {
-  const parts = written(text).filter(part => part.includes(' ')).flatMap(part => {
-    const [word, ...groups] = part.split(' ');
-    if (word !== 'skip') return groups.map(group => ({word, layers: readGroup(group)}));
-    return [{word, layers: groups.flatMap(one => (one.includes('-') ? readGroup(one) : [Number(one)]))}];
+  const parts = written(text).filter(part => /[ @]/.test(part)).flatMap(part => {
+    const [said, phase] = part.split('@'), when = phase ? {phase} : {};
+    const [word, ...groups] = said.includes(' ') ? said.split(' ') : ['', said];
+    if (word !== 'skip') return groups.map(group => ({word, layers: readGroup(group), ...when}));
+    return [{word, layers: groups.flatMap(one => (one.includes('-') ? readGroup(one) : [Number(one)])), ...when}];
   });
-  const mechanism = part => ['skip', 'kv', 'keys', 'topk'].indexOf(part.word.replace(/\d+$/, ''));
-  return parts.sort((one, other) => mechanism(one) - mechanism(other) || one.layers[0] - other.layers[0]);
+  return inOrder(parts);
+}
+
+/** What the layers ruled by this word do: `topk` of `topk64`. */
+const mechanismOf = word => word.replace(/\d+$/, '');
+
+function inOrder(parts) {
+  const place = part => ['', 'skip', 'kv', 'keys', 'topk'].indexOf(mechanismOf(part.word));
+  const when = part => [undefined, 'prefill', 'decode'].indexOf(part.phase);
+  return [...parts].sort((one, other) =>
+    place(one) - place(other) || when(one) - when(other) || one.layers[0] - other.layers[0]);
 }
 
 const written = text => (!text || text === 'dense' ? [] : text.split(','));
@@ -48,11 +60,13 @@ function planText(groups, parts = []) {
   return [...groups.map(groupText), ...partTexts(parts)].join(',') || 'dense';
 }
 
-/** `core.plan.parts.parts_text`: groups of one mechanism and number behind one word. */
+/** `core.plan.parts.parts_text`: groups of one mechanism, number and phase behind one word, shared ones each for itself. */
 function partTexts(parts) {
-  const words = [...new Set(parts.map(part => part.word))];
-  const groupsOf = word => parts.filter(part => part.word === word).map(partGroupText);
-  return words.map(word => [word, ...groupsOf(word)].join(' '));
+  const keyOf = part => JSON.stringify([part.word, part.phase, part.word ? '' : part.layers]);
+  return [...new Set(parts.map(keyOf))].map(key => {
+    const alike = parts.filter(part => keyOf(part) === key), [{word, phase}] = alike;
+    return [word, ...alike.map(partGroupText)].filter(Boolean).join(' ') + (phase ? `@${phase}` : '');
+  });
 }
 
 function partGroupText({word, layers}) {
@@ -60,12 +74,27 @@ function partGroupText({word, layers}) {
   return runs(layers).map(([first, last]) => (last - first > 1 ? `${first}-${last}` : range(first, last).join(' '))).join(' ');
 }
 
-/** The part in which a layer stands, or undefined. */
-function partOf(parts, layer) {
-  return parts.find(part => part.layers.includes(layer));
+/** The parts in which a layer stands: one, or one in each phase. */
+function partsOf(parts, layer) {
+  return parts.filter(part => part.layers.includes(layer));
 }
 
-/** Kinds for gestures: layers of parts are of no kind that another layer has, so that no group takes them in. */
+/** The part in which a layer stands, or undefined; of two that of decoding. */
+function partOf(parts, layer) {
+  return partsOf(parts, layer).pop();
+}
+
+/** {groups, parts} without phases: what the plan is while text is written. */
+function whileDecoding(groups, parts) {
+  const here = parts.filter(part => part.phase !== 'prefill');
+  const shared = here.filter(part => !part.word).map(part => part.layers);
+  const skipped = here.filter(part => part.word === 'skip').flatMap(part => part.layers).sort((one, other) => one - other);
+  const others = here.filter(part => part.word && part.word !== 'skip').map(({word, layers}) => ({word, layers}));
+  const skip = skipped.length ? [{word: 'skip', layers: skipped}] : [];
+  return {groups: sorted([...groups, ...shared]), parts: inOrder([...skip, ...others])};
+}
+
+/** Kinds for gestures: layers of these are of no kind that another layer has, so that no group takes them in. */
 function kindsApart(kinds, parts) {
   return kinds.map((kind, layer) => (partOf(parts, layer) ? `${kind} ${layer}` : kind));
 }
@@ -106,15 +135,17 @@ function describePlan(groups, layers, parts = []) {
 }
 
 function describeParts(parts) {
+  const when = {prefill: 'in prefill alone ', decode: 'in decoding alone '};
   const said = parts.map(part => {
     const changed = part.word === 'skip' ? part.layers : part.layers.slice(1), several = changed.length > 1;
-    return `layer${several ? 's' : ''} ${listed(changed)} ${doesPart(part, several)}`;
+    return `${when[part.phase] || ''}layer${several ? 's' : ''} ${listed(changed)} ${doesPart(part, several)}`;
   }).join('; ');
   return `${said[0].toUpperCase()}${said.slice(1)} (in the plan: ${partTexts(parts).join(', ')}).`;
 }
 
 function doesPart({word, layers}, several) {
   if (word === 'skip') return `skip${several ? '' : 's'} attention`;
+  if (!word) return `${several ? 'reuse' : 'reuses'} the attention weights of ${layers[0]}`;
   const read = several ? 'read' : 'reads';
   if (word === 'kv') return `${read} the keys and values of ${layers[0]}`;
   if (word === 'keys') return `${read} the keys of ${layers[0]}`;
@@ -186,6 +217,57 @@ function withSpan(groups, from, to, kinds) {
 function without(groups, layer) {
   const kept = groups.map(group => (group[0] === layer ? [] : group.filter(one => one !== layer)));
   return kept.filter(group => group.length > 1);
+}
+
+// Gestures under any mechanism, in both phases. `word`: share, skip, kv, keys, or topk with its number. What is of one phase
+// alone stays as the text has it, until its layers are freed.
+
+/** Shared groups and parts alike, {word, layers} each. */
+function allOf(groups, parts) {
+  return [...groups.map(layers => ({word: 'share', layers})), ...parts];
+}
+
+/** {groups, parts} of these, in their order; a group that lost its followers is none. */
+function planOf(all) {
+  const left = all.filter(one => one.layers.length > (one.word === 'skip' ? 0 : 1));
+  return {
+    groups: sorted(left.filter(one => one.word === 'share').map(one => one.layers)),
+    parts: inOrder(left.filter(one => one.word !== 'share')),
+  };
+}
+
+/** The plan after a drag from layer `from` to layer `to` under a mechanism.
+ *
+ * As `withSpan`, among the groups of that mechanism; layers of the other ones stay what they are. An end of a group of
+ * another number of positions moves with its own. Under `skip` every layer from the one to the other skips. */
+function withDrag(groups, parts, word, from, to, kinds) {
+  if (from === to) return {groups, parts};
+  if (word === 'skip') return withSkipped(groups, parts, range(Math.min(from, to), Math.max(from, to)));
+  const all = allOf(groups, parts), alike = one => !one.phase && mechanismOf(one.word) === mechanismOf(word);
+  const held = all.find(one => alike(one) && (one.layers[0] === from || one.layers[one.layers.length - 1] === from));
+  const rule = held ? held.word : word;
+  const ruled = one => !one.phase && one.word === rule, others = all.filter(one => !ruled(one));
+  const made = withSpan(all.filter(ruled).map(one => one.layers), from, to, kindsApart(kinds, others));
+  return planOf([...others, ...made.map(layers => ({word: rule, layers}))]);
+}
+
+/** The plan in which these layers skip attention too, but layer 0, which the cache asks for its length. They leave the groups
+ * in which they stood; followers of such a leader go on under the first of them. */
+function withSkipped(groups, parts, layers) {
+  const all = allOf(groups, parts), chosen = layers.filter(layer => layer > 0);
+  const skips = one => one.word === 'skip' && !one.phase;
+  const kept = all.filter(one => !skips(one)).map(one => ({...one, layers: one.layers.filter(layer => !chosen.includes(layer))}));
+  const before = all.filter(skips).flatMap(one => one.layers);
+  const skipped = [...new Set([...before, ...chosen])].sort((one, other) => one - other);
+  return planOf([...kept, {word: 'skip', layers: skipped}]);
+}
+
+/** The plan without what layer `layer` does: a follower and a layer that skips compute again, a leader's whole group is gone. */
+function freed(groups, parts, layer) {
+  return planOf(allOf(groups, parts).map(one => {
+    const leads = one.word !== 'skip' && one.layers[0] === layer;
+    return {...one, layers: leads ? [] : one.layers.filter(other => other !== layer)};
+  }));
 }
 
 /** What is left of a head map (text, JSON) when the plan `before` becomes `after`: followers whose leader stayed keep theirs.

@@ -22,6 +22,8 @@ const put = (place, content) => {
 };
 const key = ({model, plan, heads}) => JSON.stringify([model, plan, heads || '']);
 
+const left = () => document.querySelector('#generate-against :is(input, textarea)');  // the plan of the left text
+
 function paint(pane, index) {
   const open = revealed && shown.secret ? shown.secret[index] : shown.panes[index];
   pane.holder.id = 'pane-' + (open.side || pane.holder.dataset.place);
@@ -50,7 +52,8 @@ function render() {
   stage.dataset.state = now.state || '';
   stage.dataset.run = shown?.asked.run || '';
   const present = explorer.view;
-  const old = !!shown && !!present.model && key(shown.view) !== key(present);
+  const other = !!shown && !!left() && left().value.trim() !== (shown.asked.against || '');
+  const old = !!shown && !!present.model && (key(shown.view) !== key(present) || other);
   stage.classList.toggle('outdated', old);
   if (shown) panes.forEach(paint);
   const rests = !waits && !!shown && now.state !== 'running';
@@ -61,10 +64,11 @@ function render() {
   if (old && !waits) sentences.push(words.outdated);
   const sentence = sentences.join(' ') || '\u00a0';
   if (said.textContent !== sentence) said.textContent = sentence;
-  note.textContent = shown?.note || '\u00a0';
+  note.textContent = (revealed && shown?.secret ? shown.secret[0].note : shown?.note) || '\u00a0';
   acts.further.hidden = !(rests && shown.state === 'paused');
   acts.anew.hidden = !old || waits;
   for (const act of ['left', 'right', 'reveal']) acts[act].hidden = !secret;
+  for (const act of ['left', 'right']) acts[act].textContent = words[shown?.asked.against ? `${act}_of_two` : act];
 }
 
 function guesses() {
@@ -79,14 +83,15 @@ function guesses() {
 function reveal(guess) {
   revealed = true;
   const place = shown.secret.findIndex(one => one.side === 'shared'), shared = words.places[place];
-  if (shown.view.plan === 'dense') outcome = words.same_model;
-  else if (!guess) outcome = fill(words.revealed, {shared});
+  const of_two = shown.asked.against ? '_of_two' : '';
+  if (shown.same) outcome = words.same_model;
+  else if (!guess) outcome = fill(words[`revealed${of_two}`], {shared});
   else {
     const right = guess === panes[place].holder.dataset.place, count = guesses();
     count.guesses += 1;
     count.right += right;
     sessionStorage.setItem(GUESSES, JSON.stringify(count));
-    outcome = fill(right ? words.was_right : words.was_wrong, {shared}) + ' ' + fill(words.count, count);
+    outcome = fill(words[`was_${right ? 'right' : 'wrong'}${of_two}`], {shared}) + ' ' + fill(words.count, count);
   }
   render();
   panes[0].box.focus({preventScroll: true});  // the pressed button is gone
@@ -115,6 +120,7 @@ function changed() {
   if (props.value?.state === 'ready') setTimeout(() => trigger('submit', {}), 0);  // when prompt and settings are there
   else render();
 }
+document.addEventListener('input', event => { if (event.target === left()) render(); });
 watch('value', changed);
 explorer.subscribe('view', render);
 changed();

@@ -4,15 +4,18 @@
 const words = JSON.parse(props.words);
 const at = selector => element.querySelector(selector);
 const [tiles, arcs, sentence, about, status] = ['.tiles', '.arcs', '.sentence', '.about', '[role=status]'].map(at);
+const [does, positions] = ['.does select', '.does input'].map(at);  // what the next gesture makes of layers
 const narrow = matchMedia('(max-width: 900px)');
 const SVG = 'http://www.w3.org/2000/svg';
 const NARROWEST = 26, NARROWEST_OF_ALL = 16, ARC_HEIGHT = 18;  // px; with narrower tiles than these come more rows
 
 let facts = null;
-let plan = [];          // the groups that are drawn: those of the page, or what a gesture that goes on would make of them
+// What is drawn: the page's plan, or what a gesture that goes on would make of it. Shared groups, and parts (plan.js).
+let plan = {groups: [], parts: []};
 let focused = 0;        // the tile that Tab reaches
 let hovered = null;     // the layer under the mouse
-let start = null;       // a dense layer that was clicked: where the next click ends the span
+let refused = null;     // the layer of which it is said why it cannot do what was asked
+let start = null;       // a layer that was clicked: where the next click ends the span
 let drag = null;        // {from, to, before, moved} while a pointer is down
 let reach = null;       // {from, to, before} while Shift and arrows extend
 let places = [], rows = 1, columns = 1;  // middle of each tile in px, and how many there are
@@ -20,9 +23,18 @@ let places = [], rows = 1, columns = 1;  // middle of each tile in px, and how m
 const fill = (template, values) => template.replace(/\{(\w+)\}/g, (_, name) => values[name]);
 const tileOf = layer => tiles.children[layer];
 const isCurrent = () => facts && explorer.view.model === facts.model;
-const pagesPlan = () => readPlan(explorer.view.plan);
-const parts = () => readParts(explorer.view.plan);  // layers that do something else than share: drawn, and kept as they are
-const kinds = () => kindsApart(facts.kinds, parts());
+const pagesPlan = () => ({groups: readPlan(explorer.view.plan), parts: readParts(explorer.view.plan)});
+const textOf = ({groups, parts}) => planText(groups, parts);
+/** What rules the layers of the next gesture: `share`, `skip`, `kv`, `keys`, or `topk` with its number. */
+const word = () => (does.value === 'topk' ? `topk${Math.max(1, Math.floor(Number(positions.value)) || 1)}` : does.value);
+const dragged = (before, from, to) => withDrag(before.groups, before.parts, word(), from, to, facts.kinds);
+/** The layer whose keys and values a layer of the dense model itself reads, as it was trained, or undefined. */
+const nativeSource = layer => {
+  const part = partOf(readParts(facts.native || ''), layer);
+  return part && part.layers[0] !== layer ? part.layers[0] : undefined;
+};
+/** Whether the plan makes something else of a layer than the dense model does. */
+const isNamed = layer => allOf(plan.groups, plan.parts).some(one => one.layers.includes(layer));
 
 // What is drawn and said
 
@@ -79,9 +91,11 @@ function arrange() {
 
 function drawArcs() {
   if (!places.length) return;
-  const paths = plan.flatMap(([leader, ...followers]) => followers.map(layer => {
+  const joined = allOf(plan.groups, plan.parts).filter(one => one.word !== 'skip').map(one => ({...one, word: one.word || 'once'}));
+  const paths = joined.flatMap(({word, layers: [leader, ...followers]}) => followers.map(layer => {
     const path = document.createElementNS(SVG, 'path');
     path.setAttribute('d', arc(places[leader], places[layer]));
+    path.classList.add(`by-${mechanismOf(word)}`);
     path.classList.toggle('lit', [leader, layer].includes(hovered ?? (element.contains(document.activeElement) ? focused : null)));
     return path;
   }));
@@ -98,33 +112,48 @@ function arc([x, y], [to, below]) {
 function draw() {
   if (!isCurrent()) return;
   build();
-  const leaders = leadersOf(plan);
+  const {groups, parts} = plan, leaders = leadersOf(groups);
   element.classList.toggle('fixed', facts.fixed);
-  const others = parts();
-  element.classList.toggle('is-dense', !plan.length && !others.length);
+  element.classList.toggle('is-dense', !groups.length && !parts.length);
   for (let layer = 0; layer < facts.layers; layer += 1) {
-    const tile = tileOf(layer), role = roleOf(plan, layer), leader = leaders.get(layer);
+    const tile = tileOf(layer), role = roleOf(groups, layer), leader = leaders.get(layer);
     const tabIndex = layer === focused ? 0 : -1;
     if (tile.tabIndex !== tabIndex) tile.tabIndex = tabIndex;
-    const part = partOf(others, layer), does = part && partRole(part, layer);
-    const state = [role, leader, layer === start, facts.fixed, part?.word, part?.layers[0], does].join();
+    const part = partOf(parts, layer), kind = part && partRole(part, layer);
+    const all = partsOf(parts, layer), native = nativeSource(layer);
+    const state = [role, leader, layer === start, facts.fixed, kind, JSON.stringify(all)].join();
     if (tile.dataset.state === state) continue;  // most stay as they are
     tile.dataset.state = state;
-    tile.className = `tile ${role}${layer === start ? ' start' : ''}${part ? ` part ${does}` : ''}`;
-    tile.setAttribute('aria-pressed', role === 'shared');
+    tile.className = `tile ${role}${layer === start ? ' start' : ''}${part ? ` part ${kind}` : ''}${native === undefined ? '' : ' native'}`;
+    tile.dataset.mark = kind && kind !== 'read' ? (words.marks[part.phase] || words.marks[mechanismOf(part.word)] || '')
+      : native === undefined ? '' : words.marks.native;
+    tile.setAttribute('aria-pressed', role === 'shared' || (!!part && kind !== 'read'));
     tile.setAttribute('aria-disabled', facts.fixed);
-    tile.setAttribute('aria-label', part ? sayPart(part, layer, 'label') : fill(words[`label_${role}`], {layer, leader}));
+    tile.setAttribute('aria-label', part ? all.map(one => sayPart(one, layer, 'label')).join('; ') : fill(words[`label_${role}`], {layer, leader}));
+    if (native !== undefined) tile.ariaLabel += `. ${fill(words.native, {leader: native})}`;
   }
   drawArcs();
-  sentence.textContent = describePlan(plan, facts.layers, others);
+  sentence.textContent = describePlan(groups, facts.layers, parts);
   tell();
+}
+
+/** Which mechanisms can be chosen: those that the model can do. */
+function offer() {
+  for (const option of does.options) {
+    const cannot = facts.cannot?.[option.value] || '';
+    option.disabled = !!cannot;
+    option.title = cannot;
+  }
+  if (does.selectedOptions[0]?.disabled) does.value = 'share';
+  does.disabled = positions.disabled = facts.fixed;
+  positions.hidden = does.value !== 'topk';
 }
 
 /** The line below: about the layer under mouse or focus, else what a hand can do here. */
 function tell() {
   const layer = hovered ?? (tiles.contains(document.activeElement) ? focused : null);
   const known = layer !== null && start === null && isCurrent();
-  about.textContent = known ? aboutLayer(layer) : hint();
+  about.textContent = known && layer === refused ? words.first_stays : known ? aboutLayer(layer) : hint();
   about.classList.toggle('hint', !known);
 }
 
@@ -132,7 +161,8 @@ function hint() {
   if (facts?.fixed) return words.fixed;
   if (start !== null) return fill(words.started, {layer: start});
   const head = explorer.view.heads ? `${words.heads_on} ` : '';
-  return head + (narrow.matches ? words.hint_short : words.hint);
+  const how = does.value === 'share' ? (narrow.matches ? words.hint_short : words.hint) : words.hints[does.value];
+  return head + fill(how, {positions: positions.value});
 }
 
 /** What a layer of a part does, for the style sheet: `skipped`, `reads`, or `read`, which is the leader. */
@@ -141,56 +171,84 @@ function partRole(part, layer) {
 }
 
 function sayPart(part, layer, kind) {
-  const does = partRole(part, layer) === 'reads' ? part.word.replace(/\d+/, '') : partRole(part, layer);
-  const [leader, ...followers] = part.layers;
-  return fill(words[`${kind}_${does}`], {layer, leader, followers: listed(followers), positions: part.word.slice(4)});
+  const does = partRole(part, layer) === 'reads' ? mechanismOf(part.word) || 'shared' : partRole(part, layer);
+  const [leader, ...followers] = part.layers, when = part.phase ? words[`${kind}_${part.phase}`] : '';
+  return fill(words[`${kind}_${does}`], {layer, leader, followers: listed(followers), positions: part.word.slice(4)}) + when;
 }
 
 function aboutLayer(layer) {
-  const part = partOf(parts(), layer);
-  if (part) return `${sayPart(part, layer, 'does')} ${words.in_text}`;
-  const role = roleOf(plan, layer), group = plan.find(one => one.includes(layer)) || [layer];
+  const part = partOf(plan.parts, layer), role = roleOf(plan.groups, layer);
+  const group = plan.groups.find(one => one.includes(layer)) || [layer];
   const costs = facts.costs && facts.costs.sorts[facts.costs.sort_of[layer]];
-  const said = [fill(words[`does_${role}`], {layer, leader: group[0], followers: listed(group.slice(1))})];
+  const does_it = fill(words[`does_${role}`], {layer, leader: group[0], followers: listed(group.slice(1))});
+  const native = nativeSource(layer);
+  const said = part ? partsOf(plan.parts, layer).map(one => sayPart(one, layer, 'does')) : [does_it];
+  if (native !== undefined) said.push(fill(words.native, {leader: native}));
   if (costs) {
     const window = costs.window ? fill(words.window, {tokens: costs.window.toLocaleString('en')}) : '';
-    const size = bytesText(role === 'shared' ? costs.per_token / 2 : costs.per_token);
-    said.push(fill(words[role === 'shared' ? 'caches_values' : 'caches_both'], {size, window}));
+    const kept = cachedOf(layer);
+    const size = bytesText(kept === 'values' ? costs.per_token / 2 : costs.per_token);
+    said.push(fill(words[`caches_${kept}`], {size, window}));
   }
   const damage = facts.damage[layer];
   if (damage) said.push(fill(words.alone, {damage: changeText(damage[0], damage[1], digitsOf(damage[0]))}));
   return said.join(' ');
 }
 
+/** What a layer keeps of each token: `both` keys and values, `values` alone, or `nothing`. */
+function cachedOf(layer) {
+  const {groups, parts} = whileDecoding(plan.groups, plan.parts), part = partOf(parts, layer);
+  if (nativeSource(layer) !== undefined) return 'nothing';
+  if (!part) return roleOf(groups, layer) === 'shared' ? 'values' : 'both';
+  const mechanism = partRole(part, layer) === 'read' ? 'computes' : mechanismOf(part.word);
+  return {skip: 'nothing', kv: 'nothing', keys: 'values'}[mechanism] || 'both';
+}
+
 const digitsOf = value => Math.min(4, Math.max(2, 2 - Math.floor(Math.log10(Math.abs(value) || 1))));
 
 // Gestures
 
-function preview(groups) {
-  plan = groups;
+function preview(made) {
+  plan = made;
   draw();
   document.dispatchEvent(new CustomEvent('plan-preview', {detail: plan}));
 }
 
-/** Make `plan` the plan of the page. */
-function become(groups, how = 'push') {
-  const [heads, lost] = keptHeads(explorer.view.heads, pagesPlan(), groups);
-  const again = planText(groups, parts()) === planText(pagesPlan(), parts());
-  plan = groups;
+/** Make `made` the plan of the page. */
+function become(made, how = 'push') {
+  const before = pagesPlan();
+  const [heads, lost] = keptHeads(explorer.view.heads, before.groups, made.groups);
+  const again = textOf(made) === textOf(before);
+  plan = made;
   start = null;
   if (again) return draw();
-  explorer.apply({plan: planText(groups, parts()), heads}, how);
+  explorer.apply({plan: textOf(made), heads}, how);
   if (lost.length) status.textContent += ` ${fill(words.heads_lost, {layers: listed(lost)})}`;
   about.textContent = lost.length ? fill(words.heads_lost, {layers: listed(lost)}) : about.textContent;
+}
+
+/** The page's plan, with what layer `layer` does undone. */
+function undone(layer) {
+  const {groups, parts} = pagesPlan();
+  return freed(groups, parts, layer);
+}
+
+function say(told) {
+  status.textContent = '';
+  status.textContent = told;
 }
 
 /** What a click, Enter and Space do to a tile. */
 function press(layer) {
   reach = null;
-  if (facts.fixed) { status.textContent = ''; status.textContent = words.fixed; return; }
-  if (start !== null && start !== layer) return become(withSpan(pagesPlan(), start, layer, kinds()));
-  if (roleOf(plan, layer) !== 'dense') return become(without(pagesPlan(), layer));
-  if (partOf(parts(), layer)) { status.textContent = ''; status.textContent = words.in_text; return; }
+  if (facts.fixed) return say(words.fixed);
+  if (does.value === 'skip' && !plan.parts.some(one => one.word === 'skip' && !one.phase && one.layers.includes(layer))) {
+    if (layer === 0) { refused = layer; draw(); return say(words.first_stays); }
+    const {groups, parts} = pagesPlan();
+    return become(withSkipped(groups, parts, [layer]));
+  }
+  if (start !== null && start !== layer) return become(dragged(pagesPlan(), start, layer));
+  if (isNamed(layer)) return become(undone(layer));
   start = start === layer ? null : layer;
   draw();
   status.textContent = hint();
@@ -221,7 +279,7 @@ tiles.addEventListener('keydown', event => {
     else reach = null;
     focusOn(to);
   } else if (event.key === 'Delete' || event.key === 'Backspace') {
-    if (!facts.fixed && roleOf(plan, layer) !== 'dense') become(without(pagesPlan(), layer));
+    if (!facts.fixed && isNamed(layer)) become(undone(layer));
   } else if (event.key === 'Escape') {
     cancel();
   } else return;
@@ -230,14 +288,14 @@ tiles.addEventListener('keydown', event => {
 
 /** Shift and an arrow: from where it began to here; one step back for all of it. */
 function extend(layer, to) {
-  const goes_on = reach && reach.to === layer && planText(plan) === reach.text;
+  const goes_on = reach && reach.to === layer && textOf(plan) === reach.text;
   if (!goes_on) reach = {from: layer, before: pagesPlan(), pushed: false};
-  const groups = withSpan(reach.before, reach.from, to, kinds());
+  const made = dragged(reach.before, reach.from, to);
   const how = reach.pushed ? 'replace' : 'push';
-  reach.pushed = reach.pushed || planText(groups) !== planText(reach.before);
+  reach.pushed = reach.pushed || textOf(made) !== textOf(reach.before);
   const kept = reach;
-  become(groups, how);
-  reach = {...kept, to, text: planText(groups)};
+  become(made, how);
+  reach = {...kept, to, text: textOf(made)};
 }
 
 tiles.addEventListener('click', event => {
@@ -258,7 +316,7 @@ tiles.addEventListener('pointermove', event => {
   if (!drag.moved) tiles.setPointerCapture(event.pointerId);  // not before: a click needs its tile
   Object.assign(drag, {to: layer, moved: true});
   [focused, hovered, start, reach] = [layer, null, null, null];
-  preview(withSpan(drag.before, drag.from, layer, kinds()));
+  preview(dragged(drag.before, drag.from, layer));
 });
 tiles.addEventListener('pointerup', event => {
   if (!drag || event.pointerId !== drag.id) return;
@@ -282,7 +340,7 @@ function layerAt(x, y) {
   return Math.min(facts.layers - 1, row * columns + column);
 }
 
-const look = layer => { hovered = layer; if (isCurrent()) { tell(); drawArcs(); } };
+const look = layer => { if (layer !== refused) refused = null; hovered = layer; if (isCurrent()) { tell(); drawArcs(); } };
 tiles.addEventListener('pointerover', event => {
   const tile = event.target.closest('.tile');
   if (tile && !drag?.moved && event.pointerType === 'mouse') look(Number(tile.dataset.layer));
@@ -293,6 +351,11 @@ tiles.addEventListener('focusin', event => {
   if (tile) { focused = Number(tile.dataset.layer); if (isCurrent()) draw(); }
 });
 tiles.addEventListener('focusout', () => setTimeout(() => look(hovered)));
+
+// What the next gesture makes of layers
+
+does.addEventListener('change', () => { start = null; positions.hidden = does.value !== 'topk'; draw(); say(hint()); });
+positions.addEventListener('change', () => { if (!(Number(positions.value) >= 1)) positions.value = 1; draw(); });
 
 // Undo and redo are the browser's Back and Forward
 
@@ -316,7 +379,7 @@ document.addEventListener('keydown', event => {
 function follow() {
   if (!isCurrent() || drag?.moved) return;
   plan = pagesPlan();
-  if (reach && reach.text !== planText(plan)) reach = null;
+  if (reach && reach.text !== textOf(plan)) reach = null;
   draw();
   const said = sentence.textContent;
   if (status.dataset.said !== said) { status.dataset.said = said; status.textContent = said; }
@@ -329,7 +392,7 @@ function take() {
 explorer.subscribe('facts', found => {
   if (facts?.model !== found.model) [start, reach, drag] = [null, null, null];
   facts = found;
-  if (isCurrent()) { build(); shade(); follow(); }
+  if (isCurrent()) { build(); shade(); offer(); follow(); }
 });
 explorer.subscribe('view', () => { if (isCurrent()) { build(); if (!places.length) shade(); follow(); } });
 watch('value', take);

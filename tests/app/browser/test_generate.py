@@ -207,6 +207,27 @@ def test_dense_against_dense_shows_no_difference(open_page):
 # Older texts
 
 
+def test_any_two_plans_stand_side_by_side(open_page):
+    page = open_page(f"{PARTS}&generate-pause=false&generate-against=skip%205%207")
+    wait_for_state(page, "done")
+    titles = [page.inner_text(f"#pane-{side} h3") for side in ("dense", "shared")]
+    assert titles == ["Plan · skip 5 7", "Shared · 2-20"] and "generate-against=skip+5+7" in page.url
+    box = page.locator("#generate-against").get_by_role("textbox")
+    box.fill("2-20")
+    wait_for_words(page, "#verdict", text.STAGE["outdated"])
+    act(page, "anew").click()
+    wait_for_words(page, "#verdict", text.SAME)
+    assert text.SAME_PLAN_TWICE.strip() in page.inner_text("#pane-dense h3")
+    box.fill("skip 99")
+    wait_for_words(page, "#generate-against-error", "The plan of the left text cannot be: skip 99 is out of range")
+    assert titles[1] == page.inner_text("#pane-shared h3")
+    box.fill("")
+    box.press("Enter")
+    page.wait_for_function("document.querySelector('#pane-dense h3').innerText.startsWith('Dense')")
+    page.wait_for_function("!location.search.includes('generate-against')")
+    assert not page.inner_text("#generate-against-error").strip()
+
+
 def test_texts_of_another_plan_are_pale_without_a_request_and_can_be_written_anew(open_page):
     page = open_page(PARTS)
     assert not page.locator(".stage.outdated").count()

@@ -3,9 +3,15 @@
 import json
 
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import PreTrainedTokenizerFast
 
 from core.plan import SharingPlan
 from tests.support.browser import go_to, plan_box, type_plan, wait_for_words, wait_until_idle
+from tests.support.families import make
 
 pytestmark = pytest.mark.browser
 
@@ -131,7 +137,92 @@ def test_the_keyboard_alone_makes_a_plan(open_page):
     tile(page, 2).focus()
     keys.press("Escape")
     keys.press("Tab")
+    assert page.evaluate("document.activeElement.tagName") == "SELECT"
+    keys.press("Tab")
     assert page.evaluate("document.activeElement.className") == "undo"
+
+
+def choose(page, mechanism: str) -> None:
+    """What the next gesture makes of layers."""
+    page.locator("#strip .does select").select_option(mechanism)
+
+
+def test_every_mechanism_can_be_set_with_the_mouse(open_page):
+    page = opened(open_page)
+    choose(page, "skip")
+    tile(page, 5).click()
+    wait_for_plan(page, "17-22,skip 5")
+    tile(page, 20).click()  # it leaves its group
+    wait_for_plan(page, "17-18-19-21-22,skip 5 20")
+    tile(page, 20).click()
+    wait_for_plan(page, "17-18-19-21-22,skip 5")
+    tile(page, 0).click()
+    wait_for_words(page, "#strip .about", "Layer 0 keeps its attention")
+    assert plan_of(page) == "17-18-19-21-22,skip 5"
+    choose(page, "kv")
+    drag(page, 8, 10, drop=False)
+    assert "layers 9–10 read the keys and values of 8" in said(page)
+    before = page.inner_text("#headline .headline")
+    page.mouse.up()
+    wait_for_plan(page, "17-18-19-21-22,skip 5,kv 8-10")
+    assert page.inner_text("#headline .headline").split("·")[0] == before.split("·")[0]  # what was said while it moved
+    choose(page, "topk")
+    page.fill("#strip .does input", "32")
+    tile(page, 12).click()
+    tile(page, 14).click()
+    wait_for_plan(page, "17-18-19-21-22,skip 5,kv 8-10,topk32 12-14")
+    choose(page, "keys")
+    drag(page, 1, 3)
+    plan = "17-18-19-21-22,skip 5,kv 8-10,keys 1-3,topk32 12-14"
+    wait_for_plan(page, plan)
+    assert said(page) == SharingPlan.parse(plan, 24).describe()
+    marks = {layer: tile(page, layer).get_attribute("data-mark") for layer in (2, 9, 13, 8, 18)}
+    assert marks == {2: "keys", 9: "kv", 13: "top", 8: "", 18: ""}
+    assert "reads the keys and values of layer 8" in tile(page, 9).get_attribute("aria-label")
+    tile(page, 9).hover()
+    wait_for_words(page, "#strip .about", "Cached: nothing.")
+    tile(page, 8).click()  # a leader: its whole group
+    wait_for_plan(page, plan.replace("kv 8-10,", ""))
+    page.go_back()
+    wait_for_plan(page, plan)
+    for layer, view in ((5, "how"), (5, "speed")):
+        go_to(page, view)
+        assert tile(page, layer).get_attribute("class").endswith("skipped")
+
+
+def test_every_mechanism_can_be_set_with_the_keyboard(open_page):
+    page = opened(open_page, f"{DEMO}&plan=dense")
+    page.locator("#strip .does select").focus()
+    page.keyboard.press("ArrowDown")
+    assert page.input_value("#strip .does select") == "skip"
+    tile(page, 5).focus()
+    page.keyboard.press("Enter")
+    wait_for_plan(page, "skip 5")
+    page.keyboard.press("Shift+ArrowRight")
+    wait_for_plan(page, "skip 5 6")
+    choose(page, "kv")
+    tile(page, 9).focus()
+    page.keyboard.press("Shift+ArrowRight")
+    page.keyboard.press("Shift+ArrowRight")
+    wait_for_plan(page, "skip 5 6,kv 9-11")
+    page.go_back()
+    wait_for_plan(page, "skip 5 6")
+    page.go_forward()
+    wait_for_plan(page, "skip 5 6,kv 9-11")
+    tile(page, 5).focus()
+    page.keyboard.press("Delete")
+    wait_for_plan(page, "skip 6,kv 9-11")
+    assert page.inner_text("#strip [role=status]") == said(page)
+
+
+def test_mechanisms_fit_on_a_telephone(open_page):
+    page = opened(open_page, f"{DEMO}&plan=17-22%2Cskip%205%2Ckv%208-10", **PHONE)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    box = page.locator("#strip .does select").bounding_box()
+    assert box["height"] >= 40 and box["x"] + box["width"] <= 390
+    choose(page, "skip")
+    tile(page, 3).tap()
+    wait_for_plan(page, "17-22,skip 3 5,kv 8-10")
 
 
 def test_back_and_forward_undo_gestures_and_typed_plans(open_page):
@@ -322,3 +413,34 @@ def test_another_model_brings_other_layers(open_page):
     page.wait_for_function("explorer.facts.model === 'demo-tuned-17-22' && !explorer.facts.pending")
     assert page.locator("#strip .tile[aria-disabled=true]").count() == 24
     wait_for_words(page, "#headline .headline", "Copy")
+
+
+@pytest.fixture(scope="module")
+def native_folder(tmp_path_factory):
+    """A tiny random Gemma 3n with a byte-level tokenizer: its layers 8 to 11 read the keys and values of 6 and 7."""
+    path = tmp_path_factory.mktemp("models") / "tiny-gemma3n"
+    letters = {letter: number for number, letter in enumerate([*sorted(ByteLevel.alphabet()), "<end>"])}
+    tokenizer = Tokenizer(BPE(vocab=letters, merges=[]))
+    tokenizer.pre_tokenizer, tokenizer.decoder = ByteLevel(add_prefix_space=False), ByteLevelDecoder()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>").save_pretrained(path)
+    make("gemma3n_text", "eager", vocab_size=257, vocab_size_per_layer_input=257).save_pretrained(path)
+    return path
+
+
+def test_what_a_model_shares_by_itself_is_marked_and_said(open_page, native_folder):
+    page = opened(open_page)
+    go_to(page, "scores")
+    page.fill("#model-name input", str(native_folder))
+    page.click("#model-load")
+    page.wait_for_function("explorer.facts.layers === 12 && !explorer.facts.pending")
+    type_plan(page, "dense")
+    wait_for_plan(page, "dense")
+    marks = page.evaluate(
+        "[...document.querySelectorAll('#strip .tile')].map(tile => tile.classList.contains('native'))"
+    )
+    assert marks == [False] * 8 + [True] * 4
+    tile(page, 10).hover()
+    wait_for_words(page, "#strip .about", "reads the keys and values of layer 6, and caches none")
+    assert "Cached: keys" not in page.inner_text("#strip .about")
+    drag(page, 4, 5, 6, 7, 8, 9, 10)  # one kind with no other: only 4 and 5 are left, and they are of two kinds
+    assert plan_of(page) == "dense"

@@ -19,12 +19,13 @@ from tests.support.page import PROMPT, UNCHANGED, VIEW, Words, pair_progress
 from tests.support.streams import items
 
 ORDER = ("dense", "shared")
+TITLES = html.Titles("Dense", "Shared · 2-4", False, False, ("dense", "2-4"))
 VISITOR = SimpleNamespace(session_hash="visitor")
 
 
 def shown(prompt: str, progress, hidden: bool = False, order=ORDER, temperature: float = 0.0) -> dict:
     """What the stage gets for these texts."""
-    return html.texts(prompt, progress, VIEW, temperature, order, hidden)
+    return html.texts(prompt, progress, TITLES, temperature, order, hidden)
 
 
 def last(updates) -> dict:
@@ -337,3 +338,53 @@ def test_the_answer_stands_below_the_question(instruct):
 
 def test_chat_without_a_template_is_explained(view):
     assert "has no chat template" in list(items(generate_run.run(view, "Hi", 3, 0.0, 0, None, True)))[-1][1]
+
+
+# Any two plans
+
+
+def test_the_left_text_is_that_of_the_plan_that_was_asked_for(view):
+    dense = last(items(generate_run.run(view, PROMPT, 6, 0.0, 0)))
+    two = last(items(generate_run.run(view, PROMPT, 6, 0.0, 0, against=" skip 1 3 ")))
+    assert [pane["title"] for pane in dense["panes"]] == [text.PANE_TITLES["dense"], "Shared · 2-4"]
+    assert [pane["title"] for pane in two["panes"]] == ["Plan · skip 1 3", "Shared · 2-4"]
+    skipped = last(items(generate_run.run({**view, "plan": "skip 1 3"}, PROMPT, 6, 0.0, 0)))
+    assert written(two) == (written(skipped)[1], written(dense)[1]) and two["asked"]["against"] == "skip 1 3"
+    assert len({*written(two), *written(dense)}) > 1
+
+
+def test_the_same_plan_twice_writes_the_same_and_says_so(view):
+    value = last(items(generate_run.run(view, PROMPT, 8, 0.0, 0, against="2-4")))
+    assert value["verdict"] == text.SAME and value["same"] and text.SAME_PLAN_TWICE in value["panes"][0]["title"]
+    assert not last(items(generate_run.run(view, PROMPT, 2, 0.0, 0)))["same"]
+
+
+def test_a_bad_plan_on_the_left_gets_a_sentence_of_its_own(view):
+    for bad, words in (("skip 99", "is out of range"), ("0-1-x", "is not a span"), ("skip 0", "Layer 0 cannot skip")):
+        found = Words(generate.check_against(view, bad)).words
+        assert found.startswith("The plan of the left text cannot be: ") and words in found
+        *_, (value, error, _, _) = items(generate_run.run(view, PROMPT, 2, 0.0, 0, against=bad))
+        assert value == {"state": "failed"} and words in Words(error).words
+    assert generate.check_against(view, " ") == "" == generate.check_against(view, "dense")
+
+
+def test_a_tuned_model_can_stand_beside_plans_of_the_model_that_it_was_made_from():
+    titles = html.titles({"model": "demo-tuned-17-22", "plan": "17-22"}, "17-22")
+    assert titles.dense == "Shared · 17-22, not tuned" and titles.shared == "Shared · 17-22" and not titles.same
+
+
+def test_texts_of_two_plans_go_on_after_a_pause_as_they_would_have(view):
+    whole = last(items(generate_run.run(view, PROMPT, 20, 0.9, 3, against="skip 1 3")))
+    paused = last(items(generate_run.run(view, PROMPT, 20, 0.9, 3, pause=True, against="skip 1 3")))
+    assert paused["state"] == "paused"
+    assert written(last(items(generate_run.go_on({**paused["asked"], "kept": ""})))) == written(whole)
+
+
+def test_the_ratio_of_speeds_names_both_plans_where_they_differ():
+    progress = pair_progress(" a", " a", None)
+    progress.shared.tokens_per_second, progress.speed_differs = 150.0, True
+    two = html.Titles("Plan · skip 3", "Shared · 2-4", True, False, ("skip 3", "2-4"))
+    assert text.SPEED_RATIO.format(first="skip 3", second="2-4", ratio="1.25") in html.note(progress, two)
+    assert "÷" not in html.note(progress)  # while it is a secret
+    progress.speed_differs = False
+    assert "÷" not in html.note(progress, two)

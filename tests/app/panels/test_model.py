@@ -44,6 +44,8 @@ def test_facts_are_sent_once_for_a_model(folder, view):
 def test_a_gesture_is_followed_and_a_plan_that_cannot_be_is_taken_back(view):
     followed = _named(model.sync({**view, "plan": "1-2,4-5"}))
     assert followed["view"] == UNCHANGED and followed["plan"]["value"] == "1-2,4-5" and not followed["plan_error"]
+    back = _named(model.sync({**view, "plan": "skip 0", "before": "1-2"}))
+    assert back["view"]["plan"] == "1-2" and "Layer 0 cannot skip" in back["plan_error"]
     refused = _named(model.sync({**view, "plan": "4-99"}))
     assert refused["view"]["plan"] == "dense" and "out of range" in refused["plan_error"]
 

@@ -1,0 +1,165 @@
+"""The part Mechanisms: records in, curves, bars, scores and a verdict out; and where there is no record, the command."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import gradio as gr
+import pytest
+
+from app import api, mechanisms, settings, text
+from app.charts import mechanisms as charts
+from app.panels import mechanisms as panel
+from core.records.mechanisms import KIND
+from core.records.scores import Metric, save_record
+from tests.support.made_up_mechanisms import made_up, plan_of
+from tests.support.page import Words, score_record
+
+VIEW = {"model": "demo", "plan": "17-22"}
+STORED = settings.server.results
+
+
+def use(folder: Path, monkeypatch) -> None:
+    monkeypatch.setattr(settings.server, "results", folder)
+
+
+@pytest.fixture
+def measured_here(tmp_path, monkeypatch):
+    """A made-up record of mechanisms of the bundled model is the only record there is."""
+    stored = made_up(tmp_path, STORED)
+    use(tmp_path, monkeypatch)
+    return stored
+
+
+def clicked(*names: str) -> SimpleNamespace:
+    return SimpleNamespace(_data={"id": list(names)})
+
+
+def test_each_mechanism_that_saves_has_a_line_and_skip_is_among_them(measured_here):
+    found = mechanisms.compared("demo")
+    assert found.stored.record.kind == KIND and found.budgets == ["cache", "flops"]
+    assert found.absent("cache") == ["topk"] and found.absent("flops") == ["kv", "keys"]
+    figure = charts.curves(found.curve("cache"), "cache", "")
+    names = [trace.name for trace in figure.data]
+    assert names == [text.MECHANISM_NAMES[name] for name in ("share", "skip", "kv", "keys", "mixture")]
+    share, *_ = figure.data
+    rows = found.curve("cache")
+    mine = rows[rows.mechanism == "share"].sort_values("saving")
+    assert list(share.y) == list(mine.held_damage) and list(share.error_y.array) == list(mine.held_stderr)
+    assert list(share.x) == pytest.approx(list(100 * mine.saving), abs=1e-3)
+    table = figure.layout.meta["table"]
+    assert len(table["plan"]) == len(rows) and set(table["text"]) == {"held-out"}
+
+
+def test_the_plan_of_the_page_has_a_ring_where_it_is_on_a_line(measured_here):
+    frame = mechanisms.compared("demo").curve("cache")
+    plan = frame[frame.mechanism == "skip"].plan.iloc[0]
+    assert charts.curves(frame, "cache", plan).data[0].name == text.MECHANISMS_HERE
+    assert text.MECHANISMS_HERE not in [trace.name for trace in charts.curves(frame, "cache", "1-2").data]
+
+
+def test_the_cheapest_mechanism_of_a_layer_saves_of_the_budget(measured_here):
+    layers = mechanisms.compared("demo").layers
+    by_cache, by_flops = (mechanisms.cheapest(layers, budget) for budget in ("cache", "flops"))
+    assert list(by_cache.layer) == list(range(1, 24)) and "topk" not in set(by_cache.mechanism)
+    assert set(by_cache[by_cache.layer < 16].mechanism) == {"skip"} and set(
+        by_cache[by_cache.layer > 15].mechanism
+    ) == {"share"}
+    for best in (by_cache, by_flops):
+        for row in best.itertuples():
+            rest = layers[(layers.layer == row.layer) & (layers.mechanism != row.mechanism)]
+            assert row.damage <= min(damage for _, damage, _, _ in row.others) and len(row.others) <= len(rest)
+    assert set(by_flops.mechanism) == {"topk"}
+    figure = charts.cheapest(by_cache, "cache", 24)
+    assert sum(len(trace.x) for trace in figure.data) == 23 == len(figure.layout.annotations)
+    counts = charts.counts_in_words(by_cache)
+    assert counts == "skip in 15 layers, share in 8" and counts in figure.layout.meta["description"]
+    assert len(figure.layout.meta["table"]["layer"]) == 4 * 23  # every mechanism of every layer
+
+
+def test_a_bar_that_dwarfs_the_others_is_cut_with_its_number(measured_here):
+    best = mechanisms.cheapest(mechanisms.compared("demo").layers, "cache")
+    best.loc[0, "damage"] = 100 * best.damage.median()
+    figure = charts.cheapest(best, "cache", 24)
+    assert figure.layout.yaxis.range[1] < 0.1 * best.damage.max()
+    assert figure.layout.annotations[0].text.startswith("↑ ")
+
+
+def test_the_page_says_what_the_record_says_of_sharing(measured_here):
+    said, place, curves, about, layers, *_ = panel.draw(VIEW, "cache", None)
+    words = Words(said).words
+    assert text.MECHANISMS_VERDICT_HEADING in words and mechanisms.compared("demo").verdict("cache") in words
+    assert "95% interval" in words and "paired over 16 chunks" in words
+    assert place["visible"] and len(json.loads(curves)["data"]) == 5 and len(json.loads(layers)["data"]) == 2
+    assert "No line for topk" in Words(about).words and "python -m core" in Words(about).words
+    _, _, _, about, *_ = panel.draw(VIEW, "time", None)
+    assert text.MECHANISMS_NOT_ASKED.format(saved=text.MECHANISM_BUDGETS["time"]) in Words(about).words
+
+
+def test_without_skip_a_sentence_stands_in_its_place(tmp_path, monkeypatch):
+    made_up(tmp_path, STORED, leave_out=("skip",))
+    use(tmp_path, monkeypatch)
+    _, _, curves, about, *_ = panel.draw(VIEW, "cache", None)
+    assert "No line for skip, topk" in Words(about).words and text.MECHANISM_NAMES["skip"] not in curves
+
+
+def test_where_nothing_was_measured_the_command_stands_there(tmp_path, monkeypatch):
+    use(tmp_path, monkeypatch)
+    said, place, *_ = panel.draw(VIEW, "cache", None)
+    assert "python -m core mechanisms --model demo" in Words(said).words and not place["visible"]
+    tuned, place, *_ = panel.draw({"model": "demo-tuned-17-22", "plan": "17-22"}, "cache", None)
+    assert text.NOT_FOR_TUNED in Words(tuned).words and not place["visible"]
+
+
+def test_a_click_makes_the_plan_of_the_point_the_pages(measured_here):
+    frame = mechanisms.compared("demo").curve("cache")
+    plan = frame[frame.mechanism == "mixture"].plan.iloc[1]
+    view, *_ = panel.apply_point(clicked("mixture", plan), VIEW, "cache")
+    assert view["plan"] == plan and "skip" in plan
+    view, *_ = panel.apply_layer(clicked("5", "skip 5"), VIEW, "cache")
+    assert view["plan"] == "skip 5"
+    for wrong in (clicked("share", plan), clicked("nobody", "1-2")):
+        with pytest.raises(ValueError, match="No plan is known for this point"):
+            panel.apply_point(wrong, VIEW, "cache")
+    with pytest.raises(ValueError, match="No plan is known"):
+        panel.apply_layer(clicked("5", "topk16 4-5"), VIEW, "cache")
+
+
+def test_scores_of_the_plans_are_drawn_where_they_were_asked(measured_here, tmp_path):
+    skipped, shared = (plan_of(name, [2, 4, 6]) for name in ("skip", "share"))
+    for plan, value in (("", 0.9), (skipped.name, 0.8), (shared.name, 0.3)):
+        record = score_record(plan, "pick", "acc", value, num_layers=24)
+        update = {
+            "model": "demo",
+            "num_layers": 24,
+            "metrics": {"acc": Metric(value=value, stderr=0.01)},
+            "num_samples": 900,
+        }
+        save_record(tmp_path, record.model_copy(update=update))
+    frame = mechanisms.compared("demo").curve("cache")
+    [task] = mechanisms.tasks_of("demo", frame)
+    rows = mechanisms.scores("demo", frame, task)
+    assert dict(zip(rows.mechanism, rows.score, strict=True)) == {"skip": 0.8, "share": 0.3}
+    assert dict(zip(rows.mechanism, rows.worse, strict=True)) == {"skip": "yes", "share": "yes"}
+    *_, asked, chosen, scored, drawn = panel.draw(VIEW, "cache", None)
+    assert asked["visible"] and chosen["value"] == task.name and "2 of the" in Words(scored).words
+    assert [trace["name"] for trace in json.loads(drawn)["data"]] == [
+        text.MECHANISM_NAMES[name] for name in ("share", "skip")
+    ]
+    *_, asked, _, scored, _ = panel.draw(VIEW, "flops", None)
+    assert asked["visible"]
+
+
+def test_the_endpoint_tells_programs_the_same(measured_here):
+    found = api.mechanisms_endpoint("demo", "cache")
+    assert {row["mechanism"] for row in found["curves"]} == {"share", "skip", "kv", "keys", "mixture"}
+    assert len(found["layers"]) == 23 and found["verdict"] == mechanisms.compared("demo").verdict("cache")
+    assert all(row["held_out"] for row in found["curves"]) and json.dumps(found) and not found["note"]
+    with pytest.raises(gr.Error, match="There is no budget 'money'"):
+        api.mechanisms_endpoint("demo", "money")
+
+
+def test_the_endpoint_says_how_to_measure(tmp_path, monkeypatch):
+    use(tmp_path, monkeypatch)
+    found = api.mechanisms_endpoint("demo")
+    assert found["curves"] == [] and "python -m core mechanisms --model demo" in found["note"]
