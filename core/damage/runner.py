@@ -139,11 +139,9 @@ def _gives_tuple(model: PreTrainedModel) -> bool:
 def _forget(call: AttentionCall, layer: int) -> None:
     """Drop what leaders from `layer` on left in the call."""
     left: dict[int, Any]
-    for left in (call.weights, call.inputs, call.lent):
+    for left in (call.weights, call.inputs, call.lent, call.places):
         for leader in [leader for leader in left if leader >= layer]:
             del left[leader]
-    for place in [place for place in call.places if place[0] >= layer]:
-        del call.places[place]
 
 
 class Scorer:
