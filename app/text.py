@@ -868,6 +868,17 @@ EVALUATE_TASKS_PUBLIC = "Those that come with the project, and benchmarks of you
 EVALUATE_LIMIT_LABEL = "Questions of each task, at most"
 EVALUATE_LIMIT_INFO = "More questions: smaller error bars, longer wait"
 EVALUATE_BUTTON = "Evaluate"
+EVALUATE_PHASED = (
+    "This plan does other things while the prompt is read than while text is written: answers are scored token by token through the "
+    "cache, or by what is written, never in one pass, in which nothing is written and a plan for writing alone would look free."
+)
+SCORED_BY = {
+    "cache": (
+        "Scored token by token through the KV cache, since this plan does other things while the prompt is read than while text is "
+        "written."
+    ),
+    "generation": "Scored by what was written, since this plan does other things while the prompt is read than while text is written.",
+}
 EVALUATE_COMMAND = "The same in a terminal"
 EVALUATE_IDLE = "Fifty questions take seconds with a bundled model."
 EVALUATE_STARTS = "Reading the questions …"

@@ -90,9 +90,11 @@ def command(view: View, tasks: list[str], limit: float) -> str:
         words += ["--plan", view["plan"]]
     words += ["--tasks", ",".join(tasks or ()), "--limit", f"{limit:g}"]
     model = get_model(view["model"])
-    if heads := model.head_map(model.plan(view["plan"]), view.get("heads", "")):
+    plan = model.plan(view["plan"])
+    if heads := model.head_map(plan, view.get("heads", "")):
         words += ["--head-map", json.dumps(heads)]
-    return html.folded(text.EVALUATE_COMMAND, f"<pre tabindex='0'>{escape(shlex.join(words))}</pre>")
+    phased = html.note(text.EVALUATE_PHASED) if plan.phased else ""
+    return phased + html.folded(text.EVALUATE_COMMAND, f"<pre tabindex='0'>{escape(shlex.join(words))}</pre>")
 
 
 def add_benchmark(path: str, own: Own, tasks: list[str]) -> tuple:

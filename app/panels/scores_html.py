@@ -89,7 +89,7 @@ def measurement(row: dict) -> str:
     )
     return (
         f'<div class="measurement"><h3>{escape(text.SCORES_COMMAND_LABEL)}</h3>{html.badge("measured_there")}'
-        f"<p>{escape(facts)}</p><pre tabindex='0'>{escape(row['command'])}</pre>{html.note('results/' + row['path'])}</div>"
+        f"<p>{escape(facts)}</p><pre tabindex='0'>{escape(row['command'])}</pre>{html.note('results/' + row['path'])}{_scored(row)}</div>"
     )
 
 
@@ -102,6 +102,11 @@ def recovered_list(mine: Sequence[Recovery], others: Sequence[Recovery]) -> str:
     folded = more and f'<details class="folded"><summary>{summary}</summary><ul>{more}</ul></details>'
     about = html.note(text.RECOVERED_ABOUT) if any(one.share is not None for one in (*mine, *others)) else ""
     return f'<div class="findings"><ul>{first}</ul>{folded}{about}</div>'
+
+
+def _scored(row: dict) -> str:
+    """How a plan whose phases differ was scored; nothing of other plans, whose scores do not depend on it."""
+    return html.note(text.SCORED_BY.get(row.get("scored_by") or "", ""))
 
 
 def recovery_words(found: Recovery) -> str:

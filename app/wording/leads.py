@@ -87,7 +87,7 @@ LEADS: dict[str, Wording] = {
     ),
     text.MECHANISMS_LEAD: Wording(
         newcomer=(
-            "Is taking over marks better than not marking at all? Readers (layers) can take over marks (<b "
+            "Is taking over marks better than not marking at all? Some readers (layers) can take over marks (<b "
             "class='shared'>share</b>), but they can also do without looking back (<b>skip</b>), or look into another reader's "
             "labels and notes. Each line is one of these alone, the thick one any mixture: how much harm the best choice found "
             "does that saves as much. Lower is better, and where skipping lies lower than sharing, sharing is not worth it. "

@@ -1,6 +1,7 @@
 """Scores: one selection feeds charts, table and file, and what is no finding is said to be none."""
 
 import json
+from datetime import datetime
 
 import gradio as gr
 import numpy as np
@@ -9,14 +10,14 @@ import pytest
 
 from app import measured, registry, settings, text
 from app.charts.style import DENSE, SHARED
-from app.panels import scores
+from app.panels import scores, scores_html
 from app.panels.scores_html import score_table
 from app.registry import get_model
 from core.cost import ModelShape, cache_saved_percent, savings_frame
 from core.records.provenance import Machine
 from core.records.scores import save_record
 from core.records.timings import Quartiles, Timed, TimingRecord, save_timing
-from tests.support.page import FILTERS, array, clickable, drawn, score_record
+from tests.support.page import FILTERS, Words, array, clickable, drawn, score_record
 from tests.support.scores import right, store
 
 
@@ -263,3 +264,27 @@ def test_files_are_looked_for_a_few_times_whatever_the_number_of_scores(results,
     scores.draw(view, *FILTERS[:3], "KV cache", None)
     drawn, _ = len(looked), scores.resolving([])
     assert drawn < 10 and len(looked) - drawn < 3
+
+
+@pytest.mark.parametrize("scored_by", ["cache", "generation"])
+def test_the_page_says_how_a_plan_whose_phases_differ_was_scored(scored_by):
+    row = {
+        "path": "tiny/2-4@decode/pick.json",
+        "value": 0.5,
+        "stderr": 0.1,
+        "kind": "direct",
+        "compression": "",
+        "model": "tiny",
+    }
+    row |= {
+        "plan": "2-4@decode",
+        "task": "pick",
+        "metric": "acc",
+        "n": 9,
+        "num_fewshot": 0,
+        "dtype": "float32",
+        "quantization": "",
+    }
+    row |= {"machine": "some", "date": datetime(2026, 11, 28), "duration_s": 1.0, "command": "python"}
+    told = Words(scores_html.measurement({**row, "scored_by": scored_by})).words
+    assert text.SCORED_BY[scored_by] in told and "Scored" not in Words(scores_html.measurement(row)).words
