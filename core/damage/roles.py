@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import takewhile
 from typing import NamedTuple
 
-from core.plan import SharingPlan
+from core.plan import SharingPlan, check_one_phase
 
 
 class Role(NamedTuple):
@@ -26,8 +26,9 @@ Roles = tuple[Role, ...]
 def roles_of(plan: SharingPlan, head_map: Mapping[int, Sequence[int]] | None = None) -> Roles:
     """The role of each layer under a plan (or a `core.records.searches.LayerPair`) with a head map.
 
-    Raises ValueError for a plan with parts, of which roles do not tell.
+    Raises ValueError for a plan with parts, of which roles do not tell, and for one whose phases differ.
     """
+    check_one_phase(plan, "Damage in one pass")  # see `core.damage.by_phase`
     if plan.parts:
         raise ValueError(
             f"Damage is measured of shared attention weights alone: leave {', '.join(map(str, plan.parts))} out of plan {plan.name}."

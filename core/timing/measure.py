@@ -100,7 +100,8 @@ def _begin(decoder: Decoder, workload: Workload) -> None:
 
 
 def _execution(model: PreTrainedModel, workload: Workload) -> dict[str, str]:
-    return {"execution": workload.execution} if plan_of(model).followers else {}
+    shares = any(one.followers for one in plan_of(model).phases)
+    return {"execution": workload.execution} if shares else {}
 
 
 def _time_prefills(decoders: list[Decoder], workload: Workload) -> list[Quartiles]:
