@@ -1,7 +1,7 @@
 """What every formula asks of its inputs: a plan that fits the model, and sizes that are whole numbers."""
 
 from core.cost.shapes import ModelShape
-from core.plan import Part, SharingPlan, check_same_kind, group_text, nearest_group
+from core.plan import Part, SharingPlan, check_one_phase, check_same_kind, group_text, nearest_group
 
 
 def checked_plan(shape: ModelShape, plan: SharingPlan | str, **sizes: int) -> SharingPlan:
@@ -13,14 +13,16 @@ def checked_plan(shape: ModelShape, plan: SharingPlan | str, **sizes: int) -> Sh
             f"The plan is for {plan.num_layers} layers but {shape.name} has {shape.num_layers}: parse it again for "
             f"{shape.num_layers} layers."
         )
+    if shape.corrections:
+        check_one_phase(plan, "A model with corrections")
     windows = shape.sliding_windows
-    if len(set(windows)) > 1:
+    for of_phase in plan.phases if len(set(windows)) > 1 else ():
         check_same_kind(
-            plan.groups,
+            of_phase.groups,
             windows,
             lambda leader, follower: _difference(windows, leader, follower),
         )
-        for part in plan.parts:
+        for part in of_phase.parts:
             _check_part(part, windows)
     return plan
 

@@ -14,6 +14,8 @@ Every formula equals counting exactly: the tests compare it with torch's FlopCou
   of which reads other positions, multiply the full rectangle and mask what was not chosen. Counted of the choice are the
   leader's weights, which it makes for itself in any case, once. Ignored: summing them over its heads (one addition per
   weight), finding the N largest sums, and gathering rows: comparisons and copies, no multiplications.
+- Of a plan whose phases differ, a call without past tokens is prefill and every other one decodes. In prefill, layers also
+  compute the keys and values of their own that decoding reads (`core.plan.phases`).
 - Ignored, because its cost grows with tokens × width and not with tokens × width²: embedding look-up, norms, rotary
   embedding, scaling, masking, activation functions, residual additions.
 """
@@ -25,7 +27,7 @@ from core.cost.checks import check_sizes, checked_plan
 from core.cost.components import Components
 from core.cost.mechanisms import KeptByLayer, kept_by_layer, reach_by_layer
 from core.cost.shapes import ModelShape, cached_tokens
-from core.plan import SharingPlan
+from core.plan import Phase, SharingPlan
 
 SOFTMAX_FLOPS_PER_WEIGHT = 3
 FLOP_EXECUTIONS = {
@@ -91,12 +93,14 @@ def forward_flops(
     """
     plan = checked_plan(shape, plan, batch_size=batch_size, query_tokens=query_tokens)
     check_sizes(0, past_tokens=past_tokens, logits_to_keep=logits_to_keep)
+    phase: Phase = "decode" if past_tokens else "prefill"
+    kept, plan = kept_by_layer(plan, phase), plan.in_phase(phase)
     reach = reach_by_layer(plan, shape.sliding_windows) if query_tokens == 1 else shape.sliding_windows
     weights = {
         most: batch_size * query_tokens * (cached_tokens(most, past_tokens) + query_tokens) for most in set(reach)
     }
     logits = batch_size * min(logits_to_keep or query_tokens, query_tokens)
-    return _flops(shape, plan, batch_size * query_tokens, [weights[most] for most in reach], logits, execution)
+    return _flops(shape, plan, batch_size * query_tokens, [weights[most] for most in reach], logits, execution, kept)
 
 
 def generation_flops(
@@ -115,24 +119,31 @@ def generation_flops(
     plan = checked_plan(shape, plan, batch_size=batch_size, prompt_tokens=prompt_tokens)
     check_sizes(0, new_tokens=new_tokens)
     prompt = forward_flops(shape, plan, batch_size, prompt_tokens, execution=prompt_execution, logits_to_keep=1)
+    plan = plan.in_phase("decode")
     reach, tokens = reach_by_layer(plan, shape.sliding_windows), batch_size * new_tokens
     weights = {
         most: batch_size * (_past_tokens_sum(most, prompt_tokens, prompt_tokens + new_tokens) + new_tokens)
         for most in set(reach)
     }
-    return prompt + _flops(shape, plan, tokens, [weights[most] for most in reach], tokens, "reuse")
+    return prompt + _flops(shape, plan, tokens, [weights[most] for most in reach], tokens, "reuse", kept_by_layer(plan))
 
 
 def _flops(
-    shape: ModelShape, plan: SharingPlan, tokens: int, weights: list[int], logits: int, execution: str
+    shape: ModelShape,
+    plan: SharingPlan,
+    tokens: int,
+    weights: list[int],
+    logits: int,
+    execution: str,
+    kept: KeptByLayer,
 ) -> FlopCount:
     """FLOPs of sending `tokens` tokens through each layer and `logits` of them through the head.
 
-    `weights` says how many attention weights (query-key pairs of one head) each layer uses, where it attends.
+    `weights` says how many attention weights (query-key pairs of one head) each layer uses, where it attends; `kept` what
+    it computes.
     """
     if execution not in FLOP_EXECUTIONS:
         raise ValueError(f"There is no execution {execution!r}: use one of {', '.join(FLOP_EXECUTIONS)}.")
-    kept = kept_by_layer(plan)
     return FlopCount(
         **_projection_flops(shape, kept, tokens),
         **_attention_flops(shape, plan, kept, weights, execution),

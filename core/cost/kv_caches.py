@@ -93,7 +93,7 @@ def held_cache_bytes(
         return CacheBytes(0, 0, kv_cache_bytes(shape, plan, batch_size, num_tokens, bytes_per_value))
     if any(window is not None for window in shape.sliding_windows):
         raise ValueError(f"{shape.name} has sliding windows, whose cache transformers does not quantize: use full.")
-    tensors = sum(kept_by_layer(plan).cached)
+    tensors = sum(kept_by_layer(plan, "decode").cached)
     unquantized = min(kind.unquantized_of(written_tokens), num_tokens)
     group = group_size(shape.head_dim)
     groups = batch_size * (num_tokens - unquantized) * shape.kv_size // group  # of one tensor

@@ -11,7 +11,7 @@ from operator import add
 from types import MappingProxyType
 from typing import NamedTuple
 
-from core.plan import Mechanism, SharingPlan
+from core.plan import CACHED, Mechanism, Phase, SharingPlan
 
 
 class Kept(NamedTuple):
@@ -49,14 +49,26 @@ class KeptByLayer(NamedTuple):
 
 
 @lru_cache(maxsize=256)  # several formulas ask for the same plan, and sliders for the same ones again
-def kept_by_layer(plan: SharingPlan) -> KeptByLayer:
-    """What each layer keeps."""
+def kept_by_layer(plan: SharingPlan, phase: Phase | None = None) -> KeptByLayer:
+    """What each layer keeps; of a plan whose phases differ what it holds, or what it computes in a phase.
+
+    It holds what either phase needs, and computes in prefill also the keys and values of its own that decoding reads.
+    """
     kept = [WHOLE] * plan.num_layers
-    for layer in plan.followers:
-        kept[layer] = KEPT["share"]
-    for part in plan.parts:
-        for layer in part.layers if part.mechanism == "skip" else part.layers[1:]:
-            kept[layer] = KEPT[part.mechanism]
+    if not plan.phased:
+        for layer in plan.followers:
+            kept[layer] = KEPT["share"]
+        for part in plan.parts:
+            for layer in part.changed:
+                kept[layer] = KEPT[part.mechanism]
+    else:
+        for layer in plan.changed:
+            does = plan.in_phase(phase).mechanism_of(layer) if phase else plan.held_as(layer)
+            kept[layer] = KEPT[does] if does else WHOLE
+            if phase == "prefill":
+                read = CACHED[plan.in_phase("decode").mechanism_of(layer)]
+                own = kept[layer]
+                kept[layer] = own._replace(keys=own.keys or "k" in read, values=own.values or "v" in read)
     queries, keys, values, output = zip(*kept, strict=True)
     return KeptByLayer(
         queries, keys, values, output,
