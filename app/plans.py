@@ -22,12 +22,16 @@ def scaled_plan(plan: SharingPlan, num_layers: int) -> SharingPlan:
     """`plan` at the same relative depth in a model of `num_layers` layers; spans that would then overlap are merged.
 
     The members of listed groups and of parts move each to its own relative depth; what falls on a layer that is taken is
-    left out.
+    left out. Phases move each for itself, and what would then save nothing in prefill is left out there.
     """
     if num_layers == plan.num_layers:
         return plan
     if plan.phased:
-        return SharingPlan.of_phases(*(scaled_plan(phase, num_layers) for phase in plan.phases))
+        prefill, decode = (scaled_plan(one, num_layers) for one in plan.phases)
+        try:
+            return SharingPlan.of_phases(prefill, decode)
+        except ValueError:
+            return SharingPlan.of_phases(SharingPlan((), num_layers), decode)
     spans: list[tuple[int, int]] = []
     for span in plan.spans:
         first, last = scaled_span(span, plan.num_layers, num_layers)
@@ -99,7 +103,7 @@ def default_plan(num_layers: int, preferred: str = "", kinds: Sequence[int] | No
         plan = SharingPlan.parse(preferred, num_layers)
     except ValueError:
         plan = SharingPlan()
-    if plan and all(kinds[leader] == kinds[layer] for layer, leader in plan.borrowers.items()):
+    if plan and all(kinds[leader] == kinds[layer] for one in plan.phases for layer, leader in one.borrowers.items()):
         return plan
     return plan_within(*scaled_span(PAPER_SPANS["SA 23~26"], PAPER_LAYERS, num_layers), kinds)
 

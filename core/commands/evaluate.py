@@ -166,3 +166,5 @@ def _report(records: list[Record], measured: int, results: Path) -> None:
             )
     table = to_frame(records)[["plan", "task", "metric", "value", "stderr", "n"]]
     print(table.to_string(index=False, float_format="{:.4f}".format))
+    for plan, scoring in dict.fromkeys((one.plan_name, one.scoring) for one in records if one.scoring):
+        print(f"{plan}: {scoring}")

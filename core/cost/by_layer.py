@@ -14,7 +14,7 @@ from core.cost.devices import Device
 from core.cost.memory import bytes_of
 from core.cost.roofline import DecodePrediction, decode_prediction
 from core.cost.shapes import NO_EXTRAS, ModelShape
-from core.cost.step import LayerStep, Role, layer_step, layers_alone, model_step, role_of
+from core.cost.step import LayerStep, Role, layer_step, layers_alone, model_step, role_by_weights, role_of
 from core.plan import SharingPlan
 
 _FIELDS: dict[Role, str] = {
@@ -86,11 +86,15 @@ class LayerCosts:
 
     def of(self, plan: SharingPlan, layer: int) -> LayerCost:
         """What the layer of this number costs under the plan."""
-        role = role_of(plan, layer)
+        decode = plan.in_phase("decode")
+        role = role_of(decode, layer)
         if role == "topk":
-            return self.follows_topk1 + self.topk_position * (min(plan.positions_of(layer), self.attended) - 1)
+            return self.follows_topk1 + self.topk_position * (min(decode.positions_of(layer), self.attended) - 1)
         cost: LayerCost = getattr(self, _FIELDS[role])
-        return cost
+        if not plan.phased:
+            return cost
+        held: LayerCost = getattr(self, _FIELDS[role_by_weights(plan, layer)])
+        return replace(cost, projection_parameters=held.projection_parameters)
 
 
 @dataclass(frozen=True)

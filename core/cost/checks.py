@@ -7,6 +7,7 @@ from core.plan import (
     Part,
     SharingPlan,
     check_native_skip,
+    check_one_phase,
     check_same_kind,
     group_text,
     native_obstacle,
@@ -23,8 +24,11 @@ def checked_plan(shape: ModelShape, plan: SharingPlan | str, **sizes: int) -> Sh
             f"The plan is for {plan.num_layers} layers but {shape.name} has {shape.num_layers}: parse it again for "
             f"{shape.num_layers} layers."
         )
+    if shape.corrections:
+        check_one_phase(plan, "A model with corrections")
     if len(set(shape.sliding_windows)) > 1 or shape.layer_sizes or shape.kv_sources:
-        _check_kinds(shape, plan)
+        for of_phase in plan.phases:
+            _check_kinds(shape, of_phase)
     return plan
 
 

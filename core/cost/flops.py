@@ -18,6 +18,8 @@ Every formula equals counting exactly: the tests compare it with torch's FlopCou
   their own. Where such a model runs them on the positions alone whose logits are kept (`keeps_positions`, Gemma 4), so
   does the count; transformers does not with flex or flash attention, nor with sdpa where several logits are kept.
 - AltUp's, LAuReL's and per-layer embeddings' multiplications are counted (`ModelShape.extras`).
+- Of a plan whose phases differ, a call without past tokens is prefill and every other one decodes. In prefill, layers also
+  compute the keys and values of their own that decoding reads (`core.plan.phases`).
 - Ignored, because its cost grows with tokens × width and not with tokens × width²: embedding look-up, norms, rotary
   embedding, scaling, masking, activation functions, residual additions.
 """
@@ -30,7 +32,7 @@ from core.cost.checks import check_sizes, checked_plan
 from core.cost.components import Components
 from core.cost.mechanisms import KeptByLayer, kept_by_layer, projected_values, reach_by_layer
 from core.cost.shapes import ModelShape, cached_tokens
-from core.plan import SharingPlan
+from core.plan import Phase, SharingPlan
 
 SOFTMAX_FLOPS_PER_WEIGHT = 3
 FLOP_EXECUTIONS = {
@@ -98,6 +100,8 @@ def forward_flops(
     """
     plan = checked_plan(shape, plan, batch_size=batch_size, query_tokens=query_tokens)
     check_sizes(0, past_tokens=past_tokens, logits_to_keep=logits_to_keep)
+    phase: Phase = "decode" if past_tokens else "prefill"
+    kept, plan = kept_by_layer(plan, shape.borrowers, phase), plan.in_phase(phase)
     reach = reach_by_layer(shape, plan) if query_tokens == 1 else shape.sliding_windows
     seen = {most: cached_tokens(most, past_tokens) + query_tokens for most in set(reach)}
     tokens, logits = batch_size * query_tokens, batch_size * min(logits_to_keep or query_tokens, query_tokens)
@@ -105,7 +109,7 @@ def forward_flops(
     for layer in shape.borrowers if shape.keeps_positions else ():
         by_layer[layer] = logits
     weights = [count * seen[most] for count, most in zip(by_layer, reach, strict=True)]
-    return _flops(shape, plan, by_layer, tokens, weights, logits, execution)
+    return _flops(shape, plan, by_layer, tokens, weights, logits, execution, kept)
 
 
 def generation_flops(
@@ -124,13 +128,14 @@ def generation_flops(
     plan = checked_plan(shape, plan, batch_size=batch_size, prompt_tokens=prompt_tokens)
     check_sizes(0, new_tokens=new_tokens)
     prompt = forward_flops(shape, plan, batch_size, prompt_tokens, execution=prompt_execution, logits_to_keep=1)
+    plan = plan.in_phase("decode")
     reach, tokens = reach_by_layer(shape, plan), batch_size * new_tokens
     weights = {
         most: batch_size * (_past_tokens_sum(most, prompt_tokens, prompt_tokens + new_tokens) + new_tokens)
         for most in set(reach)
     }
-    weights_of = [weights[most] for most in reach]
-    return prompt + _flops(shape, plan, [tokens] * shape.num_layers, tokens, weights_of, tokens, "reuse")
+    weights_of, kept = [weights[most] for most in reach], kept_by_layer(plan, shape.borrowers)
+    return prompt + _flops(shape, plan, [tokens] * shape.num_layers, tokens, weights_of, tokens, "reuse", kept)
 
 
 def _flops(
@@ -141,14 +146,15 @@ def _flops(
     weights: list[int],
     logits: int,
     execution: str,
+    kept: KeptByLayer,
 ) -> FlopCount:
     """FLOPs of sending `tokens` tokens into the model, so many of them through each layer, and `logits` through the head.
 
-    `weights` says how many attention weights (query-key pairs of one head) each layer uses, where it attends.
+    `weights` says how many attention weights (query-key pairs of one head) each layer uses, where it attends; `kept` what
+    it computes.
     """
     if execution not in FLOP_EXECUTIONS:
         raise ValueError(f"There is no execution {execution!r}: use one of {', '.join(FLOP_EXECUTIONS)}.")
-    kept = kept_by_layer(plan, shape.borrowers)
     extras = shape.extras
     return FlopCount(
         **_projection_flops(shape, kept, by_layer),

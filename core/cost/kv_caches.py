@@ -96,7 +96,7 @@ def held_cache_bytes(
         raise ValueError(f"{shape.name} has sliding windows, whose cache transformers does not quantize: use full.")
     unquantized = min(kind.unquantized_of(written_tokens), num_tokens)
     tensors_of: Counter[LayerSizes] = Counter()
-    for tensors, size in zip(kept_by_layer(plan, shape.borrowers).cached, shape.sizes, strict=True):
+    for tensors, size in zip(kept_by_layer(plan, shape.borrowers, "decode").cached, shape.sizes, strict=True):
         tensors_of[size] += tensors
     held = [
         _quantized(

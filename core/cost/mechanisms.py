@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from core.cost.shapes import ModelShape
-from core.plan import Mechanism, SharingPlan
+from core.plan import CACHED, Mechanism, Phase, SharingPlan
 
 
 class Kept(NamedTuple):
@@ -51,17 +51,24 @@ class KeptByLayer(NamedTuple):
 
 
 @lru_cache(maxsize=256)  # several formulas ask for the same plan, and sliders for the same ones again
-def kept_by_layer(plan: SharingPlan, borrowers: tuple[int, ...] = ()) -> KeptByLayer:
-    """What each layer keeps. borrowers: layers that read another one's keys and values whatever the plan is (`native`)."""
-    kept = [WHOLE] * plan.num_layers
-    for layer in borrowers:
-        kept[layer] = KEPT["kv"]
-    for layer in plan.followers:
-        kept[layer] = KEPT["share"]
-    for part in plan.parts:
-        for layer in part.layers if part.mechanism == "skip" else part.layers[1:]:
-            if part.mechanism != "topk":  # which takes nothing away
-                kept[layer] = KEPT[part.mechanism]
+def kept_by_layer(plan: SharingPlan, borrowers: tuple[int, ...] = (), phase: Phase | None = None) -> KeptByLayer:
+    """What each layer keeps; of a plan whose phases differ what it holds, or what it computes in a phase.
+
+    borrowers: layers that read another one's keys and values whatever the plan is (`native`). Where phases differ, a layer holds
+    what either phase needs, and computes in prefill also the keys and values of its own that decoding reads.
+    """
+    kept = [KEPT["kv"] if layer in borrowers else WHOLE for layer in range(plan.num_layers)]
+    for layer in plan.changed:
+        if not plan.phased:
+            does = plan.mechanism_of(layer)
+        else:
+            does = plan.in_phase(phase).mechanism_of(layer) if phase else plan.held_as(layer)
+        if does and does != "topk":  # which takes nothing away
+            kept[layer] = KEPT[does]
+        if plan.phased and phase == "prefill" and layer not in borrowers:
+            read = CACHED[plan.in_phase("decode").mechanism_of(layer)]
+            own = kept[layer]
+            kept[layer] = own._replace(keys=own.keys or "k" in read, values=own.values or "v" in read)
     queries, keys, values, output = zip(*kept, strict=True)
     return KeptByLayer(
         queries, keys, values, output,

@@ -58,8 +58,8 @@ def parameter_count(shape: ModelShape, plan: SharingPlan | str) -> ParameterCoun
     Followers have no query and key projections, nor the norms on these, nor sinks; where queries, keys and values come
     from one matrix, they hold its value part. Of the other mechanisms, followers of `kv` lack keys and values, with the norm on
     keys, and those of `keys` the keys alone; layers that skip attention lack everything within it and the norms that no one
-    else reads. Followers of `topk` lack nothing. Layers that read another one's keys and values in the model itself
-    (`ModelShape.kv_sources`) lack what followers of `kv` do, in the dense plan too.
+    else reads. Followers of `topk` lack nothing. Where phases differ, a layer lacks what neither needs. Layers that read another
+    one's keys and values in the model itself (`ModelShape.kv_sources`) lack what followers of `kv` do, in the dense plan too.
     """
     plan = checked_plan(shape, plan)
     kept, extras = kept_by_layer(plan, shape.borrowers), shape.extras
@@ -82,10 +82,12 @@ def kv_cache_bytes(
 
     Leaders and dense layers hold keys and values, followers values only, or with low-rank corrections also keys as wide
     as the rank. Followers of `keys` hold values only too, those of `topk` both, those of `kv` and layers that skip attention
-    nothing, nor do layers that read another one's keys and values in the model itself. Layers with a sliding window hold the last `window - 1` tokens, as transformers' DynamicCache does (the
-    next token completes the window). Ignored: memory that an allocator or a static cache reserves beyond that.
+    nothing, nor do layers that read another one's keys and values in the model itself. Layers with a sliding window hold the
+    last `window - 1` tokens, as transformers' DynamicCache does (the next token completes the window). Of a plan whose phases
+    differ, it is what decoding reads. Ignored: memory that an allocator or a static cache reserves beyond that.
     """
     plan = checked_plan(shape, plan, batch_size=batch_size, num_tokens=num_tokens, bytes_per_value=bytes_per_value)
+    plan = plan.in_phase("decode")
     sizes = _cached_sizes(shape, plan)
     values = sum(
         cached_tokens(window, num_tokens) * size for window, size in zip(shape.sliding_windows, sizes, strict=True)
@@ -127,7 +129,7 @@ def stored_bytes(
     return StoredBytes(
         weights=parameter_count(shape, plan).total * bytes_per_value,
         kv_cache=kv_cache_bytes(shape, plan, batch_size, context_tokens, bytes_per_value),
-        attention_weights=batch_size * _most_left(shape, plan, context_tokens) * bytes_per_value,
+        attention_weights=batch_size * _most_left(shape, plan.in_phase("decode"), context_tokens) * bytes_per_value,
     )
 
 
@@ -193,6 +195,7 @@ def decode_bytes_moved(
     plan = checked_plan(
         shape, plan, batch_size=batch_size, context_tokens=context_tokens, bytes_per_value=bytes_per_value
     )
+    plan = plan.in_phase("decode")
     attended, sizes = _attended(shape.sliding_windows, context_tokens), _cached_sizes(shape, plan)
     read_of = _attended(reach_by_layer(shape, plan), context_tokens)
     rows = map(mul, kept_by_layer(plan, shape.borrowers).read, read_of)

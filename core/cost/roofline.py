@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
+from core.cost.checks import checked_plan
 from core.cost.devices import DEVICES, Device
 from core.cost.flops import forward_flops
 from core.cost.memory import bytes_of, decode_bytes_moved, stored_bytes
@@ -73,7 +74,7 @@ def predict_decode(
 
     bandwidth_bytes_per_s: a measured bandwidth in place of the data sheet's. Weights and cache are of format `dtype`.
     """
-    bytes_per_value = bytes_of(dtype)
+    bytes_per_value, plan = bytes_of(dtype), checked_plan(shape, plan).in_phase("decode")
     moved = decode_bytes_moved(shape, plan, batch_size, context_tokens, bytes_per_value)
     flops = forward_flops(shape, plan, batch_size, 1, context_tokens - 1)
     if bandwidth_bytes_per_s:

@@ -49,7 +49,7 @@ def step_by_layer(
     """The cost of every layer in one decode step, execution `reuse`; arguments as for `decode_bytes_moved`.
 
     Each part of bytes and FLOPs sums to that of the whole model. Of a mixture of experts the expected number of weights
-    is rounded for each layer, not once.
+    is rounded for each layer, not once. Of a plan whose phases differ it is a step of decoding, with what the layers hold.
     """
     plan = checked_plan(
         shape, plan, batch_size=batch_size, context_tokens=context_tokens, bytes_per_value=bytes_per_value
@@ -59,10 +59,14 @@ def step_by_layer(
     def cost(alone: ModelShape, role: Role, positions: int) -> LayerStep:
         return layer_step(alone, role, batch_size, context_tokens, bytes_per_value, positions)
 
-    return tuple(
-        cost(alone, role_of(plan, layer), plan.positions_of(layer) or 1)
-        for layer, alone in enumerate(layers_alone(shape))
+    decode, layers = plan.in_phase("decode"), layers_alone(shape)
+    steps = tuple(
+        cost(alone, role_of(decode, layer), decode.positions_of(layer) or 1) for layer, alone in enumerate(layers)
     )
+    if not plan.phased:
+        return steps
+    held = (cost(alone, role_by_weights(plan, layer), 1).parameters for layer, alone in enumerate(layers))
+    return tuple(replace(step, parameters=parameters) for step, parameters in zip(steps, held, strict=True))
 
 
 def role_of(plan: SharingPlan, layer: int) -> Role:
@@ -71,6 +75,12 @@ def role_of(plan: SharingPlan, layer: int) -> Role:
     if mechanism is None:
         return "leader" if layer in plan.leaders else "topk leader" if layer in topk_leaders(plan) else "dense"
     return "follower" if mechanism == "share" else mechanism
+
+
+def role_by_weights(plan: SharingPlan, layer: int) -> Role:
+    """The role by which this layer holds weights: what both of its phases need."""
+    mechanism = plan.held_as(layer)
+    return "dense" if mechanism is None else "follower" if mechanism == "share" else mechanism
 
 
 def layer_step(
@@ -144,8 +154,9 @@ def model_step(
     shape: ModelShape, plan: SharingPlan | str, batch_size: int, context_tokens: int, bytes_per_value: int
 ) -> LayerStep:
     """A whole model, counted like a layer. cache_bytes_per_token: of all its layers."""
+    decode = checked_plan(shape, plan).in_phase("decode")
     return LayerStep(
-        flops=forward_flops(shape, plan, batch_size, 1, context_tokens - 1),
+        flops=forward_flops(shape, decode, batch_size, 1, context_tokens - 1),
         moved=decode_bytes_moved(shape, plan, batch_size, context_tokens, bytes_per_value),
         parameters=parameter_count(shape, plan),
         cache_bytes_per_token=_per_token(shape, plan, bytes_per_value),

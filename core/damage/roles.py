@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import takewhile
 from typing import NamedTuple
 
-from core.plan import MECHANISMS, Mechanism, Part, SharingPlan
+from core.plan import MECHANISMS, Mechanism, Part, SharingPlan, check_one_phase
 
 
 class Role(NamedTuple):
@@ -43,11 +43,7 @@ def roles_of(plan: SharingPlan, head_map: Mapping[int, Sequence[int]] | None = N
 
     Raises ValueError for a plan that does something in one phase alone: a text that is read at once shows one of two.
     """
-    if any(getattr(part, "phase", None) for part in plan.parts):
-        raise ValueError(
-            f"Damage is measured of texts that are read at once, which plan {plan.name} treats otherwise than what is written: "
-            "score it token by token, by `python -m core evaluate`."
-        )
+    check_one_phase(plan, "Damage in one pass")  # see `core.damage.by_phase`
     leaders = {layer: plan.leader_of(layer) for layer in plan.followers}
     heads = {layer: tuple(read) for layer, read in (head_map or {}).items()}
     leading = set(leaders.values())

@@ -138,10 +138,11 @@ def _gives_tuple(model: PreTrainedModel) -> bool:
 
 def _forget(call: AttentionCall, layer: int) -> None:
     """Drop what leaders from `layer` on left in the call."""
-    left: dict[int, Any]
-    for left in (call.weights, call.inputs, call.lent, call.places):
+    for left in (call.weights, call.inputs):
         for leader in [leader for leader in left if leader >= layer]:
             del left[leader]
+    call.lent = {leader: kept for leader, kept in call.lent.items() if leader < layer}
+    call.places = {leader: kept for leader, kept in call.places.items() if leader < layer}
 
 
 class Scorer:

@@ -17,9 +17,10 @@ import torch.nn.functional as F
 from transformers import AutoModelForCausalLM, PreTrainedModel, set_seed
 
 from core.demo.recipe import Recipe
+from core.plan import check_one_phase
 from core.records.files import append_line, write_file
 from core.records.provenance import machine
-from core.sharing.view import share_attention
+from core.sharing.view import plan_of, share_attention
 
 LOG_STEPS = 50
 CHECKPOINT_STEPS = 1000
@@ -120,6 +121,7 @@ class Trainer:
         model = AutoModelForCausalLM.from_config(self.recipe.config(), attn_implementation="sdpa").to(self.device)
         if plan:
             model = share_attention(model, plan, execution="recompute")
+            check_one_phase(plan_of(model), "Training, which reads whole texts at once,")
             model.requires_grad_(True)
         return model
 

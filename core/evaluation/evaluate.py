@@ -29,6 +29,7 @@ from core.quantization import with_weights
 from core.records.files import write_file
 from core.records.scores import Record, load_record, pack_lines, save_packed, save_record
 from core.sharing.storage import weight_bytes
+from core.sharing.view import plan_of
 from core.tokens import check_tokenizer, embedding_rows
 
 Dispatch = Callable[[Sequence[Record]], Iterator[tuple[Record, bytes]]]
@@ -191,10 +192,11 @@ def _evaluated(
     options: Options,
     on_batch: Callable[[int, int], None],
 ) -> EvaluatedModel:
-    """The model as lm-eval asks it: in one pass where the cache is full, else through the cache."""
-    if options.cache_kind.bits is None:
+    """The model as lm-eval asks it: in one pass where the cache is full and both phases are alike, else through the cache."""
+    has_phases = bool(plan_of(model).phased)
+    if options.cache_kind.bits is None and not has_phases:
         return EvaluatedModel(model, tokenizer, options.batch_size, on_batch)
-    return CachedModel(model, tokenizer, options.batch_size, on_batch, options.cache_kind)
+    return CachedModel(model, tokenizer, options.batch_size, on_batch, options.cache_kind, has_phases)
 
 
 def _keep_documents(results: Path, measurement: Measurement, options: Options) -> None:

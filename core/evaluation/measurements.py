@@ -46,7 +46,13 @@ def measurements(
         cache_maker(view, options.cache_kind)  # whether there is such a cache for it, before anything is measured
     about_benchmarks = [_about_benchmark(benchmark) for benchmark in benchmarks]
     return [
-        Measurement(view, benchmark, _draft(about | about_plan | asked, [*benchmark.arguments, *command_options]))
+        Measurement(
+            view,
+            benchmark,
+            _draft(
+                about | about_plan | asked | _about_scoring(view, benchmark), [*benchmark.arguments, *command_options]
+            ),
+        )
         for view, about_plan in views
         for benchmark, asked in zip(benchmarks, about_benchmarks, strict=True)
     ]
@@ -108,6 +114,14 @@ def _about_benchmark(benchmark: Benchmark) -> dict[str, Any]:
     about = {"task": benchmark.name, "task_version": benchmark.version, "data_source": benchmark.data_source}
     num_fewshot = max(task.get_config("num_fewshot") for task in benchmark.tasks.values())
     return about | {"data_sha256": data_sha256(benchmark), "num_fewshot": num_fewshot}
+
+
+def _about_scoring(view: PreTrainedModel, benchmark: Benchmark) -> dict[str, Any]:
+    """How answers are scored, of a plan whose phases differ; other plans get the same scores either way."""
+    if not plan_of(view).phased:
+        return {}
+    writes = all(task.OUTPUT_TYPE == "generate_until" for task in benchmark.tasks.values())
+    return {"scored_by": "generation" if writes else "cache"}
 
 
 def _draft(about: dict[str, Any], arguments: Sequence[str]) -> Record:

@@ -28,6 +28,17 @@ CACHED: Mapping[Mechanism | None, str] = MappingProxyType(
 )
 """What of its own keys (k) and values (v) a layer caches, by what it does in decoding."""
 
+NEEDED: Mapping[Mechanism | None, str] = MappingProxyType(
+    {None: "qkvo", "share": "vo", "skip": "", "kv": "qo", "keys": "qvo", "topk": "qkvo"}
+)
+"""Which of its queries, keys, values and output projection a layer uses, by what it does."""
+
+
+def held_for(*mechanisms: Mechanism | None) -> Mechanism | None:
+    """The mechanism of which a layer has all weights that it needs for each of these; None: those of a whole layer."""
+    needed = {one for mechanism in mechanisms for one in NEEDED[mechanism]}
+    return next((mechanism for mechanism, has in NEEDED.items() if needed == set(has)), None)
+
 
 def without_needless_marks(parts: Iterable[Part]) -> tuple[list[Group], tuple[Part, ...]]:
     """The shared groups that apply in both phases, and all other parts, of which those that do so lose their marks.
@@ -93,3 +104,12 @@ def check_phases(prefill: "SharingPlan", decode: "SharingPlan") -> None:
                 f"Layer {layer} would save nothing by {mechanism} in prefill: it computes keys and values of its own there, because "
                 f"decoding reads them from its cache; mark {mechanism} @decode, or leave the mark out; {layers_of(prefill.num_layers)}."
             )
+
+
+def check_one_phase(plan: "SharingPlan", what: str) -> None:
+    """Raise ValueError, in one sentence, where a plan's phases differ and `what` ("Tuning", …) knows one alone."""
+    if plan.phased:
+        raise ValueError(
+            f"{what} knows no phases, and plan {plan.name} does in prefill what it does not do in decoding, or the other way round: "
+            f"leave the marks out, or give the plan of one phase, for example {next(filter(None, map(str, plan.phases)))}."
+        )

@@ -25,7 +25,7 @@ from core.plan.parts import (
     parts_in_words,
     parts_text,
 )
-from core.plan.phases import check_phases, of_phase, without_needless_marks
+from core.plan.phases import check_phases, held_for, of_phase, without_needless_marks
 from core.plan.reading import read_plan
 
 EXECUTIONS = ("auto", "reuse", "recompute")
@@ -205,6 +205,12 @@ class SharingPlan:
         if part := self._part_of.get(layer):
             return part.mechanism
         return "share" if layer in self._leader_of else None
+
+    def held_as(self, layer: int) -> Mechanism | None:
+        """The mechanism as of which `layer` holds weights: what it does, or where phases differ one that has all that either
+        phase needs (of `share` and `kv` that is `keys`). None: it holds everything.
+        """
+        return held_for(*(one.mechanism_of(layer) for one in self.phases))
 
     def source_of(self, layer: int) -> int:
         """The layer from which `layer` takes something, by any mechanism: itself for layers that take nothing."""

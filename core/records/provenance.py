@@ -59,7 +59,12 @@ class Provenance(Strict):
             last.pop("quantization", None)
         if not fields.get("variant", True):  # records from before there were variants stay as they were, to the byte
             del fields["variant"]
-        for name in ("weight_bytes", "counted_cache", "tuning"):  # and so do those from before these were known
+        for name in (
+            "weight_bytes",
+            "counted_cache",
+            "scored_by",
+            "tuning",
+        ):  # and so do those from before these were known
             if fields.get(name, 0) is None:
                 del fields[name]
         return fields | last

@@ -48,6 +48,16 @@ _GROUP_CHARACTERS = 2**20
 _is_of_others = in_folder(EMERGENCE, PRETRAINING, SEARCHES, TIMINGS, TUNINGS)
 Kind = Literal["dense", "direct", "head-mapped", "tuned", "control"]
 """`control`: the dense model, trained on the tokens that a tuned one was trained on, in the same order."""
+ScoredBy = Literal["cache", "generation"]
+SCORED_BY: dict[ScoredBy, str] = {
+    "cache": "Scored token by token through the KV cache: the prompt was read by what the plan does in prefill, and every "
+    "token of an answer was foretold by a token that the plan's decoding read; of texts without a prompt the first half was read "
+    "as one.",
+    "generation": "Scored by what was written: the prompt but its last token was read by what the plan does in prefill, and "
+    "every token of an answer was written by its decoding.",
+}
+"""How a plan whose phases differ was scored, in words. In one pass over prompt and answer nothing decodes, and sharing in decoding
+alone would look free."""
 HELD = ("kv_cache", "weights")
 """The options that change what a model holds in memory, and not what it is asked."""
 
@@ -110,6 +120,8 @@ class Record(Provenance):
     # counted on the model that answered, without what its followers lack; None: not counted (older records)
     weight_bytes: Count | None = None
     counted_cache: CountedCache | None = None  # None: answers were scored without reading a cache, or not counted
+    # of a plan whose phases differ, and of no other: how answers were scored, see SCORED_BY
+    scored_by: ScoredBy | None = None
     # what a tuned model or a control says of itself (`core.records.tunings.Tuned`)
     tuning: dict[str, Any] | None = None
 
@@ -123,7 +135,18 @@ class Record(Provenance):
         plan = SharingPlan.parse(self.plan, self.num_layers)
         if (str(plan), plan.followers) != (self.plan, self.followers):
             raise ValueError(f"plan {str(plan)!r} has the followers {plan.followers}, not {self.followers}")
+        if bool(plan.phased) != bool(self.scored_by):
+            raise ValueError(
+                f"plan {str(plan)!r} does other things in prefill than in decoding, and it is not said how it was scored"
+                if plan.phased
+                else f"plan {str(plan)!r} has no phases, and it is said by which way they were scored"
+            )
         return self
+
+    @property
+    def scoring(self) -> str:
+        """One sentence on how a plan whose phases differ was scored; empty for other plans, whose scores do not depend on it."""
+        return SCORED_BY[self.scored_by] if self.scored_by else ""
 
     @property
     def changed(self) -> int:
@@ -313,7 +336,7 @@ def _line_groups(text: str) -> Iterator[list[str]]:
 COLUMNS = (
     "model", "plan", "kind", "followers", "num_layers", "task", "metric", "value", "stderr", "n", "higher_is_better",
     "num_fewshot", "limit", "settings", "execution", "dtype", "quantization", "machine", "date", "duration_s", "command", "path",
-    "compression",
+    "compression", "scored_by",
 )  # fmt: skip
 
 
@@ -323,7 +346,7 @@ def to_frame(records: Iterable[Record]) -> pd.DataFrame:
     `plan` is `dense` for the dense model; `followers` is the number of followers; `stderr` is NaN where there is none;
     `settings` is empty for a question with all defaults (compare rows of equal settings only); `compression` is empty
     for a full cache and full weights, `quantization` for weights as they were trained; `path` is relative to the folder
-    of results.
+    of results; `scored_by` is empty but for plans whose phases differ.
     """
     return pd.DataFrame([row for record in records for row in _rows(record)], columns=list(COLUMNS))
 
@@ -331,7 +354,7 @@ def to_frame(records: Iterable[Record]) -> pd.DataFrame:
 def _rows(record: Record) -> list[dict[str, Any]]:
     same = ("model", "kind", "num_layers", "task", "num_fewshot", "limit", "compression", "execution", "dtype")
     point = {name: getattr(record, name) for name in (*same, "date", "duration_s", "command")}
-    point["settings"] = _in_words(record.asked)
+    point |= {"settings": _in_words(record.asked), "scored_by": record.scored_by or ""}
     point |= {"plan": record.plan_name, "followers": len(record.followers), "n": record.num_samples}
     point |= {"quantization": record.quantization or "", "machine": str(record.machine), "path": record.path.as_posix()}
     return [

@@ -1,7 +1,7 @@
 """Sharing attention weights inside a model: `share_attention` and everything that a shared model is made of.
 
 A view (`view`) is a model of the same class over the same parameters (`storage`), in which leaders hand their attention
-weights to followers (`layers`), or layers do something else with less (`mechanisms`); what belongs to one forward call
+weights to followers (`layers`), or layers do something else with less (`mechanisms`), or that in one phase alone (`phases`); what belongs to one forward call
 (`call`) and how it reaches the layers (`hooks`), what each model family needs (`families`), caches that hold values only,
 or nothing (`cache`), and whether files filled a model (`checkpoints`). Imports `core.plan` alone; `core.models`, `core.decoding` and all that measures build on it.
 """

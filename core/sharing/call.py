@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.attention.flex_attention import BlockMask, create_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from core.plan import EXECUTIONS
+from core.plan import EXECUTIONS, Phase
 from core.sharing.families import AttentionModule, eager_attention
 
 # In `auto`, a prompt's attention weights are kept when they take at most this much memory per leader.
@@ -29,11 +29,13 @@ class AttentionCall:
     """What leaders leave for followers during one forward call of one view.
 
     shows_weights: every layer, and not leaders alone, computes its attention weights and returns them.
+    phase: of the call; only views whose phases differ ask for it.
     """
 
     # Of other mechanisms, which replace these dicts and never change them: a call without them makes none of its own.
     lent: Mapping[int, tuple] = {}  # keys and values that other layers read, see `mechanisms.lending`
     places: Mapping[int, torch.Tensor] = {}  # positions that leaders chose, see `mechanisms.topk`
+    phase: Phase = "prefill"
 
     def __init__(self, implementation: str, execution: str, shows_weights: bool = False):
         self.implementation, self.execution, self.shows_weights = implementation, execution, shows_weights

@@ -82,6 +82,23 @@ def _first_of_each_quarter(module: AttentionModule, outputs: torch.Tensor) -> to
     return outputs.unflatten(0, (4, 3, -1))[:, 0]
 
 
+def _second_last(module: AttentionModule, outputs: torch.Tensor) -> torch.Tensor:
+    """Keys, of queries, keys, values one after the other."""
+    size = kv_heads_of(module) * head_dim_of(module)
+    return outputs[-2 * size : -size]
+
+
+def _second_last_of_each_group(module: AttentionModule, outputs: torch.Tensor) -> torch.Tensor:
+    """Keys, of the queries, the key and the value of one group of heads, then those of the next one."""
+    groups = outputs.unflatten(0, (kv_heads_of(module), -1, head_dim_of(module)))[:, -2]
+    return groups[0] if len(groups) == 1 else groups
+
+
+def _last_of_each_quarter(module: AttentionModule, outputs: torch.Tensor) -> torch.Tensor:
+    """Keys, of the queries, values and keys of a quarter of the heads, then those of the next one."""
+    return outputs.unflatten(0, (4, 3, -1))[:, 2]
+
+
 # Ways of holding the value projection: attribute → None when it gives values alone. For a fused projection: what picks
 # the values from its outputs [outputs, …], without a copy, as [outputs, …] or, where they lie apart, [parts, outputs, …].
 VALUES: dict[str, Callable | None] = {
@@ -96,6 +113,9 @@ _VALUES_OF_CLASS = {"GPTBigCodeAttention": _last_of_each_group, "CodeGenAttentio
 
 _QUERIES = {
     _last: _first, _last_of_each_group: _first_of_each_group, _middle_of_each_quarter: _first_of_each_quarter,
+}  # fmt: skip
+_KEYS = {
+    _last: _second_last, _last_of_each_group: _second_last_of_each_group, _middle_of_each_quarter: _last_of_each_quarter,
 }  # fmt: skip
 
 
@@ -289,10 +309,11 @@ def _ways(module: AttentionModule) -> _Ways:
 
 
 def fused_parts(module: AttentionModule) -> tuple[str, dict[str, Callable]]:
-    """The name of a module's fused projection, "" when it has none, and what picks its queries and values: as in VALUES."""
+    """The name of a module's fused projection, "" when it has none, and what picks its queries, keys and values: as in
+    VALUES."""
     name = _value_name(module)
     pick = _VALUES_OF_CLASS.get(type(module).__name__, VALUES[name])
-    return (name, {"query": _QUERIES[pick], "value": pick}) if pick else ("", {})
+    return (name, {"query": _QUERIES[pick], "key": _KEYS[pick], "value": pick}) if pick else ("", {})
 
 
 def keep_values_alone(module: AttentionModule) -> None:
@@ -434,11 +455,16 @@ class _LinearOfParts(nn.Linear):
         self.register_parameter("bias", bias)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        rows = hidden.reshape(1, -1, self.in_features).expand(len(self.weight), -1, -1)
-        outputs = torch.bmm(rows, self.weight.mT)  # [parts, batch · tokens, outputs of a part]
-        if self.bias is not None:
-            outputs = outputs + self.bias[:, None]
-        return outputs.transpose(0, 1).reshape(*hidden.shape[:-1], -1)
+        return linear_of_parts(hidden, self.weight, self.bias)
+
+
+def linear_of_parts(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """Hidden states [..., hidden] by weights that lie apart: weight [parts, outputs of a part, hidden], bias [parts, …]."""
+    rows = hidden.reshape(1, -1, weight.shape[2]).expand(len(weight), -1, -1)
+    outputs = torch.bmm(rows, weight.mT)  # [parts, batch · tokens, outputs of a part]
+    if bias is not None:
+        outputs = outputs + bias[:, None]
+    return outputs.transpose(0, 1).reshape(*hidden.shape[:-1], -1)
 
 
 def keep_part(projection: nn.Module, pick: Callable) -> nn.Module:

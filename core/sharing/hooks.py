@@ -13,18 +13,27 @@ import torch
 from torch import nn
 from transformers import Cache, DynamicCache, PreTrainedModel
 
+from core.plan import Phase
 from core.sharing.cache import keep_nothing, keep_values_only
 from core.sharing.call import AttentionCall, check_execution
 from core.sharing.families import decoder_of, hands_keywords_on, is_wrapped, layers_of, static_cache_is_wrong
 
 
-def install(view: PreTrainedModel, followers: tuple[int, ...], execution: str, nothing: tuple[int, ...] = ()) -> None:
+def install(
+    view: PreTrainedModel,
+    followers: tuple[int, ...],
+    execution: str,
+    nothing: tuple[int, ...] = (),
+    has_phases: bool = False,
+) -> None:
     """Have each forward call of the view's decoder begin with an AttentionCall and a cache without what layers do not need.
 
-    followers: layers that store values only. nothing: layers that store neither keys nor values.
+    followers: layers that store values only. nothing: layers that store neither keys nor values. has_phases: layers do other
+    things in prefill than in decoding, so that each call has to know which of them it is.
     """
     decoder, by_keyword = decoder_of(view), hands_keywords_on(view)
     begin = _BeginCall(followers, execution, by_keyword, nothing)
+    begin.has_phases = has_phases
     decoder.register_forward_pre_hook(begin, with_kwargs=True)
     if not by_keyword or is_wrapped(view):
         view.register_forward_pre_hook(_ask, with_kwargs=True)
@@ -92,6 +101,7 @@ class _BeginCall:
     """Forward pre-hook of a view's decoder: a new AttentionCall for each call, and a cache without follower keys."""
 
     key_width = 0
+    has_phases = False
 
     def __init__(self, followers: tuple[int, ...], execution: str, by_keyword: bool, nothing: tuple[int, ...] = ()):
         self.followers, self.execution, self.by_keyword, self.nothing = followers, execution, by_keyword, nothing
@@ -108,6 +118,8 @@ class _BeginCall:
         else:
             _running_call.set(call)
         self._prepare_cache(decoder, kwargs)
+        if self.has_phases:
+            call.phase = _phase_of(kwargs.get("past_key_values"))
         return args, kwargs
 
     def _prepare_cache(self, decoder, kwargs: dict) -> None:
@@ -133,6 +145,16 @@ class _BeginCall:
         if decoder.training and getattr(decoder, "gradient_checkpointing", False):
             return False  # layers would run, and append to it, twice
         return decoder.config.use_cache if use_cache is None else use_cache
+
+
+def _phase_of(cache: Cache | None) -> Phase:
+    """Prefill where there is no cache or an empty one, else decoding, however many tokens come; see `core.plan.phases`."""
+    first: Any = cache.layers[0] if cache is not None and cache.layers else None
+    if cache is None or first is None or not first.is_initialized:
+        return "prefill"
+    if torch.compiler.is_compiling() and cache.is_compileable:  # its length is a tensor; `generate` compiles no prefill
+        return "decode"
+    return "decode" if int(cache.get_seq_length()) else "prefill"
 
 
 def _shows_weights(decoder: PreTrainedModel, kwargs: dict) -> bool:

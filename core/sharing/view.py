@@ -7,6 +7,7 @@ A view is a new model object of the same class on the same parameter storage. Ea
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from operator import index
 from typing import Any, TypeVar
 
@@ -14,7 +15,7 @@ import torch
 from transformers import PreTrainedModel
 
 from core.corrections import NONE, Corrections
-from core.plan import HeadMap, SharingPlan
+from core.plan import HeadMap, SharingPlan, check_one_phase
 from core.sharing.call import AttentionCall, check_execution, weighted_values
 from core.sharing.corrections import attach, check_corrections
 from core.sharing.families import (
@@ -35,6 +36,7 @@ from core.sharing.families import (
 from core.sharing.hooks import carry, install
 from core.sharing.layers import make_follower, make_leader, watch
 from core.sharing.mechanisms import check_parts, impose, stores_nothing, values_alone
+from core.sharing.phases import by_phase
 from core.sharing.storage import twin_of
 
 Model = TypeVar("Model", bound=PreTrainedModel)
@@ -49,7 +51,8 @@ def share_attention(
 ) -> Model:
     """A view of `model` in which the followers of `plan` reuse their leader's attention weights.
 
-    A plan's other parts (`skip 5 7, kv 20-22`) are done by `core.sharing.mechanisms`.
+    A plan's other parts (`skip 5 7, kv 20-22`) are done by `core.sharing.mechanisms`, those of one phase (`17-22@decode`) by
+    `core.sharing.phases`.
 
     model: a transformers decoder; its outputs stay as they are, and no parameter is copied (a training step on the
         view changes the original too). The view is used like any transformers model of the same class.
@@ -111,20 +114,25 @@ def _share(
     vars(view).update(sharing_plan=plan, sharing_head_map=head_map)
     view.config.sharing_plan, view.config.sharing_head_map = str(plan), {str(k): list(v) for k, v in head_map.items()}
     if plan:
-        for layer, module in enumerate(attention_modules(view)):
-            if layer in plan.followers:
-                # an alignment takes the place of the head map, and begins as it
-                heads = None if corrections.alignment else head_map.get(layer)
-                make_follower(module, layer, plan.leader_of(layer), heads)
-            elif layer in plan.leaders:
-                make_leader(module, layer)
-            else:
-                watch(module, layer)
-        impose(view, plan)
-        install(view, values_alone(plan), execution, stores_nothing(plan))
+        # an alignment takes the place of the head map, and begins as it
+        make = partial(_make_layers, head_map={} if corrections.alignment else head_map)
+        by_phase(view, plan, make) if plan.phased else make(view, plan)
+        install(view, values_alone(plan), execution, stores_nothing(plan), bool(plan.phased))
         carry(view, range(plan.num_layers))
         if corrections and plan.followers:
             attach(view, plan, head_map, corrections)
+
+
+def _make_layers(view: PreTrainedModel, plan: SharingPlan, head_map: HeadMap) -> None:
+    """Have each layer of a view do what a plan without phases says."""
+    for layer, module in enumerate(attention_modules(view)):
+        if layer in plan.followers:
+            make_follower(module, layer, plan.leader_of(layer), head_map.get(layer))
+        elif layer in plan.leaders:
+            make_leader(module, layer)
+        else:
+            watch(module, layer)
+    impose(view, plan)
 
 
 def plan_of(model: PreTrainedModel) -> SharingPlan:
@@ -137,6 +145,7 @@ def recording_view(model: Model) -> Model:
 
     Call its decoder with `shared_attention=AttentionCall(…, "reuse")` and read `weights` afterwards.
     """
+    check_one_phase(plan_of(model), "Looking at attention weights")
     plan, view = plan_of(model), twin_of(model)
     modules = attention_modules(view)
     selecting = [layer for part in plan.parts if part.mechanism == "topk" for layer in part.layers]
@@ -165,8 +174,11 @@ def _check(
     num_layers = len(attention_modules(model))
     if plan.num_layers != num_layers:
         raise ValueError(f"The plan is for a model of {plan.num_layers} layers; this model has {num_layers}.")
-    check_kinds(model, plan)
-    check_parts(model, plan)
+    for of_phase in plan.phases:
+        check_kinds(model, of_phase)
+        check_parts(model, of_phase)
+    if corrections:
+        check_one_phase(plan, "Correcting followers")
     check_head_map(head_map, plan, num_heads_of(model))
     check_corrections(model, plan, corrections)
 
@@ -230,11 +242,12 @@ def _as_integers(head_map: Any) -> HeadMap:
 
 def check_head_map(head_map: HeadMap, plan: SharingPlan, num_heads: int) -> None:
     """Raise ValueError when a head map names a layer that is no follower, or heads that the leader does not have."""
+    followers = sorted({layer for of_phase in plan.phases for layer in of_phase.followers})
     for layer, heads in head_map.items():
-        if layer not in plan.followers:
+        if layer not in followers:
             raise ValueError(
                 f"The head map names layer {layer}, which is no follower of plan {plan.name}; "
-                f"followers: {', '.join(map(str, plan.followers)) or 'none'}."
+                f"followers: {', '.join(map(str, followers)) or 'none'}."
             )
         if len(heads) != num_heads or not all(isinstance(h, int) and 0 <= h < num_heads for h in heads):
             raise ValueError(

@@ -100,7 +100,7 @@ def _begin(decoder: Decoder, workload: Workload) -> None:
 
 
 def _execution(model: PreTrainedModel, workload: Workload) -> dict[str, str]:
-    return {"execution": workload.execution} if plan_of(model) else {}
+    return {"execution": workload.execution} if any(plan_of(model).phases) else {}
 
 
 def _time_prefills(decoders: list[Decoder], workload: Workload) -> list[Quartiles]:

@@ -25,7 +25,7 @@ from core.configs import context_tokens
 from core.corrections import NONE, Corrections
 from core.gguf_source import quantization_of
 from core.models import load_model, weights_sha256
-from core.plan import HeadMap, SharingPlan
+from core.plan import HeadMap, SharingPlan, check_one_phase
 from core.records.files import MAX_RECORD_BYTES, parse_as, write_file, write_record
 from core.records.provenance import machine, model_name, provenance
 from core.records.reading import Unreadable, fault_of, read_file, shown
@@ -126,6 +126,7 @@ class Tuning:
 
     def _checked_plan(self, dense: PreTrainedModel) -> SharingPlan:
         plan = SharingPlan.parse(self.plan_text, num_layers_of(dense))
+        check_one_phase(plan, "Tuning, which reads whole texts at once,")
         if plan_of(dense):
             raise ValueError(
                 f"{model_name(self.model)} already shares attention with plan {plan_of(dense)}: tune the dense model that "

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from app import plans
 from core.plan import SharingPlan
-from tests.support.mixtures import mixed_plans
+from tests.support.mixtures import mixed_plans, phased_plans
 
 
 def test_paper_spans_are_themselves_at_the_papers_depth():
@@ -89,3 +89,22 @@ def test_parts_of_a_plan_are_carried_to_another_depth(plan, layers):
 def test_the_preferred_plan_can_have_parts_within_kinds():
     assert str(plans.default_plan(24, "skip 5,kv 6-8")) == "skip 5,kv 6-8"
     assert plans.default_plan(24, "kv 6-8", [0, 1] * 12).followers
+
+
+@given(phased_plans(), st.integers(2, 40))
+def test_phases_are_scaled_each_for_itself(plan, to_layers):
+    scaled = plans.scaled_plan(plan, to_layers)
+    assert scaled.num_layers == to_layers
+    if plan.num_layers == to_layers:
+        assert scaled == plan
+    if plan.phased and plan.num_layers != to_layers:
+        assert scaled.in_phase("decode") == plans.scaled_plan(plan.in_phase("decode"), to_layers)
+        assert scaled.in_phase("prefill") in (
+            plans.scaled_plan(plan.in_phase("prefill"), to_layers),
+            SharingPlan((), to_layers),
+        )
+
+
+def test_a_preferred_plan_with_phases_is_taken_where_its_kinds_allow():
+    assert str(plans.default_plan(6, "kv 1-2@decode")) == "kv 1-2@decode"
+    assert not plans.default_plan(6, "kv 1-2@decode", [0, 1, 0, 1, 0, 1]).phased

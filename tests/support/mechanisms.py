@@ -150,3 +150,44 @@ def _own_forwards(did, modules):
         stack.enter_context(patch("torch.nn.functional.softmax", chosen))
         stack.enter_context(patch("torch.nn.functional.scaled_dot_product_attention", sdpa))
         yield
+
+
+@contextmanager
+def imposed_by_phase(model, plan, prompt_tokens):
+    """Within this context `model`, run as for `imposed`, does for the first `prompt_tokens` tokens what `plan` says of prefill,
+    and for those after them what it says of decoding: every layer attends twice, and the rows of either phase are kept.
+    """
+    phases, modules = [Imposed(plan.in_phase(phase)) for phase in ("prefill", "decode")], attention_of(model)
+    now = _Now(phases[0])
+    family = sys.modules[type(modules[0]).__module__]
+    with ExitStack() as stack:
+        if "eager_attention_forward" in vars(family) and type(modules[0]).__name__ != "FalconAttention":
+            attention = partial(_attention, now, modules, family.eager_attention_forward)
+            stack.enter_context(patch.object(family, "eager_attention_forward", attention))
+        else:
+            stack.enter_context(_own_forwards(now, modules))
+            stack.callback(model.register_forward_pre_hook(partial(_give_cache, now), with_kwargs=True).remove)
+        for layer, module in enumerate(modules):
+            both = partial(_in_both_phases, now, phases, prompt_tokens, layer, module, module.forward)
+            stack.enter_context(patch.object(module, "forward", both))
+        yield phases
+
+
+class _Now:
+    """What is imposed at present."""
+
+    def __init__(self, did):
+        self.did = did
+
+    def __getattr__(self, name):
+        return getattr(self.did, name)
+
+
+def _in_both_phases(now, phases, prompt_tokens, layer, module, forward, *args, **kwargs):
+    outputs = []
+    for now.did in phases:
+        caches = {name: _Cache(now) for name in ("past_key_values", "layer_past") if kwargs.get(name) is not None}
+        output = forward(*args, **kwargs | caches)
+        outputs.append(_nothing(module, args, kwargs, output) if layer in now.did.skipped else output)
+    (prompt, *others), (written, *_) = outputs
+    return torch.cat([prompt[:, :prompt_tokens], written[:, prompt_tokens:]], dim=1), *others

@@ -25,7 +25,7 @@ Exchange = Callable[[AttentionModule, AttentionCall, Cache | None, torch.Tensor,
 """(module, call, cache, a layer's new keys and values) → those that it attends to."""
 
 
-class _InPlaceOfCache:
+class InPlaceOfCache:
     """Stands in the place of the cache in one layer. Without a cache there is nothing behind it."""
 
     def __init__(
@@ -46,15 +46,18 @@ class _InPlaceOfCache:
 def attend_by(module: AttentionModule, exchange: Exchange) -> None:
     """Have a layer attend to what `exchange` gives it; its forward is its family's own."""
     module.exchange = exchange
-    module.cache_name = (
-        "layer_past" if "layer_past" in inspect.signature(type(module).forward).parameters else "past_key_values"
-    )
+    module.cache_name = cache_name_of(module)
     set_forward(module, _forward)
+
+
+def cache_name_of(module: AttentionModule) -> str:
+    """The name by which a layer's forward takes its cache."""
+    return "layer_past" if "layer_past" in inspect.signature(type(module).forward).parameters else "past_key_values"
 
 
 def _forward(module: AttentionModule, *args: Any, **kwargs: Any) -> Any:
     call, name = call_of(kwargs.get("shared_attention")), module.cache_name
-    kwargs[name] = place = _InPlaceOfCache(kwargs.get(name), partial(module.exchange, module, call))
+    kwargs[name] = place = InPlaceOfCache(kwargs.get(name), partial(module.exchange, module, call))
     forward = type(module).forward if has_attention_function(module) else own_forward
     output = forward(module, *args, **kwargs)
     if not place.used:

@@ -40,12 +40,14 @@ def impose(view: PreTrainedModel, plan: SharingPlan) -> None:
 
 
 def stores_nothing(plan: SharingPlan) -> tuple[int, ...]:
-    """The layers that cache neither keys nor values, ascending."""
+    """The layers that cache neither keys nor values, ascending: by what decoding reads of them."""
+    plan = plan.in_phase("decode")
     return tuple(layer for layer in plan.changed if plan.mechanism_of(layer) in ("skip", "kv"))
 
 
 def values_alone(plan: SharingPlan) -> tuple[int, ...]:
-    """The layers that cache values alone, ascending."""
+    """The layers that cache values alone, ascending: by what decoding reads of them."""
+    plan = plan.in_phase("decode")
     return tuple(layer for layer in plan.changed if plan.mechanism_of(layer) in ("share", "keys"))
 
 
@@ -104,8 +106,8 @@ def leaves_out(model: PreTrainedModel, plan: SharingPlan, layer: int, key: str, 
 
     attention: the full name of the layer's attention module.
     """
-    mechanism = plan.mechanism_of(layer)
-    if mechanism is None or mechanism == "topk":
+    mechanism = plan.held_as(layer)
+    if mechanism is None:
         return False
     norms = norms_of_attention(model, layer) if mechanism == "skip" else ()
     return key.startswith(f"{attention}.") or key.split(".")[-2] in norms

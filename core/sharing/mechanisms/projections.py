@@ -21,23 +21,23 @@ Pick = Callable[[torch.Tensor], torch.Tensor]
 
 
 def do_without(module: AttentionModule, names: Sequence[str]) -> None:
-    """Remove the projections of `names` ("key", "value") from an attention module, as far as they can be told apart.
+    """Remove the projections of `names` ("query", "key", "value") from an attention module, as far as they can be told apart.
 
     A fused projection that is quantized, or has adapters, is run whole.
     """
     for name in names:
         if getattr(module, own := f"{name[0]}_proj", None) is not None:
-            setattr(module, own, _Zeros(getattr(module, own), kv_heads_of(module) * head_dim_of(module)))
+            setattr(module, own, Zeros(getattr(module, own), kv_heads_of(module) * head_dim_of(module)))
     for norm in _NORMS_OF_KEYS if "key" in names else ():
         if hasattr(module, norm):
             setattr(module, norm, nn.Identity())
     fused, picks = fused_parts(module)
     if fused and is_weight_and_bias(getattr(module, fused)):
         kept = [partial(pick, module) for name, pick in picks.items() if name not in names]
-        setattr(module, fused, _Parts(getattr(module, fused), kept))
+        setattr(module, fused, Parts(getattr(module, fused), kept))
 
 
-class _Zeros(nn.Module):
+class Zeros(nn.Module):
     """In the place of a projection whose outputs nobody reads: zeros of its width, [..., outputs]."""
 
     def __init__(self, projection: Any, width: int):
@@ -48,7 +48,7 @@ class _Zeros(nn.Module):
         return hidden.new_zeros(*hidden.shape[:-1], self.out_features)
 
 
-class _Parts(nn.Module):
+class Parts(nn.Module):
     """A fused projection of whose outputs some are computed, by a linear layer for each part, and the others are zeros."""
 
     def __init__(self, projection: Any, picks: Sequence[Pick]):

@@ -28,3 +28,11 @@ def test_the_execution_of_a_prefill_reaches_plans_without_shared_weights(tiny_mo
     model, workload = tiny_model(), Workload(1, 6, 1, execution="recompute")
     time_pair(start_baseline(model, workload), share_attention(model, "keys 1-3"), workload, None)
     assert {"execution": "recompute"} in asked and {} in asked
+
+
+def test_a_plan_whose_phases_differ_is_timed_by_each_phase(tiny_model):
+    model, workload = tiny_model(), Workload(1, 6, 5)
+    views = [share_attention(model, plan) for plan in ("1-3@decode", "1-3")]
+    timed = [time_pair(start_baseline(model, workload), view, workload, None)[1] for view in views]
+    assert timed[0].cache_bytes == timed[1].cache_bytes and timed[0].weight_bytes > timed[1].weight_bytes
+    assert timed[0].prefill_s.median > 0 and timed[0].step_s.median > 0

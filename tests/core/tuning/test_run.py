@@ -409,3 +409,10 @@ def test_the_record_in_the_folder_is_kept_up_while_it_runs(model_folder, text_fi
     recipe = TuneRecipe(context_tokens=24, batch_rows=2, held_out_share=0.2, warmup_steps=1, steps=3)
     Tuning(model_folder, "1-3", text_file, tmp_path / "out", recipe, device="cpu", on_progress=look).run()
     assert seen == [(step, step, step, False) for step in (1, 2, 3)]
+
+
+def test_a_plan_whose_phases_differ_is_refused(model_folder, text_file, tmp_path):
+    with pytest.raises(
+        ValueError, match=r"^Tuning, which reads whole texts at once, knows no phases, and plan 1-3@decode .*\.$"
+    ):
+        Tuning(model_folder, "1-3@decode", text_file, tmp_path / "out", TuneRecipe(), device="cpu").run()
