@@ -7,8 +7,9 @@ import torch
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
-from core.sharing.cache import ValuesOnly
+from core.sharing.cache import Nothing, ValuesOnly
 from core.sharing.families import attention_modules
+from core.sharing.mechanisms import stores_nothing, values_alone
 from core.sharing.view import plan_of
 
 Clocks = dict[torch.device, "Clock"]
@@ -18,11 +19,12 @@ def buffers_of(
     model: PreTrainedModel, max_tokens: int, clocks: Clocks, like: "Sequence[Buffer] | None" = None
 ) -> "list[Buffer]":
     """A buffer for each layer. clocks: filled as the buffers come to their devices. like: buffers to use the room of."""
-    stock, followers = DynamicCache(config=model.config).layers, plan_of(model).followers
+    stock, plan = DynamicCache(config=model.config).layers, plan_of(model)
+    thin = dict.fromkeys(values_alone(plan), _ValuesBuffer) | dict.fromkeys(stores_nothing(plan), _NothingBuffer)
     buffers: list[Buffer] = []
     for index in range(len(attention_modules(model))):
         window = getattr(stock[index], "sliding_window", None) if stock else None
-        kind = _ValuesBuffer if index in followers else Buffer
+        kind: type[Buffer] = thin.get(index, Buffer)
         buffers.append(
             kind(min(window or max_tokens, max_tokens), window, clocks, None if like is None else like[index])
         )
@@ -110,7 +112,7 @@ class Buffer(DynamicLayer):
         if self.like is None:
             self.keys, self.values = (torch.zeros(size, dtype=self.dtype, device=self.device) for size in sizes)
         else:
-            self.keys, self.values = self.like.keys[..., : sizes[0][-1]], self.like.values
+            self.keys, self.values = self.like.keys[..., : sizes[0][-1]], self.like.values[..., : sizes[1][-1]]
 
     def _read(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         tokens, kept = key_states.shape[2], min(key_states.shape[2], self.capacity)
@@ -124,3 +126,7 @@ class Buffer(DynamicLayer):
 
 class _ValuesBuffer(ValuesOnly, Buffer):
     """A follower's buffer: values only."""
+
+
+class _NothingBuffer(Nothing, Buffer):
+    """Of a layer without attention, or with another layer's keys and values."""

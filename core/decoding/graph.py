@@ -1,7 +1,8 @@
 """Decoding near the hardware's limit: the prompt once, then one token per step, dense or shared.
 
 On a GPU a step is recorded as a CUDA graph over a preallocated cache and replayed for every further token: attention
-reads what is cached and no more, leaders write their weights once, followers read only them and their values. The
+reads what is cached and no more, leaders write their weights once, followers read only them and their values, layers that
+skip attention nothing, and those of `kv` and `keys` their leader's rows in place. The
 layers are the transformers model's own; their norms, rotary embeddings and MLPs are compiled. Elsewhere, and for models
 whose attention is more than a softmax over cached keys, a step is the model's own forward on its own dynamic cache.
 """
@@ -85,9 +86,13 @@ class GraphDecoder(Decoder):
             raise ValueError(
                 "recorded steps know no layers that read the keys and values of another one by themselves."
             )
-        if plan_of(model).parts:
-            raise ValueError("recorded steps know attention that is shared or a layer's own, and no other mechanism.")
+        plan = plan_of(model)
+        if plan.phased:
+            raise ValueError("recorded steps know no plan whose phases differ.")
+        if any(part.mechanism == "topk" for part in plan.parts):
+            raise ValueError("recorded steps read all that is cached, and choose no positions (topk).")
         super().__init__(model)
+        self.attending = plan.num_layers - len(plan.skipped)
         self.attention = "triton"
         self.capture = _is_on_one_gpu(model) if capture is None else capture
         self.clocks: dict[torch.device, Clock] = {}
@@ -197,7 +202,7 @@ class GraphDecoder(Decoder):
             input_ids=self.tokens, position_ids=clock.position[None], past_key_values=self.cache, use_cache=True,
             logits_to_keep=1, shared_attention=call,
         ).logits[:, -1]  # fmt: skip
-        if call.layers_seen != len(self.buffers):
+        if call.layers_seen != self.attending:
             raise ValueError(f"{self.model.config.model_type} models do not compute attention where these steps can.")
         for clock in self.clocks.values():
             clock.position.add_(1)
@@ -305,12 +310,18 @@ def _fuse_rotary(module: AttentionModule) -> None:
     """Let this attention module's forward use a compiled `apply_rotary_pos_emb`: the function is looked up by name."""
     forward = type(module).forward
     forward = getattr(forward, "__wrapped__", forward)
-    if "forward" in vars(module) or "apply_rotary_pos_emb" not in forward.__globals__:
+    lends = hasattr(
+        module, "exchange"
+    )  # then its forward is that of `mechanisms.lending`, which runs its family's within
+    if ("forward" in vars(module) and not lends) or "apply_rotary_pos_emb" not in forward.__globals__:
         return
     names = {**forward.__globals__, "apply_rotary_pos_emb": _compiled(forward.__globals__["apply_rotary_pos_emb"])}
     function = FunctionType(forward.__code__, names, forward.__name__, forward.__defaults__, forward.__closure__)
     function.__kwdefaults__ = forward.__kwdefaults__
-    module.forward = MethodType(function, module)
+    if lends:
+        module.family_forward = function
+    else:
+        module.forward = MethodType(function, module)
 
 
 @cache

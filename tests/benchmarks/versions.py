@@ -26,12 +26,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("other", type=Path, help="a checkout of the other version")
     parser.add_argument("--blocks", type=int, default=200, help="of each call in each version")
+    parser.add_argument("--models", nargs="+", choices=PLANS, default=[*PLANS])
     args = parser.parse_args()
     workers = [_start(Path.cwd()), _start(args.other)]
     cases = _ask(workers[0], "cases")
     assert cases == _ask(workers[1], "cases")
     print(f"{'':34}{'this ms':>10}{'other ms':>10}{'ratio':>8}")
-    for case in cases:
+    for case in (case for case in cases if case.partition(",")[0] in args.models):
         pairs = []
         for block in range(args.blocks + 5):
             order = (0, 1) if block % 2 else (1, 0)

@@ -45,7 +45,7 @@ class InPlaceOfCache:
 
 def attend_by(module: AttentionModule, exchange: Exchange) -> None:
     """Have a layer attend to what `exchange` gives it; its forward is its family's own."""
-    module.exchange = exchange
+    module.exchange, module.family_forward = exchange, type(module).forward
     module.cache_name = cache_name_of(module)
     set_forward(module, _forward)
 
@@ -58,7 +58,7 @@ def cache_name_of(module: AttentionModule) -> str:
 def _forward(module: AttentionModule, *args: Any, **kwargs: Any) -> Any:
     call, name = call_of(kwargs.get("shared_attention")), module.cache_name
     kwargs[name] = place = InPlaceOfCache(kwargs.get(name), partial(module.exchange, module, call))
-    forward = type(module).forward if has_attention_function(module) else own_forward
+    forward = module.family_forward if has_attention_function(module) else own_forward
     output = forward(module, *args, **kwargs)
     if not place.used:
         raise RuntimeError(

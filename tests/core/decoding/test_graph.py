@@ -42,6 +42,42 @@ def test_recorded_steps_equal_the_models_own_forward(family, plan):
         assert_equal_steps(model, fuse=False)
 
 
+@pytest.mark.parametrize("plan", ["skip 2 4", "kv 0-2-4", "keys 0-2-4", "kv 0_2,skip 1 4"])
+@pytest.mark.parametrize("family", sorted(CHECKED - NOT_RECORDED))
+def test_recorded_steps_of_other_mechanisms_equal_the_models_own_forward(family, plan):
+    decoder = assert_equal_steps(share_attention(fastest(family), plan), fuse=False)
+    own = Decoder(decoder.model)
+    own.prefill(torch.ones(2, 19, dtype=torch.long))
+    windows = [getattr(layer, "sliding_window", None) for layer in own.cache.layers]
+    if not any(windows):  # a ring keeps one token more
+        assert decoder.cache_bytes == own.cache_bytes
+
+
+@pytest.mark.parametrize("prompt_tokens", [1, 5, 6, 7, 17])
+def test_rings_hold_windows_under_other_mechanisms_too(prompt_tokens):
+    view = share_attention(make("mistral", "sdpa"), "kv 0-1,keys 2-3,skip 4")
+    assert_equal_steps(view, prompt_tokens, steps=9, fuse=False)
+
+
+def test_rotary_embeddings_of_layers_that_lend_are_compiled_too(tiny_model, monkeypatch):
+    import core.decoding.graph
+
+    calls = []
+    monkeypatch.setattr(
+        core.decoding.graph, "_compiled", lambda function: lambda *given: calls.append(0) or function(*given)
+    )
+    view = share_attention(tiny_model(), "kv 1-2,keys 3-4")
+    decoder = GraphDecoder(view, 1, 8, fuse=True)
+    before = len(calls)
+    decoder.step(torch.tensor([1]))
+    assert len(calls) - before == 6 + 6 + 13  # rotations, MLPs, norms
+
+
+def test_steps_that_choose_positions_are_the_models_own_forward(tiny_model):
+    with pytest.raises(ValueError, match="choose no positions"):
+        GraphDecoder(share_attention(tiny_model(), "topk3 1-2"), 1, 8, fuse=False)
+
+
 @pytest.mark.parametrize("prompt_tokens", [1, 5, 6, 7, 17])
 def test_rings_hold_sliding_windows_however_long_the_prompt(prompt_tokens):
     assert_equal_steps(share_attention(make("mistral", "sdpa"), "0-1,3-4"), prompt_tokens, steps=9, fuse=False)
@@ -106,12 +142,13 @@ def test_after_a_restart_the_same_decoder_reads_another_prompt(tiny_model):
 def test_a_filled_cache_decodes_without_a_prompt_and_can_lend_its_buffers(tiny_model):
     model = tiny_model()
     dense = GraphDecoder(model, 2, 20, fuse=False)
-    shared = GraphDecoder(share_attention(model, "1-3"), 2, 20, fuse=False, like=dense)
-    for decoder in (dense, shared):
-        decoder.fill(12)
-        assert torch.isfinite(decoder.step(torch.tensor([1, 2]))).all()
-    assert shared.cache.layers[2].values.data_ptr() == dense.cache.layers[2].values.data_ptr()
-    assert shared.cache_bytes < dense.cache_bytes
+    for plan in ("1-3", "keys 1-3", "kv 0-1,keys 2_4,skip 3 5"):
+        shared = GraphDecoder(share_attention(model, plan), 2, 20, fuse=False, like=dense)
+        for decoder in (dense, shared):
+            decoder.fill(12)
+            assert torch.isfinite(decoder.step(torch.tensor([1, 2]))).all()
+        assert shared.cache.layers[4].values.data_ptr() == dense.cache.layers[4].values.data_ptr()
+        assert shared.cache_bytes < dense.cache_bytes
 
 
 def test_the_model_and_its_other_views_stay_as_they_are(tiny_model):

@@ -10,7 +10,6 @@ from transformers import AutoConfig, AutoModelForCausalLM
 import core
 from core import SharingPlan, share_attention
 from core.damage.similarity import attention_similarity, attention_weights
-from core.decoding.graph import GraphDecoder
 from core.sharing.mechanisms import MADE
 from core.sharing.view import plan_of
 from tests.support.families import fastest, make, tokens
@@ -73,12 +72,6 @@ def test_caches_of_other_plans_are_refused():
         kept = filler(tokens()).past_key_values
         with pytest.raises(ValueError, match="another sharing plan"):
             view(tokens(), past_key_values=kept)
-
-
-def test_recorded_steps_leave_other_mechanisms_to_the_models_own_forward():
-    for mechanism in MADE:
-        with pytest.raises(ValueError, match="no other mechanism"):
-            GraphDecoder(share_attention(fastest("llama"), PLANS[mechanism]), 1, 16)
 
 
 def test_layers_that_skip_have_no_attention_weights():

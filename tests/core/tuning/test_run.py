@@ -93,7 +93,8 @@ def test_what_other_mechanisms_do_not_have_is_refused_before_anything_is_written
     model_folder, text_file, tmp_path, capsys
 ):
     (tmp_path / "heads.json").write_text('{"3": [0, 1, 2, 3]}')
-    given = ["--model", str(model_folder), "--data", str(text_file), "--out", str(tmp_path / "tuned"), *SIZES.split()]
+    given = ["--model", str(model_folder), "--data", str(text_file), "--out", str(tmp_path / "tuned")]
+    given += ["--results", str(tmp_path / "results"), *SIZES.split()]
     for more, said in (
         (["--plan", "kv 2-3", "--head-map", str(tmp_path / "heads.json")], "names layer 3, which is no follower"),
         (["--plan", "kv 2-3", "--corrections", "alignment"], "no layer of plan kv 2-3 shares them"),
