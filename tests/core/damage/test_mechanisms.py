@@ -175,6 +175,15 @@ def test_no_more_is_measured_than_was_said(tiny_model):
         Effort(0)
 
 
+def test_nothing_is_looked_for_that_a_mechanism_can_never_save(tiny_model):
+    model, told = tiny_model(), []
+    asked = {"budgets": ("flops",), "targets": (0.3,), "effort": Effort(2), "told": lambda *counts: told.append(counts)}
+    found = compared(model, ("skip", "keys"), **asked)
+    assert sum(one.savings["flops"] for one in found.layers if one.plan.skipped) > 0.3
+    assert sum(one.savings["flops"] for one in found.layers if not one.plan.skipped) < 0.2
+    assert told == [(10, 2 + 6 + 2)]  # skip, mixtures, and what is judged of the two
+
+
 def test_looking_back_takes_back_what_was_chosen_before(tiny_model):
     """Adding alone never leaves what it chose first, whatever is better beside what it chose later."""
     model, damage = tiny_model(num_hidden_layers=5, seed=1), {}
