@@ -34,7 +34,7 @@ def facts(model_name: str) -> dict[str, Any]:
     `damage_about`. sweep: leader → damage and error of spans by their number of followers, flat. measured: `plan|key of
     the head map` → [damage, task]: damage is (nats, standard error or None, 1 for held-out text), task is (number in
     `tasks`, change, standard error); each None where it was not measured. tasks: label, unit, name and digits of a score.
-    note: what has to be said where records are of the model's twin.
+    note: what has to be said where records are of the model's twin. native: what the model shares by itself, as a plan's text.
     """
     model = get_model(model_name)
     kept = [] if model.fixed_plan else searches.records_of(model)
@@ -53,7 +53,7 @@ def facts(model_name: str) -> dict[str, Any]:
 def sizes(model: LoadedModel) -> dict[str, Any]:
     """The facts that need no records, which take a while to read at first: enough to draw and to predict."""
     return {
-        "model": model.name, "layers": model.num_layers, "kinds": model.kinds, "fixed": bool(model.fixed_plan),
+        "model": model.name, "layers": model.num_layers, "kinds": model.kinds, "native": model.native, "fixed": bool(model.fixed_plan),
         "plan": model.fixed_plan.name if model.fixed_plan else "", "costs": _costs(model), "damage": {},
         "damage_about": "", "sweep": {}, "measured": {}, "tasks": [], "note": "", "pending": True, "cannot": model.cannot,
     }  # fmt: skip

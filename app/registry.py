@@ -169,6 +169,13 @@ class LoadedModel:
         """Layers of the dense model."""
         return text_config(self.model).num_hidden_layers
 
+    @cached_property
+    def native(self) -> str:
+        """What the model shares by itself, as the text of a plan (`kv 18-20-21 19_24`); empty for most models."""
+        from core.sharing.native import native_plan_of
+
+        return str(native_plan_of(self.model))
+
     @property
     def num_heads(self) -> int:
         """Query heads of a layer."""

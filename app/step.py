@@ -75,6 +75,8 @@ class CacheTerm(NamedTuple):
     layers: int
     tensors: int
     tokens: int
+    values: int = 0
+    """Numbers in one of its rows, where layers differ in that (Gemma 4); 0: the same in all."""
 
 
 @dataclass(frozen=True)
@@ -122,12 +124,13 @@ class Step:
     @property
     def cache_terms(self) -> list[CacheTerm]:
         """What the formula of the cache adds up, layers with equal caches together; those that keep nothing left out."""
-        tensors = kept_by_layer(self.plan).cached
+        tensors = kept_by_layer(self.plan, self.shape.borrowers).cached
+        differ = len(set(self.shape.kv_sizes)) > 1
         kinds = [
-            (tensors[layer], cached_tokens(window, self.context))
-            for layer, window in enumerate(self.shape.sliding_windows)
+            (tensors[layer], cached_tokens(window, self.context), values if differ else 0)
+            for layer, (window, values) in enumerate(zip(self.shape.sliding_windows, self.shape.kv_sizes, strict=True))
         ]
-        return [CacheTerm(kinds.count(kind), *kind) for kind in sorted(set(kinds), reverse=True) if all(kind)]
+        return [CacheTerm(kinds.count(kind), *kind) for kind in sorted(set(kinds), reverse=True) if all(kind[:2])]
 
     def blocks(self) -> list[Block]:
         """All layers from the first to the last: those that are alike as one row, patterns that repeat as one block."""
@@ -140,8 +143,10 @@ def _rows(step: Step) -> list[Row]:
     plan, costs = step.plan, step.costs
 
     def look(layer: int) -> tuple:
-        role = role_of(plan, layer)
+        role, native = role_of(plan, layer), step.shape.native_sources[layer]
         whose = None if role in ("dense", "skip") else plan.source_of(layer)
+        if role == "dense" and native is not None:  # the model itself has it do what a follower of `kv` does
+            role, whose = "kv", native
         return role, whose, step.shape.sliding_windows[layer], layer in experts, plan.positions_of(layer)
 
     rows = []

@@ -46,7 +46,7 @@ class _Drawing:
 
     def __init__(self, step: Step, layer: int, role: str) -> None:
         self.step, self.layer, self.role = step, layer, role
-        self.leader = step.plan.source_of(layer)
+        self.leader = step.plan.borrowers.get(layer, step.shape.native_sources[layer])
         self.kept = KEPT[MECHANISM_OF[role]] if role in MECHANISM_OF else WHOLE
         self.cost: LayerStep = step.costs[layer]
         self.parts: list[str] = []

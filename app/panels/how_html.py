@@ -208,10 +208,15 @@ def _formula(name: str, lines: tuple[str, ...], numbers: str) -> str:
 def cache_numbers(step: Step) -> str:
     """The formula of the cache with the numbers of this step, and what it comes to."""
     shape, terms = step.shape, step.cache_terms
-    added = " + ".join(f"{term.layers} × {term.tensors} × {term.tokens:,}" for term in terms) or "0"
+    added = " + ".join(
+        f"{term.layers} × {term.tensors} × {term.tokens:,}" + (f" × {term.values:,}" if term.values else "")
+        for term in terms
+    )
     total = units.amount(step.totals(step.plan).cache_bytes, "bytes")
-    sizes = f"{BATCH} × {step.bytes_per_value} B × {size(shape.num_kv_heads)} × {size(shape.head_dim)}"
-    return f"{sizes} × ({added}) = {total}"
+    sizes = f"{BATCH} × {step.bytes_per_value} B"
+    if not any(term.values for term in terms):
+        sizes += f" × {size(shape.num_kv_heads)} × {size(shape.head_dim)}"
+    return f"{sizes} × ({added or 0}) = {total}"
 
 
 def saved_numbers(step: Step) -> str:

@@ -39,7 +39,7 @@ from core.cost.roofline import (
     usd_per_million_tokens,
 )
 from core.cost.savings import QUANTITIES, savings_frame
-from core.cost.shapes import Experts, ModelShape, known_config, known_shapes
+from core.cost.shapes import Experts, Extras, LayerSizes, ModelShape, known_config, known_shapes
 from core.cost.step import LayerStep, step_by_layer
 
 EXECUTIONS, decode_bytes_read = FLOP_EXECUTIONS, decode_bytes_moved  # their first names, which programs may still use
@@ -47,7 +47,7 @@ EXECUTIONS, decode_bytes_read = FLOP_EXECUTIONS, decode_bytes_moved  # their fir
 __all__ = [
     "BYTES_PER_VALUE", "DEVICES", "EXECUTIONS", "FLOP_EXECUTIONS", "KV_CACHES", "MEMORY_SHARE", "QUANTITIES",
     "SOFTMAX_FLOPS_PER_WEIGHT",
-    "CacheBytes", "CacheKind", "CostsByLayer", "DecodeBytes", "DecodePrediction", "Device", "Experts", "FlopCount", "LayerCost", "LayerCosts", "LayerStep", "ModelShape", "ParameterCount", "Part",
+    "CacheBytes", "CacheKind", "CostsByLayer", "DecodeBytes", "DecodePrediction", "Device", "Experts", "Extras", "FlopCount", "LayerCost", "LayerCosts", "LayerSizes", "LayerStep", "ModelShape", "ParameterCount", "Part",
     "StoredBytes",
     "bytes_of", "cache_kind", "cache_saved_percent", "costs_by_layer", "decode_bytes_moved", "decode_bytes_read", "fits_frame", "forward_flops", "generation_flops", "held_cache_bytes",
     "known_config",

@@ -13,8 +13,8 @@ from core.cost.checks import check_sizes, checked_plan
 from core.cost.devices import Device
 from core.cost.memory import bytes_of
 from core.cost.roofline import DecodePrediction, decode_prediction
-from core.cost.shapes import ModelShape
-from core.cost.step import LayerStep, Role, layer_step, model_step, role_of
+from core.cost.shapes import NO_EXTRAS, ModelShape
+from core.cost.step import LayerStep, Role, layer_step, layers_alone, model_step, role_of
 from core.plan import SharingPlan
 
 _FIELDS: dict[Role, str] = {
@@ -123,14 +123,17 @@ def costs_by_layer(shape: ModelShape, batch_size: int, context_tokens: int, dtyp
     """
     check_sizes(1, batch_size=batch_size, context_tokens=context_tokens)
     sizes = batch_size, context_tokens, bytes_of(dtype)
-    without_mlps = replace(shape, intermediate_size=0, experts=None)  # no plan changes them
+    own = tuple(replace(size, intermediate_size=0) for size in shape.layer_sizes)
+    # no plan changes MLPs, nor what else a family has
+    without_mlps = replace(shape, intermediate_size=0, experts=None, layer_sizes=own, extras=NO_EXTRAS)
 
     @cache
-    def costs(window: int | None) -> LayerCosts:
+    def costs(alone: ModelShape) -> LayerCosts:
         def step(role: Role, positions: int = 1) -> LayerStep:
-            return layer_step(without_mlps, window, False, role, *sizes, positions)
+            return layer_step(alone, role, *sizes, positions)
 
         one, two = (LayerCost.of(step("topk", positions)) for positions in (1, 2))
+        [window] = alone.sliding_windows
         return LayerCosts(
             window,
             step("dense").cache_bytes_per_token,
@@ -140,6 +143,6 @@ def costs_by_layer(shape: ModelShape, batch_size: int, context_tokens: int, dtyp
             topk_position=two - one,
         )
 
-    layers = tuple(map(costs, shape.sliding_windows))
+    layers = tuple(map(costs, layers_alone(without_mlps)))
     rest = LayerCost.of(model_step(shape, "", *sizes)) - LayerCost.sum(layer.computes for layer in layers)
     return CostsByLayer(shape, batch_size, context_tokens, layers, rest)

@@ -14,16 +14,21 @@ Every formula equals counting exactly: the tests compare it with torch's FlopCou
   of which reads other positions, multiply the full rectangle and mask what was not chosen. Counted of the choice are the
   leader's weights, which it makes for itself in any case, once. Ignored: summing them over its heads (one addition per
   weight), finding the N largest sums, and gathering rows: comparisons and copies, no multiplications.
+- Layers that read another one's keys and values in the model itself (`ModelShape.kv_sources`) make weights from queries of
+  their own. Where such a model runs them on the positions alone whose logits are kept (`keeps_positions`, Gemma 4), so
+  does the count; transformers does not with flex or flash attention, nor with sdpa where several logits are kept.
+- AltUp's, LAuReL's and per-layer embeddings' multiplications are counted (`ModelShape.extras`).
 - Ignored, because its cost grows with tokens × width and not with tokens × width²: embedding look-up, norms, rotary
   embedding, scaling, masking, activation functions, residual additions.
 """
 
 from dataclasses import dataclass, fields
 from itertools import compress
+from operator import mul
 
 from core.cost.checks import check_sizes, checked_plan
 from core.cost.components import Components
-from core.cost.mechanisms import KeptByLayer, kept_by_layer, reach_by_layer
+from core.cost.mechanisms import KeptByLayer, kept_by_layer, projected_values, reach_by_layer
 from core.cost.shapes import ModelShape, cached_tokens
 from core.plan import SharingPlan
 
@@ -57,6 +62,8 @@ class FlopCount(Components):
     """Of corrections: projections to the low-rank queries and keys. Their products are part of `scores`."""
     alignment: int = 0
     """Of corrections: mixing the leader's heads."""
+    extras: int = 0
+    """What a family has beside attention and MLPs: `ModelShape.extras`."""
 
     @property
     def attention(self) -> int:
@@ -92,11 +99,13 @@ def forward_flops(
     plan = checked_plan(shape, plan, batch_size=batch_size, query_tokens=query_tokens)
     check_sizes(0, past_tokens=past_tokens, logits_to_keep=logits_to_keep)
     reach = reach_by_layer(shape, plan) if query_tokens == 1 else shape.sliding_windows
-    weights = {
-        most: batch_size * query_tokens * (cached_tokens(most, past_tokens) + query_tokens) for most in set(reach)
-    }
-    logits = batch_size * min(logits_to_keep or query_tokens, query_tokens)
-    return _flops(shape, plan, batch_size * query_tokens, [weights[most] for most in reach], logits, execution)
+    seen = {most: cached_tokens(most, past_tokens) + query_tokens for most in set(reach)}
+    tokens, logits = batch_size * query_tokens, batch_size * min(logits_to_keep or query_tokens, query_tokens)
+    by_layer = [tokens] * shape.num_layers
+    for layer in shape.borrowers if shape.keeps_positions else ():
+        by_layer[layer] = logits
+    weights = [count * seen[most] for count, most in zip(by_layer, reach, strict=True)]
+    return _flops(shape, plan, by_layer, tokens, weights, logits, execution)
 
 
 def generation_flops(
@@ -120,36 +129,46 @@ def generation_flops(
         most: batch_size * (_past_tokens_sum(most, prompt_tokens, prompt_tokens + new_tokens) + new_tokens)
         for most in set(reach)
     }
-    return prompt + _flops(shape, plan, tokens, [weights[most] for most in reach], tokens, "reuse")
+    weights_of = [weights[most] for most in reach]
+    return prompt + _flops(shape, plan, [tokens] * shape.num_layers, tokens, weights_of, tokens, "reuse")
 
 
 def _flops(
-    shape: ModelShape, plan: SharingPlan, tokens: int, weights: list[int], logits: int, execution: str
+    shape: ModelShape,
+    plan: SharingPlan,
+    by_layer: list[int],
+    tokens: int,
+    weights: list[int],
+    logits: int,
+    execution: str,
 ) -> FlopCount:
-    """FLOPs of sending `tokens` tokens through each layer and `logits` of them through the head.
+    """FLOPs of sending `tokens` tokens into the model, so many of them through each layer, and `logits` through the head.
 
     `weights` says how many attention weights (query-key pairs of one head) each layer uses, where it attends.
     """
     if execution not in FLOP_EXECUTIONS:
         raise ValueError(f"There is no execution {execution!r}: use one of {', '.join(FLOP_EXECUTIONS)}.")
-    kept = kept_by_layer(plan)
+    kept = kept_by_layer(plan, shape.borrowers)
+    extras = shape.extras
     return FlopCount(
-        **_projection_flops(shape, kept, tokens),
+        **_projection_flops(shape, kept, by_layer),
         **_attention_flops(shape, plan, kept, weights, execution),
         delta_proj=len(plan.followers) * 2 * tokens * shape.delta_parameters,
-        mlp=tokens * _mlp_flops_per_token(shape),
+        mlp=_mlp_flops(shape, by_layer),
         embedding=2 * tokens * shape.embedding_projection_size,
         lm_head=2 * logits * (shape.embedding_size or shape.hidden_size) * shape.vocab_size,
+        extras=2 * (sum(by_layer) * extras.layer_products + tokens * extras.outer_products),
     )
 
 
-def _projection_flops(shape: ModelShape, kept: KeptByLayer, tokens: int) -> dict[str, int]:
-    per_output = 2 * tokens * shape.hidden_size
+def _projection_flops(shape: ModelShape, kept: KeptByLayer, by_layer: list[int]) -> dict[str, int]:
+    queries, keys = (list(map(mul, by_layer, sizes)) for sizes in (shape.query_sizes, shape.kv_sizes))
+    per_input = 2 * shape.hidden_size
     return {
-        "q_proj": sum(kept.queries) * per_output * shape.query_size,
-        "k_proj": sum(kept.keys) * per_output * shape.kv_size,
-        "v_proj": sum(kept.values) * per_output * shape.kv_size,
-        "o_proj": sum(kept.output) * per_output * shape.query_size,
+        "q_proj": per_input * sum(compress(queries, kept.queries)),
+        "k_proj": per_input * sum(compress(keys, kept.keys)),
+        "v_proj": per_input * sum(compress(keys, projected_values(shape, kept))),
+        "o_proj": per_input * sum(compress(queries, kept.output)),
     }
 
 
@@ -158,25 +177,28 @@ def _attention_flops(
 ) -> dict[str, int]:
     followed = sum(weights[layer] for layer in plan.followers)
     corrections = shape.corrections
-    again = 0 if execution == "reuse" and not corrections.rank else followed
-    made = again + sum(compress(weights, kept.queries))
-    used = sum(compress(weights, kept.output))
+    again = execution != "reuse" or bool(corrections.rank)
+    makes = [own or (again and layer in plan.followers) for layer, own in enumerate(kept.queries)]
+    products = list(map(mul, weights, shape.query_sizes))
     return {
-        "scores": 2 * made * shape.query_size + 2 * followed * shape.num_heads * corrections.rank,
-        "softmax": SOFTMAX_FLOPS_PER_WEIGHT * made * shape.num_heads,
+        "scores": 2 * sum(compress(products, makes)) + 2 * followed * shape.num_heads * corrections.rank,
+        "softmax": SOFTMAX_FLOPS_PER_WEIGHT * sum(compress(weights, makes)) * shape.num_heads,
         "alignment": 2 * followed * shape.num_heads**2 * corrections.alignment,
-        "weighted_values": 2 * used * shape.query_size,
+        "weighted_values": 2 * sum(compress(products, kept.output)),
     }
 
 
-def _mlp_flops_per_token(shape: ModelShape) -> int:
+def _mlp_flops(shape: ModelShape, by_layer: list[int]) -> int:
     """All layers together. A token goes through its router, the experts chosen for it and the shared expert."""
-    experts, plain = shape.experts, shape.plain_mlps * shape.mlp_matrices * shape.intermediate_size
-    if experts is None:
-        return 2 * shape.hidden_size * plain
-    inner = experts.per_token * experts.size + experts.shared_size
-    each = experts.count + shape.mlp_matrices * inner + experts.shared_gate
-    return 2 * shape.hidden_size * (plain + len(experts.layers) * each)
+    experts = shape.experts
+    without = set(experts.layers) if experts and not experts.beside_mlp else set()
+    counts = [count for layer, count in enumerate(by_layer) if layer not in without]
+    outputs = shape.mlp_matrices * sum(map(mul, counts, shape.plain_mlp_sizes))
+    if experts:
+        inner = experts.per_token * experts.size + experts.shared_size
+        each = experts.count + shape.mlp_matrices * inner + experts.shared_gate
+        outputs += sum(by_layer[layer] for layer in experts.layers) * each
+    return 2 * shape.hidden_size * outputs
 
 
 def _past_tokens_sum(window: int | None, start: int, stop: int) -> int:

@@ -6,13 +6,14 @@ the model's own number format. The tokens that were written last, at most `resid
 until there are enough of them to be quantized together. The tests compare the formula with the tensors of real caches.
 """
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import astuple, dataclass
 
 from core.cost.checks import check_sizes, checked_plan
 from core.cost.components import Components
 from core.cost.mechanisms import kept_by_layer
 from core.cost.memory import kv_cache_bytes
-from core.cost.shapes import ModelShape
+from core.cost.shapes import LayerSizes, ModelShape
 from core.plan import SharingPlan
 
 GROUP_VALUES = 64
@@ -93,14 +94,27 @@ def held_cache_bytes(
         return CacheBytes(0, 0, kv_cache_bytes(shape, plan, batch_size, num_tokens, bytes_per_value))
     if any(window is not None for window in shape.sliding_windows):
         raise ValueError(f"{shape.name} has sliding windows, whose cache transformers does not quantize: use full.")
-    tensors = sum(kept_by_layer(plan).cached)
     unquantized = min(kind.unquantized_of(written_tokens), num_tokens)
-    group = group_size(shape.head_dim)
-    groups = batch_size * (num_tokens - unquantized) * shape.kv_size // group  # of one tensor
+    tensors_of: Counter[LayerSizes] = Counter()
+    for tensors, size in zip(kept_by_layer(plan, shape.borrowers).cached, shape.sizes, strict=True):
+        tensors_of[size] += tensors
+    held = [
+        _quantized(
+            size, batch_size * (num_tokens - unquantized), batch_size * unquantized, tensors, kind.bits, bytes_per_value
+        )
+        for size, tensors in tensors_of.items()
+    ]
+    return CacheBytes(*map(sum, zip(*map(astuple, held), strict=True)))
+
+
+def _quantized(size: LayerSizes, packed: int, plain: int, tensors: int, bits: int, bytes_per_value: int) -> CacheBytes:
+    """What so many tensors of keys or values hold, of `packed` tokens as small integers and of `plain` ones as they are."""
+    group, values = group_size(size.head_dim), size.num_kv_heads * size.head_dim
+    groups = packed * values // group  # of one tensor
     return CacheBytes(
-        quantized=tensors * group * -(-groups * kind.bits // 8),  # groups lie side by side in the bits of a byte
+        quantized=tensors * group * -(-groups * bits // 8),  # groups lie side by side in the bits of a byte
         scales=tensors * groups * 2 * bytes_per_value,
-        unquantized=tensors * batch_size * unquantized * shape.kv_size * bytes_per_value,
+        unquantized=tensors * plain * values * bytes_per_value,
     )
 
 

@@ -2,7 +2,8 @@
 
 A layer of the dense model has four projections. Which of them it keeps decides the rest: with queries it makes attention
 weights of its own, and so reads keys, its own or its leader's; with an output it reads values. It caches the keys and the
-values that it makes. Norms on queries, learned sinks among the weights, and norms on keys go with what they are for.
+values that it makes. Norms on queries, learned sinks among the weights, and norms on keys go with what they are for. A layer that reads another one's keys and
+values in the model itself (`ModelShape.kv_sources`) keeps what a follower of `kv` keeps, without any plan.
 """
 
 from collections.abc import Mapping
@@ -50,20 +51,30 @@ class KeptByLayer(NamedTuple):
 
 
 @lru_cache(maxsize=256)  # several formulas ask for the same plan, and sliders for the same ones again
-def kept_by_layer(plan: SharingPlan) -> KeptByLayer:
-    """What each layer keeps."""
+def kept_by_layer(plan: SharingPlan, borrowers: tuple[int, ...] = ()) -> KeptByLayer:
+    """What each layer keeps. borrowers: layers that read another one's keys and values whatever the plan is (`native`)."""
     kept = [WHOLE] * plan.num_layers
+    for layer in borrowers:
+        kept[layer] = KEPT["kv"]
     for layer in plan.followers:
         kept[layer] = KEPT["share"]
     for part in plan.parts:
         for layer in part.layers if part.mechanism == "skip" else part.layers[1:]:
-            kept[layer] = KEPT[part.mechanism]
+            if part.mechanism != "topk":  # which takes nothing away
+                kept[layer] = KEPT[part.mechanism]
     queries, keys, values, output = zip(*kept, strict=True)
     return KeptByLayer(
         queries, keys, values, output,
         cached=tuple(map(add, keys, values)),
         read=tuple(map(add, queries, output)),
     )  # fmt: skip
+
+
+def projected_values(shape: ModelShape, kept: KeptByLayer) -> tuple[bool, ...]:
+    """The layers that have a projection of values: not those of which the key projection makes them (Gemma 4)."""
+    if not shape.layer_sizes:
+        return kept.values
+    return tuple(own and not size.values_of_keys for own, size in zip(kept.values, shape.layer_sizes, strict=True))
 
 
 def topk_leaders(plan: SharingPlan) -> tuple[int, ...]:

@@ -5,11 +5,12 @@ real caches.
 """
 
 from dataclasses import dataclass
+from itertools import compress
 from operator import mul
 
 from core.cost.checks import checked_plan
 from core.cost.components import Components
-from core.cost.mechanisms import KeptByLayer, kept_by_layer, reach_by_layer, topk_leaders
+from core.cost.mechanisms import KeptByLayer, kept_by_layer, projected_values, reach_by_layer, topk_leaders
 from core.cost.shapes import ModelShape, cached_tokens
 from core.plan import SharingPlan
 
@@ -42,6 +43,8 @@ class ParameterCount(Components):
     """Only the bias when the head shares the embedding's matrix."""
     corrections: int = 0
     """Alignments and low-rank deltas of followers (`ModelShape.corrections`)."""
+    extras: int = 0
+    """AltUp, LAuReL and per-layer embeddings, tables included (`ModelShape.extras`)."""
 
     @property
     def projections(self) -> int:
@@ -55,18 +58,20 @@ def parameter_count(shape: ModelShape, plan: SharingPlan | str) -> ParameterCoun
     Followers have no query and key projections, nor the norms on these, nor sinks; where queries, keys and values come
     from one matrix, they hold its value part. Of the other mechanisms, followers of `kv` lack keys and values, with the norm on
     keys, and those of `keys` the keys alone; layers that skip attention lack everything within it and the norms that no one
-    else reads. Followers of `topk` lack nothing.
+    else reads. Followers of `topk` lack nothing. Layers that read another one's keys and values in the model itself
+    (`ModelShape.kv_sources`) lack what followers of `kv` do, in the dense plan too.
     """
     plan = checked_plan(shape, plan)
-    kept = kept_by_layer(plan)
+    kept, extras = kept_by_layer(plan, shape.borrowers), shape.extras
     return ParameterCount(
         **_table_parameters(shape),
         **_projection_parameters(shape, kept),
         qk_norms=_qk_norm_parameters(shape, kept),
         sinks=sum(kept.queries) * shape.num_heads * shape.sinks,
-        mlp=shape.plain_mlps * _mlp_parameters(shape, shape.intermediate_size) + _expert_parameters(shape),
+        mlp=sum(_mlp_parameters(shape, inner) for inner in shape.plain_mlp_sizes) + _expert_parameters(shape),
         norms=_norms(shape, plan) * shape.norm_vectors * shape.hidden_size,
         corrections=len(plan.followers) * (shape.delta_parameters + shape.corrections.alignment * shape.num_heads**2),
+        extras=shape.num_layers * extras.layer_weights + extras.outer_weights + extras.table_rows * extras.table_width,
     )
 
 
@@ -77,7 +82,7 @@ def kv_cache_bytes(
 
     Leaders and dense layers hold keys and values, followers values only, or with low-rank corrections also keys as wide
     as the rank. Followers of `keys` hold values only too, those of `topk` both, those of `kv` and layers that skip attention
-    nothing. Layers with a sliding window hold the last `window - 1` tokens, as transformers' DynamicCache does (the
+    nothing, nor do layers that read another one's keys and values in the model itself. Layers with a sliding window hold the last `window - 1` tokens, as transformers' DynamicCache does (the
     next token completes the window). Ignored: memory that an allocator or a static cache reserves beyond that.
     """
     plan = checked_plan(shape, plan, batch_size=batch_size, num_tokens=num_tokens, bytes_per_value=bytes_per_value)
@@ -90,7 +95,7 @@ def kv_cache_bytes(
 
 def _cached_sizes(shape: ModelShape, plan: SharingPlan) -> list[int]:
     """Values that the cache of each layer holds of one token."""
-    sizes = [tensors * shape.kv_size for tensors in kept_by_layer(plan).cached]
+    sizes = list(map(mul, kept_by_layer(plan, shape.borrowers).cached, shape.kv_sizes))
     for follower in plan.followers if shape.corrections.rank else ():
         sizes[follower] += shape.num_kv_heads * shape.corrections.rank
     return sizes
@@ -190,7 +195,7 @@ def decode_bytes_moved(
     )
     attended, sizes = _attended(shape.sliding_windows, context_tokens), _cached_sizes(shape, plan)
     read_of = _attended(reach_by_layer(shape, plan), context_tokens)
-    rows = sum(map(mul, kept_by_layer(plan).read, read_of))
+    rows = map(mul, kept_by_layer(plan, shape.borrowers).read, read_of)
     followed, rank = sum(attended[layer] for layer in plan.followers), shape.corrections.rank
     narrow = followed * (shape.num_kv_heads * rank + shape.kv_size) if rank else 0
     per_value = batch_size * bytes_per_value
@@ -198,7 +203,7 @@ def decode_bytes_moved(
     sums = sum(attended[layer] for layer in topk_leaders(plan))
     return DecodeBytes(
         weights=_weights_used(shape, plan, batch_size) * bytes_per_value,
-        cache_read=per_value * (rows * shape.kv_size + narrow),
+        cache_read=per_value * (sum(map(mul, rows, shape.kv_sizes)) + narrow),
         cache_written=per_value * sum(sizes),
         attention_weights_read=per_value * (heads * followed + sums),
         attention_weights_written=per_value * (heads * sum(attended[layer] for layer in plan.leaders) + sums),
@@ -208,12 +213,13 @@ def decode_bytes_moved(
 def _weights_used(shape: ModelShape, plan: SharingPlan, batch_size: int) -> int:
     """Weights that a decode step reads.
 
-    Not read: rows of the tables of embeddings and positions that no new token has (a tied embedding is read whole, by
+    Not read: rows of the tables of embeddings, of positions and of per-layer embeddings that no new token has (a tied embedding is read whole, by
     the head) and experts that no token is sent to. Of these, it is the expected number if tokens choose experts evenly
     and independently.
     """
     count = parameter_count(shape, plan)
     used = count.total - max(0, shape.position_rows - batch_size) * shape.hidden_size
+    used -= max(0, shape.extras.table_rows - batch_size) * shape.extras.table_width
     if not shape.tied_embeddings:
         used -= max(0, shape.vocab_size - batch_size) * (shape.embedding_size or shape.hidden_size)
     if shape.experts:
@@ -232,12 +238,13 @@ def _table_parameters(shape: ModelShape) -> dict[str, int]:
 
 
 def _projection_parameters(shape: ModelShape, kept: KeptByLayer) -> dict[str, int]:
-    rows = shape.hidden_size + shape.qkv_bias
+    rows, queries, keys = shape.hidden_size + shape.qkv_bias, shape.query_sizes, shape.kv_sizes
+    outputs = sum(compress(queries, kept.output)) + sum(kept.output) * shape.output_bias
     return {
-        "q_proj": sum(kept.queries) * rows * shape.query_size,
-        "k_proj": sum(kept.keys) * rows * shape.kv_size,
-        "v_proj": sum(kept.values) * rows * shape.kv_size,
-        "o_proj": sum(kept.output) * (shape.query_size + shape.output_bias) * shape.hidden_size,
+        "q_proj": rows * sum(compress(queries, kept.queries)),
+        "k_proj": rows * sum(compress(keys, kept.keys)),
+        "v_proj": rows * sum(compress(keys, projected_values(shape, kept))),
+        "o_proj": outputs * shape.hidden_size,
     }
 
 
@@ -249,9 +256,11 @@ def _norms(shape: ModelShape, plan: SharingPlan) -> int:
 
 def _qk_norm_parameters(shape: ModelShape, kept: KeptByLayer) -> int:
     """Parameters of the norms on queries and keys of all layers."""
-    sizes = {"": (0, 0), "head": (shape.head_dim, shape.head_dim), "all heads": (shape.query_size, shape.kv_size)}
-    of_queries, of_keys = sizes[shape.qk_norm]
-    return shape.qk_norm_vectors * (sum(kept.queries) * of_queries + sum(kept.keys) * of_keys)
+    if not shape.qk_norm:
+        return 0
+    heads = [size.head_dim for size in shape.sizes]
+    queries, keys = (heads, heads) if shape.qk_norm == "head" else (shape.query_sizes, shape.kv_sizes)
+    return shape.qk_norm_vectors * (sum(compress(queries, kept.queries)) + sum(compress(keys, kept.keys)))
 
 
 def _mlp_parameters(shape: ModelShape, inner_size: int) -> int:

@@ -8,11 +8,13 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.configs import spelled_windows, text_config
+from core.configs import kv_sources, spelled_windows, text_config
 from core.corrections import NONE, Corrections
+from core.plan import native_roles
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Experts:
-    """The mixture of experts that takes the place of the MLP in the layers `layers`."""
+    """The mixture of experts that takes the place of the MLP in the layers `layers`, or stands beside it."""
 
     count: int
     per_token: int
@@ -31,6 +33,46 @@ class Experts:
     shared_size: int = 0
     """Inner size of the expert that every token goes through; 0: there is none."""
     shared_gate: bool = False
+    beside_mlp: bool = False
+    """Each layer has its MLP too (Gemma 4)."""
+
+
+@dataclass(frozen=True)
+class LayerSizes:
+    """The sizes that a layer has of its own, where layers differ (Gemma 3n's MLPs, Gemma 4)."""
+
+    num_kv_heads: int
+    head_dim: int
+    intermediate_size: int
+    values_of_keys: bool = False
+    """Values are made by the key projection, and go through another norm; both are cached."""
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What a family has beside attention, MLPs and their norms, as numbers of weights and of multiplications.
+
+    AltUp, LAuReL and embeddings for each layer (Gemma 3n), the last also in Gemma 4. Multiplications are those of one
+    token. A table has rows of which each token reads one.
+    """
+
+    layer_weights: int = 0
+    """Of every layer, norms included."""
+    layer_products: int = 0
+    """Multiply-adds in every layer."""
+    outer_weights: int = 0
+    outer_products: int = 0
+    table_rows: int = 0
+    table_width: int = 0
+
+    @property
+    def within_layers(self) -> "Extras":
+        """Without what lies outside the layers."""
+        return Extras(self.layer_weights, self.layer_products)
+
+
+NO_EXTRAS = Extras()
+_OF_ATTENTION = ("num_kv_heads", "head_dim", "values_of_keys")  # of LayerSizes
 
 
 @dataclass(frozen=True)
@@ -38,7 +80,9 @@ class ModelShape:
     """The sizes of a decoder that its costs depend on.
 
     `sliding_windows` holds one entry per layer: how many positions (itself included) a token attends to, or None for
-    full attention. `max_context` is the longest context in tokens the model was made for (None: not stated).
+    full attention. `max_context` is the longest context in tokens the model was made for (None: not stated). Where layers
+    differ in size, `layer_sizes` has an entry for each, and `num_kv_heads`, `head_dim` and `intermediate_size` are the
+    first layer's.
     """
 
     name: str
@@ -74,6 +118,12 @@ class ModelShape:
     """Norms outside the layers."""
     norm_vectors: int = 1
     """2: a norm has weight and bias, 1: weight, 0: neither."""
+    layer_sizes: tuple[LayerSizes, ...] = ()
+    kv_sources: tuple[int | None, ...] = ()
+    """For each layer the one whose keys and values it reads by itself, or None; empty where no layer does."""
+    keeps_positions: bool = False
+    """Layers that read another one's keys and values run on the positions alone whose logits are asked for (Gemma 4)."""
+    extras: Extras = NO_EXTRAS
     reads_chosen: bool = True
     """Whether a step reads no other rows of the cache than those to which a follower of `topk` attends."""
     corrections: Corrections = NONE
@@ -113,6 +163,43 @@ class ModelShape:
         return self.num_kv_heads * self.head_dim
 
     @property
+    def sizes(self) -> tuple[LayerSizes, ...]:
+        """The sizes of each layer."""
+        return (
+            self.layer_sizes
+            or (LayerSizes(self.num_kv_heads, self.head_dim, self.intermediate_size),) * self.num_layers
+        )
+
+    @property
+    def query_sizes(self) -> tuple[int, ...]:
+        """`query_size` of each layer."""
+        return (
+            tuple(self.num_heads * size.head_dim for size in self.layer_sizes) or (self.query_size,) * self.num_layers
+        )
+
+    @property
+    def kv_sizes(self) -> tuple[int, ...]:
+        """`kv_size` of each layer."""
+        own = tuple(size.num_kv_heads * size.head_dim for size in self.layer_sizes)
+        return own or (self.kv_size,) * self.num_layers
+
+    @property
+    def native_sources(self) -> tuple[int | None, ...]:
+        """`kv_sources`, with an entry for each layer in every model."""
+        return self.kv_sources or (None,) * self.num_layers
+
+    @property
+    def borrowers(self) -> tuple[int, ...]:
+        """The layers that read another one's keys and values by themselves."""
+        return tuple(layer for layer, source in enumerate(self.kv_sources) if source is not None)
+
+    @property
+    def kinds(self) -> tuple[tuple[Any, ...], ...]:
+        """The kind of each layer, as far as sizes say: window, part in native sharing, heads. Those of one kind may share."""
+        own = native_roles(self.native_sources)
+        return tuple(zip(self.sliding_windows, own, map(attrgetter(*_OF_ATTENTION), self.sizes), strict=True))
+
+    @property
     def delta_parameters(self) -> int:
         """Parameters of one follower's low-rank query and key deltas."""
         return self.hidden_size * self.corrections.rank * (self.num_heads + self.num_kv_heads)
@@ -125,7 +212,13 @@ class ModelShape:
     @property
     def plain_mlps(self) -> int:
         """Layers with an MLP of their own, not with experts."""
-        return self.num_layers - (len(self.experts.layers) if self.experts else 0)
+        return self.num_layers - (len(self.experts.layers) if self.experts and not self.experts.beside_mlp else 0)
+
+    @property
+    def plain_mlp_sizes(self) -> tuple[int, ...]:
+        """The inner sizes of the MLPs that are no experts."""
+        own = tuple(size.intermediate_size for size in self.layer_sizes)
+        return own or (self.intermediate_size,) * self.plain_mlps
 
     @property
     def embedding_projection_size(self) -> int:
@@ -136,7 +229,8 @@ class ModelShape:
 def _decoder_fields(config: "PreTrainedConfig | Mapping[str, Any]") -> dict[str, Any]:
     """What the configuration says of the decoder."""
     if isinstance(config, Mapping):
-        if config.get("model_type") in _FAMILIES:
+        family = config.get("model_type")
+        if family in _FAMILIES and family not in _SAY_LITTLE:
             return dict(config)
         if (made := _made_of(config)) is None:
             return dict(config)
@@ -318,6 +412,74 @@ _OPT = {
         given.get("do_layer_norm_before", True) and not given.get("_remove_final_layer_norm")
     ),
 }
+
+
+def _extras(given: dict) -> Extras:
+    """AltUp and LAuReL, where a family has them, and embeddings for each layer."""
+    width, layers = _WIDTH(given), _LAYERS(given)
+    found = Extras()
+    if size := given.get("hidden_size_per_layer_input"):
+        per_layer = 2 * width * size  # its gate, and the projection back
+        outer = width * layers * size
+        rows = _size("vocab_size_per_layer_input")(given)
+        found = Extras(per_layer + width, per_layer, outer + size, outer, rows, layers * size)
+    if given.get("enable_moe_block"):  # three norms, and scales of the router and of each expert
+        found = replace(found, layer_weights=found.layer_weights + 4 * width + _size("num_experts")(given))
+    if (rank := given.get("laurel_rank")) is None:
+        return found
+    inputs = _size("altup_num_inputs")(given)
+    coefficients = inputs**2 + inputs**3
+    norms = 3 * width  # of the router, after LAuReL, and the scale of what was corrected
+    projections = 2 * (inputs - 1) * width**2  # to the other streams, and back
+    return Extras(
+        found.layer_weights + inputs * width + coefficients + 2 * width * rank + norms,
+        found.layer_products + (2 * inputs + inputs**2) * width + coefficients + 2 * width * rank,
+        found.outer_weights + projections,
+        found.outer_products + projections,
+        found.table_rows,
+        found.table_width,
+    )
+
+
+def _gemma3n_sizes(given: dict) -> tuple[LayerSizes, ...]:
+    heads, size = _COMMON["num_kv_heads"](given), _COMMON["head_dim"](given)
+    return tuple(LayerSizes(heads, size, inner) for inner in given["intermediate_size"])
+
+
+def _gemma4_experts(given: dict) -> Experts | None:
+    if not given.get("enable_moe_block"):
+        return None
+    every = tuple(range(_LAYERS(given)))
+    count, chosen, size = (_size(name)(given) for name in ("num_experts", "top_k_experts", "moe_intermediate_size"))
+    return Experts(count, chosen, size, every, beside_mlp=True)
+
+
+def _gemma4_sizes(given: dict) -> tuple[LayerSizes, ...]:
+    own = {int(layer): fields for layer, fields in (given.get("per_layer_config") or {}).items()}
+    sources = kv_sources(given) or (None,) * _LAYERS(given)
+    inner, wide = _size("intermediate_size")(given), 2 if given.get("use_double_wide_mlp") else 1
+    return tuple(
+        LayerSizes(
+            _size("num_key_value_heads")(given | own.get(layer, {})),
+            _size("head_dim")(given | own.get(layer, {})),
+            inner if source is None else wide * inner,
+            bool(given.get("attention_k_eq_v")) and given["layer_types"][layer] != "sliding_attention",
+        )
+        for layer, source in enumerate(sources)
+    )
+
+
+def _first_of(sizes: Callable[[dict], tuple[LayerSizes, ...]]) -> dict:
+    """Sizes of each layer, and those of the first one as the model's."""
+    names = ("num_kv_heads", "head_dim", "intermediate_size")
+    firsts = {name: lambda given, name=name: getattr(sizes(given)[0], name) for name in names}
+    return {**firsts, "layer_sizes": sizes, "kv_sources": kv_sources, "extras": _extras}
+
+
+_GEMMA4 = (
+    _ATTENTION_BIAS | _TIED | _FOUR_NORMS | _HEAD_NORM | _windows(512) | _first_of(_gemma4_sizes)
+    | {"keeps_positions": True, "experts": _gemma4_experts}
+)  # fmt: skip
 _FAMILIES: dict[str, dict[str, Any]] = {
     "arcee": _ATTENTION_BIAS | _MLP_BIAS | _PLAIN_MLP,
     "biogpt": _GPT | _ALL_BIASES | _TIED | _positions(2),
@@ -332,6 +494,10 @@ _FAMILIES: dict[str, dict[str, Any]] = {
     "gemma": _ATTENTION_BIAS | _TIED | _heads_of(256),
     "gemma2": _ATTENTION_BIAS | _TIED | _heads_of(256) | _FOUR_NORMS | _windows(4096, _every(2)),
     "gemma3_text": _ATTENTION_BIAS | _TIED | _heads_of(256) | _FOUR_NORMS | _HEAD_NORM | _windows(4096, _every(6)),
+    "gemma3n_text": _ATTENTION_BIAS | _TIED | _FOUR_NORMS | {"attention_norms": 1} | _HEAD_NORM | _windows(512)
+    | _first_of(_gemma3n_sizes),
+    "gemma4_text": _GEMMA4,
+    "gemma4_unified_text": _GEMMA4,
     "glm": _QKV_BIAS | _heads_of(128),
     "glm4": _QKV_BIAS | _heads_of(128) | _FOUR_NORMS,
     "gpt2": _GPT | _FOURFOLD | _ALL_BIASES | _TIED | _positions(0),
@@ -376,6 +542,9 @@ _FAMILIES: dict[str, dict[str, Any]] = {
     | _windows(None),
 }  # fmt: skip
 
+
+_SAY_LITTLE = frozenset({"gemma3n_text", "gemma4_text", "gemma4_unified_text"})
+"""Families of which a `config.json` need not say how many layers share, nor their types: transformers makes it whole."""
 
 _BUILT_LIKE: dict[Any, str] = {"qwen2_5_vl_text": "qwen2", "qwen2_vl_text": "qwen2", "qwen3_vl_text": "qwen3"}
 """Decoders of models that read images, which are built like a family of their own."""

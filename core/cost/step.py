@@ -15,7 +15,7 @@ from core.cost.components import Components
 from core.cost.flops import FlopCount, forward_flops
 from core.cost.mechanisms import topk_leaders
 from core.cost.memory import DecodeBytes, ParameterCount, decode_bytes_moved, kv_cache_bytes, parameter_count
-from core.cost.shapes import ModelShape
+from core.cost.shapes import LayerSizes, ModelShape
 from core.plan import Mechanism, Part, SharingPlan
 
 _Counts = TypeVar("_Counts", bound=Components)
@@ -54,15 +54,14 @@ def step_by_layer(
     plan = checked_plan(
         shape, plan, batch_size=batch_size, context_tokens=context_tokens, bytes_per_value=bytes_per_value
     )
-    with_experts = set(shape.experts.layers) if shape.experts else set()
 
     @cache
-    def cost(window: int | None, experts: bool, role: Role, positions: int) -> LayerStep:
-        return layer_step(shape, window, experts, role, batch_size, context_tokens, bytes_per_value, positions)
+    def cost(alone: ModelShape, role: Role, positions: int) -> LayerStep:
+        return layer_step(alone, role, batch_size, context_tokens, bytes_per_value, positions)
 
     return tuple(
-        cost(window, layer in with_experts, role_of(plan, layer), plan.positions_of(layer) or 1)
-        for layer, window in enumerate(shape.sliding_windows)
+        cost(alone, role_of(plan, layer), plan.positions_of(layer) or 1)
+        for layer, alone in enumerate(layers_alone(shape))
     )
 
 
@@ -75,16 +74,22 @@ def role_of(plan: SharingPlan, layer: int) -> Role:
 
 
 def layer_step(
-    shape: ModelShape, window: int | None, experts: bool, role: Role, batch_size: int, context_tokens: int,
-    bytes_per_value: int, positions: int = 1,
-) -> LayerStep:  # fmt: skip
-    """One layer of such a kind in a role. positions: to how many a follower of `topk` attends; its leader costs the same for any."""
-    alone, sizes = _alone(shape, window, experts), (batch_size, context_tokens, bytes_per_value)
+    alone: ModelShape, role: Role, batch_size: int, context_tokens: int, bytes_per_value: int, positions: int = 1
+) -> LayerStep:
+    """A layer, one of `layers_alone`, in a role. positions: to how many a follower of `topk` attends; its leader costs the
+    same for any.
+
+    A role that such a layer cannot have, so that plans with it are refused, costs what the layer costs without a plan.
+    """
+    sizes = (batch_size, context_tokens, bytes_per_value)
     dense = model_step(alone, "", *sizes)
-    if role == "dense":
+    if role == "dense" or not _can(alone, role):
         return dense
     twice = replace(alone.experts, layers=(0, 1)) if alone.experts else None
-    pair = replace(alone, num_layers=2, sliding_windows=alone.sliding_windows * 2, experts=twice)
+    pair = replace(
+        alone, num_layers=2, sliding_windows=alone.sliding_windows * 2, experts=twice,
+        layer_sizes=alone.layer_sizes * 2, kv_sources=alone.kv_sources * 2,
+    )  # fmt: skip
     mechanism = _MECHANISM_OF[role]
     both = model_step(pair, _pair_plan(mechanism, positions), *sizes)
     moved = replace(dense.moved, attention_weights_written=both.moved.attention_weights_written)
@@ -92,6 +97,15 @@ def layer_step(
         moved = replace(moved, attention_weights_read=both.moved.attention_weights_read)
     leader = replace(dense, moved=moved)
     return leader if role in _LEADERS else _less(both, leader)
+
+
+def _can(alone: ModelShape, role: Role) -> bool:
+    """Whether a layer may have this role: not where it reads another one's keys and values in the model itself, nor do
+    without keys of which its values are made."""
+    mechanism = _MECHANISM_OF[role]
+    if alone.borrowers:
+        return mechanism in ("skip", "topk")
+    return mechanism not in ("share", "keys") or not alone.sizes[0].values_of_keys
 
 
 def _pair_plan(mechanism: Mechanism, positions: int) -> SharingPlan:
@@ -102,12 +116,27 @@ def _pair_plan(mechanism: Mechanism, positions: int) -> SharingPlan:
     return SharingPlan(num_layers=2, parts=(Part(mechanism, layers, positions if mechanism == "topk" else 0),))
 
 
-def _alone(shape: ModelShape, window: int | None, experts: bool) -> ModelShape:
-    """A model of one such layer, with nothing around it."""
-    chosen = replace(shape.experts, layers=(0,)) if shape.experts and experts else None
-    layer = replace(shape, num_layers=1, sliding_windows=(window,), experts=chosen)
-    return replace(
-        layer, vocab_size=0, tied_embeddings=True, embedding_size=None, position_rows=0, outer_norms=0, head_bias=False
+def layers_alone(shape: ModelShape) -> tuple[ModelShape, ...]:
+    """For each layer a model of this layer alone, with nothing around it; equal for layers of one sort.
+
+    A layer that reads another one's keys and values reads its own number's, so that it still makes none.
+    """
+    bare = replace(
+        shape, num_layers=1, sliding_windows=(None,), experts=None, layer_sizes=(), kv_sources=(),
+        vocab_size=0, tied_embeddings=True, embedding_size=None, position_rows=0, outer_norms=0, head_bias=False,
+        extras=shape.extras.within_layers,
+    )  # fmt: skip
+    with_experts = set(shape.experts.layers) if shape.experts else set()
+
+    @cache
+    def alone(window: int | None, experts: bool, own: tuple[LayerSizes, ...], borrows: bool) -> ModelShape:
+        chosen = replace(shape.experts, layers=(0,)) if shape.experts and experts else None
+        sources = (0,) if borrows else ()
+        return replace(bare, sliding_windows=(window,), experts=chosen, layer_sizes=own, kv_sources=sources)
+
+    return tuple(
+        alone(window, layer in with_experts, shape.layer_sizes[layer : layer + 1], layer in shape.borrowers)
+        for layer, window in enumerate(shape.sliding_windows)
     )
 
 

@@ -30,6 +30,7 @@ from core.sharing.families import (
     learned_positions,
 )
 from core.sharing.hooks import call_of
+from core.sharing.native import native_plan_of
 from core.sharing.storage import twin_of
 from core.sharing.view import plan_of
 
@@ -80,6 +81,10 @@ class GraphDecoder(Decoder):
             )
         if corrections_of(model):
             raise ValueError("followers with corrections compute more than recorded steps do.")
+        if native_plan_of(model):
+            raise ValueError(
+                "recorded steps know no layers that read the keys and values of another one by themselves."
+            )
         if plan_of(model).parts:
             raise ValueError("recorded steps know attention that is shared or a layer's own, and no other mechanism.")
         super().__init__(model)

@@ -24,6 +24,8 @@ from transformers.cache_utils import (
 )
 
 _STOCK_LAYERS = (DynamicLayer, DynamicSlidingWindowLayer, StaticLayer, StaticSlidingWindowLayer)
+_NO_LAYERS = tuple(filter(None, [getattr(cache_utils, "DummyLayer", None)]))
+"""Of layers that read another one's keys and values by themselves."""
 _QUANTIZED_LAYERS = getattr(cache_utils, "BaseQuantizedLayer", QuantizedLayer)  # the base is newer than the other class
 
 _AnyLayer: Any = object  # what the classes below are mixed into
@@ -183,7 +185,7 @@ def keep_nothing(cache: Cache, layers: tuple[int, ...]) -> None:
     _reach(cache, max(layers))
     for index in layers:
         layer: Any = cache.layers[index]
-        if isinstance(layer, Nothing):
+        if isinstance(layer, (Nothing, *_NO_LAYERS)):
             continue
         if layer.is_initialized:
             if layer.get_seq_length() > 0:

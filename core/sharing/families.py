@@ -17,14 +17,15 @@ from transformers.models.llama import modeling_llama
 from transformers.pytorch_utils import Conv1D
 
 from core.configs import context_tokens, text_config
-from core.plan import SharingPlan, check_same_kind
+from core.plan import SharingPlan, check_same_kind, native_obstacle, native_roles
+from core.sharing.native import native_sources
 
 AttentionModule: TypeAlias = Any
 """The attention module of a layer. Its attributes differ from family to family, so that no type can name them."""
 
 CHECKED = frozenset({
     "arcee", "biogpt", "bloom", "codegen", "cohere", "cohere2", "ernie4_5", "exaone4", "falcon", "gemma", "gemma2",
-    "gemma3_text", "glm", "glm4", "gpt2", "gpt_neox", "gpt_oss", "gptj", "granite", "granitemoe", "helium",
+    "gemma3_text", "gemma3n_text", "gemma4_text", "gemma4_unified_text", "glm", "glm4", "gpt2", "gpt_neox", "gpt_oss", "gptj", "granite", "granitemoe", "helium",
     "hunyuan_v1_dense", "llama", "ministral", "mistral", "mixtral", "nemotron", "olmo", "olmo2", "olmo3", "olmoe",
     "opt", "phi", "phi3", "phimoe", "qwen2", "qwen3", "qwen3_moe", "seed_oss", "smollm3", "stablelm", "starcoder2",
 })  # fmt: skip
@@ -227,7 +228,10 @@ def values_of(module: AttentionModule, hidden_states: torch.Tensor) -> torch.Ten
     values = getattr(module, ways.values)(hidden_states)
     if ways.clip:  # OLMo, MPT
         values = values.clamp(-ways.clip, ways.clip)
-    values = values.view(*hidden_states.shape[:-1], -1, ways.head_dim).transpose(1, 2)
+    values = values.view(*hidden_states.shape[:-1], -1, ways.head_dim)
+    if ways.norm:  # Gemma 3n and 4
+        values = getattr(module, ways.norm)(values)
+    values = values.transpose(1, 2)
     return values if ways.repeats == 1 else values.repeat_interleave(ways.repeats, 1)
 
 
@@ -259,6 +263,7 @@ class _Ways(NamedTuple):
     head_dim: int
     repeats: int  # Falcon caches one row of values for each query head
     clip: float | None  # of values
+    norm: str | None  # of each head's values
 
 
 def _ways(module: AttentionModule) -> _Ways:
@@ -275,6 +280,7 @@ def _ways(module: AttentionModule) -> _Ways:
             head_dim_of(module),
             module.num_heads // module.num_kv_heads if new_falcon else 1,
             getattr(module, "clip_qkv", None) or getattr(getattr(module, "config", None), "clip_qkv", None),
+            "v_norm" if hasattr(module, "v_norm") else None,
         )
     return module.ways_of_holding
 
@@ -304,38 +310,49 @@ def check_kinds(model: PreTrainedModel, plan: SharingPlan) -> None:
     """Raise ValueError when a follower cannot use its leader's attention weights, with the reason and what can be."""
     if not plan.followers:
         return
-    kinds = _kinds(model)
-    check_same_kind(
-        plan.groups,
-        kinds,
-        lambda leader, follower: _difference(leader, kinds[leader], follower, kinds[follower]),
-    )
+    check_same_kind(plan.groups, _kinds(model), partial(difference_of, model))
 
 
 def layer_kinds(model: PreTrainedModel) -> list[int]:
     """The kind of each layer, as the number of the first layer of that kind.
 
     Layers of one kind see the same tokens (all, or those of an equal window) with heads of equal number and size: they
-    can use each other's attention weights.
+    can use each other's attention weights. A layer that reads another one's keys and values in the model itself, or whose
+    own ones are read so, is of one kind with no other.
     """
     kinds = _kinds(model)
+    return [kinds.index(kind) for kind in kinds]
+
+
+def attending_kinds(model: PreTrainedModel) -> list[int]:
+    """The kind of each layer for mechanisms that leave it its keys and values (`topk`), whoever makes these."""
+    kinds = [{name: one for name, one in kind.items() if name != _NATIVE} for kind in _kinds(model)]
     return [kinds.index(kind) for kind in kinds]
 
 
 def difference_of(model: PreTrainedModel, leader: int, follower: int) -> str:
     """How two layers of different kinds differ, in words."""
     kinds = _kinds(model)
-    return _difference(leader, kinds[leader], follower, kinds[follower])
+    first, second = kinds[leader], kinds[follower]
+    if first[""] == second[""] and (obstacle := native_obstacle(native_sources(model), leader, follower)):
+        return obstacle
+    return _difference(leader, first, follower, second)
 
 
 _Kind = dict[str, Any]
+_NATIVE = "native"  # its part in what the model shares by itself
 
 
 def _kinds(model: PreTrainedModel) -> list[_Kind]:
-    config = text_config(model)
+    config, roles = text_config(model), native_roles(native_sources(model))
     types = getattr(config, "layer_types", None) or getattr(config, "attention_layers", None)  # GPT-Neo's name
     return [
-        {"": types[layer] if types else "", "sliding_window": getattr(module, "sliding_window", None)} | _shapes(module)
+        {
+            "": types[layer] if types else "",
+            "sliding_window": getattr(module, "sliding_window", None),
+            _NATIVE: roles[layer],
+        }
+        | _shapes(module)
         for layer, module in enumerate(attention_modules(model))
     ]
 
@@ -357,11 +374,21 @@ def _obstacle(module: AttentionModule | None) -> str:
     """Why this attention module cannot take part, or nothing."""
     if module is None:
         return "a decoder layer without an attention module was found"
-    if not any(hasattr(module, name) for name in VALUES) or not any(hasattr(module, name) for name in OUTPUTS):
+    if not _makes_values(module) or not any(hasattr(module, name) for name in OUTPUTS):
         return f"{type(module).__name__} has no value or output projection of a known form"
     if "Flash" in type(module).__name__:
         return f"{type(module).__name__} never computes attention weights (set_attn_implementation('eager') does)"
     return ""
+
+
+def _makes_values(module: AttentionModule) -> bool:
+    """Whether an attention module has a value projection, or needs none: another layer's values, or its own keys, stand in."""
+    return any(hasattr(module, name) for name in VALUES) or getattr(module, "is_kv_shared_layer", False)
+
+
+def values_are_keys(module: AttentionModule) -> bool:
+    """Whether a layer's values are made by its key projection (Gemma 4 with `attention_k_eq_v`)."""
+    return getattr(module, "v_proj", module) is None
 
 
 def _text(function: Callable) -> tuple:
@@ -372,7 +399,9 @@ def _text(function: Callable) -> tuple:
 
 # Most families' eager attention is Llama's, to the letter.
 _PLAIN = _text(modeling_llama.eager_attention_forward)
-_CAN_CAP = frozenset({"gemma2", "gemma3_text"})  # a cap on the scores, where the configuration has one
+_CAN_CAP = frozenset(
+    {"gemma2", "gemma3_text", "gemma3n_text", "gemma4_text", "gemma4_unified_text"}
+)  # a cap on the scores, where the configuration has one
 _PLAIN_IN_OTHER_WORDS = frozenset({"biogpt", "gpt2", "gpt_neox", "opt"})
 
 

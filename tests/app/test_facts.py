@@ -6,12 +6,13 @@ import orjson
 import pytest
 
 from app import facts, measured, settings
-from app.registry import get_model
+from app.registry import LoadedModel, ModelIdentity, get_model
 from core.cost import known_shapes, predict_decode, savings_frame
 from core.evaluation.resolve import over_context
 from core.plan import Part, SharingPlan
 from core.records.searches import load_searches
 from core.timing.predicted import with_measured_bandwidth
+from tests.support.families import make
 from tests.support.node import call
 
 BOTH = ("plan", "figures")
@@ -155,3 +156,15 @@ def test_a_model_without_records_or_formulas(folder, results, monkeypatch):
 
     monkeypatch.setattr(facts, "shape_of", unknown)
     assert facts.facts(folder)["costs"] is None
+
+
+def test_what_a_model_shares_by_itself_is_told():
+    model = make("gemma3n_text", "eager")
+    identity = ModelIdentity("tiny", model)
+    known = facts.sizes(LoadedModel("tiny", identity, model, None, identity))
+    assert known["native"] == "kv 6-8-10 7-9-11"
+    assert known["kinds"] == [0, 1, 0, 1, 0, 1, 6, 7, 8, 9, 10, 11]
+
+
+def test_most_models_share_nothing_by_themselves(demo):
+    assert demo["native"] == ""

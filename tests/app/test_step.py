@@ -9,9 +9,10 @@ from app import text, units
 from app.components.step_layer import layer_drawing
 from app.components.step_rows import rows
 from app.panels import how, how_html
-from app.step import CacheTerm, Step, layers_in_words
+from app.step import BATCH, CacheTerm, Step, layers_in_words
 from core.cost import ModelShape, known_shapes, kv_cache_bytes, step_by_layer
 from core.plan import MECHANISMS, SharingPlan
+from tests.support.families import make
 from tests.support.page import Words
 
 SHAPES = known_shapes()
@@ -217,3 +218,22 @@ def test_a_tuned_model_is_drawn_with_the_plan_that_it_was_tuned_with():
 def test_heads_of_the_view_are_drawn(view):
     step = how.step_of({**view, "heads": '{"3": [1, 0, 3, 2]}'}, 64, "bfloat16")
     assert step.head_map == {3: (1, 0, 3, 2)}
+
+
+@pytest.mark.parametrize("family", ["gemma3n_text", "gemma4_text"])
+def test_layers_that_read_others_by_themselves_are_rows_of_readers(family):
+    shape = ModelShape.from_config(make(family, "eager").config)
+    step = step_of(shape, "0_2,skip 9,topk3 8_10", 64)
+    roles = {layer: row.role for block in step.blocks() for row in block.rows for run in row.runs for layer in run}
+    assert [roles[layer] for layer in (0, 2, 6, 8, 9, 10, 11)] == [
+        "leader", "follower", "dense", "leader", "skip", "topk", "kv",
+    ]  # fmt: skip
+    assert "Layer 11, a reader of layer 7" in layer_drawing(step, 11, "kv")
+    per_row = [term.values or shape.kv_size for term in step.cache_terms]
+    held = sum(
+        term.layers * term.tensors * term.tokens * values
+        for term, values in zip(step.cache_terms, per_row, strict=True)
+    )
+    assert BATCH * 2 * held == step.totals(step.plan).cache_bytes
+    told = how_html.cache_numbers(step)
+    assert ("× 64 × 40" in told) == (family == "gemma4_text") and ("B × 2 × 12 ×" in told) == (family == "gemma3n_text")

@@ -14,6 +14,13 @@ SIZES = {
 }  # fmt: skip
 WINDOW = {"sliding_window": 6}
 ALTERNATING = {**WINDOW, "num_hidden_layers": 8}  # the family's own pattern of kinds, which comes at least twice
+NATIVE = {
+    **WINDOW, "num_hidden_layers": 12, "num_kv_shared_layers": 4,
+    "layer_types": ["sliding_attention", "full_attention"] * 6,
+    "initializer_range": 0.02,  # scores are not divided by √head_dim: large weights make rounding grow
+}  # fmt: skip
+"""The last four layers read the keys and values of layers 6 and 7."""
+EMBEDDINGS = {"vocab_size_per_layer_input": 97, "hidden_size_per_layer_input": 6}
 EXPERTS = {"num_local_experts": 4, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
 FIELDS = {
     "bloom": {"n_head": 4},
@@ -22,6 +29,15 @@ FIELDS = {
     "exaone4": ALTERNATING,
     "gemma2": {**ALTERNATING, "query_pre_attn_scalar": 12, "attn_logit_softcapping": 2.0},
     "gemma3_text": {**ALTERNATING, "query_pre_attn_scalar": 12, "num_hidden_layers": 12},
+    "gemma3n_text": {
+        **NATIVE,
+        **EMBEDDINGS,
+        "laurel_rank": 5,
+        "altup_num_inputs": 3,
+        "activation_sparsity_pattern": [0.5, 0.5] + [0.0] * 10,
+    },
+    "gemma4_text": {**NATIVE, **EMBEDDINGS, "global_head_dim": 20},
+    "gemma4_unified_text": {**NATIVE, "global_head_dim": 20, "num_global_key_value_heads": 1},
     "gpt_bigcode": {"n_inner": 56, "n_positions": 64},
     "gpt_neo": {"window_size": 6, "num_hidden_layers": 8, "attention_types": [[["global", "local"], 4]]},
     "gpt_oss": {**ALTERNATING, **EXPERTS},

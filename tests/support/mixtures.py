@@ -1,6 +1,6 @@
 """Plans of all mechanisms at once, for properties."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from hypothesis import strategies as st
 
@@ -13,17 +13,19 @@ def mixed_plans(
     layers: int | None = None,
     mechanisms: Sequence[Mechanism] = MECHANISMS,
     kinds: Sequence[object] | None = None,
+    never_skipped: Collection[int] = (),
 ) -> SharingPlan:
     """Any plan of these mechanisms: each layer computes, skips, or joins the group of any layer before it that computes.
 
     layers: how many the model has; any number up to 20 unless given. kinds: of each layer, such as its sliding window; groups
-    are of one kind.
+    are of one kind. never_skipped: layers that others need.
     """
     num_layers = layers or draw(st.integers(1, 20))
     groups: dict[int, list[int]] = {0: []}
     skipped: list[int] = []
     for layer in range(1, num_layers):
-        does = draw(st.sampled_from(["computes", "joins", *(["skips"] if "skip" in mechanisms else [])]))
+        may_skip = "skip" in mechanisms and layer not in never_skipped
+        does = draw(st.sampled_from(["computes", "joins", *(["skips"] if may_skip else [])]))
         if does == "skips":
             skipped.append(layer)
         elif does == "joins" and (alike := [one for one in groups if kinds is None or kinds[one] == kinds[layer]]):

@@ -19,6 +19,13 @@ NEEDED = FIELDS | {
     "granitemoeshared": {**EXPERTS, "num_local_experts": 4, "shared_intermediate_size": 20},
     "codegen": {"rotary_dim": 8},
     "gptj": {"rotary_dim": 8},
+    "gemma4_text": {
+        **FIELDS["gemma4_text"],
+        "num_experts": 4,
+        "top_k_experts": 2,
+        "moe_intermediate_size": 24,
+        "num_global_key_value_heads": 1,
+    },
     "helium": {"head_dim": 12},
     "olmoe": FIELDS["olmoe"] | {"head_dim": 12},
     "phi": {"head_dim": 12},
@@ -51,7 +58,9 @@ SPECIAL = {
     "smollm3 windows": SLIDING,
     "stablelm qk-norm": {"qk_layernorm": True, "use_parallel_residual": True},
 }
-VARIANTS = sorted(CHECKED | {"granitemoeshared", "qwen2_moe"}) + list(SPECIAL)
+NATIVE = {"gemma3n_text", "gemma4_text", "gemma4_unified_text"}
+"""Families of which layers read the keys and values of others by themselves: tests/core/cost/test_native.py."""
+VARIANTS = sorted((CHECKED | {"granitemoeshared", "qwen2_moe"}) - NATIVE) + list(SPECIAL)
 """Names of variants: a family, or a family and what is special."""
 
 

@@ -390,7 +390,10 @@ function take() {
   if (props.value.pending) trigger('learn');  // what was measured comes later, so that nobody waits for it
 }
 explorer.subscribe('facts', found => {
-  if (facts?.model !== found.model) [start, reach, drag] = [null, null, null];
+  if (facts?.model !== found.model) {
+    [start, reach, drag] = [null, null, null];
+    plan = {groups: [], parts: []};  // that of another model may name layers that this one does not have
+  }
   facts = found;
   if (isCurrent()) { build(); shade(); offer(); follow(); }
 });

@@ -4,12 +4,20 @@ from collections.abc import Callable
 
 from transformers import PreTrainedModel
 
-from core.plan import Part, SharingPlan, same_kind_hint
-from core.sharing.families import AttentionModule, attention_modules, difference_of, layer_kinds
+from core.plan import Part, SharingPlan, check_native_skip, same_kind_hint
+from core.sharing.families import (
+    AttentionModule,
+    attending_kinds,
+    attention_modules,
+    difference_of,
+    layer_kinds,
+    values_are_keys,
+)
 from core.sharing.mechanisms.keys import make_keys_follower
 from core.sharing.mechanisms.kv import make_kv_follower
 from core.sharing.mechanisms.skip import check_skip, make_skipped, norms_of_attention
 from core.sharing.mechanisms.topk import make_topk_follower
+from core.sharing.native import native_sources
 
 _Maker = Callable[[PreTrainedModel, int, int, int], None]
 """(view, layer, its leader, positions): makes one layer of a view do what its mechanism says."""
@@ -50,14 +58,28 @@ def check_parts(model: PreTrainedModel, plan: SharingPlan) -> None:
             )
     if plan.skipped:
         check_skip(model)
+        check_native_skip(native_sources(model), plan)
     for part in plan.parts:
         if part.mechanism != "skip":
             _check_kinds(model, part)
+    check_values(model, plan)
+
+
+def check_values(model: PreTrainedModel, plan: SharingPlan) -> None:
+    """Raise ValueError, in one sentence, for a follower that would lose the keys of which it makes its values."""
+    modules = attention_modules(model)
+    for layer, leader in plan.borrowers.items():
+        if plan.mechanism_of(layer) in ("share", "keys") and values_are_keys(modules[layer]):
+            raise ValueError(
+                f"Layer {layer} cannot do without its keys, of which its values are made, as it would in {plan.name}; let it "
+                f"read the values of layer {leader} too (kv), or leave it out."
+            )
 
 
 def _check_kinds(model: PreTrainedModel, part: Part) -> None:
     """Raise ValueError where a follower of a part is of another kind than its leader."""
-    kinds = [*zip(layer_kinds(model), map(_rotates, attention_modules(model)), strict=True)]
+    alike = (attending_kinds if part.mechanism == "topk" else layer_kinds)(model)
+    kinds = [*zip(alike, map(_rotates, attention_modules(model)), strict=True)]
     leader, *followers = part.layers
     for layer in followers:
         if kinds[layer] != kinds[leader]:

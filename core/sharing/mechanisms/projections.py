@@ -26,7 +26,7 @@ def do_without(module: AttentionModule, names: Sequence[str]) -> None:
     A fused projection that is quantized, or has adapters, is run whole.
     """
     for name in names:
-        if hasattr(module, own := f"{name[0]}_proj"):
+        if getattr(module, own := f"{name[0]}_proj", None) is not None:
             setattr(module, own, _Zeros(getattr(module, own), kv_heads_of(module) * head_dim_of(module)))
     for norm in _NORMS_OF_KEYS if "key" in names else ():
         if hasattr(module, norm):

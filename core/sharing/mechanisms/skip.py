@@ -25,6 +25,9 @@ _NORMS = {
     "falcon": ("input_layernorm", "ln_attn"),
     "gemma2": ("input_layernorm", "post_attention_layernorm"),
     "gemma3_text": ("input_layernorm", "post_attention_layernorm"),
+    "gemma3n_text": ("post_attention_layernorm",),  # LAuReL reads the one before attention too
+    "gemma4_text": ("input_layernorm", "post_attention_layernorm"),
+    "gemma4_unified_text": ("input_layernorm", "post_attention_layernorm"),
     "glm4": ("input_layernorm", "post_self_attn_layernorm"),
     "gpt2": ("ln_1",),
     "gpt_bigcode": ("ln_1",),
@@ -97,7 +100,7 @@ def _skipped_forward(
 ) -> tuple[torch.Tensor, None]:
     """Zeros [batch, tokens, width] in the place of a layer's attention; BLOOM's returns the sum with the residual."""
     cache = kwargs.get("past_key_values", kwargs.get("layer_past"))  # older families' name for it
-    if cache is not None:  # counts the tokens
+    if cache is not None and not getattr(module, "is_kv_shared_layer", False):  # counts the tokens
         nothing = hidden_states.new_empty(hidden_states.shape[0], 1, hidden_states.shape[1], 0)
         cache.update(nothing, nothing, module.layer_idx)
     if module.adds_residual:

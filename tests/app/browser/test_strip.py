@@ -3,9 +3,15 @@
 import json
 
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import PreTrainedTokenizerFast
 
 from core.plan import SharingPlan
 from tests.support.browser import go_to, plan_box, type_plan, wait_for_words, wait_until_idle
+from tests.support.families import make
 
 pytestmark = pytest.mark.browser
 
@@ -407,3 +413,34 @@ def test_another_model_brings_other_layers(open_page):
     page.wait_for_function("explorer.facts.model === 'demo-tuned-17-22' && !explorer.facts.pending")
     assert page.locator("#strip .tile[aria-disabled=true]").count() == 24
     wait_for_words(page, "#headline .headline", "Copy")
+
+
+@pytest.fixture(scope="module")
+def native_folder(tmp_path_factory):
+    """A tiny random Gemma 3n with a byte-level tokenizer: its layers 8 to 11 read the keys and values of 6 and 7."""
+    path = tmp_path_factory.mktemp("models") / "tiny-gemma3n"
+    letters = {letter: number for number, letter in enumerate([*sorted(ByteLevel.alphabet()), "<end>"])}
+    tokenizer = Tokenizer(BPE(vocab=letters, merges=[]))
+    tokenizer.pre_tokenizer, tokenizer.decoder = ByteLevel(add_prefix_space=False), ByteLevelDecoder()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>").save_pretrained(path)
+    make("gemma3n_text", "eager", vocab_size=257, vocab_size_per_layer_input=257).save_pretrained(path)
+    return path
+
+
+def test_what_a_model_shares_by_itself_is_marked_and_said(open_page, native_folder):
+    page = opened(open_page)
+    go_to(page, "scores")
+    page.fill("#model-name input", str(native_folder))
+    page.click("#model-load")
+    page.wait_for_function("explorer.facts.layers === 12 && !explorer.facts.pending")
+    type_plan(page, "dense")
+    wait_for_plan(page, "dense")
+    marks = page.evaluate(
+        "[...document.querySelectorAll('#strip .tile')].map(tile => tile.classList.contains('native'))"
+    )
+    assert marks == [False] * 8 + [True] * 4
+    tile(page, 10).hover()
+    wait_for_words(page, "#strip .about", "reads the keys and values of layer 6, and caches none")
+    assert "Cached: keys" not in page.inner_text("#strip .about")
+    drag(page, 4, 5, 6, 7, 8, 9, 10)  # one kind with no other: only 4 and 5 are left, and they are of two kinds
+    assert plan_of(page) == "dense"

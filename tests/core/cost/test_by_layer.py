@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from core.cost import (
     DEVICES,
     Experts,
+    Extras,
     LayerCost,
+    LayerSizes,
     bytes_of,
     costs_by_layer,
     decode_bytes_moved,
@@ -30,6 +32,11 @@ _EVERY = Experts(8, 2, 64, tuple(range(0, 32, 2)), router_bias=True, shared_size
 SHAPES = {
     **known_shapes(),
     "alternating": replace(LLAMA, sliding_windows=(None, 128) * 16),
+    "native": replace(
+        LLAMA, sliding_windows=(128, None) * 16, kv_sources=(None,) * 20 + (18, 19) * 6, keeps_positions=True,
+        layer_sizes=tuple(LayerSizes(8 >> layer % 2, 128 << layer % 2, 64 * layer, layer % 4 == 3) for layer in range(32)),
+        extras=Extras(1001, 1002, 1003, 1004, 10_000, 1005), experts=Experts(8, 2, 64, tuple(range(32)), beside_mlp=True),
+    ),
     "windows alone": replace(LLAMA, sliding_windows=(1,) * 32),
     "everything else": replace(
         LLAMA, experts=_EVERY, qkv_bias=True, output_bias=True, mlp_bias=True, head_bias=True, sinks=True,
@@ -42,7 +49,13 @@ SHAPES = {
 def planned_shapes(draw):
     """A shape, and any plan of all mechanisms for it whose groups are of one sliding window."""
     shape = SHAPES[draw(st.sampled_from(sorted(SHAPES)))]
-    return shape, draw(mixed_plans(shape.num_layers, kinds=shape.sliding_windows))
+    kinds = shape.kinds
+    if shape.kv_sources:  # no part of a plan takes the keys away of which values are made
+        kinds = [
+            (kind, layer if size.values_of_keys else None)
+            for layer, (kind, size) in enumerate(zip(kinds, shape.sizes, strict=True))
+        ]
+    return shape, draw(mixed_plans(shape.num_layers, kinds=kinds, never_skipped=shape.kv_sources))
 
 
 @given(

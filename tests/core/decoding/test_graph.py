@@ -18,8 +18,11 @@ from tests.support.families import fastest, make, plans
 from tests.support.multimodal import make_multimodal, widest_plan
 from tests.support.steps import STEP_PLANS, assert_equal_steps, logits_of_steps
 
-NOT_RECORDED = {"gemma2", "gpt_oss", "nemotron", "stablelm", "bloom", "codegen", "falcon", "gptj", "gpt_neo", "mpt"}
-"""Soft-caps, sinks, families that drop keyword arguments or compute attention in their own forward: their steps are the
+NOT_RECORDED = {
+    "gemma2", "gpt_oss", "nemotron", "stablelm", "bloom", "codegen", "falcon", "gptj", "gpt_neo", "mpt",
+    "gemma3n_text", "gemma4_text", "gemma4_unified_text",
+}  # fmt: skip
+"""Soft-caps, sinks, layers that read the keys and values of others by themselves, families that drop keyword arguments or compute attention in their own forward: their steps are the
 model's own forward."""
 
 
@@ -193,3 +196,8 @@ def test_learned_positions_run_out_with_a_sentence(family):
 @pytest.mark.parametrize("family", ["llama", "bloom", "falcon", "gpt_neox"])
 def test_computed_positions_never_run_out(family):
     assert start_decoding(fastest(family), 1, 200).prefill(torch.randint(97, (1, 100))).isfinite().all()
+
+
+def test_layers_that_read_others_by_themselves_are_not_recorded():
+    with pytest.raises(ValueError, match="read the keys and values of another one by themselves"):
+        GraphDecoder(fastest("gemma3n_text"), 1, 16)
