@@ -6,6 +6,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterable
+from math import ceil
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +15,7 @@ from core.commands.session import Session
 from core.cost import ModelShape
 from core.damage.choices import BATCH_TOKENS, MOST_PLANS
 from core.damage.head_maps import HeadMapper
-from core.damage.mechanisms import Comparison, Effort, compare
+from core.damage.mechanisms import METHOD, Comparison, Effort, compare
 from core.damage.meter import DamageMeter
 from core.damage.mixtures import Choice, choice_of
 from core.damage.progress import SearchProgress
@@ -105,9 +106,9 @@ class _Estimate:
         if runner.naive_layer_evaluations < layers * runner.num_layers:
             print(f"At most {at_most} more plans are measured; what a journal knows is not.", file=sys.stderr)
             return
-        minutes = at_most * seconds / layers / 60
+        minutes = ceil(at_most * seconds / layers / 60)
         print(
-            f"{layers} single layers took {seconds:.0f} s; at most {at_most} more plans: up to {minutes:.0f} min.",
+            f"{layers} single layers took {seconds:.0f} s; at most {at_most} more plans: up to {minutes} min.",
             file=sys.stderr,
         )
 
@@ -121,7 +122,7 @@ def _finish(
         "targets": _spaced(targets), "budgets": _spaced(savings.budgets), "batch": args.batch,
         "context_tokens": args.context_tokens, "device_profile": savings.device.name if savings.device else None,
         "mechanisms": _spaced(one.word for one in _choices(args.mechanisms)), "head_map": args.head_map,
-        "plans": args.plans, "chunk_tokens": args.chunk_tokens, "batch_tokens": args.batch_tokens,
+        "method": METHOD, "plans": args.plans, "chunk_tokens": args.chunk_tokens, "batch_tokens": args.batch_tokens,
     }  # fmt: skip
     about = (_record_name(args, targets), settings)
     evaluations = session.evaluations(*meters)

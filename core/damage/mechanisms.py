@@ -23,6 +23,8 @@ from core.records.searches import PlanDamage
 from core.sharing.families import layer_kinds
 from core.sharing.view import share_attention
 
+METHOD = "foretold steps, looking back"
+"""How curves are found, as records say it."""
 MOST_LEVELS = 24
 """Levels of saving at which the best plan is kept, beside the targets."""
 _FEWEST, _MOST = 4, 24  # plans that are measured around one plan at first

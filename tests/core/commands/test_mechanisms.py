@@ -32,6 +32,7 @@ def test_one_command_stores_and_tells_it_all(command, folder, capsys):
     )
     curves = mechanism_curves(stored)
     assert set(curves.budget) == {"cache", "flops"} and {"share", "skip", "mixture"} <= set(curves.mechanism)
+    assert record.settings["method"] == "foretold steps, looking back"
     assert set(layer_costs(stored).layer) == {1, 2, 3, 4, 5} and set(layer_costs(stored).mechanism) == {
         "share",
         "skip",

@@ -146,15 +146,20 @@ def test_what_is_chosen_is_judged_on_the_other_text_chunk_by_chunk(tiny_model):
 
 def test_a_stopped_comparison_goes_on_and_finds_the_same(tiny_model, tmp_path):
     model, words, effort = tiny_model(), ("share", "skip", "kv"), Effort(15)
+
+    def in_batches(journal: Journal | None = None) -> tuple[DamageMeter, DamageMeter]:
+        texts = (text(0, chunks=3), text(1, chunks=3, split="held-out"))
+        return tuple(DamageMeter(model, one, journal=journal, batch_tokens=10) for one in texts)
+
+    both = in_batches(Journal(tmp_path, "weights"))
+    assert len(both[0].batches) == 3
     choices = [choice_of(word) for word in words]
-    both = meters(model, Journal(tmp_path, "weights"))
     for number, _ in enumerate(compare(both, savings(model), choices, TARGETS, effort=effort)):
-        if number == 40:
+        if number == 100:  # beyond the single layers, within a batch
             break
     before = both[0].runner.layer_evaluations
-    both = meters(model, Journal(tmp_path, "weights"))
-    resumed = compared(model, words, both, effort=effort)
-    fresh = meters(model)
+    both = in_batches(Journal(tmp_path, "weights"))
+    resumed, fresh = compared(model, words, both, effort=effort), in_batches()
     assert resumed.lines() == compared(model, words, fresh, effort=effort).lines()
     assert before > 0 and both[0].runner.layer_evaluations < fresh[0].runner.layer_evaluations
 

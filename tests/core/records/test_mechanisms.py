@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +17,7 @@ from core.records.mechanisms import (
     targets_of,
     verdict_on_sharing,
 )
-from core.records.searches import PlanDamage, StoredSearch, load_searches, save_search
+from core.records.searches import PlanDamage, SearchRecord, StoredSearch, load_searches, save_search
 from tests.support.mechanism_records import CHUNKS, COSTS, LAYERS, both, measured, record, synthetic
 
 
@@ -31,6 +32,19 @@ def test_it_is_stored_and_read_back(tmp_path):
     assert load_searches(tmp_path) == ([stored], [])
     line = json.loads(path.read_text().splitlines()[-1])
     assert line["savings"] == {"flops": 0.06} and len(line["rows"]) == CHUNKS
+
+
+def test_records_of_the_first_format_still_load_and_say_the_same(tmp_path):
+    golden = (Path(__file__).parents[2] / "golden_records/mechanisms-v1.jsonl").read_bytes()
+    path = tmp_path / SearchRecord.model_validate_json(golden.splitlines()[0]).path
+    path.parent.mkdir(parents=True)
+    path.write_bytes(golden)
+    [stored], problems = load_searches(tmp_path)
+    assert not problems and save_search(tmp_path, *stored).read_bytes() == golden
+    curves = mechanism_curves(stored)
+    assert curves.mechanism.tolist() == ["share", "skip", "skip", "mixture", "mixture"]
+    assert curves["plan"].tolist()[-2:] == ["16-17,skip 4", "15-16,skip 4 17"] and curves.head_map.map(bool).sum() == 3
+    assert len(layer_costs(stored)) == 46 and "paired over 2 chunks" in verdict_on_sharing(stored)
 
 
 def test_lines_of_other_records_have_none_of_it(tmp_path):
