@@ -28,7 +28,9 @@ def numbers(page) -> list[str]:
 
 def test_the_drawing_follows_the_plan(open_page):
     page = open_page("?view=how&model=demo&plan=17-22")
-    assert "Layer 17" in page.inner_text(".step-row.of-leader") and "Layers 18–22" in page.inner_text(".step-row.of-follower")
+    assert "Layer 17" in page.inner_text(".step-row.of-leader") and "Layers 18–22" in page.inner_text(
+        ".step-row.of-follower"
+    )
     assert page.locator(".step-layer.of-leader").get_attribute("aria-label").startswith("Layer 17, a leader")
     assert "reuses layer 17" in page.inner_text(".step-rows")
     type_plan(page, "5-6")
