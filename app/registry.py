@@ -197,8 +197,9 @@ class LoadedModel:
         from core.sharing.families import check_kinds
         from core.sharing.mechanisms import check_parts
 
-        check_kinds(self.model, plan)
-        check_parts(self.model, plan)
+        for of_phase in plan.phases:
+            check_kinds(self.model, of_phase)
+            check_parts(self.model, of_phase)
 
     @cached_property
     def cannot(self) -> dict[str, str]:

@@ -28,15 +28,17 @@ def numbers(page) -> list[str]:
 
 def test_the_drawing_follows_the_plan(open_page):
     page = open_page("?view=how&model=demo&plan=17-22")
-    assert "Layer 17" in page.inner_text(".step-row.leader") and "Layers 18–22" in page.inner_text(".step-row.follower")
-    assert page.locator(".step-layer.leader").get_attribute("aria-label").startswith("Layer 17, a leader")
+    assert "Layer 17" in page.inner_text(".step-row.of-leader") and "Layers 18–22" in page.inner_text(
+        ".step-row.of-follower"
+    )
+    assert page.locator(".step-layer.of-leader").get_attribute("aria-label").startswith("Layer 17, a leader")
     assert "reuses layer 17" in page.inner_text(".step-rows")
     type_plan(page, "5-6")
     wait_for_words(page, ".step-rows", "Layer 6")
-    assert page.inner_text(".step-row.leader").startswith("Layer 5")
+    assert page.inner_text(".step-row.of-leader").startswith("Layer 5")
     type_plan(page, "dense")
     wait_for_words(page, "#how-drawing", text.HOW_DENSE)
-    assert page.locator(".step-row.follower, .step-layer.follower").count() == 0
+    assert page.locator(".step-row.of-follower, .step-layer.of-follower").count() == 0
 
 
 def test_the_drawing_follows_its_controls_and_a_link_holds_them(open_page):
