@@ -133,6 +133,19 @@ def test_what_native_layers_cannot_do_is_refused_in_one_sentence(family, plan, f
     assert str(found.value).count(". ") == 0 and str(found.value).endswith(".")
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_plans_whose_phases_differ_are_refused_in_one_sentence(family):
+    """Nobody has held them against an oracle, in which layers fill caches that others read."""
+    model = fastest(family)
+    for refused in (
+        lambda: share_attention(model, "skip 9@decode"),
+        lambda: forward_flops(ModelShape.from_config(model.config), "skip 9@decode", 1, 4),
+    ):
+        with pytest.raises(ValueError, match="by itself knows no phases") as said:
+            refused()
+        assert str(said.value).count(". ") == 0
+
+
 def test_keys_of_which_values_are_made_are_not_taken_away():
     model = make("gemma4_text", "eager", attention_k_eq_v=True, num_global_key_value_heads=1)
     for plan in ("1_3", "keys 1_3"):
