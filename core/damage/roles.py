@@ -14,7 +14,7 @@ class Role(NamedTuple):
     leads: bool = False  # others reuse its weights
     heads: tuple[int, ...] | None = None  # None: each head reads the leader's head of the same number
     mechanism: Mechanism = "share"
-    positions: int = 0  # of followers of `topk`
+    positions: int = 0  # of `topk`: of followers, and of their leader, which chooses so many
     lends: str = ""  # what others take of it beside its weights: the mechanism of the part that it leads
 
     @property
@@ -51,7 +51,7 @@ def roles_of(plan: SharingPlan, head_map: Mapping[int, Sequence[int]] | None = N
     for part in plan.parts:
         skips = part.mechanism == "skip"
         if not skips:
-            roles[part.layers[0]] = Role(lends=part.mechanism)
+            roles[part.layers[0]] = Role(lends=part.mechanism, positions=part.positions)
         for layer in part.layers if skips else part.layers[1:]:
             roles[layer] = Role(None if skips else part.layers[0], mechanism=part.mechanism, positions=part.positions)
     return tuple(roles)

@@ -87,7 +87,9 @@ def test_every_command_in_a_record_is_still_understood():
         command, *_ = arguments = shlex.split(line)[3:]
         parsers[command].parse_args(arguments)
         seen.add(command)
-    assert seen - {"train-demo"} == {"evaluate", "measure", "search", "sweep", "similarity", "head-maps"}
+    assert seen == {
+        "evaluate", "measure", "search", "sweep", "similarity", "head-maps", "mechanisms", "train-demo",
+    }  # fmt: skip
 
 
 def test_every_command_explains_itself(capsys):

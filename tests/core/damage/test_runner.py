@@ -12,7 +12,7 @@ from core.damage.candidates import layers_by_kind
 from core.damage.head_maps import output_likeness
 from core.damage.roles import common_prefix, groups_in, in_order, label, roles_of
 from core.damage.runner import PlanRunner
-from core.plan import Part, SharingPlan
+from core.plan import SharingPlan
 from core.records.searches import LayerPair
 from core.sharing.families import num_layers_of
 from core.sharing.view import share_attention
@@ -127,11 +127,8 @@ def test_labels_of_journals_that_are_kept_stay_as_they_are():
 
 
 def test_what_is_of_one_phase_alone_is_not_measured_at_once():
-    class Decoding(Part):
-        phase = "decode"
-
-    with pytest.raises(ValueError, match="read at once, which plan kv 1-2 treats otherwise .* token by token"):
-        roles_of(SharingPlan((), LAYERS, (), (Decoding("kv", (1, 2)),)))
+    with pytest.raises(ValueError, match="Damage in one pass knows no phases, and plan kv 1-2@decode"):
+        roles_of(plan("kv 1-2@decode"))
 
 
 def test_the_dense_plan_comes_first_and_neighbours_agree_on_most():
