@@ -29,7 +29,7 @@ CPU_TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 PIP_INSTALL = $(VENV)/bin/python -m pip install --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 
-.PHONY: run test properties fuzz bench bench-page findings screenshots clean
+.PHONY: run test grid properties fuzz bench bench-page findings screenshots clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/run.stamp
@@ -44,6 +44,9 @@ test: $(VENV)/test.stamp
 
 properties: $(VENV)/test.stamp
 	$(VENV)/bin/python -m pytest tests/core/sharing/test_properties.py tests/core/sharing/test_mixtures.py --hypothesis-profile=properties $(PYTEST_ARGS)
+
+grid: $(VENV)/test.stamp
+	$(VENV)/bin/python -m pytest -n auto -m grid --whole-grid $(PYTEST_ARGS)
 
 bench: $(VENV)/test.stamp
 	$(VENV)/bin/python -m tests.benchmarks.decode_step $(BENCH_ARGS)

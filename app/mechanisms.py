@@ -67,7 +67,7 @@ def compared(model_name: str) -> Compared | None:
     model = get_model(model_name)
     if model.fixed_plan:
         return None
-    kept = [one for one in searches.records_of(model) if one.record.kind == KIND]
+    kept = searches.records_in_any_numbers(model, KIND)
     if not kept:
         return None
     stored = kept[-1]
@@ -77,14 +77,18 @@ def compared(model_name: str) -> Compared | None:
 
 
 def cheapest(layers: pd.DataFrame, budget: str) -> pd.DataFrame:
-    """Of each layer the mechanism of least damage among those that save of this budget, one row each, by layer.
+    """Of each layer the mechanism of least damage for what it saves of this budget, one row each, by layer.
 
-    layers: `Compared.layers`. Added columns: `saving` (share of the budget; NaN where the record does not say), and `others`:
-    the rest of them as [(mechanism, damage, standard error, saving)], the least damage first.
+    Mechanisms save unequally, sharing half of what skipping does of the cache: damage alone would call the cheaper one dear.
+    layers: `Compared.layers`. Added columns: `saving` (share of the budget; NaN where the record does not say), `price` and
+    `price_stderr` (nats per token for each percent of it; the damage itself where the saving is not known), and `others`: the
+    rest of them as [(mechanism, damage, standard error, saving)], the least price first.
     """
     saving = layers[budget] if budget in layers else pd.Series(float("nan"), index=layers.index)
     rows = layers.assign(saving=saving.astype(float))
-    rows = rows[rows.saving.isna() | (rows.saving > 0)].sort_values(["layer", "damage"])
+    rows = rows[rows.saving.isna() | (rows.saving > 0)]
+    percent = (100 * rows.saving).fillna(1)
+    rows = rows.assign(price=rows.damage / percent, price_stderr=rows.stderr / percent).sort_values(["layer", "price"])
     found = []
     for _, of_layer in rows.groupby("layer"):
         best_of_each = of_layer.drop_duplicates("mechanism")

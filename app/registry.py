@@ -98,6 +98,9 @@ class _Turns:
     threads: int = 0
 
 
+_NUMBER_FORMATS = ("float32", "bfloat16", "float16")
+
+
 @dataclass(frozen=True)
 class ModelIdentity:
     """How records know a model: by the name that they give to it, and by the hash of its weights."""
@@ -115,6 +118,25 @@ class ModelIdentity:
     def is_of(self, record: Record | SearchRecord) -> bool:
         """Whether a record was measured with this very model."""
         return record.model == self.name and record.weights_sha256 == self.weights_sha256
+
+    def is_of_in_other_numbers(self, record: SearchRecord) -> bool:
+        """Whether a record was measured with this model, also where its weights were in another number format."""
+        if record.model != self.name or record.dtype not in _NUMBER_FORMATS:
+            return False
+        return self.is_of(record) or record.weights_sha256 == self._weights_in(record.dtype)
+
+    def _weights_in(self, dtype: str) -> str:
+        import torch
+
+        from core.models import weights_sha256
+
+        if dtype not in self._in_other_numbers:
+            self._in_other_numbers[dtype] = weights_sha256(self._model, getattr(torch, dtype))
+        return self._in_other_numbers[dtype]
+
+    @cached_property
+    def _in_other_numbers(self) -> dict[str, str]:
+        return {}
 
     @property
     def twin(self) -> str:

@@ -120,6 +120,14 @@ def records_of(model: LoadedModel) -> list[StoredSearch]:
     return sorted(mine or [kept for kept in records if _is_of_twin(kept.record, model)], key=_rank)
 
 
+def records_in_any_numbers(model: LoadedModel, kind: str) -> list[StoredSearch]:
+    """`records_of` of one kind, and where there are none those of the same weights in another number format: a GPU runs models in
+    bfloat16 that a laptop runs in float32."""
+    mine = [kept for kept in records_of(model) if kept.record.kind == kind]
+    others = (kept for kept in measured.searches() if kept.record.kind == kind)
+    return mine or sorted((kept for kept in others if model.identity.is_of_in_other_numbers(kept.record)), key=_rank)
+
+
 def _is_of_twin(record: SearchRecord, model: LoadedModel) -> bool:
     """Whether a record was measured on a quantized file of the model whose original weights are loaded."""
     same = (record.model, record.num_layers) == (model.identity.twin, model.num_layers)
@@ -151,7 +159,7 @@ def about_record(record: SearchRecord, identity: ModelIdentity) -> str:
     """How a stored search was measured, and whether on other weights than those of the model it is shown for."""
     parted = str(record.settings.get("parted", ""))
     about = text.ABOUT_STORED.format(
-        tokens=f"{record.texts['calibration'].tokens:,}", machine=record.machine, date=f"{record.date:%Y-%m-%d}",
+        tokens=f"{record.texts['calibration'].tokens:,}", dtype=record.dtype, machine=record.machine, date=f"{record.date:%Y-%m-%d}",
         command=record.command, parted=text.PARTED.format(how=parted) if parted else "",
     )  # fmt: skip
     return f"{about} {identity.note_on(record)}".strip()

@@ -443,7 +443,8 @@ DAMAGE_COLOURS = "damage (nats/token);<br>a quarter of the spans per tick"
 SWEEP_TITLE = "Damage of every span (nats/token)"
 FRONT_TITLE = "Damage against what is saved"
 MECHANISMS_TITLE = "Damage against what is saved, by mechanism"
-MECHANISMS_LAYERS_TITLE = "The cheapest mechanism of each layer alone, and its damage (nats/token)"
+MECHANISMS_LAYERS_TITLE = "The cheapest mechanism of each layer alone: damage for each percent saved"
+MECHANISMS_PRICE = "nats/token per percent saved"
 CURVES_TITLE = "Stored searches: damage against what is saved"
 GUIDE_TITLE = "Similarity against damage, pair by pair (damage logarithmic beyond ±0.01)"
 
@@ -473,9 +474,9 @@ MECHANISMS_NOT_ASKED = "This record asked for no plans that save of this ({saved
 MECHANISMS_SOME_NOT_HELD = "Some plans were measured only on the text that they were chosen on, which flatters them."
 MECHANISMS_LAYERS_HEADING = "Layer by layer"
 MECHANISMS_LAYERS_LEAD = (
-    "One layer alone is changed, everything else stays. The bar says which mechanism does least harm there, of those that "
-    "save any of what is chosen above, and its height how much. They do not all save the same: point at a bar, or open the "
-    "table, for the others and for what each saves."
+    "One layer alone is changed, everything else stays. The bar says which mechanism does least harm there <b>for what it "
+    "saves</b>, and its height how much for each percent: of the cache, skipping a layer saves twice what sharing it does. Point at a bar, or "
+    "open the table, for the others, their damage and what each saves."
 )
 MECHANISMS_LAYERS_DESCRIPTION = "The cheapest mechanism in each of {layers} layers: {counts}."
 MECHANISMS_SCORES_HEADING = "Scores of these plans"
@@ -501,7 +502,7 @@ NOT_FOR_TUNED = (
     "This model was tuned with its plan in place: its followers have no query and key projections any more, so no "
     "other plan can be tried on it. Choose the dense model that it was made from."
 )
-ABOUT_STORED = "Stored measurement: {tokens} tokens, {machine}, {date}. {parted}Made by: {command}"
+ABOUT_STORED = "Stored measurement: {tokens} tokens, {dtype}, {machine}, {date}. {parted}Made by: {command}"
 PARTED = "The text is {how}. "
 ABOUT_HERE = "Measured on this machine, on {tokens} tokens of {text}."
 BUNDLED_TEXT_NAME = "the bundled passages"

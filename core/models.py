@@ -246,13 +246,16 @@ def _spread(model: PreTrainedModel, devices: list[torch.device]) -> PreTrainedMo
     return dispatch_model(model, placed, main_device=0, skip_keys=model._skip_keys_device_placement)
 
 
-def weights_sha256(model: torch.nn.Module) -> str:
+def weights_sha256(model: torch.nn.Module, dtype: torch.dtype | None = None) -> str:
     """SHA-256 over the names, shapes and bytes of a model's weights, in the order of their names (hexadecimal).
 
-    Of quantized weights: over what they are made of, as they are run on this device.
+    Of quantized weights: over what they are made of, as they are run on this device. dtype: of the same weights in this number
+    format, one after the other, so that what was measured in it is known to be of this model; integers stay as they are.
     """
     digest = hashlib.sha256()
     for name, tensor in stored_tensors(model):
+        if dtype is not None and tensor.is_floating_point():
+            tensor = tensor.to(dtype)
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()

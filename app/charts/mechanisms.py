@@ -138,16 +138,16 @@ def _score_line(rows: pd.DataFrame, mechanism: str) -> go.Scatter:
 
 
 def cheapest(frame: pd.DataFrame, budget: str, num_layers: int) -> go.Figure:
-    """One bar for each layer: the mechanism that does least damage there, and how much.
+    """One bar for each layer: the mechanism that does least damage there for what it saves, and how much.
 
     frame: `app.mechanisms.cheapest`. A click tells the layer and the plan.
     """
     if frame.empty:
         return message(text.MECHANISMS_NO_LAYERS)
-    middle = float(frame.damage.abs().median())
-    highest = float((frame.damage + frame.stderr.fillna(0)).max())
+    middle = float(frame.price.abs().median())
+    highest = float((frame.price + frame.price_stderr.fillna(0)).max())
     top = min(1.25 * highest, _TALLEST * middle) if middle > 0 else 1.25 * highest
-    low = min(0.0, float((frame.damage - frame.stderr.fillna(0)).min()) - 0.06 * (top or 1.0))
+    low = min(0.0, float((frame.price - frame.price_stderr.fillna(0)).min()) - 0.06 * (top or 1.0))
     return figure(
         [_bars(rows, mechanism) for mechanism, rows in _by_layers(frame)],
         text.MECHANISMS_LAYERS_DESCRIPTION.format(layers=len(frame), counts=counts_in_words(frame)),
@@ -164,7 +164,7 @@ def cheapest(frame: pd.DataFrame, budget: str, num_layers: int) -> go.Figure:
             "title": {"text": "layer"}, "showgrid": False, "dtick": max(1, round(num_layers / 16)), "tick0": 0,
             "range": [-0.6, num_layers - 0.4],
         },
-        yaxis={"title": {"text": _DAMAGE}, "range": [low, top or 1.0], "nticks": 6},
+        yaxis={"title": {"text": text.MECHANISMS_PRICE}, "range": [low, top or 1.0], "nticks": 6},
     )  # fmt: skip
 
 
@@ -184,10 +184,10 @@ def _bars(rows: pd.DataFrame, mechanism: str) -> go.Bar:
     look = MECHANISMS[mechanism]
     return go.Bar(
         x=rows.layer,
-        y=rows.damage,
+        y=rows.price,
         name=text.MECHANISM_NAMES[mechanism],
         marker={"color": look.colour, "pattern": {"shape": look.pattern, "fillmode": "overlay", "fgcolor": "#ffffff", "fgopacity": 0.6, "size": 8}},
-        error_y={"array": rows.stderr, "thickness": 2, "width": 3, "color": "#7b8794"},
+        error_y={"array": rows.price_stderr, "thickness": 2, "width": 3, "color": "#7b8794"},
         customdata=rows.assign(layer=rows.layer.astype(str))[["layer", "plan"]],
         text=[_layer_words(row) for row in rows.itertuples()],
         textposition="none",
@@ -207,10 +207,10 @@ def _saves(saving: float) -> str:
 
 def _number(row: Any, top: float) -> dict[str, Any]:
     """The number of a bar above it, upright; of one that is cut at the cut."""
-    cut = row.damage > 0.8 * top
+    cut = row.price > 0.8 * top
     return {
-        "name": "column", "x": row.layer, "y": min(max(row.damage + (0 if isnan(row.stderr) else row.stderr), 0), top),
-        "text": f"{'↑ ' if row.damage > top else ''}{decimal(row.damage)}", "showarrow": False, "textangle": -90,
+        "name": "column", "x": row.layer, "y": min(max(row.price + (0 if isnan(row.price_stderr) else row.price_stderr), 0), top),
+        "text": f"{'↑ ' if row.price > top else ''}{decimal(row.price)}", "showarrow": False, "textangle": -90,
         "yanchor": "top" if cut else "bottom", "font": {"size": 14}, "yshift": -4 if cut else 6,
     }  # fmt: skip
 

@@ -97,8 +97,8 @@ def wire(bar: gr.HTML, panel: SimpleNamespace) -> None:
         button.click(partial(pick, kind), None, picked, **LIVE)
     panel.stop.click(generate_run.stops.press, None, panel.stop, queue=False, **QUIET)
     panel.prompt.input(lambda: "", None, panel.answer, queue=False, **QUIET)
-    panel.against.change(check_against, [bar, panel.against], panel.against_error, **LIVE)
-    views.on_draw(bar, "generate", check_against, [bar, panel.against], panel.against_error, **LIVE)
+    # not with every plan of the page: whether the left text's is possible depends on the model alone
+    gr.on([panel.against.change, panel.model.change], check_against, [bar, panel.against], panel.against_error, **LIVE)
 
 
 _AT_REST = """() => [{__type__: 'update', interactive: true}, {__type__: 'update', interactive: false}]"""

@@ -102,14 +102,13 @@ LEADS: dict[str, Wording] = {
     ),
     text.MECHANISMS_LAYERS_LEAD: Wording(
         newcomer=(
-            "One reader alone is changed, everything else stays. The bar says what does least harm there, of what saves "
-            "anything of the kind chosen above, and its height how much. They do not all save the same: point at a bar, or open "
-            "the table, for the others."
+            "One reader alone is changed, everything else stays. The bar says what does least harm there for what it saves, and "
+            "its height how much harm for each percent: leaving a reader out saves twice what copying its neighbour does. Point at "
+            "a bar, or open the table, for the others."
         ),
         researcher=(
-            "Single-layer interventions on the calibration text: the least damage among mechanisms that save of the chosen "
-            "budget. Savings differ between mechanisms, and single damages do not add up; the table has all of them with "
-            "standard errors."
+            "Single-layer interventions on the calibration text: the least damage per percent of the chosen budget that is saved. "
+            "Single damages do not add up; the table has all mechanisms with damage, standard error and saving."
         ),
     ),
     text.MECHANISMS_SCORES_LEAD: Wording(

@@ -26,7 +26,7 @@ def checked_plan(shape: ModelShape, plan: SharingPlan | str, **sizes: int) -> Sh
         )
     if shape.corrections:
         check_one_phase(plan, "A model with corrections")
-    if shape.kv_sources:
+    if shape.borrowers:
         check_one_phase(plan, "A model that shares keys and values by itself")
     if len(set(shape.sliding_windows)) > 1 or shape.layer_sizes or shape.kv_sources:
         for of_phase in plan.phases:

@@ -36,7 +36,7 @@ from core.sharing.families import (
 from core.sharing.hooks import carry, install
 from core.sharing.layers import make_follower, make_leader, watch
 from core.sharing.mechanisms import check_parts, impose, stores_nothing, values_alone
-from core.sharing.native import native_sources
+from core.sharing.native import native_plan_of
 from core.sharing.phases import by_phase
 from core.sharing.storage import twin_of
 
@@ -175,7 +175,7 @@ def _check(
     num_layers = len(attention_modules(model))
     if plan.num_layers != num_layers:
         raise ValueError(f"The plan is for a model of {plan.num_layers} layers; this model has {num_layers}.")
-    if native_sources(model):
+    if native_plan_of(model):
         check_one_phase(plan, "A model that shares keys and values by itself")
     for of_phase in plan.phases:
         check_kinds(model, of_phase)

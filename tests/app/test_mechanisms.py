@@ -7,9 +7,10 @@ from types import SimpleNamespace
 import gradio as gr
 import pytest
 
-from app import api, mechanisms, settings, text
+from app import api, measured, mechanisms, settings, text
 from app.charts import mechanisms as charts
 from app.panels import mechanisms as panel
+from core.models import load_model, weights_sha256
 from core.records.mechanisms import KIND
 from core.records.scores import Metric, save_record
 from tests.support.made_up_mechanisms import made_up, plan_of
@@ -68,7 +69,9 @@ def test_the_cheapest_mechanism_of_a_layer_saves_of_the_budget(measured_here):
     for best in (by_cache, by_flops):
         for row in best.itertuples():
             rest = layers[(layers.layer == row.layer) & (layers.mechanism != row.mechanism)]
-            assert row.damage <= min(damage for _, damage, _, _ in row.others) and len(row.others) <= len(rest)
+            prices = [damage / (100 * saving) for _, damage, _, saving in row.others]
+            assert row.price == pytest.approx(row.damage / (100 * row.saving)) and prices == sorted(prices)
+            assert row.price <= min(prices) and len(row.others) <= len(rest)
     assert set(by_flops.mechanism) == {"topk"}
     figure = charts.cheapest(by_cache, "cache", 24)
     assert sum(len(trace.x) for trace in figure.data) == 23 == len(figure.layout.annotations)
@@ -79,9 +82,9 @@ def test_the_cheapest_mechanism_of_a_layer_saves_of_the_budget(measured_here):
 
 def test_a_bar_that_dwarfs_the_others_is_cut_with_its_number(measured_here):
     best = mechanisms.cheapest(mechanisms.compared("demo").layers, "cache")
-    best.loc[0, "damage"] = 100 * best.damage.median()
+    best.loc[0, "price"] = 100 * best.price.median()
     figure = charts.cheapest(best, "cache", 24)
-    assert figure.layout.yaxis.range[1] < 0.1 * best.damage.max()
+    assert figure.layout.yaxis.range[1] < 0.1 * best.price.max()
     assert figure.layout.annotations[0].text.startswith("↑ ")
 
 
@@ -163,3 +166,17 @@ def test_the_endpoint_says_how_to_measure(tmp_path, monkeypatch):
     use(tmp_path, monkeypatch)
     found = api.mechanisms_endpoint("demo")
     assert found["curves"] == [] and "python -m core mechanisms --model demo" in found["note"]
+
+
+def test_a_record_of_the_same_weights_in_other_numbers_is_shown_and_of_other_weights_not(tmp_path, monkeypatch):
+    """A GPU runs in bfloat16 what a laptop runs in float32."""
+    stored = made_up(tmp_path, STORED)
+    use(tmp_path, monkeypatch)
+    in_bfloat16 = weights_sha256(load_model("demo", dtype="bfloat16")[0])
+    shown = {}
+    for dtype, weights in (("bfloat16", in_bfloat16), ("bfloat16", "0" * 64), ("int3", in_bfloat16)):
+        record = stored.record.model_copy(update={"dtype": dtype, "weights_sha256": weights})
+        monkeypatch.setattr(measured, "searches", lambda record=record: [stored._replace(record=record)])
+        shown[dtype, weights] = mechanisms.compared("demo")
+    assert [one is not None for one in shown.values()] == [True, False, False]
+    assert "bfloat16" in shown["bfloat16", in_bfloat16].about

@@ -16,6 +16,7 @@ from tests.support.variants import VARIANTS
 PLANS = ("skip", "kv", "keys", "topk3", "mixed", "mixed too")
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("plan", PLANS)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_views_hold_cache_and_multiply_what_the_formulas_say(variant, plan):

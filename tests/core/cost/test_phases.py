@@ -62,6 +62,7 @@ def plan_of(variant: str, prefill: str, decode: str) -> SharingPlan:
     return SharingPlan.of_phases(of[prefill], of[decode])
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("prefill, decode", PAIRS)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_views_hold_cache_and_multiply_what_the_formulas_say(variant, prefill, decode):

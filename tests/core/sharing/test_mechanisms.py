@@ -17,7 +17,7 @@ from core.sharing.view import plan_of
 from tests.support.families import FIELDS, VARIANTS, close, fastest, padding, plans, slow, tokens
 from tests.support.mechanisms import imposed
 
-pytestmark = pytest.mark.families
+pytestmark = [pytest.mark.families, pytest.mark.grid]
 
 GROUPS = {"smollm3": [(0, 1, 2), (4, 5)]}  # layer 3 is without rotary embeddings
 POSITIONS = 3

@@ -93,6 +93,7 @@ def cached(view, kept, chunks: list[int], mask: torch.Tensor | None = None, **ho
 FAMILIES = sorted([*CHECKED, *VARIANTS])
 
 
+@pytest.mark.grid
 @pytest.mark.families
 @pytest.mark.parametrize("prefill, decode", PAIRS)
 @pytest.mark.parametrize("family", FAMILIES)
@@ -114,6 +115,7 @@ def test_phases(family, prefill, decode):
     assert cache_bytes(kept) == cache_bytes(of_decoding)
 
 
+@pytest.mark.grid
 @pytest.mark.families
 @pytest.mark.parametrize("prefill, decode", [("", "share"), ("share", ""), ("skip", "share"), ("share", "kv")])
 @pytest.mark.parametrize("family", FAMILIES)
@@ -127,6 +129,7 @@ def test_without_a_cache_all_is_prefill(family, prefill, decode):
     close(view(tokens(), use_cache=True).logits, wanted)
 
 
+@pytest.mark.grid
 @pytest.mark.families
 @pytest.mark.parametrize("prefill, decode", [("", "share"), ("share", "kv"), ("skip", "")])
 @pytest.mark.parametrize("family", FAMILIES)
