@@ -49,7 +49,8 @@ def side(model: str, plan_text: str, kind: str = "", head_map: HeadMap | None = 
     control's its own.
 
     kind: `direct`, `head-mapped` or `tuned`; empty for the first of these that was measured. head_map: of a head-mapped
-    plan; left out, of several that which was measured on most tasks. Raises ValueError for a model without records, and for a bad plan.
+    plan; left out, of several that which was measured on most tasks. Scores in fewer bits take no part: they say what the bits
+    cost, too. Raises ValueError for a model without records, and for a bad plan.
     """
     places = list(store().records.values())
     layers = {record.num_layers for _, record in places if record.model == model}
@@ -64,7 +65,7 @@ def side(model: str, plan_text: str, kind: str = "", head_map: HeadMap | None = 
     for place in places:
         record = place[1]
         same = (record.model, record.plan_name) == (model, plan.name) and head_map in (None, record.head_map)
-        if same and record.kind in ((kind,) if kind else WAYS):
+        if same and not record.compression and record.kind in ((kind,) if kind else WAYS):
             folders.setdefault(record.path.parent.as_posix(), []).append(place)
     if not folders:
         return Side(model, plan, kind or WAYS[0], "", ())

@@ -719,7 +719,7 @@ WHEN_SCORES = {
     "arithmetic": "arithmetic: share of right answers", "copy": "copy: share of right answers",
 }  # fmt: skip
 HIGHER_IS_BETTER, LOWER_IS_BETTER = "higher is better", "lower is better"
-WHEN_AXIS = "share of the training behind it when sharing begins"
+WHEN_AXIS = "share of the training behind it<br>when sharing begins"
 WHEN_NEVER = "never"
 WHEN_MEAN = "mean over seeds ± its standard error"
 WHEN_SEED = "one seed"

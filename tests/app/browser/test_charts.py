@@ -84,7 +84,7 @@ def test_the_mode_recolours_charts_without_drawing_them_again(open_page):
     gradients = page.evaluate(
         "[...document.querySelectorAll('.cbfills [style*=url]')].map(e => e.style.fill.match(/#[^\")]+/)[0])"
     )
-    assert len(gradients) == 4 and page.evaluate("ids => ids.every(id => document.querySelector(id))", gradients)
+    assert len(gradients) == 5 and page.evaluate("ids => ids.every(id => document.querySelector(id))", gradients)
     assert "http" not in page.evaluate("document.querySelector('#similarity-heatmap .cbfill').style.fill")
 
 
