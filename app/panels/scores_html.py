@@ -124,7 +124,7 @@ def recovery_words(found: Recovery) -> str:
 def _against(found: Recovery) -> str:
     if found.controlled:
         return text.RECOVERED_CONTROL
-    return text.RECOVERED_TEACHER if "distillation" in found.recipe else text.RECOVERED_DENSE
+    return text.RECOVERED_TEACHER if found.distilled else text.RECOVERED_DENSE
 
 
 def _share(share: float, stderr: float) -> str:
