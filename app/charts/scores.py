@@ -274,7 +274,22 @@ def _bar_names(frame: pd.DataFrame) -> list[str]:
     """The plan, the kind where it is not plain, and the model where that is not enough."""
     rows = zip(frame.plan, frame.kind, frame.compression, strict=True)
     names = pd.Series([_short_name(*row) for row in rows], index=frame.index, dtype=object)
-    return names.where(~names.duplicated(keep=False), names + " (" + frame.model + ")").tolist()
+    models = [_end_of_name(row.model, row.dense_model, row.plan, row.kind) for row in frame.itertuples()]
+    return [
+        f"{name} ({model})" if twice else name
+        for name, model, twice in zip(names, models, names.duplicated(keep=False), strict=True)
+    ]
+
+
+def _end_of_name(model: str, dense: str, plan: str, kind: str) -> str:
+    """What tells a model from others of its dense model, plan and kind, in at most 14 letters: `full-seed-1` of
+    `demo-17-22-full-seed-1`."""
+    for known in (dense, plan, kind):
+        model = model.removeprefix(f"{known}-")
+    return model if len(model) <= _MOST_LETTERS else f"…{model[1 - _MOST_LETTERS :]}"
+
+
+_MOST_LETTERS = 14
 
 
 def _short_name(plan: str, kind: str, compression: str) -> str:
