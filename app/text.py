@@ -985,7 +985,7 @@ TUNE_UNFINISHED = " (not finished)"
 TUNE_NO_RUNS = "No run of this model is stored yet."
 TUNE_CHART_TITLE = "Loss while tuning (nats per token)"
 TUNE_CHART = {
-    "training": "{who}: training text", "distance": "{who}: distance from dense (KL)", "held_out": "{who}: held-out text",
+    "training": "{who}: training text", "distance": "{who}: KL from dense", "held_out": "{who}: held-out text",
     "dense": "dense, before tuning, held-out text", "tuned": "tuned for {plan}", "control": "control",
 }  # fmt: skip
 TUNE_CHART_AXES = ("step", "loss (nats/token)")

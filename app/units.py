@@ -1,7 +1,9 @@
 """Numbers as people read them: 12.6 MB, 3.1 GFLOP, −15%."""
 
+import decimal as exact
 import math
 
+_THREE_DIGITS = exact.Context(prec=3, rounding=exact.ROUND_HALF_UP)  # as the page's scripts round
 _PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z")
 _SYMBOLS = {"bytes": "B", "FLOPs": "FLOP", "parameters": ""}
 
@@ -16,8 +18,9 @@ def scale_of(largest: float, unit: str) -> tuple[float, str]:
 
 def amount(value: float, unit: str) -> str:
     """`value` (in `unit`: bytes, FLOPs or parameters) with three digits and a decimal prefix."""
+    value = float(_THREE_DIGITS.create_decimal(value))  # before the prefix is chosen: 999.6 MB are 1.00 GB
     scale, symbol = scale_of(value, unit)
-    digits = max(0, 2 - len(str(int(abs(value) / scale))) + 1) if scale > 1 else 0
+    digits = max(0, 3 - len(str(int(abs(value) / scale)))) if scale > 1 else 0
     return f"{value / scale:,.{digits}f} {symbol}".strip()
 
 
@@ -50,7 +53,7 @@ def p_value(value: float) -> str:
 
 def seconds(value: float) -> str:
     """A short duration."""
-    return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.2f} s"
+    return f"{value * 1000:.0f} ms" if value < 0.9995 else f"{value:.2f} s"
 
 
 def duration(seconds: float) -> str:

@@ -31,10 +31,21 @@ settings.register_profile("properties", max_examples=2000, **EXAMPLES)
 settings.load_profile("suite")
 
 
+def _opens_a_browser(item: pytest.Item) -> bool:
+    return item.get_closest_marker("browser") is not None or "browser" in item.path.parts
+
+
+def pytest_collection_modifyitems(items):
+    """A browser test that fails is run once more and named in the summary (RERUN): see docs/decisions.md."""
+    for item in items:
+        if _opens_a_browser(item):
+            item.add_marker(pytest.mark.flaky(reruns=1))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
     """Other tests find no event loop while a browser is open in this process: Playwright leaves its own marked as running."""
-    if item.get_closest_marker("browser") or "browser" in item.path.parts:
+    if _opens_a_browser(item):
         return (yield)
     left = asyncio._get_running_loop()
     asyncio._set_running_loop(None)

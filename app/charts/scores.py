@@ -271,14 +271,29 @@ def score_bars(frame: pd.DataFrame, selected: tuple[str, str] | None = None) -> 
 
 
 def _bar_names(frame: pd.DataFrame) -> list[str]:
-    """The plan, the kind where it is not plain, and the model where that is not enough."""
-    rows = zip(frame.plan, frame.kind, frame.compression, strict=True)
-    names = pd.Series([_short_name(*row) for row in rows], index=frame.index, dtype=object)
-    return names.where(~names.duplicated(keep=False), names + " (" + frame.model + ")").tolist()
+    """The plan, the kind where it is not plain, and where that is not enough less of the plan and the end of the model's name."""
+    rows = list(zip(frame.plan, frame.kind, frame.compression, strict=True))
+    names = pd.Series([_short_name(*row) for row in rows])
+    models = [_end_of_name(row.model, row.dense_model, row.plan, row.kind) for row in frame.itertuples()]
+    return [
+        f"{_short_name(*row, most=12)} ({model})" if twice else name
+        for row, name, model, twice in zip(rows, names, models, names.duplicated(keep=False), strict=True)
+    ]
 
 
-def _short_name(plan: str, kind: str, compression: str) -> str:
-    """Of at most 18 letters, so that bars have room on a telephone."""
+def _end_of_name(model: str, dense: str, plan: str, kind: str) -> str:
+    """What tells a model from others of its dense model, plan and kind, in at most 14 letters: `full-seed-1` of
+    `demo-17-22-full-seed-1`."""
+    for known in (dense, plan, kind):
+        model = model.removeprefix(f"{known}-")
+    return model if len(model) <= _MOST_LETTERS else f"…{model[1 - _MOST_LETTERS :]}"
+
+
+_MOST_LETTERS = 14
+
+
+def _short_name(plan: str, kind: str, compression: str, most: int = 18) -> str:
+    """Of so many letters at most, so that bars have room on a telephone."""
     tag = kind_of(kind, compression).tag
     added = {"head-mapped": " heads", "tuned": " tuned"}.get(kind, "") + (tag and f" {tag}")
-    return short(text.CONTROL if kind == "control" else plan, 18 - len(added)) + added
+    return short(text.CONTROL if kind == "control" else plan, most - len(added)) + added

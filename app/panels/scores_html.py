@@ -123,13 +123,17 @@ def recovery_words(found: Recovery) -> str:
     )  # fmt: skip
     if found.better:
         return f"{said} {text.RECOVERED_BETTER.format(p=units.p_value(found.p_value))}"
-    return f"{said} {text.RECOVERED_NOT_BETTER.format(least=SEEDS_FOR_BETTER)}" if found.share > 1 else said
+    return (
+        f"{said} {text.RECOVERED_NOT_BETTER.format(least=SEEDS_FOR_BETTER)}"
+        if found.share > 1 and not found.distilled
+        else said
+    )
 
 
 def _against(found: Recovery) -> str:
     if found.controlled:
         return text.RECOVERED_CONTROL
-    return text.RECOVERED_TEACHER if "distillation" in found.recipe else text.RECOVERED_DENSE
+    return text.RECOVERED_TEACHER if found.distilled else text.RECOVERED_DENSE
 
 
 def _share(share: float, stderr: float) -> str:

@@ -26,6 +26,10 @@ from core.records.tunings import TuningRecord
 _stops = Stops()
 
 
+_NOTHING = ("", "")
+"""Model and plan of a list of runs that was not made yet."""
+
+
 def build() -> SimpleNamespace:
     """Choices, the command with what it costs, buttons, progress, and the losses of stored runs."""
     gr.HTML(html.subsection(text.TUNE_HEADING, text.TUNE_LEAD, "tune"))
@@ -62,15 +66,15 @@ def build() -> SimpleNamespace:
     return SimpleNamespace(
         method=method, objective=objective, corrections=corrections, steps=steps, data=data, control=control, error=error, command=command, go=go, stop=stop,
         progress=progress, problem=problem, run=run_of, losses=losses, about=about,
-        model=gr.State(""), options=[method, objective, corrections, steps, data, control],
+        shown=gr.State(_NOTHING), options=[method, objective, corrections, steps, data, control],
     )  # fmt: skip
 
 
 def wire(bar: gr.HTML, names: gr.Dropdown, panel: SimpleNamespace) -> None:
     """Connect the controls. names: the list of models, where a model that was tuned appears."""
     asked = [bar, panel.method, panel.control, panel.steps, panel.data, panel.objective, panel.corrections]
-    said, kept = [panel.command, panel.error, panel.go], [panel.run, panel.losses, panel.about, panel.model]
-    views.on_draw(bar, "evaluate", command, asked, said, **LIVE).then(runs, [bar, panel.model], kept, **QUIET)
+    said, kept = [panel.command, panel.error, panel.go], [panel.run, panel.losses, panel.about, panel.shown]
+    views.on_draw(bar, "evaluate", command, asked, said, **LIVE).then(runs, [bar, panel.shown], kept, **QUIET)
     gr.on([one.change for one in panel.options], command, asked, said, **LIVE)
     panel.run.input(show_run, [bar, panel.run], [panel.losses, panel.about], **QUIET)
     panel.go.click(
@@ -139,7 +143,7 @@ def _drawn(record: TuningRecord | None) -> str | dict:
 # Stored runs
 
 
-def runs(view: View, shown: str) -> tuple:
+def runs(view: View, shown: tuple[str, str]) -> tuple:
     """The stored runs of the page's model; chosen is the newest of the page's plan, else the newest of all.
 
     shown: model and plan that the list was made for. Everything stays while these do, and what is chosen where another plan has
@@ -147,24 +151,20 @@ def runs(view: View, shown: str) -> tuple:
     """
     name = get_model(view["model"]).dense_identity.name if view else ""
     plan = view["plan"] if view else ""
-    before, _, plan_before = shown.partition(_FOR)
-    if not view or (name, plan) == (before, plan_before):
+    if not view or (name, plan) == tuple(shown):
         return (gr.skip(),) * 4
     found = _runs_of(name)
     of_plan = next((path for path, record in found.items() if record.plan == plan and not record.control), None)
-    if name == before and of_plan is None:
-        return (gr.skip(),) * 3 + (f"{name}{_FOR}{plan}",)
+    if name == shown[0] and of_plan is None:
+        return *(gr.skip(),) * 3, (name, plan)
     first = of_plan or next(iter(found), None)
     choices = [(_words(record), path) for path, record in found.items()]
-    return gr.update(choices=choices, value=first, visible=bool(found)), *show_run(view, first), f"{name}{_FOR}{plan}"
-
-
-_FOR = " · "  # between a model and a plan
+    return gr.update(choices=choices, value=first, visible=bool(found)), *show_run(view, first), (name, plan)
 
 
 def runs_anew(view: View) -> tuple:
     """The same after a run, whose model joins the list of models."""
-    return *runs(view, ""), gr.update(choices=model_panel.choices())
+    return *runs(view, _NOTHING), gr.update(choices=model_panel.choices())
 
 
 def show_run(view: View, path: str | None) -> tuple[str, str]:

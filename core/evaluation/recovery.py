@@ -38,7 +38,7 @@ class Recovery(NamedTuple):
 
     recipe: what the tuned models have in common beside the plan, in words; empty where records do not tell. controlled: against the
     control, else against the dense model. p_value: of tuned against control, two-sided, None without one. better: whether
-    that may be called better than dense.
+    that may be called better than dense. distilled: whether it learned from the dense model, not from the text.
     """
 
     model: str
@@ -53,6 +53,7 @@ class Recovery(NamedTuple):
     p_value: float | None = None
     better: bool = False
     reason: str = ""
+    distilled: bool = False
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,8 @@ def recovery_of(found: Quartet, metric: str) -> Recovery:
     Where something is missing, or the damage is too small for a share of it, `reason` says so in a sentence.
     """
     record = found.tuned[0][0][1]
-    about = Recovery(found.model, record.plan, found.recipe, task_name(record, metric))
+    distilled = (record.tuning or {}).get("objective") == "distillation"
+    about = Recovery(found.model, record.plan, found.recipe, task_name(record, metric), distilled=distilled)
     missing = [words for words, place in (("dense", found.dense), ("direct", found.shared)) if place is None]
     if missing:
         return about._replace(reason=f"The {' and the '.join(missing)} score of the same questions is missing.")

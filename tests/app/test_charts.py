@@ -188,6 +188,18 @@ def test_every_kind_has_a_symbol_and_a_name_of_its_own():
     assert list(bars.layout.yaxis.ticktext)[3:] == ["2-4 tuned", "control", "2-4 c4", "dense w8"]
 
 
+def test_bars_of_one_name_are_told_apart_by_the_end_of_the_models_name():
+    """Whole names would leave the bars no room on a telephone."""
+    models = ["demo", "demo-2-4-full", "demo-2-4-full-seed-1", "demo-control-full", "demo-control-lora"]
+    frame = _scores([0.9, 0.6, 0.7, 0.8, 0.8]).assign(
+        model=models, dense_model="demo", kind=["dense", "tuned", "tuned", "control", "control"], compression="",
+        plan=["dense", "2-4", "2-4", "dense", "dense"], path=models,
+    )  # fmt: skip
+    assert list(scores.score_bars(frame).layout.yaxis.ticktext) == [
+        "dense", "2-4 tuned (full)", "2-4 tuned (full-seed-1)", "control (full)", "control (lora)",
+    ]  # fmt: skip
+
+
 def _sweep(damage: list[float]) -> pd.DataFrame:
     first = range(len(damage))
     return pd.DataFrame(
@@ -259,5 +271,5 @@ def test_the_pareto_front_is_what_no_point_beats(pairs, higher_is_better):
 def test_names_of_bars_leave_room_for_the_bars():
     long = "3-4,14-15,16-17,19-20,21-22"
     frame = pd.DataFrame({"plan": [long, long, long, "dense"], "kind": ["direct", "head-mapped", "tuned", "dense"]})
-    names = scores._bar_names(frame.assign(model="demo", compression=""))
+    names = scores._bar_names(frame.assign(model="demo", dense_model="demo", compression=""))
     assert names == ["3-4,14-15,16-17,…", "3-4,14-15,… heads", "3-4,14-15,… tuned", "dense"]

@@ -151,7 +151,7 @@ def test_head_maps_have_one_key_on_both_sides():
 
 def test_numbers_are_written_as_in_python():
     both = ("plan", "figures")
-    sizes = [0, 999, 1000, 4096, 98_304, 12_345_678, 1.5e13]
+    sizes = [0, 999, 1000, 1125, 4096, 98_304, 999_600, 9_996_000, 12_345_678, 999_600_000, 1.5e13]
     assert call(both, *(("bytesText", [size]) for size in sizes)) == [units.amount(size, "bytes") for size in sizes]
     percents = [0, 0.04, 10.416666, -1.26, 50]
     assert call(both, *(("savedText", [one]) for one in percents)) == [units.saved(one) for one in percents]

@@ -57,6 +57,7 @@ function sweptOf(facts, groups) {
 /** `units.amount` of bytes: 12.6 MB. */
 function bytesText(value) {
   const prefixes = ['', 'k', 'M', 'G', 'T', 'P'];
+  value = Number(value.toPrecision(3));  // before the prefix is chosen: 999.6 MB are 1.00 GB
   let power = 0;
   while (Math.abs(value) >= 1000 ** (power + 1) && power < prefixes.length - 1) power += 1;
   const scaled = value / 1000 ** power;

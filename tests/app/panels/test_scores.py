@@ -233,6 +233,9 @@ def test_a_distilled_model_is_told_to_be_held_against_its_teacher(tuned):
     tuned("tuned", 356, 0, objective="distillation"), tuned("control", 364)
     said = scores.recovered({"model": "demo", "plan": "17-22"}, ["demo"], TASK)
     assert text.RECOVERED_TEACHER in said and text.RECOVERED_DENSE not in said and "95 ± " in said
+    tuned("tuned", 362, 0, objective="distillation")
+    said = scores.recovered({"model": "demo", "plan": "17-22"}, ["demo"], TASK)
+    assert "102 ± " in said and "would show it" not in said  # there is none that could show more
 
 
 def test_better_than_dense_is_printed_with_three_seeds_and_significance_only(tuned):

@@ -146,12 +146,12 @@ def test_a_run_tells_its_losses_and_ends_in_the_lists(own_machine, view):
     (folder,) = settings.server.tuned.iterdir()
     assert str(folder) in model_panel.choices() and tunings.finished_folders() == [str(folder)]
     choice, chart, about, name, models = tune.runs_anew(view)
-    assert len(choice["choices"]) == 1 and name == f"tiny{tune._FOR}{view['plan']}" and str(folder) in models["choices"]
+    assert len(choice["choices"]) == 1 and name == ("tiny", view["plan"]) and str(folder) in models["choices"]
     assert "held-out text" in chart and "core" in about
     assert tune.runs(view, name)[:3] == (gr.skip(),) * 3  # nothing new, nothing drawn
     other = view | {"plan": "0-1"}
     assert tune.runs(other, name)[:3] == (gr.skip(),) * 3  # a plan without a run leaves what is shown
-    chosen = tune.runs(view, f"tiny{tune._FOR}0-1")[0]["value"]
+    chosen = tune.runs(view, ("tiny", "0-1"))[0]["value"]
     assert chosen == choice["value"] and view["plan"] in chosen
 
 
