@@ -18,7 +18,7 @@ def scale_of(largest: float, unit: str) -> tuple[float, str]:
 
 def amount(value: float, unit: str) -> str:
     """`value` (in `unit`: bytes, FLOPs or parameters) with three digits and a decimal prefix."""
-    value = float(_THREE_DIGITS.create_decimal(value))  # before the prefix is chosen: 999.6 MB are 1.00 GB
+    value = float(_THREE_DIGITS.create_decimal(float(value)))  # before the prefix is chosen: 999.6 MB are 1.00 GB
     scale, symbol = scale_of(value, unit)
     digits = max(0, 3 - len(str(int(abs(value) / scale)))) if scale > 1 else 0
     return f"{value / scale:,.{digits}f} {symbol}".strip()

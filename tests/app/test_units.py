@@ -1,5 +1,6 @@
 """Numbers as people read them."""
 
+import numpy as np
 import pytest
 
 from app import units
@@ -15,6 +16,11 @@ from app import units
 )  # fmt: skip
 def test_amounts_have_three_digits_and_a_prefix(value, unit, shown):
     assert units.amount(value, unit) == shown
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.float64, np.float32, int])
+def test_amounts_of_tables_are_numbers_too(kind):
+    assert units.amount(kind(80_000_000_000), "bytes") == "80.0 GB"
 
 
 def test_savings_have_a_sign():
