@@ -452,6 +452,8 @@ def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, dict):  # a head map: JSON has no numbers as keys, and gradio's writer refuses them
+        return {str(key): _plain(one) for key, one in value.items()}
     if isinstance(value, int) and abs(value) > LARGEST:
         return float(value)
     return None if isinstance(value, float) and math.isinf(value) else value

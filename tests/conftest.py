@@ -35,13 +35,6 @@ def _opens_a_browser(item: pytest.Item) -> bool:
     return item.get_closest_marker("browser") is not None or "browser" in item.path.parts
 
 
-def pytest_collection_modifyitems(items):
-    """A browser test that fails is run once more and named in the summary (RERUN): see docs/decisions.md."""
-    for item in items:
-        if _opens_a_browser(item):
-            item.add_marker(pytest.mark.flaky(reruns=1))
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
     """Other tests find no event loop while a browser is open in this process: Playwright leaves its own marked as running."""
@@ -65,7 +58,12 @@ _ONE_IN = 6
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    """Of a grid of families × mechanisms × checks the suite runs one cell in six, the same ones everywhere; `make grid` all."""
+    """A browser test that fails is run once more and named in the summary (RERUN): see docs/decisions.md.
+
+    Of a grid of families × mechanisms × checks the suite runs one cell in six, the same ones everywhere; `make grid` all.
+    """
+    for item in filter(_opens_a_browser, items):
+        item.add_marker(pytest.mark.flaky(reruns=1))
     if config.getoption("--whole-grid"):
         return
     left = [item for item in items if item.get_closest_marker("grid") and crc32(item.name.encode()) % _ONE_IN]

@@ -5,6 +5,7 @@ import json
 import time
 
 import gradio as gr
+import orjson
 import pytest
 
 from app import api, asked
@@ -33,8 +34,9 @@ def usual(name: str, folder: str) -> dict[str, object]:
         "scores": {"model": "tiny"},
         "compare": {"model": "tiny", "plan": "2-3"},
         "savings": {},
+        "mechanisms": {"model": "demo"},
     }[name]
-    own = {} if name in ("scores", "compare") else {"model": folder}
+    own = {} if name in ("scores", "compare", "mechanisms") else {"model": folder}
     return own | ({"plan": "2-4"} if name in ("generate", "savings") else {}) | quick
 
 
@@ -52,7 +54,7 @@ def test_anything_at_all_is_answered_or_refused_with_one_sentence(name, argument
     for value in ANYTHING:
         began = time.process_time()
         try:
-            json.dumps(call(name, **{**usual(name, folder), argument: value}))
+            orjson.dumps(call(name, **{**usual(name, folder), argument: value}))
             wrong = not isinstance(value, typed if typed is not float else int | float)
             assert not wrong or (typed is int and value == int(value)), (argument, value)
         except gr.Error as problem:

@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import gradio as gr
+import orjson
 import pytest
 
 from app import api, measured, mechanisms, settings, text
@@ -157,9 +158,14 @@ def test_the_endpoint_tells_programs_the_same(measured_here):
     found = api.mechanisms_endpoint("demo", "cache")
     assert {row["mechanism"] for row in found["curves"]} == {"share", "skip", "kv", "keys", "mixture"}
     assert len(found["layers"]) == 23 and found["verdict"] == mechanisms.compared("demo").verdict("cache")
-    assert all(row["held_out"] for row in found["curves"]) and json.dumps(found) and not found["note"]
+    assert all(row["held_out"] for row in found["curves"]) and orjson.dumps(found) and not found["note"]
     with pytest.raises(gr.Error, match="There is no budget 'money'"):
         api.mechanisms_endpoint("demo", "money")
+
+
+def test_the_endpoint_answers_in_plain_data_with_head_maps_too():
+    found = api.mechanisms_endpoint("demo")  # of the record that comes with the project
+    assert orjson.dumps(found) and any(row["head_map"] for row in found["curves"] if row["mechanism"] == "share")
 
 
 def test_the_endpoint_says_how_to_measure(tmp_path, monkeypatch):
