@@ -11,7 +11,7 @@ from app.charts.style import MECHANISMS, RING, across, figure, label, message, s
 from app.units import decimal, plus_minus
 
 _DAMAGE = "damage (nats/token)"
-_TALLEST = 6
+_TALLEST = 8
 """A bar this many times as high as the middle one is cut, with its number at the cut."""
 
 
@@ -146,7 +146,7 @@ def cheapest(frame: pd.DataFrame, budget: str, num_layers: int) -> go.Figure:
         return message(text.MECHANISMS_NO_LAYERS)
     middle = float(frame.price.abs().median())
     highest = float((frame.price + frame.price_stderr.fillna(0)).max())
-    top = min(1.25 * highest, _TALLEST * middle) if middle > 0 else 1.25 * highest
+    top = min(1.4 * highest, _TALLEST * middle) if middle > 0 else 1.4 * highest
     low = min(0.0, float((frame.price - frame.price_stderr.fillna(0)).min()) - 0.06 * (top or 1.0))
     return figure(
         [_bars(rows, mechanism) for mechanism, rows in _by_layers(frame)],
@@ -157,7 +157,6 @@ def cheapest(frame: pd.DataFrame, budget: str, num_layers: int) -> go.Figure:
         columns=num_layers,
         showlegend=True,
         barmode="overlay",
-        bargap=0.18,
         margin={"t": 64},
         annotations=[_number(row, top) for row in frame.itertuples()],
         xaxis={
@@ -185,6 +184,7 @@ def _bars(rows: pd.DataFrame, mechanism: str) -> go.Bar:
     return go.Bar(
         x=rows.layer,
         y=rows.price,
+        width=0.82,  # else as wide as the layers of one mechanism lie apart
         name=text.MECHANISM_NAMES[mechanism],
         marker={"color": look.colour, "pattern": {"shape": look.pattern, "fillmode": "overlay", "fgcolor": "#ffffff", "fgopacity": 0.6, "size": 8}},
         error_y={"array": rows.price_stderr, "thickness": 2, "width": 3, "color": "#7b8794"},

@@ -76,6 +76,7 @@ def test_the_cheapest_mechanism_of_a_layer_saves_of_the_budget(measured_here):
     assert set(by_flops.mechanism) == {"topk"}
     figure = charts.cheapest(by_cache, "cache", 24)
     assert sum(len(trace.x) for trace in figure.data) == 23 == len(figure.layout.annotations)
+    assert {trace.width for trace in figure.data} == {0.82}  # not as far as the layers of a mechanism lie apart
     counts = charts.counts_in_words(by_cache)
     assert counts == "skip in 15 layers, share in 8" and counts in figure.layout.meta["description"]
     assert len(figure.layout.meta["table"]["layer"]) == 4 * 23  # every mechanism of every layer
