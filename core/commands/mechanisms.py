@@ -153,9 +153,7 @@ def _record_name(args: argparse.Namespace, targets: list[float]) -> str:
 
 def _print(stored: StoredSearch, args: argparse.Namespace, path: Path) -> None:
     print("The cheapest mechanism of each layer (damage in nats/token, on the text that plans are chosen on):")
-    costs = layer_costs(stored)
-    table = costs.pivot(index="layer", columns="mechanism", values="damage")
-    table = table[[name for name in MECHANISMS if name in table]]
+    table = _layers_table(stored)
     print(table.assign(cheapest=table.idxmin(axis=1)).to_string(float_format="{:.4f}".format, na_rep=""))
     for budget in str(stored.record.settings["budgets"]).split():
         print(f"\nDamage on held-out text at equal savings of {budget} ({BUDGETS[budget]}):")
@@ -173,6 +171,16 @@ def _print(stored: StoredSearch, args: argparse.Namespace, path: Path) -> None:
         print(f"Layers run: {done}, {done / naive:.0%} of {naive} without shared prefixes.")
     print(f"Stored in {path}.")
     _print_scoring(stored, args)
+
+
+def _layers_table(stored: StoredSearch) -> pd.DataFrame:
+    """Layers by mechanism, `topk` by its number of positions too: damage."""
+    costs = layer_costs(stored)
+    words = costs.plan.str.extract(r"^(topk\d+) ", expand=False).fillna(costs.mechanism)
+    order = sorted(
+        set(words), key=lambda word: (MECHANISMS.index(choice_of(word).mechanism), choice_of(word).positions)
+    )
+    return costs.assign(word=words).pivot(index="layer", columns="word", values="damage")[order]
 
 
 def _curves_table(stored: StoredSearch, budget: str) -> pd.DataFrame:
