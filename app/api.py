@@ -202,7 +202,7 @@ def compare_endpoint(
     """A plan against the dense model, or against another plan: stored scores with a paired test, and predicted savings.
 
     The answer is {plan, against, scores, verdicts, savings, note}. plan, against: {model, plan, paper_notation, followers,
-    kind, folder, records} of what was compared. scores: a row for each metric of each task that both were asked of
+    kind, folder, records, scoring} of what was compared; scoring says how a plan whose phases differ was scored. scores: a row for each metric of each task that both were asked of
     alike, {task, metric, settings, higher_is_better, n, plan, plan_stderr, against, against_stderr, drop, drop_stderr,
     low, high, p_value, p_adjusted, paired, worse}: `drop` is how much worse the plan is, with its 95% interval; `worse`
     is yes, no or cannot tell. verdicts: how many rows say which. savings: {quantity: {unit, dense, plan, against,
@@ -388,8 +388,8 @@ def mechanisms_endpoint(model: str = "", budget: str = "cache") -> dict:
 
     The answer is {curves, layers, verdict, note, source}. curves: a row for each mechanism (share, skip, kv, keys, topk,
     mixture) and size, {mechanism, target, saving, damage, stderr, held_out, plan, head_map}; damage in nats per token, on
-    held-out text where held_out is true. layers: of each layer the mechanism that does least damage alone, {layer, mechanism,
-    damage, stderr, saving, plan}. verdict: one sentence on Shared Attention. note: how to measure what is not there.
+    held-out text where held_out is true. layers: of each layer the mechanism that does least damage alone for what it saves,
+    {layer, mechanism, damage, stderr, saving, plan, head_map}. verdict: one sentence on Shared Attention. note: how to measure what is not there.
 
     Args:
         model: bundled or fetched name, hub id, folder or GGUF file; empty: the page's.
@@ -398,7 +398,7 @@ def mechanisms_endpoint(model: str = "", budget: str = "cache") -> dict:
     with sentences_as_errors():
         words(model=model, budget=budget)
         one_of("budget", budget, mechanisms.BUDGETS)
-        found = mechanisms.compared(model)
+        found = mechanisms.compared(model, budget)
         if found is None:
             fixed, name = get_model(model).fixed_plan, get_model(model).identity.name
             note = text_of_page.NOT_FOR_TUNED if fixed else text_of_page.MECHANISMS_NOTE.format(model=name)
@@ -408,7 +408,7 @@ def mechanisms_endpoint(model: str = "", budget: str = "cache") -> dict:
     layers = mechanisms.cheapest(found.layers, budget)
     return {
         "curves": _rows(kept[["mechanism", "target", "saving", "damage", "stderr", "held_out", "plan", "head_map"]]),
-        "layers": _rows(layers[["layer", "mechanism", "damage", "stderr", "saving", "plan"]]),
+        "layers": _rows(layers[["layer", "mechanism", "damage", "stderr", "saving", "plan", "head_map"]]),
         "verdict": found.verdict(budget),
         "note": "",
         "source": found.about,

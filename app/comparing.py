@@ -35,7 +35,7 @@ class Side(NamedTuple):
         return {
             "model": self.model, "plan": self.plan.name, "paper_notation": self.plan.paper_notation,
             "followers": len(self.plan.followers), "kind": self.kind, "folder": self.folder,
-            "records": len(self.places),
+            "records": len(self.places), "scoring": " ".join(dict.fromkeys(one.scoring for _, one in self.places if one.scoring)),
         }  # fmt: skip
 
 

@@ -59,10 +59,11 @@ class Compared(NamedTuple):
         return verdict_on_sharing(self.stored, budget)
 
 
-def compared(model_name: str) -> Compared | None:
+def compared(model_name: str, budget: str = "") -> Compared | None:
     """The largest record of mechanisms that is of this very model; None where there is none, or the model is tuned.
 
-    Raises ValueError for a model that cannot be had.
+    budget: of several records the largest with plans that save of it, since each can be asked for at a time of its own. Raises
+    ValueError for a model that cannot be had.
     """
     model = get_model(model_name)
     if model.fixed_plan:
@@ -70,7 +71,8 @@ def compared(model_name: str) -> Compared | None:
     kept = searches.records_in_any_numbers(model, KIND)
     if not kept:
         return None
-    stored = kept[-1]
+    of_budget = [one for one in kept if any(point.role.startswith(curve_role(budget, "")) for point in one.points)]
+    stored = (of_budget or kept)[-1]
     return Compared(
         stored, mechanism_curves(stored), layer_costs(stored), searches.about_record(stored.record, model.identity)
     )
@@ -80,14 +82,13 @@ def cheapest(layers: pd.DataFrame, budget: str) -> pd.DataFrame:
     """Of each layer the mechanism of least damage for what it saves of this budget, one row each, by layer.
 
     Mechanisms save unequally, sharing half of what skipping does of the cache: damage alone would call the cheaper one dear.
-    layers: `Compared.layers`. Added columns: `saving` (share of the budget; NaN where the record does not say), `price` and
-    `price_stderr` (nats per token for each percent of it; the damage itself where the saving is not known), and `others`: the
-    rest of them as [(mechanism, damage, standard error, saving)], the least price first.
+    No rows where the record does not say what is saved of this budget. layers: `Compared.layers`. Added columns: `saving` (share
+    of the budget), `price` and `price_stderr` (nats per token for each percent of it), and `others`: the rest of them as
+    [(mechanism, damage, standard error, saving)], the least price first.
     """
-    saving = layers[budget] if budget in layers else pd.Series(float("nan"), index=layers.index)
-    rows = layers.assign(saving=saving.astype(float))
-    rows = rows[rows.saving.isna() | (rows.saving > 0)]
-    percent = (100 * rows.saving).fillna(1)
+    rows = layers.assign(saving=layers[budget].astype(float))
+    rows = rows[rows.saving > 0]
+    percent = 100 * rows.saving
     rows = rows.assign(price=rows.damage / percent, price_stderr=rows.stderr / percent).sort_values(["layer", "price"])
     found = []
     for _, of_layer in rows.groupby("layer"):

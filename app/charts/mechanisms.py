@@ -202,7 +202,7 @@ def _layer_words(row: Any) -> str:
 
 
 def _saves(saving: float) -> str:
-    return "" if isnan(saving) else f", saves {100 * saving:.1f}%"
+    return f", saves {100 * saving:.1f}%"
 
 
 def _number(row: Any, top: float) -> dict[str, Any]:

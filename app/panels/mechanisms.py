@@ -62,7 +62,7 @@ def wire(bar: gr.HTML, controls: SimpleNamespace, panel: SimpleNamespace) -> Non
 def draw(view: View, budget: str, task: str | None) -> tuple:
     """Everything of this part; without a record a sentence and the command that makes one."""
     model = get_model(view["model"])
-    found = mechanisms.compared(view["model"])
+    found = mechanisms.compared(view["model"], budget)
     if found is None:
         nothing = figure_json(message(text.MECHANISMS_NO_CURVES))
         said = html.warning(text.NOT_FOR_TUNED) if model.fixed_plan else _command(model.identity.name)
@@ -94,7 +94,7 @@ def draw(view: View, budget: str, task: str | None) -> tuple:
 
 def draw_scores(view: View, budget: str, task: str | None) -> tuple[str, str]:
     """What was measured of the plans on the curves on one task, in words and as a chart."""
-    found = mechanisms.compared(view["model"])
+    found = mechanisms.compared(view["model"], budget)
     frame = found.curve(budget) if found else pd.DataFrame()
     chosen = (
         next((one for one in mechanisms.tasks_of(view["model"], frame) if one.name == task), None) if found else None
@@ -145,7 +145,7 @@ def _command(model: str) -> str:
 def apply_point(event: gr.EventData, view: View, budget: str) -> tuple:
     """The plan of a clicked point becomes the plan of the page, with the head map of this very point."""
     mechanism, plan = sent.names_of(event, 2)
-    found = mechanisms.compared(view["model"])
+    found = mechanisms.compared(view["model"], budget)
     rows = found.curve(budget) if found else None
     here = rows[(rows.mechanism == mechanism) & (rows.plan == plan)] if rows is not None else None
     if here is None or here.empty:
@@ -154,9 +154,11 @@ def apply_point(event: gr.EventData, view: View, budget: str) -> tuple:
 
 
 def apply_layer(event: gr.EventData, view: View, budget: str) -> tuple:
-    """The plan of a clicked bar, which changes this one layer, becomes the plan of the page."""
+    """The plan of a clicked bar, which changes this one layer, becomes the plan of the page, with the head map it was measured with."""
     _, plan = sent.names_of(event, 2)
-    found = mechanisms.compared(view["model"])
-    if found is None or plan not in set(mechanisms.cheapest(found.layers, budget).plan):
+    found = mechanisms.compared(view["model"], budget)
+    best = mechanisms.cheapest(found.layers, budget) if found else None
+    here = best[best.plan == plan] if best is not None else None
+    if here is None or here.empty:
         raise ValueError(text.MECHANISMS_NO_POINT)
-    return model_panel.apply_plan(plan, {}, view)
+    return model_panel.apply_plan(plan, here.iloc[0].head_map, view)

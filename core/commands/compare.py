@@ -4,7 +4,15 @@ from argparse import Namespace
 
 import pandas as pd
 
-from core.evaluation.compare import Difference, Evaluation, compare, load_evaluation, other_conditions, read_held
+from core.evaluation.compare import (
+    Difference,
+    Evaluation,
+    compare,
+    load_evaluation,
+    other_conditions,
+    read_held,
+    scorings,
+)
 
 
 def run(args: Namespace) -> int:
@@ -14,7 +22,7 @@ def run(args: Namespace) -> int:
     both = _both(args)
     differences = compare(*both)
     print(pd.DataFrame(differences).to_string(index=False, float_format="{:.4f}".format, na_rep="unknown"))
-    for sentence in other_conditions(*both):
+    for sentence in (*other_conditions(*both), *scorings(*both)):
         print(f"Note: {sentence}")
     failed = [difference for difference in differences if _fails(difference, args.max_drop, args.significance)]
     for difference in failed:

@@ -26,6 +26,7 @@ from core.records.mechanisms import (
     BUDGETS,
     CURVES,
     MIXTURE,
+    ROUNDING,
     TARGETS,
     curve,
     layer_costs,
@@ -152,11 +153,12 @@ def _record_name(args: argparse.Namespace, targets: list[float]) -> str:
 
 
 def _print(stored: StoredSearch, args: argparse.Namespace, path: Path) -> None:
-    print("The cheapest mechanism of each layer (damage in nats/token, on the text that plans are chosen on):")
-    costs = layer_costs(stored)
-    table = costs.pivot(index="layer", columns="mechanism", values="damage")
-    table = table[[name for name in MECHANISMS if name in table]]
-    print(table.assign(cheapest=table.idxmin(axis=1)).to_string(float_format="{:.4f}".format, na_rep=""))
+    budget = str(stored.record.settings["budgets"]).split()[0]
+    print(
+        "Each layer alone: damage in nats/token, on the text that plans are chosen on, and the cheapest mechanism for what it"
+    )
+    print(f"saves of {budget}:")
+    print(_layers_table(stored, budget).to_string(float_format="{:.4f}".format, na_rep=""))
     for budget in str(stored.record.settings["budgets"]).split():
         print(f"\nDamage on held-out text at equal savings of {budget} ({BUDGETS[budget]}):")
         print(_curves_table(stored, budget).to_string(na_rep=""))
@@ -173,6 +175,19 @@ def _print(stored: StoredSearch, args: argparse.Namespace, path: Path) -> None:
         print(f"Layers run: {done}, {done / naive:.0%} of {naive} without shared prefixes.")
     print(f"Stored in {path}.")
     _print_scoring(stored, args)
+
+
+def _layers_table(stored: StoredSearch, budget: str) -> pd.DataFrame:
+    """Layers by mechanism, `topk` by its number of positions too: damage; and which of them does least for what it saves."""
+    costs = layer_costs(stored)
+    words = costs.plan.str.extract(r"^(topk\d+) ", expand=False).fillna(costs.mechanism)
+    order = sorted(
+        set(words), key=lambda word: (MECHANISMS.index(choice_of(word).mechanism), choice_of(word).positions)
+    )
+    table = costs.assign(word=words).pivot(index="layer", columns="word", values="damage")[order]
+    saving = costs[costs[budget] > ROUNDING].assign(word=words)
+    cheapest = saving.assign(price=saving.damage / saving[budget]).sort_values("price").groupby("layer").word.first()
+    return table.assign(cheapest=cheapest)
 
 
 def _curves_table(stored: StoredSearch, budget: str) -> pd.DataFrame:

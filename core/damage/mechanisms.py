@@ -302,10 +302,13 @@ class _Search:
         return self.foretold.get((layer, choice), self.foretold.get((layer, nearest), 0.0))
 
     def _forward(self, entry: Entry) -> list[Step]:
-        """Steps that add a choice, those of least foretold damage for what they save first."""
+        """Steps that add a choice, those of least foretold damage for what they save first.
+
+        Not where it saves nothing: `topk` in a window of fewer positions, or `skip` where the model itself caches nothing.
+        """
         found = []
         for (layer, word), saving in self.saved.items():
-            if entry.mixture[layer] is None:
+            if entry.mixture[layer] is None and saving > ROUNDING:
                 choice = self.choices[word]
                 found.append((self._foretold(layer, choice) / saving, layer, word))
         return [{layer: self.choices[word]} for _, layer, word in sorted(found)]

@@ -117,6 +117,12 @@ def other_conditions(dense: Evaluation, shared: Evaluation) -> list[str]:
     return found
 
 
+def scorings(*evaluations: Evaluation) -> list[str]:
+    """How plans whose phases differ were scored, a sentence for each plan and way; nothing of others."""
+    records = [record for evaluation in evaluations for record in evaluation.records.values()]
+    return list(dict.fromkeys(f"{one.plan_name}: {one.scoring}" for one in records if one.scoring))
+
+
 def _conditions(record: Record) -> dict[str, str]:
     about = {"dtype": record.dtype, "execution": record.execution, "machine": str(record.machine)} | record.held
     weights = {} if record.kind in ("tuned", "control") else {"weights": record.weights_sha256[:8]}

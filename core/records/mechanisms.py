@@ -40,7 +40,7 @@ ROUNDING = 1e-9
 _CURVE_COLUMNS = (
     "budget", "mechanism", "target", "saving", "damage", "stderr", "held_damage", "held_stderr", "plan", "head_map",
 )  # fmt: skip
-_LAYER_COLUMNS = ("layer", "mechanism", "damage", "stderr", "plan", *BUDGETS)
+_LAYER_COLUMNS = ("layer", "mechanism", "damage", "stderr", "plan", "head_map", *BUDGETS)
 _CONFIDENCE = 0.95
 _Z = NormalDist().inv_cdf((1 + _CONFIDENCE) / 2)
 _MOST_TARGETS = 100  # of a record, which may be anybody's
@@ -104,8 +104,8 @@ def mechanism_curves(stored: StoredSearch) -> pd.DataFrame:
 def layer_costs(stored: StoredSearch) -> pd.DataFrame:
     """What each layer costs under each mechanism that the model can do there, one row each, by layer; for a strip of bars.
 
-    Columns: layer, mechanism, damage and stderr (nats per token, calibration text), plan (text), and what it saves of each
-    budget (NaN where that was not asked).
+    Columns: layer, mechanism, damage and stderr (nats per token, calibration text), plan (text), head_map, and what it
+    saves of each budget (NaN where that was not asked).
     """
     found = {}
     for one in stored.points:
@@ -115,7 +115,7 @@ def layer_costs(stored: StoredSearch) -> pd.DataFrame:
                 continue  # in one phase alone
             saved = [one.savings.get(budget, float("nan")) for budget in BUDGETS]
             found[layer, MECHANISMS.index(mechanism), str(one.plan)] = (
-                layer, mechanism, one.damage, one.stderr, str(one.plan), *saved,
+                layer, mechanism, one.damage, one.stderr, str(one.plan), one.head_map, *saved,
             )  # fmt: skip
     return pd.DataFrame([found[key] for key in sorted(found)], columns=list(_LAYER_COLUMNS))
 

@@ -200,7 +200,7 @@ def _check_values(model: PreTrainedModel) -> None:
     try:
         decoder_of(view)(input_ids=tokens, use_cache=False, shared_attention=call)
         equal = len(call.weights) == len(seen) and all(_equal_again(call, *one) for one in seen)
-    except (AttributeError, KeyError, TypeError, RuntimeError):
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError):
         equal = False
     if not equal:
         raise ValueError(
@@ -215,7 +215,7 @@ def _try_parts(view: PreTrainedModel) -> None:
     was_training, tokens = view.training, torch.arange(4, device=view.device)[None] % vocab_size_of(view)
     try:
         decoder_of(view.eval())(input_ids=tokens, use_cache=False)
-    except (AttributeError, KeyError, TypeError, RuntimeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(
             f"Models of type {view.config.model_type!r} cannot do plan {plan_of(view).name}: their attention layers treat keys and "
             "values in a way of their own; share instead."

@@ -1,13 +1,16 @@
 """Endpoints for programs, called as functions."""
 
 import json
+from types import SimpleNamespace
 
 import gradio as gr
 import pytest
 
-from app import api, jobs, measured, searches, settings
+from app import api, comparing, jobs, measured, searches, settings
 from app.text import LINE_ONE
 from core.cost import DEVICES, fits_frame, known_shapes, kv_cache_bytes
+from core.plan import SharingPlan
+from core.records.scores import SCORED_BY
 from tests.support.gguf_files import write_gguf
 from tests.support.page import PROMPT
 from tests.support.streams import items
@@ -86,6 +89,15 @@ def test_compare_endpoint_sets_two_plans_side_by_side(results):
     assert (row["plan"], row["against"], row["worse"]) == (0.4, 0.8, "yes") and row["drop"] == pytest.approx(0.4)
     assert found["plan"]["folder"] == "tiny/1-5" and found["against"]["followers"] == 1
     assert found["verdicts"] == {"yes": 1, "no": 0, "cannot tell": 0} and not found["note"] and json.dumps(found)
+
+
+def test_compare_endpoint_says_how_plans_with_phases_were_scored():
+    plan, ways = SharingPlan.parse("1-2@decode", 6), ["cache", "generation", "cache"]
+    places = tuple(("", SimpleNamespace(scoring=SCORED_BY[way])) for way in ways)
+    said = comparing.Side("tiny", plan, "direct", "tiny/1-2@decode", places).about["scoring"]
+    assert said == f"{SCORED_BY['cache']} {SCORED_BY['generation']}"
+    plain = comparing.Side("tiny", plan, "direct", "", (("", SimpleNamespace(scoring="")),))
+    assert plain.about["scoring"] == ""
 
 
 def test_compare_endpoint_says_of_dense_what_the_page_says(results):

@@ -14,6 +14,7 @@ from app.panels import mechanisms as panel
 from core.models import load_model, weights_sha256
 from core.records.mechanisms import KIND
 from core.records.scores import Metric, save_record
+from core.records.searches import StoredSearch
 from tests.support.made_up_mechanisms import made_up, plan_of
 from tests.support.page import Words, score_record
 
@@ -101,6 +102,29 @@ def test_the_page_says_what_the_record_says_of_sharing(measured_here):
     assert text.MECHANISMS_NOT_ASKED.format(saved=text.MECHANISM_BUDGETS["time"]) in Words(about).words
 
 
+def test_bars_of_what_was_not_asked_are_left_out_and_not_drawn_as_damage(measured_here):
+    assert mechanisms.cheapest(mechanisms.compared("demo").layers, "time").empty
+    _, _, _, _, layers, *_ = panel.draw(VIEW, "time", None)
+    drawn = json.loads(layers)
+    assert not drawn["data"] and text.MECHANISMS_NO_LAYERS in layers and text.MECHANISMS_PRICE not in layers
+    assert api.mechanisms_endpoint("demo", "time")["layers"] == []
+
+
+def test_records_of_one_budget_each_are_shown_each_at_its_own(measured_here, monkeypatch):
+    settings_of = measured_here.record.settings
+    apart = []
+    for budget in ("flops", "cache"):
+        points = [one for one in measured_here.points if one.role == "layer" or one.role.startswith(f"curve:{budget}:")]
+        record = measured_here.record.model_copy(update={"settings": settings_of | {"budgets": budget}})
+        apart.append(StoredSearch(record, points))
+    monkeypatch.setattr(mechanisms.searches, "records_in_any_numbers", lambda model, kind: apart)
+    for budget in ("cache", "flops"):
+        assert not mechanisms.compared("demo", budget).curve(budget).empty
+        _, _, curves, about, *_ = panel.draw(VIEW, budget, None)
+        assert json.loads(curves)["data"] and "This record asked for no plans" not in Words(about).words
+        assert api.mechanisms_endpoint("demo", budget)["curves"]
+
+
 def test_without_skip_a_sentence_stands_in_its_place(tmp_path, monkeypatch):
     made_up(tmp_path, STORED, leave_out=("skip",))
     use(tmp_path, monkeypatch)
@@ -128,6 +152,22 @@ def test_a_click_makes_the_plan_of_the_point_the_pages(measured_here):
             panel.apply_point(wrong, VIEW, "cache")
     with pytest.raises(ValueError, match="No plan is known"):
         panel.apply_layer(clicked("5", "topk16 4-5"), VIEW, "cache")
+
+
+def test_a_click_on_a_bar_brings_the_heads_that_were_measured(measured_here, monkeypatch):
+    heads = {20: tuple(reversed(range(8)))}
+    points = [
+        one.model_copy(update={"head_map": heads}) if str(one.plan) == "19-20" else one for one in measured_here.points
+    ]
+    with_heads = [StoredSearch(measured_here.record, points)]
+    monkeypatch.setattr(mechanisms.searches, "records_in_any_numbers", lambda model, kind: with_heads)
+    told = {}
+    monkeypatch.setattr(panel.model_panel, "apply_plan", lambda plan, head_map, view: told.update({plan: head_map}))
+    for plan in ("19-20", "skip 5"):
+        panel.apply_layer(clicked("20", plan), VIEW, "cache")
+    assert told == {"19-20": heads, "skip 5": {}}
+    rows = {row["plan"]: row["head_map"] for row in api.mechanisms_endpoint("demo")["layers"]}
+    assert list(rows["19-20"]["20"]) == list(heads[20])
 
 
 def test_scores_of_the_plans_are_drawn_where_they_were_asked(measured_here, tmp_path):

@@ -53,6 +53,21 @@ def test_one_command_stores_and_tells_it_all(command, folder, capsys):
     assert "what a journal knows is not" in again.err
 
 
+def test_numbers_of_topk_stand_side_by_side(command, folder, capsys):
+    arguments = ["--mechanisms", "topk16,topk8", "skip", "--plans", "1", "--targets", "0.05", "--chunk-tokens", "64"]
+    assert command("mechanisms", *arguments) == 0
+    table = capsys.readouterr().out.split("\n\n")[0].splitlines()
+    assert table[2].split() == ["word", "skip", "topk8", "topk16", "cheapest"] and len(table) == 4 + 5
+    assert {line.split()[-1] for line in table[4:]} == {"skip"} and "saves of cache" in table[
+        1
+    ]  # topk saves none of it
+    [stored], _ = load_searches(folder / "results")
+    costs = layer_costs(stored)
+    assert (
+        len(costs) == 3 * 5 and (costs.groupby("layer").damage.idxmin() != costs[costs.mechanism == "skip"].index).any()
+    )
+
+
 def test_commands_that_score_the_winners_are_read_by_evaluate(command, capsys):
     from core.__main__ import parser_of
     from core.commands.head_map import head_map_of

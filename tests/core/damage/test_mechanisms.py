@@ -110,6 +110,15 @@ def test_what_a_model_cannot_do_is_left_out(tiny_model):
             assert all(kinds[leader] == kinds[follower] for follower, leader in plan.borrowers.items())
 
 
+def test_a_choice_that_saves_nothing_in_some_layers_is_not_taken_there(tiny_model):
+    """In windows of 6 tokens topk8 leaves nothing out; elsewhere it does."""
+    model = tiny_model("qwen2-mixed")
+    found = compared(model, ("skip", "topk8"), budgets=("flops",), targets=(0.1,), effort=Effort(6))
+    alone = {str(one.plan): one.savings["flops"] for one in found.layers}
+    assert alone["topk8 3-4"] == 0 < alone["topk8 0-1"]
+    assert {curve.mechanism for curve in found.curves} >= {"skip", "mixture"}
+
+
 def test_a_model_that_can_do_nothing_is_refused(tiny_model):
     model = tiny_model("qwen2-mixed", num_hidden_layers=2, layer_types=["full_attention", "sliding_attention"])
     with pytest.raises(ValueError, match="can do none of these mechanisms"):

@@ -11,7 +11,8 @@ from scipy.stats import sem
 
 from core.__main__ import main
 from core.evaluation.compare import compare, load_evaluation
-from core.records.scores import Record, save_record
+from core.records.files import safe_name
+from core.records.scores import SCORED_BY, Record, save_record
 
 
 def store(results, plan, correct, *, metric="exact_match", higher_is_better=True, samples=True, **changes):
@@ -29,6 +30,14 @@ def store(results, plan, correct, *, metric="exact_match", higher_is_better=True
     }  # fmt: skip
     save_record(results, Record(**values | changes), scores if samples else None)
     return results / "demo" / (plan or "dense")
+
+
+def test_how_a_plan_with_phases_was_scored_is_said(tmp_path, capsys):
+    plan = "17-22@decode"
+    store(tmp_path, plan, [1.0, 0.0] * 5, followers=(), scored_by="cache")
+    folders = [str(store(tmp_path, "", [1.0, 0.0] * 5)), str(tmp_path / "demo" / safe_name(plan))]
+    assert main(["compare", *folders]) == 0
+    assert capsys.readouterr().out.count(f"Note: {plan}: {SCORED_BY['cache']}") == 1
 
 
 def test_pairs_make_the_error_of_a_difference_smaller(tmp_path):

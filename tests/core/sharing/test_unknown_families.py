@@ -41,6 +41,7 @@ REFUSED = {
     "ctrl": ({"n_embd": 48, "dff": 56, "n_layer": 6, "n_head": 4}, "without an attention module"),
     "deepseek_v3": (MIXED_EXPERTS | LATENT | {"head_dim": 8}, "no value or output projection of a known form"),
     "diffllama": ({}, "do more than weigh projected values"),
+    "gpt_neox_japanese": ({}, "do more than weigh projected values"),  # its layers return three things
     "jamba": ({"use_mamba_kernels": False}, "without an attention module"),
     "mamba": ({}, "without an attention module"),
     "qwen3_next": (MIXED_EXPERTS, "without an attention module"),
