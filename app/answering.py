@@ -19,6 +19,7 @@ from typing import Any
 import gradio as gr
 from fastapi import Depends, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
+from gradio.components.api_component import Api
 from gradio.exceptions import ComponentProcessingError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.middleware import Middleware
@@ -76,6 +77,7 @@ class Page(gr.Blocks):
         event = self.fns[block_fn] if isinstance(block_fn, int) else block_fn
         try:
             if named.get("iterator") is None:
+                inputs = _with_defaults(event, inputs)
                 _check_event(event, inputs, named.get("state"), named.get("event_data"))
                 inputs = [*map(_without_none, event.inputs, inputs), *inputs[len(event.inputs) :]]
             return await super().process_api(block_fn, inputs, *more, **named)
@@ -95,6 +97,14 @@ def _check_event(event: Any, inputs: Any, state: Any, event_data: Any) -> None:
     sent.check_values(known, inputs)
     sent.check_size(inputs, in_all=not is_endpoint)  # an endpoint names the argument that is too long
     sent.check_size(getattr(event_data, "_data", None))
+
+
+def _with_defaults(event: Any, inputs: list[Any]) -> list[Any]:
+    """The values of a call, and the defaults of those that it leaves out at the end: a program that was written before an
+    endpoint took one more argument goes on working."""
+    left = event.inputs[len(inputs) :]
+    known = event.api_visibility == "public" and all(isinstance(one, Api) and one.value is not None for one in left)
+    return [*inputs, *(one.value for one in left)] if known else inputs
 
 
 def _without_none(block: Any, value: Any) -> Any:

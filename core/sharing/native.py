@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 def native_sources(source: "PreTrainedModel | PreTrainedConfig") -> Sources:
     """For each layer of a model or configuration the one whose keys and values it reads, or None where it makes its own."""
-    config = text_config(source)
-    return kv_sources(config.to_dict()) or (None,) * config.num_hidden_layers
+    layers = text_config(source).num_hidden_layers
+    return kv_sources(text_config(source).to_dict()) or (None,) * layers
 
 
 def native_plan_of(source: "PreTrainedModel | PreTrainedConfig") -> SharingPlan:

@@ -31,6 +31,11 @@ def faulty(text: str) -> str:
     return text
 
 
+def grown(text: str, count: int = 2, against: str = "") -> str:
+    """An endpoint that took fewer values once."""
+    return f"{text * count}|{against}"
+
+
 def needs(view: dict, kept: dict | None) -> str:
     return view["model"] + kept["name"]
 
@@ -49,6 +54,7 @@ def client():
         box.submit(needs, [bar, kept], out, queue=False, api_visibility="private")
         number.change(lambda value: value, number, out, queue=False, api_visibility="private")
         gr.api(faulty, api_name="faulty")
+        gr.api(grown, api_name="grown", queue=False)
     with TestClient(App.create_app(demo, app_kwargs=answering.app_kwargs()), raise_server_exceptions=False) as found:
         yield found
     del demo, found
@@ -79,6 +85,22 @@ def said(client, event: int, *values: object) -> tuple[int, str]:
 )
 def test_an_event_answers_with_a_value_or_a_sentence(client, values, status, words):
     assert said(client, 0, *values) == (status, words)
+
+
+@pytest.mark.parametrize(
+    ("values", "answer"),
+    [
+        (["ab", 3, "x"], (200, ["ababab|x"])),
+        (["ab", 3], (200, ["ababab|"])),
+        (["ab"], (200, ["abab|"])),
+        ([], (422, "This call takes 3 values, and 0 came: give all of them, in their order.")),
+        (["ab", 3, "x", 4], (422, "This call takes 3 values, and 4 came: give all of them, in their order.")),
+    ],
+)
+def test_a_call_that_leaves_out_the_last_values_has_their_defaults(client, values, answer):
+    """Programs written before an endpoint took one more argument go on working."""
+    sent = client.post("/gradio_api/run/grown", json={"data": values})
+    assert (sent.status_code, sent.json().get("error") or sent.json().get("data")) == answer
 
 
 def test_a_long_sentence_is_cut(client):

@@ -118,7 +118,7 @@ DEMO_SEARCH = "demo/searches/search+followers=23+spans+beam=4.jsonl"
 
 def test_head_maps_have_damages_of_their_own(demo):
     mapped = [
-        one for search in load_searches(settings.server.results)[0] if search.record.model == "demo"
+        one for search in load_searches(settings.server.results)[0] if get_model("demo").identity.is_of(search.record)
         for one in search.points if one.head_map and one.split == "held-out"
     ]  # fmt: skip
     assert mapped

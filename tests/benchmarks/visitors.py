@@ -155,7 +155,7 @@ class Simulated:
             [action] = self.draw.choices(list(ACTIONS), list(ACTIONS.values()))
             if action == "generate":
                 asked = self.draw.choice(self.pool)
-                answer = await call(self.client, "generate", [*asked, False, "", False], self.cookie)
+                answer = await call(self.client, "generate", [*asked, False, "", False, ""], self.cookie)
                 if answer.kind == "ok":
                     self.written.append((asked, words(answer.value)))
             else:
@@ -210,7 +210,7 @@ def words(value: Any) -> tuple[str, str]:
 
 async def texts_of(client: httpx.AsyncClient, asked: Asked, cookie: str) -> tuple[str, str]:
     """Both texts of one request that nobody else disturbs."""
-    answer = await call(client, "generate", [*asked, False, "", False], cookie)
+    answer = await call(client, "generate", [*asked, False, "", False, ""], cookie)
     if answer.kind != "ok":
         raise RuntimeError(f"{asked} alone: {answer.value}")
     return words(answer.value)
