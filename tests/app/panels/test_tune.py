@@ -177,7 +177,7 @@ def test_stop_leaves_a_run_that_goes_on(own_machine, view):
 
 
 def test_a_budget_of_seconds_ends_a_run_with_a_checkpoint(own_machine, view, monkeypatch):
-    monkeypatch.setattr(settings.server, "tune_seconds", 0.2)
+    monkeypatch.setattr(settings.server, "tune_seconds", 3.0)
     end = steps_of(tune.run(view, "full", False, 1000, "", *PLAIN))[-1]
     assert "with a checkpoint" in end[0]
 
