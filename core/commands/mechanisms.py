@@ -49,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
     effort = Effort(plans=args.plans)
     _check_positions(choices, args.chunk_tokens)
     device = device_named(args.device_profile) if args.device_profile else None
+    args.device_profile = device and device.name  # however it was written: one comparison has one record
     budgets = tuple(dict.fromkeys(args.budget))
     check_budgets(budgets, device)
     session = Session(args)

@@ -98,6 +98,7 @@ def test_a_budget_of_time_is_of_a_device(command, folder, capsys):
     assert stored.record.settings["device_profile"] == "NVIDIA H200" and stored.record.settings["batch"] == 4
     assert all(set(point.savings) == {"time"} for point in stored.points)
     assert "the predicted step time saved" in capsys.readouterr().out
+    assert stored.record.name.endswith("+device-profile=NVIDIA,H200")  # however it was written
 
 
 def test_ctrl_c_leaves_no_record_and_the_same_command_goes_on(command, folder, capsys, monkeypatch):
