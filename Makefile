@@ -37,7 +37,7 @@ run: $(VENV)/run.stamp
 	$(VENV)/bin/python -m app $(if $(MODEL),--model "$(MODEL)") $(APP_ARGS)
 
 test: $(VENV)/test.stamp
-	$(VENV)/bin/python -m pytest -n auto $(PYTEST_ARGS)
+	$(VENV)/bin/python -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
 	$(VENV)/bin/python -m mypy
 	$(VENV)/bin/python -m ruff check .
 	$(VENV)/bin/python -m ruff format --check .
@@ -46,7 +46,7 @@ properties: $(VENV)/test.stamp
 	$(VENV)/bin/python -m pytest tests/core/sharing/test_properties.py tests/core/sharing/test_mixtures.py --hypothesis-profile=properties $(PYTEST_ARGS)
 
 grid: $(VENV)/test.stamp
-	$(VENV)/bin/python -m pytest -n auto -m grid --whole-grid $(PYTEST_ARGS)
+	$(VENV)/bin/python -m pytest -n auto --dist worksteal -m grid --whole-grid $(PYTEST_ARGS)
 
 bench: $(VENV)/test.stamp
 	$(VENV)/bin/python -m tests.benchmarks.decode_step $(BENCH_ARGS)
