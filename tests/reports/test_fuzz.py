@@ -82,10 +82,19 @@ def test_events_of_a_session_that_is_not_there(server):
     assert told["session_not_found"] and is_sentence(told["message"]) and "Traceback" not in server.new_in_log()
 
 
-@pytest.mark.parametrize("values", [[], ["demo"], ["demo", "17-22", 1, 1024, 512, "bfloat16", "more"]])
-def test_too_few_and_too_many_values_are_counted(server, values):
-    how, said = answers(server, Call("call", "savings", "/gradio_api/call/savings", {"data": values}))
-    assert how == "sentence" and f"takes 6 values, and {len(values)} came" in said
+@pytest.mark.parametrize(
+    ("endpoint", "takes", "values"),
+    [("generate", 10, []), ("savings", 6, ["demo", "17-22", 1, 1024, 512, "bfloat16", "more"])],
+)
+def test_too_few_and_too_many_values_are_counted(server, endpoint, takes, values):
+    how, said = answers(server, Call("call", endpoint, f"/gradio_api/call/{endpoint}", {"data": values}))
+    assert how == "sentence" and f"takes {takes} values, and {len(values)} came" in said
+
+
+@pytest.mark.parametrize("values", [[], ["demo"], ["demo", "17-22", 1]])
+def test_what_is_left_out_at_the_end_has_its_default(server, values):
+    how, _ = answers(server, Call("call", "savings", "/gradio_api/call/savings", {"data": values}))
+    assert how == "value"
 
 
 @pytest.mark.parametrize(
