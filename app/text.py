@@ -696,11 +696,14 @@ WORSE_ABOUT = (
     "plan); no, when the 95% interval of the drop ends below one point (for perplexities and bits: 1%); else cannot tell."
 )
 SCORES_AXIS_LABEL = "Against what is saved"
-SCORES_KINDS_LABEL = "Ways to share"
+SCORES_KINDS_LABEL = "Ways to apply a plan"
 KIND_NAMES = {
-    "dense": "dense", "direct": "shared directly", "head-mapped": "shared, heads mapped", "tuned": "shared and tuned",
+    "dense": "dense", "direct": "plan alone", "head-mapped": "plan with heads mapped", "tuned": "plan, tuned",
     "control": "control: dense, tuned on the same text",
 }  # fmt: skip
+LAYERS_REUSE = "{followers} of {layers} layers reuse"
+LAYERS_OTHERS = ", {others} do less in another way"
+"""Of a plan that also skips attention, reads another layer's keys or values, or chooses positions."""
 KIND_CHOICES = {"control": "control (dense, tuned alike)", "compressed": "quantized cache or weights"}
 """Kinds whose name in records does not say enough for a filter."""
 QUANTIZED = ("{bits}-bit cache", "{bits}-bit weights")
@@ -1432,8 +1435,7 @@ TALK_LEADER_DOES = ("Leader", "queries and keys", "weights: softmax", "weights �
 TALK_FOLLOWER_DOES = ("Follower", "no queries, no keys", "weights of the leader", "weights × values")
 TALK_NO_SHARING = "In this plan nobody shares: every layer does what a leader does. Choose layers on the page."
 TALK_UNKNOWN = "not known"
-TALK_REUSE = "{followers} of {layers} layers reuse. KV cache: {saved}"
-TALK_REUSE_AND = "{followers} of {layers} layers reuse, {others} skip or read another one. KV cache: {saved}"
+TALK_SAVED = "{layers}. KV cache: {saved}"
 TALK_PRESS_G = "G: both models write"
 TALK_WRITES = "Both models write …"
 TALK_AGAIN = "G: once more"

@@ -19,12 +19,14 @@ from app.charts.style import (
     hover_safe,
     label,
     message,
+    reuse_words,
     short,
     upright,
     value_axis,
 )  # fmt: skip
 from app.kinds import Kind, held_words, is_reference, kind_of, kinds_in
 from app.units import p_value, plus_minus
+from core.plan import SharingPlan
 
 BAR_PX = 26
 _MOST_CONTROLS = 3  # lines across; more would hide the points
@@ -192,7 +194,7 @@ def _point_text(row: Any) -> str:
         f"<b>{row.model}</b> · plan <b>{short(row.plan)}</b> ({kind_of(row.kind, row.compression).words})",
         f"{row.task} {row.metric}: <b>{row.value:.3f}</b>{plus_minus(row.stderr)}, n = {row.n}",
         *([f"worse than dense: {row.worse} {p_value(row.p_value)}{', free' if row.free else ''}"] if row.worse else []),
-        f"{row.followers} of {row.num_layers} layers reuse{saved}",
+        f"{reuse_words(SharingPlan.parse('' if row.plan == 'dense' else row.plan, row.num_layers))}{saved}",
         *_wrapped(row.command),
     )
     return "<br>".join(words)

@@ -14,6 +14,7 @@ from plotly.basedatatypes import BaseTraceType
 
 from app import text
 from app.units import decimal
+from core.plan import SharingPlan
 
 SHARED, DENSE, SCALE = "#d55e00", "#7b8794", "Cividis"
 DIVERGING = [[0.0, "#1c5f8c"], [0.5, "#f4f1ea"], [1.0, "#b04400"]]
@@ -183,6 +184,14 @@ def outline(columns: tuple[int, int], rows: tuple[int, int]) -> list[dict]:
     (left, right), (top, bottom) = columns, rows
     box = {"type": "rect", "x0": left - 0.5, "x1": right + 0.5, "y0": top - 0.5, "y1": bottom + 0.5}
     return [{**box, "line": {"color": "#111820", "width": 6}}, {**box, "line": {"color": "#ff8a33", "width": 3}}]
+
+
+def reuse_words(plan: SharingPlan) -> str:
+    """How many layers reuse attention weights, and how many do less in another way: `2 of 30 layers reuse, 5 do less in another
+    way`."""
+    words = text.LAYERS_REUSE.format(followers=len(plan.followers), layers=plan.num_layers)
+    others = len(plan.changed) - len(plan.followers)
+    return words + (text.LAYERS_OTHERS.format(others=others) if others else "")
 
 
 def short(plan: str, longest: int = 18) -> str:

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from app import searches, services, settings, text, units
 from app.charts import similarity as similarity_charts
 from app.charts import where as where_charts
-from app.charts.style import short
+from app.charts.style import reuse_words, short
 from app.measured import timings
 from app.registry import LoadedModel, View, get_model
 from app.talk import drawing, records
@@ -134,11 +134,7 @@ def _share(subject: Subject) -> Content:
         saved = units.saved(_saved(_shape(subject), plan)["KV cache"])
     except ValueError:
         saved = text.TALK_UNKNOWN
-    words = text.TALK_REUSE.format(followers=len(plan.followers), layers=plan.num_layers, saved=saved)
-    if others := len(plan.changed) - len(plan.followers):
-        words = text.TALK_REUSE_AND.format(
-            followers=len(plan.followers), layers=plan.num_layers, others=others, saved=saved
-        )
+    words = text.TALK_SAVED.format(layers=reuse_words(plan), saved=saved)
     about = f"<p><b>{escape(subject.plan_name)}</b>: {escape(words)} {drawing.badge('predicted')}</p>"
     return Content(f'{drawing.strip(plan)}{about}<div class="talk-pair">{boxes}</div>')
 

@@ -142,7 +142,7 @@ def load_findings(
 
 def sentences(found: Findings) -> list[str]:
     """Each finding in plain words; what was not measured is left out."""
-    said = (_free(found), _tuned(found), _saving(found), _similarity(found), _tasks(found))
+    said = (_free(found), _tuned(found), _saving(found), _similarity(found), _tasks(found), _phased(found))
     return [sentence for sentence in said if sentence]
 
 
@@ -221,6 +221,12 @@ def _tasks(found: Findings) -> str:
     folded = f" {len(names)} of {len(found.tasks)} scores cannot tell the plans apart." if names else ""
     by = f" (the worst plan loses {found.resolving[0].resolution:.0f} standard errors)" if best else ""
     return f"Plans are told apart best by {best}{by}.{folded}" if best else folded.strip()
+
+
+def _phased(found: Findings) -> str:
+    """How plans whose phases differ were scored."""
+    records = [verdict.record for plan in found.plans for _, verdict in plan.verdicts.values()]
+    return " ".join(dict.fromkeys(f"Plan {one.plan_name}: {one.scoring}" for one in records if one.scoring))
 
 
 def _name(task: Task) -> str:

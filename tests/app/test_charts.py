@@ -174,7 +174,7 @@ def test_every_kind_has_a_symbol_and_a_name_of_its_own():
     figure = scores.tradeoff(_ways(), "cache")
     points = [trace for trace in figure.data if trace.customdata is not None]
     assert len({trace.name for trace in points}) == len({trace.marker.symbol for trace in points}) == 7
-    assert "shared directly, 4-bit cache (c4)" in {trace.name for trace in points}
+    assert "plan alone, 4-bit cache (c4)" in {trace.name for trace in points}
     quantized = next(trace for trace in points if "8-bit weights" in trace.name)
     assert quantized.text == ("w8",) and quantized.marker.color == style.DENSE
     assert pd.DataFrame(figure.layout.meta["table"]).kind.tolist()[5:] == [
@@ -186,6 +186,16 @@ def test_every_kind_has_a_symbol_and_a_name_of_its_own():
     assert not {trace.name for trace in points if trace.text} & set(legend)  # no entry for every pair of a way and bits
     bars = scores.score_bars(_ways())
     assert list(bars.layout.yaxis.ticktext)[3:] == ["2-4 tuned", "control", "2-4 c4", "dense w8"]
+
+
+@pytest.mark.parametrize(
+    "plan, words",
+    [("2-4", "2 of 12 layers reuse;"), ("2-4,skip 6 7", "2 of 12 layers reuse, 2 do less in another way;"), ("dense", "0 of 12 layers reuse;")],
+)  # fmt: skip
+def test_points_say_what_layers_do_other_than_to_share(plan, words):
+    frame = _scores([0.9, 0.8]).assign(plan=["dense", plan], num_layers=12, saved=[0.0, 9.0])
+    shown = [text for trace in scores.tradeoff(frame, "cache").data for text in trace.hovertext or ()]
+    assert any(words in one for one in shown)
 
 
 def test_bars_of_one_name_are_told_apart_by_the_end_of_the_models_name():

@@ -12,7 +12,7 @@ from core.evaluation.paired import Loss
 from core.evaluation.resolve import pairs_of
 from core.places import RESULTS
 from core.plan import SharingPlan
-from core.records.scores import Metric, load_records
+from core.records.scores import SCORED_BY, Metric, load_records
 from core.records.searches import PlanDamage, SearchRecord, save_search
 from tests.support.scores import LAYERS, right, store
 
@@ -209,3 +209,10 @@ def test_what_is_told_of_sharing_is_told_of_plans_that_only_share(scored):
         store(scored, "18-20,skip 5-7", right(300), task=f"task_{number}")
     free, *_ = sentences(found(scored))
     assert free.startswith("1 of 24 layers can share for free, with plan 19-20")
+
+
+def test_it_is_said_how_a_plan_whose_phases_differ_was_scored(scored):
+    assert not any("Scored" in sentence for sentence in sentences(found(scored)))
+    for number in range(6):
+        store(scored, "18-20@decode", right(250), task=f"task_{number}", scored_by="cache")
+    assert sentences(found(scored))[-1] == f"Plan 18-20@decode: {SCORED_BY['cache']}"
