@@ -185,6 +185,18 @@ def test_ratios_of_the_speed_bars_can_be_read_on_a_telephone(open_page):
     assert all(below[0] >= above[1] - 5 for above, below in pairwise(boxes))
 
 
+@pytest.mark.parametrize("width", [1440, 390])
+def test_the_legend_of_lying_bars_is_above_their_axis(open_page, width):
+    page = open_page("?view=speed&speed-shape=Llama-3-8B", viewport={"width": width, "height": 900})
+    for chart in ("#speed-bars", "#speed-prefill"):
+        legend, numbers = (
+            page.locator(f"{chart} {part}").first.bounding_box() for part in (".legend .traces", ".xtick")
+        )
+        entries = [entry.bounding_box() for entry in page.locator(f"{chart} .legend .traces").all()]
+        assert max(entry["y"] + entry["height"] for entry in entries) <= numbers["y"], chart
+        assert legend["y"] >= page.locator(f"{chart} .chart").bounding_box()["y"]
+
+
 def test_a_selection_without_data_is_a_sentence_and_takes_no_room(open_page):
     page = open_page("?view=speed")
     assert page.inner_text("#speed-bars .chart").startswith("No timings")
