@@ -91,11 +91,8 @@ def _lying(frame: pd.DataFrame, group_px: int, longest: float) -> dict:
         "bargap": 0.18,
         "height": 110 + group_px * groups,
         "margin": {"t": 64},
-        "legend": {
-            "yref": "container",
-            "y": 1,
-            "yanchor": "top",
-        },  # above the axis, however high the bars make the chart
+        # above the axis, however high the bars make the chart
+        "legend": {"yref": "container", "y": 1, "yanchor": "top"},
         "xaxis": {"range": [0, longest], "nticks": 5, "side": "top"},
         "yaxis": {"autorange": "reversed", "showgrid": False},
     }

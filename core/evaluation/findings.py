@@ -67,11 +67,18 @@ class Findings:
         return _largest_free(summaries(task for task in self.tasks if task.score.higher_is_better))
 
 
+def _sharing(plans: Iterable[PlanSummary]) -> list[PlanSummary]:
+    """The plans that share and do nothing else, for the sentences speak of layers that share; tuned models are other models."""
+    untrained = [plan for plan in plans if plan.record.kind not in TRAINED_ON]
+    return [plan for plan in untrained if len(plan.record.followers) == plan.record.changed]
+
+
 def _largest_free(plans: Iterable[PlanSummary]) -> PlanSummary | None:
-    """Of plans that share and do nothing else: the sentences speak of layers that share."""
-    free = [plan for plan in plans if plan.free and plan.record.kind not in TRAINED_ON]
-    free = [plan for plan in free if len(plan.record.followers) == plan.record.changed]
-    return max(free, key=lambda plan: (len(plan.record.followers), -plan.mean_drop[0]), default=None)
+    return max(
+        (plan for plan in _sharing(plans) if plan.free),
+        key=lambda plan: (len(plan.record.followers), -plan.mean_drop[0]),
+        default=None,
+    )
 
 
 def findings_of(
@@ -151,7 +158,7 @@ def _free(found: Findings) -> str:
         return ""
     if plan := found.free:
         return _free_words(plan) + "."
-    own = [plan for plan in found.plans if plan.record.kind not in TRAINED_ON]
+    own = _sharing(found.plans)
     lightest = min(
         (plan for plan in own if plan.asked_enough),
         key=lambda plan: (plan.count("yes"), plan.record.changed),
@@ -160,7 +167,7 @@ def _free(found: Findings) -> str:
     if lightest is None:
         return "No plan was asked of enough tasks to be called free." if own else ""
     worse = [both for both in lightest.verdicts.values() if both[1].worse == "yes"]
-    start = f"No plan that was measured is free. Nearest to it is {_plan(lightest.record)}, worse on {_losses(worse)}."
+    start = f"No plan that only shares was found free. Nearest to it is {_plan(lightest.record)}, worse on {_losses(worse)}."
     if plan := found.free_in_answers:
         return f"{start} Judged by right answers alone, without perplexities: {_free_words(plan)}."
     return start

@@ -94,7 +94,7 @@ def test_without_a_free_plan_the_nearest_is_told(scored):
     for number in (0, 1):
         store(scored, "19-20", right(260), task=f"task_{number}")
     assert sentences(found(scored))[0] == (
-        "No plan that was measured is free. Nearest to it is plan 19-20 (paper: SA 20~20), worse on "
+        "No plan that only shares was found free. Nearest to it is plan 19-20 (paper: SA 20~20), worse on "
         "task_0 (exact_match) −10.0 ± 1.5 points, task_1 (exact_match) −10.0 ± 1.5 points."
     )
 
@@ -216,3 +216,16 @@ def test_it_is_said_how_a_plan_whose_phases_differ_was_scored(scored):
     for number in range(6):
         store(scored, "18-20@decode", right(250), task=f"task_{number}", scored_by="cache")
     assert sentences(found(scored))[-1] == f"Plan 18-20@decode: {SCORED_BY['cache']}"
+
+
+def test_a_free_plan_that_skips_is_not_told_as_one_that_is_worse(scored):
+    """It was the nearest to a free plan, "worse on ." nothing."""
+    for number in range(6):
+        store(scored, "skip 5-7", right(300), task=f"task_{number}")
+        store(scored, "19-20", right(260), task=f"task_{number}")
+    first, *_ = sentences(found(scored))
+    assert (
+        "skip" not in first
+        and "worse on ." not in first
+        and "only shares was found free. Nearest to it is plan 19-20" in first
+    )
