@@ -5,6 +5,7 @@ They end with the tests here: while a browser is open, no other test of the proc
 
 import os
 import shutil
+import time
 
 import pytest
 
@@ -62,9 +63,10 @@ def browser():
 
 @pytest.fixture
 def open_page(browser, address):
-    """`open_page(query="", beside=None, **context options)`: a new page, of the same visitor as the page `beside`.
+    """`open_page(query="", beside=None, answers_after_s=0, **context options)`: a new page, of the same visitor as `beside`.
 
-    At the end nothing may have gone wrong in any of them.
+    Answers wait `answers_after_s`, and all else behind them, as on a busy server. At the end nothing may have gone wrong
+    in any of them.
     """
     faults, contexts = [], []
 
@@ -73,12 +75,21 @@ def open_page(browser, address):
         if request.url.startswith("http") and host not in LOCAL:
             faults.append(f"request to {request.url}")
 
-    def open_it(query: str = "", beside=None, **options):
+    def wait(seconds):
+        def handle(route, request):
+            time.sleep(seconds if "/run/" in request.url else 0)
+            route.continue_()
+
+        return handle
+
+    def open_it(query: str = "", beside=None, answers_after_s: float = 0, **options):
         context = beside.context if beside else browser.new_context(**{"viewport": DESKTOP, **options})
         contexts.append(context)
         context.set_default_timeout(PATIENCE_MS)
         page = context.new_page()
         page.add_init_script(_SUM_OF_LAYOUT_SHIFTS)
+        if answers_after_s:
+            page.route("**/*", wait(answers_after_s))
         page.on("request", watch)
         page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: faults.append(str(error)))

@@ -49,6 +49,12 @@ def test_all_views_are_readable_and_calm(open_page, mode, width):
         assert page.evaluate(_CUT_AXIS_TITLES) == [], view
 
 
+@pytest.mark.parametrize("width", [1920, 1440, 1024, 600, 390])
+def test_nothing_jumps_while_the_server_is_slow(open_page, width):
+    page = open_page(answers_after_s=1, viewport={"width": width, "height": 844})
+    assert page.evaluate("layoutShifts") < 0.2
+
+
 _CUT_AXIS_TITLES = """[...document.querySelectorAll('.chart .xtitle, .chart .ytitle')].filter(title => {
   const words = title.getBoundingClientRect(), chart = title.closest('.chart').getBoundingClientRect();
   return words.left < chart.left || words.right > chart.right || words.bottom > chart.bottom || words.top < chart.top;
