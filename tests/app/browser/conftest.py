@@ -6,6 +6,7 @@ They end with the tests here: while a browser is open, no other test of the proc
 import os
 import shutil
 import time
+from functools import partial
 
 import pytest
 
@@ -61,6 +62,11 @@ def browser():
         chromium.close()
 
 
+def _answer_late(seconds, route, request):
+    time.sleep(seconds if "/run/" in request.url else 0)
+    route.continue_()
+
+
 @pytest.fixture
 def open_page(browser, address):
     """`open_page(query="", beside=None, answers_after_s=0, **context options)`: a new page, of the same visitor as `beside`.
@@ -75,13 +81,6 @@ def open_page(browser, address):
         if request.url.startswith("http") and host not in LOCAL:
             faults.append(f"request to {request.url}")
 
-    def wait(seconds):
-        def handle(route, request):
-            time.sleep(seconds if "/run/" in request.url else 0)
-            route.continue_()
-
-        return handle
-
     def open_it(query: str = "", beside=None, answers_after_s: float = 0, **options):
         context = beside.context if beside else browser.new_context(**{"viewport": DESKTOP, **options})
         contexts.append(context)
@@ -89,7 +88,7 @@ def open_page(browser, address):
         page = context.new_page()
         page.add_init_script(_SUM_OF_LAYOUT_SHIFTS)
         if answers_after_s:
-            page.route("**/*", wait(answers_after_s))
+            page.route("**/*", partial(_answer_late, answers_after_s))
         page.on("request", watch)
         page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: faults.append(str(error)))
