@@ -655,6 +655,10 @@ TIMINGS_ABOUT = (
     "of them differ by more than {percent:.0f}%: an exclamation mark in the bars. Not predicted is the time to start "
     "kernels, for norms, rotary embedding and the choice of the token: it weighs most where a step is short."
 )
+READING_ROOF = (
+    "Predicted is by copying memory, as fast as the same run copied it. A step reads far more than it writes, and reading alone is "
+    "faster: against that roof, which {count} of them have too, they are at ×{low:.2f} to ×{high:.2f}."
+)
 MEASURED_PLANS = (
     "Measured memory is the peak of a run, which is higher where the run also read a prompt. Measured plans: {plans}."
 )

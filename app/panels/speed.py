@@ -302,6 +302,8 @@ def about(measured: pd.DataFrame, asked: Question, places: str) -> str:
         high=measured.ratio.max(),
         percent=100 * TOLERANCE,
     )
+    if len(read := measured.reading_ratio.dropna()):
+        words += " " + text.READING_ROOF.format(count=len(read), low=read.min(), high=read.max())
     plans = ", ".join(plan or "dense" for plan in measured.plan.unique())
     other = "" if str(asked.plan) in set(measured.plan) else text.OTHER_PLANS
     return f'{html.badge("measured_there")}<p class="sentence">{words} {text.MEASURED_PLANS.format(plans=plans)} {other}</p>'

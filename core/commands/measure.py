@@ -2,6 +2,7 @@
 
 import sys
 from argparse import Namespace
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -17,7 +18,7 @@ from core.sharing.families import num_layers_of
 from core.timing.bench import Bench
 from core.timing.clock import free_memory
 from core.timing.measure import WARM_UP_STEPS, Workload
-from core.timing.probes import copy_bytes_per_s
+from core.timing.probes import copy_bytes_per_s, read_bytes_per_s
 
 
 def run(args: Namespace) -> int:
@@ -39,10 +40,11 @@ def _run(args: Namespace) -> int:
     name, weights, model = _model(args)
     plans = [SharingPlan.parse(text, num_layers_of(model)) for text in args.plan]
     views = {plan: share_attention(model, plan) for plan in plans}
-    bench = Bench(name, weights, model, copy_bytes_per_s(model.device), args.generate, args.compare_attention)
+    rates = copy_bytes_per_s(model.device), read_bytes_per_s(model.device)
+    bench = Bench(name, weights, model, *rates, args.generate, args.compare_attention)
     stored = {} if args.overwrite else _stored(args.results)
-    bandwidth = f"{bench.copy_bytes_per_s / 1e9:,.0f} GB/s"
-    print(f"{name} on {machine(model.device)}; copying memory: {bandwidth}", file=sys.stderr)
+    copying, reading = (f"{rate / 1e9:,.0f} GB/s" for rate in rates)
+    print(f"{name} on {machine(model.device)}; copying memory: {copying}, reading: {reading}", file=sys.stderr)
     for batch_size in args.batch:
         for context_tokens in args.context:
             workload = Workload(batch_size, context_tokens, args.new, not args.skip_prefill, args.execution)
@@ -136,7 +138,7 @@ def _prefill_words(record: TimingRecord) -> str:
 
 
 def _predicted_words(bench: Bench, plan: SharingPlan, workload: Workload, record: TimingRecord) -> str:
-    """What moving the bytes alone would take at the measured bandwidth, for comparison (predicted)."""
+    """What moving the bytes alone would take at the two measured bandwidths, for comparison (predicted)."""
     try:
         shape = ModelShape.from_config(bench.model.config)
     except ValueError:
@@ -146,6 +148,15 @@ def _predicted_words(bench: Bench, plan: SharingPlan, workload: Workload, record
         decode_bytes_moved(shape, side, workload.batch_size, tokens, bench.model.dtype.itemsize).total
         for side in (SharingPlan((), plan.num_layers), plan)
     ]
-    dense_s, shared_s = (count / bench.copy_bytes_per_s for count in moved)
-    ratios = f"{record.dense.step_s.median / dense_s:.2f}, {record.shared.step_s.median / shared_s:.2f}"
-    return f"; predicted from bytes {dense_s * 1e3:.3g} ms, {shared_s * 1e3:.3g} ms (measured ÷ predicted {ratios})"
+    measured_s = record.dense.step_s.median, record.shared.step_s.median
+    roofs = {"copying": bench.copy_bytes_per_s, "reading": bench.read_bytes_per_s}
+    return "; predicted from bytes " + ", ".join(
+        f"by {name} {_and(count / rate * 1e3 for count in moved)} ms (measured ÷ predicted "
+        f"{_and(seconds * rate / count for seconds, count in zip(measured_s, moved, strict=True))})"
+        for name, rate in roofs.items()
+    )
+
+
+def _and(numbers: Iterable[float]) -> str:
+    """The dense and the shared model's: `1.41 and 1.32`."""
+    return " and ".join(f"{number:.3g}" for number in numbers)

@@ -64,6 +64,7 @@ class Provenance(Strict):
             "counted_cache",
             "scored_by",
             "tuning",
+            "read_bytes_per_s",
         ):  # and so do those from before these were known
             if fields.get(name, 0) is None:
                 del fields[name]

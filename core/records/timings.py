@@ -108,6 +108,7 @@ class TimingRecord(Provenance):
     # one dense layer's attention in a step, by each kernel that was tried (median)
     attention_us: dict[str, Finite] = Field(default_factory=dict)
     copy_bytes_per_s: Positive | None = None  # measured device-to-device copy in the same run, bytes read and written
+    read_bytes_per_s: Positive | None = None  # measured reading alone, in the same run
     variant: str = ""  # part of the file name where another point had the plain name first
 
     @model_validator(mode="after")
@@ -190,13 +191,13 @@ COLUMNS = (
     "model", "plan", "followers", "num_layers", "batch_size", "context_tokens", "dtype", "device", "devices", "attention",
     "dense_step_ms", "shared_step_ms", "ratio", "generate_step_ms", "dense_prefill_ms", "shared_prefill_ms",
     "dense_tokens_per_s", "shared_tokens_per_s", "dense_cache_bytes", "shared_cache_bytes", "dense_peak_bytes",
-    "shared_peak_bytes", "copy_bytes_per_s", "command", "path",
+    "shared_peak_bytes", "copy_bytes_per_s", "read_bytes_per_s", "command", "path",
 )  # fmt: skip
 
 
 def _row(record: TimingRecord) -> dict[str, Any]:
     same = ("model", "followers", "num_layers", "batch_size", "context_tokens", "dtype", "device", "devices")
-    row = {name: getattr(record, name) for name in (*same, "copy_bytes_per_s", "command")}
+    row = {name: getattr(record, name) for name in (*same, "copy_bytes_per_s", "read_bytes_per_s", "command")}
     for side in ("dense", "shared"):
         timed: Timed = getattr(record, side)
         row |= {f"{side}_step_ms": timed.step_s.median * 1e3, f"{side}_cache_bytes": timed.cache_bytes}

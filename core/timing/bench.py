@@ -21,7 +21,7 @@ from core.timing.probes import time_attention, time_generate
 class Bench:
     """A dense model that plans are timed beside, with what their records say of it.
 
-    weights: their SHA-256, or `random`. copy_bytes_per_s: of its device, from `core.timing.probes`.
+    weights: their SHA-256, or `random`. copy_bytes_per_s, read_bytes_per_s: of its device, from `core.timing.probes`.
     generate, attention: whether transformers' `generate` and the kernels of attention are timed too.
     """
 
@@ -29,6 +29,7 @@ class Bench:
     weights: str
     model: PreTrainedModel
     copy_bytes_per_s: float
+    read_bytes_per_s: float
     generate: bool = False
     attention: bool = False
 
@@ -70,8 +71,8 @@ class Bench:
             model=self.name, weights=self.weights, num_layers=plan.num_layers, plan=str(plan),
             followers=len(plan.followers), execution=workload.execution, dtype=self._dtype,
             batch_size=workload.batch_size, context_tokens=workload.context_tokens, new_tokens=workload.new_tokens,
-            devices=self._devices, copy_bytes_per_s=self.copy_bytes_per_s, quantization=quantization_of(self.model),
-            **measured,
+            devices=self._devices, copy_bytes_per_s=self.copy_bytes_per_s, read_bytes_per_s=self.read_bytes_per_s,
+            quantization=quantization_of(self.model), **measured,
         )  # fmt: skip
 
     @property

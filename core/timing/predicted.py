@@ -1,10 +1,14 @@
-"""Timings beside what `core.cost` predicts for the same point, at the bandwidth that was measured in the same run.
+"""Timings beside what `core.cost` predicts for the same point, at the bandwidths that were measured in the same run.
+
+There are two roofs: what memory does where as much is written as read (copying), and where it only reads, as a decode step
+nearly does. The second is the higher one, and the one that no step can be faster than. Predicted is by the first.
 
 Imports no torch: the page draws it from stored records.
 """
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from statistics import median
 
 import pandas as pd
@@ -14,17 +18,17 @@ from core.records.timings import TimingRecord
 
 COMPARED = (
     "model", "plan", "device", "devices", "dtype", "batch_size", "context_tokens", "predicted_ms", "measured_ms",
-    "low_ms", "high_ms", "ratio", "predicted_bytes", "measured_bytes", "prefill_ms", "path",
+    "low_ms", "high_ms", "ratio", "reading_ratio", "predicted_bytes", "measured_bytes", "prefill_ms", "path",
 )  # fmt: skip
 
 
 def compare_timings(shape: ModelShape, records: Iterable[TimingRecord]) -> pd.DataFrame:
     """Measured beside predicted: one row per timing of a model of this shape, for the dense and the shared model each.
 
-    Predicted is a decode step in the middle of those that were timed, at the bandwidth that the same run measured.
+    Predicted is a decode step in the middle of those that were timed, at the bandwidth that the same run measured by copying.
     Columns: model (dense, shared), plan, device (its name in DEVICES if it has one), devices, dtype, batch_size,
-    context_tokens, predicted_ms, measured_ms, low_ms and high_ms (quartiles), ratio (measured ÷ predicted),
-    predicted_bytes, measured_bytes (peak memory), prefill_ms, path.
+    context_tokens, predicted_ms, measured_ms, low_ms and high_ms (quartiles), ratio (measured ÷ predicted), reading_ratio
+    (measured ÷ predicted at the bandwidth of reading; None where the run did not measure that), predicted_bytes, measured_bytes (peak memory), prefill_ms, path.
     """
     rows = [
         _compared(shape, record, model, plan)
@@ -64,7 +68,8 @@ def with_measured_bandwidth(records: Iterable[TimingRecord]) -> dict[str, Device
 def _compared(shape: ModelShape, record: TimingRecord, model: str, plan: str) -> dict:
     tokens, timed = record.context_tokens + record.new_tokens // 2, getattr(record, model)
     machine = _machine_of(record)
-    predicted = predict_decode(shape, plan, machine, record.batch_size, tokens, record.dtype)
+    step = partial(predict_decode, shape, plan, machine, record.batch_size, tokens, record.dtype)
+    predicted, reading = step(), record.read_bytes_per_s
     last = record.context_tokens + record.new_tokens
     row = {name: getattr(record, name) for name in ("plan", "devices", "dtype", "batch_size", "context_tokens")}
     return row | {
@@ -75,6 +80,7 @@ def _compared(shape: ModelShape, record: TimingRecord, model: str, plan: str) ->
         "low_ms": timed.step_s.low * 1e3,
         "high_ms": timed.step_s.high * 1e3,
         "ratio": timed.step_s.median / predicted.step_s,
+        "reading_ratio": reading and timed.step_s.median / step(bandwidth_bytes_per_s=reading).step_s,
         "predicted_bytes": stored_bytes(shape, plan, record.batch_size, last, bytes_of(record.dtype)).total,
         "measured_bytes": timed.peak_memory_bytes,
         "prefill_ms": timed.prefill_s and timed.prefill_s.median * 1e3,

@@ -54,6 +54,7 @@ def test_speed_shows_predictions_of_the_core_and_measured_points_beside_them(vie
         and "Measured plans: 22-26, 8-16." in about
         and text.BADGES["measured_there"] in about
     )
+    assert "against that roof" not in about  # nobody measured reading
     assert len(json.loads(prefill)["data"]) == 2
     assert table.count("<tr>") == 1 + len(DEVICES) and "too big" in table
 
@@ -103,3 +104,10 @@ def test_speed_without_timings_says_so_and_bad_plans_are_explained(view, tmp_pat
     assert plan == "11-21" and slider["value"] == 8192
     plan, slider, *_ = speed.follow_view(view, "loaded", *ASKED)  # made for 128 tokens
     assert plan == "2-4" and slider["value"] == slider["maximum"] == 256
+
+
+def test_the_roof_of_reading_is_stated_where_it_was_measured(view, timed):
+    records, _ = load_timings(timed)
+    save_timing(timed, records[0].model_copy(update={"read_bytes_per_s": 4.6e12}))
+    about = speed.draw(view, "Llama-3-8B", "22-26", *ASKED)[4]
+    assert "which 2 of them have too" in about

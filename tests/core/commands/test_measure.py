@@ -34,8 +34,9 @@ def test_a_record_holds_dense_and_shared_of_one_run(measure):
     held = 24 * 2 * 2 * 3 * 32 * 4 * (12 + 3 + 3)  # layers × K and V × rows × KV heads × width × bytes × tokens
     assert (record.dense.cache_bytes, record.shared.cache_bytes) == (held, held - held * 5 // 48)
     assert record.dense.weight_bytes - record.shared.weight_bytes == 5 * 4 * 192 * (192 + 96)
-    assert record.copy_bytes_per_s > 1e8
-    assert "shared ÷ dense" in output.out and "predicted from bytes" in output.out
+    assert record.copy_bytes_per_s > 1e8 and record.read_bytes_per_s > 1e8
+    assert "shared ÷ dense" in output.out and "predicted from bytes by copying" in output.out
+    assert "by reading" in output.out and "reading: " in output.err
 
 
 @pytest.mark.parametrize("execution", ["auto", "recompute"])

@@ -42,6 +42,13 @@ def test_timings_stand_beside_predictions_for_the_same_point():
     assert compare_timings(LLAMA, []).empty
 
 
+def test_measured_stands_beside_the_roof_of_reading_too_where_that_was_measured():
+    both, old = (compare_timings(LLAMA, [_timing(read_bytes_per_s=rate)]) for rate in (4.5e12, None))
+    step = predict_decode(LLAMA, "", H200, 16, 8010, bandwidth_bytes_per_s=4.5e12)
+    assert both.reading_ratio[0] == pytest.approx(0.010 / step.step_s) and both.reading_ratio[0] > both.ratio[0]
+    assert old.reading_ratio.isna().all() and (old.ratio == both.ratio).all()
+
+
 def test_an_unknown_machine_is_predicted_from_its_measured_bandwidth_or_refused():
     machine = {"cpu": "some CPU", "cpu_cores": 2}
     (dense, _) = compare_timings(LLAMA, [_timing(machine=machine, copy_bytes_per_s=2e10)]).predicted_ms
