@@ -1,9 +1,10 @@
-"""Compare the scores of two stored evaluations, for example dense and shared, and fail when one lost too much."""
+"""Compare two stored evaluations, or with --timings two sets of timings, and fail when one lost or slowed too much."""
 
 from argparse import Namespace
 
 import pandas as pd
 
+from core.commands.timing_gate import compare_timings
 from core.evaluation.compare import (
     Difference,
     Evaluation,
@@ -17,6 +18,9 @@ from core.evaluation.compare import (
 
 def run(args: Namespace) -> int:
     """Print the differences; 1 when the gate fails."""
+    _check(args)
+    if args.timings:
+        return compare_timings(args.dense, args.shared, args.max_slowdown)
     if args.significance is not None and not 0 < args.significance < 1:
         raise ValueError(f"The significance is {args.significance}: give a number between 0 and 1.")
     both = _both(args)
@@ -28,6 +32,16 @@ def run(args: Namespace) -> int:
     for difference in failed:
         print(f"Gate failed: {difference.task} {difference.metric} is worse by {difference.drop:.4f}.")
     return 1 if failed else 0
+
+
+def _check(args: Namespace) -> None:
+    """Raise ValueError for an option of the other sort of records."""
+    of_scores = ("max_drop", "significance", "dense_held", "shared_held")
+    wrong = [name for name in (of_scores if args.timings else ("max_slowdown",)) if getattr(args, name) is not None]
+    if wrong:
+        instead = "timings: leave it out, or --timings" if args.timings else "timings alone: give --timings too"
+        of = "scores, not of " if args.timings else ""
+        raise ValueError(f"--{wrong[0].replace('_', '-')} is of {of}{instead}.")
 
 
 def _both(args: Namespace) -> tuple[Evaluation, Evaluation]:

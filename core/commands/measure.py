@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from core.cost import ModelShape, decode_bytes_moved
 from core.models import load_model, random_model, weights_sha256
+from core.places import RESULTS
 from core.plan import SharingPlan
 from core.records.provenance import different_versions, machine, model_name
 from core.records.timings import Quartiles, TimedPoint, TimingRecord, load_timings, save_timing
@@ -42,14 +43,22 @@ def _run(args: Namespace) -> int:
     views = {plan: share_attention(model, plan) for plan in plans}
     rates = copy_bytes_per_s(model.device), read_bytes_per_s(model.device)
     bench = Bench(name, weights, model, *rates, args.generate, args.compare_attention)
-    stored = {} if args.overwrite else _stored(args.results)
     copying, reading = (f"{rate / 1e9:,.0f} GB/s" for rate in rates)
     print(f"{name} on {machine(model.device)}; copying memory: {copying}, reading: {reading}", file=sys.stderr)
-    for batch_size in args.batch:
-        for context_tokens in args.context:
-            workload = Workload(batch_size, context_tokens, args.new, not args.skip_prefill, args.execution)
-            _measure(bench, _missing(bench, views, workload, stored), workload, args.results)
+    for results in _folders(args):
+        stored = {} if args.overwrite else _stored(results)
+        for batch_size in args.batch:
+            for context_tokens in args.context:
+                workload = Workload(batch_size, context_tokens, args.new, not args.skip_prefill, args.execution)
+                _measure(bench, _missing(bench, views, workload, stored), workload, results)
     return 0
+
+
+def _folders(args: Namespace) -> list[Path]:
+    """Where the records of each round are kept."""
+    digits = len(str(args.rounds))
+    rounds = [args.results / f"round-{number:0{digits}}" for number in range(1, args.rounds + 1)]
+    return rounds if args.rounds > 1 else [args.results]
 
 
 def _stored(results: Path) -> dict[TimedPoint, TimingRecord]:
@@ -116,9 +125,12 @@ def _check(args: Namespace) -> None:
         raise ValueError("--shape stands for random weights: leave out --model.")
     if not args.plan:
         raise ValueError("Name at least one plan to time beside the dense model, e.g. --plan 17-22.")
-    for option, values in (("batch", args.batch), ("context", args.context), ("new", [args.new])):
+    asked = {"batch": args.batch, "context": args.context, "new": [args.new], "rounds": [args.rounds]}
+    for option, values in asked.items():
         if min(values) < 1:
             raise ValueError(f"--{option} is {min(values)}: it must be at least 1.")
+    if args.rounds > 1 and args.results == RESULTS:
+        raise ValueError("Rounds are runs to be compared: name a folder of their own, e.g. --results runs/before.")
     cuda = torch.cuda.is_available() and not str(args.device or "cuda").startswith("cpu")
     if (args.skip_prefill or args.compare_attention) and not cuda:
         raise ValueError("--skip-prefill and --compare-attention need a CUDA GPU: leave them out on this device.")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import pandas as pd
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from core.places import with_shipped
 from core.plan import SharingPlan
@@ -36,6 +36,10 @@ FOLDER = "timings"
 Positive = Annotated[Finite, Field(gt=0)]
 
 
+MAX_TIMES = 2**11
+"""Of how many repeats the single times are kept, so that a record of many steps can still be read."""
+
+
 class Quartiles(Strict):
     """Repeated measurements of one quantity: their median, and the first and third quartile."""
 
@@ -43,6 +47,13 @@ class Quartiles(Strict):
     low: Positive
     high: Positive
     repeats: AtLeastOne
+    times_s: tuple[Positive, ...] = Field(
+        (), max_length=MAX_TIMES
+    )  # the single ones in their order, or the first of them
+
+    @model_serializer(mode="wrap")
+    def _times_where_known(self, fields_of: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in fields_of(self).items() if name != "times_s" or value}
 
 
 class Timed(Strict):
@@ -169,6 +180,12 @@ def _point_in(directory: Path, path: Path) -> TimedPoint | None:
 
 def _load(directory: Path, path: Path) -> TimingRecord:
     return load_file(directory, path, partial(parse_as, TimingRecord), "a timing")
+
+
+def load_timing(path: Path) -> TimingRecord:
+    """The timing in one file, which lies where `save_timing` put it. Raises ValueError, with one sentence, for anything else."""
+    path = path.resolve()
+    return _load(path.parent.parent.parent, path)
 
 
 def load_timings(directory: Path | str) -> tuple[list[TimingRecord], list[str]]:

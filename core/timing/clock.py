@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from core.records.timings import Quartiles
+from core.records.timings import MAX_TIMES, Quartiles
 
 
 @contextmanager
@@ -34,9 +34,10 @@ def gpus_of(model: PreTrainedModel) -> set[torch.device]:
 
 
 def quartiles(times_s: Sequence[float]) -> Quartiles:
-    """Median and quartiles of repeated measurements."""
+    """Median and quartiles of repeated measurements, and the measurements, to six digits."""
     low, median, high = np.percentile(times_s, (25, 50, 75))
-    return Quartiles(median=median, low=low, high=high, repeats=len(times_s))
+    kept = tuple(float(f"{time_s:.6g}") for time_s in times_s[:MAX_TIMES])
+    return Quartiles(median=median, low=low, high=high, repeats=len(times_s), times_s=kept)
 
 
 def free_memory() -> None:

@@ -35,4 +35,12 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--compare-attention", action="store_true", help="also time the attention kernels there are (GPU)"
     )
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="where records are kept")
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=1,
+        metavar="N",
+        help="measure everything N times, and keep each as a run of its own in DIR/round-1, DIR/round-2, … for "
+        "`compare --timings` (default: once, in DIR itself)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="measure again what is stored")

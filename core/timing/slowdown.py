@@ -1,0 +1,188 @@
+"""Is what was timed after a change slower than before: B ÷ A of each time of each point, with intervals, for a gate.
+
+*What is compared.* Of a run, the first quartile of its repeats: whoever else uses the machine only adds time, so that the quarter
+which was disturbed least differs less from run to run than the median does (of the stored timings, `python -m
+tests.benchmarks.gate` says by how much), and code that takes longer moves it just as far.
+
+*What noise is.* Runs differ by more than repeats within them do: clocks, memory and neighbours change. So intervals come from the
+spread between runs wherever both sides have several; of a side with a single run there are only its repeats, in blocks
+of neighbours since these are alike, and `Slowdown.between_runs` says that what changes from run to run is not in them.
+
+*The interval.* Welch's, of the difference of the means of logarithms (Welch 1947, Biometrika 34): a bad run widens it, and so hides
+slowdowns rather than making one up. All intervals of a comparison hold together (Bonferroni): that any of them lies above the
+truth happens in at most ALPHA of all comparisons, and as often that one lies below. Leaving out the outermost runs (Yuen's trimmed
+interval) found fewer slowdowns under the spread of the stored timings.
+
+*The gate.* A time fails when its whole interval lies above 1, so that noise does not explain it, and reaches what is not allowed.
+What is surely slower by less passes, and so does what is too noisy to tell: `Slowdown.hides` says which these are.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from core.places import folder_named
+from core.records.timings import Quartiles, TimedPoint, TimingRecord, load_timing, load_timings
+
+ALPHA = 0.01
+"""Of comparisons of a version with itself, the share in which any interval may lie above 1."""
+BLOCK = 4
+"""Repeats of one run, one after the other, that count as one measurement where a side has no other runs."""
+
+Run = Mapping[TimedPoint, TimingRecord]
+
+
+class Slowdown(NamedTuple):
+    """One time of one point, before (a) and after (b): seconds, and their ratio b ÷ a with its interval.
+
+    runs: of a and b. between_runs: whether the interval is from the spread between these, or from repeats within one.
+    """
+
+    point: TimedPoint
+    time: str
+    a_s: float
+    b_s: float
+    ratio: float
+    low: float
+    high: float
+    runs: tuple[int, int]
+    between_runs: bool
+
+    def fails(self, max_slowdown: float) -> bool:
+        """Whether it is slower than noise explains, and by as much as is not allowed, or may be."""
+        return self.low > 1 and self.high >= 1 + max_slowdown
+
+    def hides(self, max_slowdown: float) -> bool:
+        """Whether a slowdown of this size would mostly be taken for noise: half of the interval is as wide."""
+        return self.high / self.ratio > 1 + max_slowdown
+
+
+def load_runs(place: Path | str) -> list[Run]:
+    """The runs at a place, earliest first: one of a record file or of a folder of results, or one of each folder in it.
+
+    Raises ValueError, with one sentence, where there are none or a file is broken.
+    """
+    if (file := Path(place)).is_file():
+        return [_run([load_timing(file)])]
+    folder = folder_named(place)
+    folders = [] if folder is None else [folder, *sorted(one for one in folder.iterdir() if one.is_dir())]
+    runs = []
+    for one in folders:
+        records, problems = load_timings(one)
+        if problems:
+            raise ValueError(f"In {one} {problems[0]} Remove it, or measure it again.")
+        if records:
+            runs.append(_run(records))
+        if one == folder and runs:
+            break
+    if not runs:
+        raise ValueError(
+            f"{place} holds no timings: name a folder that measure --results wrote, a folder of such folders, as --rounds "
+            "writes it, or the file of one timing."
+        )
+    return sorted(runs, key=_began)
+
+
+def _run(records: Iterable[TimingRecord]) -> Run:
+    return {record.point: record for record in records}
+
+
+def _began(run: Run) -> datetime:
+    return min(record.date for record in run.values())
+
+
+def compare_runs(a: Sequence[Run], b: Sequence[Run]) -> list[Slowdown]:
+    """Every time of every point that both sides hold: steps and, where prompts were read, prefill, dense and shared each.
+
+    Raises ValueError where no point is on both sides, with what differs, and where a single run has no single times.
+    """
+    points = sorted(set().union(*a) & set().union(*b))
+    if not points:
+        raise ValueError(_what_differs(a, b))
+    if len(cores := {run[point].machine.cpu_cores for run in (*a, *b) for point in points if point in run}) > 1:
+        raise ValueError(
+            f"They were timed with different numbers of cores ({', '.join(map(str, sorted(cores)))}): compare timings of equal "
+            "conditions."
+        )
+    found = [
+        (point, time, [_times(run, point, time) for run in a], [_times(run, point, time) for run in b])
+        for point in points
+        for time in TIMES
+    ]
+    pairs = [(point, time, _known(before), _known(after)) for point, time, before, after in found]
+    pairs = [pair for pair in pairs if pair[2] and pair[3]]
+    return [_slowdown(*pair, ALPHA / len(pairs)) for pair in pairs]
+
+
+TIMES = ("dense step", "shared step", "dense prefill", "shared prefill")
+
+
+def only_on_one_side(a: Sequence[Run], b: Sequence[Run]) -> int:
+    """How many points are left out because one side alone holds them."""
+    return len(set().union(*a) ^ set().union(*b))
+
+
+def _times(run: Run, point: TimedPoint, time: str) -> Quartiles | None:
+    side, what = time.split()
+    record = run.get(point)
+    spread: Quartiles | None = record and getattr(getattr(record, side), f"{what}_s")
+    return spread
+
+
+def _known(spreads: list[Quartiles | None]) -> list[Quartiles]:
+    return [spread for spread in spreads if spread]
+
+
+def _slowdown(point: TimedPoint, time: str, a: list[Quartiles], b: list[Quartiles], alpha: float) -> Slowdown:
+    between = min(len(a), len(b)) > 1
+    logs = [np.log([run.low for run in runs] if between else _blocks(runs, time)) for runs in (a, b)]
+    middle, half = _difference(*logs, alpha)
+    ratio, low, high = (float(np.exp(end)) for end in (middle, middle - half, middle + half))
+    a_s, b_s = (float(np.exp(side.mean())) for side in logs)
+    return Slowdown(point, time, a_s, b_s, ratio, low, high, (len(a), len(b)), between)
+
+
+def _blocks(runs: list[Quartiles], time: str) -> list[float]:
+    """Medians of neighbouring repeats; fewer than two blocks of several repeats: the repeats themselves."""
+    if any(len(run.times_s) < 2 for run in runs):
+        raise ValueError(
+            f"One side has a single run, and no single times of its {time}s from which noise could be told: measure again, best "
+            "with --rounds 10."
+        )
+    size = BLOCK if all(len(run.times_s) >= 2 * BLOCK for run in runs) else 1
+    return [
+        float(np.median(run.times_s[begin : begin + size]))
+        for run in runs
+        for begin in range(0, len(run.times_s) - size + 1, size)
+    ]
+
+
+def _difference(a: np.ndarray, b: np.ndarray, alpha: float) -> tuple[float, float]:
+    """Of the means, b − a, and half of Welch's interval, which misses at either end with a probability of `alpha`."""
+    from scipy import stats  # here: the page starts without it
+
+    variances = np.array([side.var(ddof=1) / len(side) for side in (a, b)])
+    if not (total := variances.sum()):
+        return float(b.mean() - a.mean()), 0.0
+    freedom = total**2 / (variances**2 / (np.array([len(a), len(b)]) - 1)).sum()
+    return float(b.mean() - a.mean()), float(stats.t.ppf(1 - alpha, freedom) * total**0.5)
+
+
+def _what_differs(a: Sequence[Run], b: Sequence[Run]) -> str:
+    """Why no point is on both sides: the first condition of which the two share nothing."""
+    for name, words in _CONDITIONS.items():
+        sides = [{getattr(point, name) for run in runs for point in run} for runs in (a, b)]
+        if not sides[0] & sides[1]:
+            listed = [", ".join(sorted({str(value)[:40] or "dense" for value in side})[:3]) for side in sides]
+            return f"The two were timed with different {words} ({listed[0]}; {listed[1]}): compare timings of equal conditions."
+    return "No point was timed on both sides: measure the same plans, batches and contexts for both."
+
+
+_CONDITIONS = {
+    "model": "models", "weights": "weights", "device": "devices", "dtype": "number formats", "plan": "plans",
+    "batch_size": "batches", "context_tokens": "contexts", "new_tokens": "numbers of steps (--new)",
+    "execution": "executions of the prefill", "prefill": "prefills (--skip-prefill)",
+}  # fmt: skip
