@@ -662,6 +662,9 @@ READING_ROOF = (
 MEASURED_PLANS = (
     "Measured memory is the peak of a run, which is higher where the run also read a prompt. Measured plans: {plans}."
 )
+ENERGY = (
+    "Energy of a token at {point}, by the card's own counter (measured, whole card): dense {dense}, shared {shared}."
+)
 OTHER_PLANS = "Type one of them above, and its points appear in the curves."
 BANDWIDTH_LABEL = "Memory bandwidth"
 BANDWIDTHS = {"measured": "measured by copying, where known", "data sheet": "of the data sheet"}

@@ -304,6 +304,18 @@ def about(measured: pd.DataFrame, asked: Question, places: str) -> str:
     )
     if len(read := measured.reading_ratio.dropna()):
         words += " " + text.READING_ROOF.format(count=len(read), low=read.min(), high=read.max())
+    words += _energy_words(nearest(measured.dropna(subset=["energy_j_per_token"]), asked))
     plans = ", ".join(plan or "dense" for plan in measured.plan.unique())
     other = "" if str(asked.plan) in set(measured.plan) else text.OTHER_PLANS
     return f'{html.badge("measured_there")}<p class="sentence">{words} {text.MEASURED_PLANS.format(plans=plans)} {other}</p>'
+
+
+def _energy_words(measured: pd.DataFrame) -> str:
+    """What a token takes at the first of these points, in words; nothing where nobody measured it."""
+    if measured.empty:
+        return ""
+    pair = measured[measured.path == measured.path.iloc[0]].set_index("model")
+    row = pair.loc["shared"]
+    point = f"{row.batch_size} × {row.context_tokens:,}, {row.plan or 'dense'}"
+    joules = {side: f"{pair.energy_j_per_token[side]:.3g} J" for side in pair.index}
+    return " " + text.ENERGY.format(point=point, **joules)

@@ -42,7 +42,7 @@ def _run(args: Namespace) -> int:
     plans = [SharingPlan.parse(text, num_layers_of(model)) for text in args.plan]
     views = {plan: share_attention(model, plan) for plan in plans}
     rates = copy_bytes_per_s(model.device), read_bytes_per_s(model.device)
-    bench = Bench(name, weights, model, *rates, args.generate, args.compare_attention)
+    bench = Bench(name, weights, model, *rates, args.generate, args.compare_attention, args.energy)
     copying, reading = (f"{rate / 1e9:,.0f} GB/s" for rate in rates)
     print(f"{name} on {machine(model.device)}; copying memory: {copying}, reading: {reading}", file=sys.stderr)
     for results in _folders(args):
@@ -106,7 +106,8 @@ def _tell(bench: Bench, workload: Workload, record: TimingRecord, path: Path) ->
     ratio = record.shared.step_s.median / record.dense.step_s.median
     print(
         f"{_words(plan, workload)}: dense {_ms(record.dense.step_s)}, shared {_ms(record.shared.step_s)} a step, shared ÷ "
-        f"dense {ratio:.3f}{_prefill_words(record)}{_predicted_words(bench, plan, workload, record)} → {path}",
+        f"dense {ratio:.3f}{_prefill_words(record)}{_energy_words(record)}"
+        f"{_predicted_words(bench, plan, workload, record)} → {path}",
         flush=True,
     )  # fmt: skip
 
@@ -132,8 +133,10 @@ def _check(args: Namespace) -> None:
     if args.rounds > 1 and args.results == RESULTS:
         raise ValueError("Rounds are runs to be compared: name a folder of their own, e.g. --results runs/before.")
     cuda = torch.cuda.is_available() and not str(args.device or "cuda").startswith("cpu")
-    if (args.skip_prefill or args.compare_attention) and not cuda:
-        raise ValueError("--skip-prefill and --compare-attention need a CUDA GPU: leave them out on this device.")
+    if (args.skip_prefill or args.compare_attention or args.energy) and not cuda:
+        raise ValueError(
+            "--skip-prefill, --compare-attention and --energy need a CUDA GPU: leave them out on this device."
+        )
 
 
 def _words(plan: SharingPlan, workload: Workload) -> str:
@@ -147,6 +150,12 @@ def _ms(spread: Quartiles) -> str:
 def _prefill_words(record: TimingRecord) -> str:
     prefills = [side.prefill_s for side in (record.dense, record.shared) if side.prefill_s]
     return f"; prefill {', '.join(map(_ms, prefills))}" if prefills else ""
+
+
+def _energy_words(record: TimingRecord) -> str:
+    joules = [side.energy_j_per_token for side in (record.dense, record.shared)]
+    known = [one for one in joules if one]
+    return f"; energy a token {_and(known)} J (measured, whole card)" if len(known) == 2 else ""
 
 
 def _predicted_words(bench: Bench, plan: SharingPlan, workload: Workload, record: TimingRecord) -> str:

@@ -127,6 +127,13 @@ class GraphDecoder(Decoder):
             buffer.values.normal_()
         self._go_to(tokens)
 
+    def rewind(self, tokens: int) -> None:
+        """Go back to the first `tokens` tokens of those that were read, to take the steps after them again.
+
+        Of layers with a sliding window the rows that later steps wrote over stay: good for measuring, not for texts.
+        """
+        self._go_to(tokens)
+
     def restart(self) -> None:
         """See `Decoder.restart`; the buffers and the recorded step are used again."""
         self._go_to(0)

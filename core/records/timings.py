@@ -69,6 +69,12 @@ class Timed(Strict):
     weight_bytes: Count | None = None
     # of decoding, with this model alone: weights, cache and work space; None: not measured
     peak_memory_bytes: Count | None = None
+    # of the whole card, for one new token of one row, by its own counter; None: not asked for, or there is none
+    energy_j_per_token: Positive | None = None
+
+    @model_serializer(mode="wrap")
+    def _energy_where_known(self, fields_of: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in fields_of(self).items() if name != "energy_j_per_token" or value}
 
 
 class TimedPoint(NamedTuple):

@@ -13,6 +13,7 @@ from core.plan import SharingPlan
 from core.records.provenance import machine, provenance
 from core.records.timings import TimedPoint, TimingRecord, device_name
 from core.timing.clock import gpus_of
+from core.timing.energy import energy_counter
 from core.timing.measure import Workload, peak_memory_bytes, start_baseline, time_pair
 from core.timing.probes import time_attention, time_generate
 
@@ -22,7 +23,8 @@ class Bench:
     """A dense model that plans are timed beside, with what their records say of it.
 
     weights: their SHA-256, or `random`. copy_bytes_per_s, read_bytes_per_s: of its device, from `core.timing.probes`.
-    generate, attention: whether transformers' `generate` and the kernels of attention are timed too.
+    generate, attention: whether transformers' `generate` and the kernels of attention are timed too. energy: whether what a
+    token takes is measured.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Bench:
     read_bytes_per_s: float
     generate: bool = False
     attention: bool = False
+    energy: bool = False
 
     def point(self, plan: SharingPlan, workload: Workload) -> TimedPoint:
         """What the record of a plan at a workload is of."""
@@ -43,7 +46,12 @@ class Bench:
 
     def has_all(self, record: TimingRecord) -> bool:
         """Whether a record of the same point holds all that is timed here."""
-        return bool((record.generate or not self.generate) and (record.attention_us or not self.attention))
+        joules = record.shared.energy_j_per_token or not (self.energy and self._can_tell_energy)
+        return bool((record.generate or not self.generate) and (record.attention_us or not self.attention) and joules)
+
+    @property
+    def _can_tell_energy(self) -> bool:
+        return all(map(energy_counter, gpus_of(self.model)))
 
     def measure(self, views: Mapping[SharingPlan, PreTrainedModel], workload: Workload) -> Iterator[TimingRecord]:
         """A record of each view at one workload, all beside one dense baseline, as soon as it is measured.
@@ -56,10 +64,10 @@ class Bench:
             "generate": time_generate(self.model, workload) if self.generate else None,
             "attention_us": self._attention_us(workload) if self.attention else {},
         }
-        baseline = start_baseline(self.model, workload)
+        baseline = start_baseline(self.model, workload, self.energy)
         for plan, view in views.items():
             begin = time.monotonic()
-            dense, shared = time_pair(baseline, view, workload, peaks[plan])
+            dense, shared = time_pair(baseline, view, workload, peaks[plan], self.energy)
             about = provenance(begin, self.model.device)
             yield self._record(plan, workload, dense=dense, shared=shared, **about, **probed)
 

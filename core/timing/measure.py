@@ -17,6 +17,7 @@ from core.sharing.families import vocab_size_of
 from core.sharing.storage import stored_tensors
 from core.sharing.view import plan_of
 from core.timing.clock import free_memory, gpus_of, quartiles, stopwatch, wait
+from core.timing.energy import joules_per_token
 
 WARM_UP_STEPS = 3
 PREFILL_REPEATS = 4  # even, so that each model begins equally often
@@ -51,19 +52,28 @@ class Baseline:
 
     decoder: Decoder
     peak_memory_bytes: int | None
+    energy_j_per_token: float | None = None
 
 
-def start_baseline(dense: PreTrainedModel, workload: Workload) -> Baseline:
-    """Measure the dense model's memory alone, then bring up its decoder. Raises what `time_pair` raises."""
+def start_baseline(dense: PreTrainedModel, workload: Workload, energy: bool = False) -> Baseline:
+    """Measure the dense model's memory alone, then bring up its decoder. Raises what `time_pair` raises.
+
+    energy: also measure what its steps draw, where that can be.
+    """
     peak_bytes = peak_memory_bytes(dense, workload)
-    return Baseline(start_decoding(dense, workload.batch_size, workload.max_tokens), peak_bytes)
+    decoder = start_decoding(dense, workload.batch_size, workload.max_tokens)
+    if not energy:
+        return Baseline(decoder, peak_bytes)
+    _begin(decoder, workload)
+    return Baseline(decoder, peak_bytes, _energy(decoder, workload))
 
 
 def time_pair(
-    baseline: Baseline, shared: PreTrainedModel, workload: Workload, peak_bytes: int | None
+    baseline: Baseline, shared: PreTrainedModel, workload: Workload, peak_bytes: int | None, energy: bool = False
 ) -> tuple[Timed, Timed]:
     """Dense and shared model timed in turn at one workload; `peak_bytes`: the shared model's, from `peak_memory_bytes`.
 
+    energy: also measure what the shared model's steps draw, after they were timed.
     Without prefill, the two share their buffers, so that the larger cache alone has to fit. Raises ValueError for a
     workload that cannot be measured, torch.OutOfMemoryError where a model does not fit.
     """
@@ -75,15 +85,25 @@ def time_pair(
     for decoder in decoders:
         _begin(decoder, workload)
     steps = _time_steps(decoders, workload)
-    timed_dense, timed_shared = map(_timed, decoders, prefills, steps, (baseline.peak_memory_bytes, peak_bytes))
-    return timed_dense, timed_shared
-
-
-def _timed(decoder: Decoder, prefill_s: Quartiles | None, step_s: Quartiles, peak_memory_bytes: int | None) -> Timed:
-    return Timed(
-        path=decoder.path, attention=decoder.attention, prefill_s=prefill_s, step_s=step_s,
-        cache_bytes=decoder.cache_bytes, weight_bytes=_weight_bytes(decoder.model), peak_memory_bytes=peak_memory_bytes,
+    held = [decoder.cache_bytes for decoder in decoders]
+    energies = baseline.energy_j_per_token, _energy(decoders[1], workload) if energy else None
+    peaks = baseline.peak_memory_bytes, peak_bytes
+    dense, timed = (
+        Timed(
+            path=decoder.path, attention=decoder.attention, prefill_s=prefill, step_s=step, cache_bytes=cache_bytes,
+            weight_bytes=_weight_bytes(decoder.model), peak_memory_bytes=peak, energy_j_per_token=joules,
+        )
+        for decoder, prefill, step, cache_bytes, peak, joules in zip(
+            decoders, prefills, steps, held, peaks, energies, strict=True
+        )
     )  # fmt: skip
+    return dense, timed
+
+
+def _energy(decoder: Decoder, workload: Workload) -> float | None:
+    """Joules for a token, over the steps that are timed."""
+    tokens = prompt_of(decoder.model, workload)[:, -1]
+    return joules_per_token(decoder, tokens, workload.context_tokens, WARM_UP_STEPS + workload.new_tokens)
 
 
 def _begin(decoder: Decoder, workload: Workload) -> None:

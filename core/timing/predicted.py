@@ -18,7 +18,7 @@ from core.records.timings import TimingRecord
 
 COMPARED = (
     "model", "plan", "device", "devices", "dtype", "batch_size", "context_tokens", "predicted_ms", "measured_ms",
-    "low_ms", "high_ms", "ratio", "reading_ratio", "predicted_bytes", "measured_bytes", "prefill_ms", "path",
+    "low_ms", "high_ms", "ratio", "reading_ratio", "predicted_bytes", "measured_bytes", "prefill_ms", "energy_j_per_token", "path",
 )  # fmt: skip
 
 
@@ -28,7 +28,8 @@ def compare_timings(shape: ModelShape, records: Iterable[TimingRecord]) -> pd.Da
     Predicted is a decode step in the middle of those that were timed, at the bandwidth that the same run measured by copying.
     Columns: model (dense, shared), plan, device (its name in DEVICES if it has one), devices, dtype, batch_size,
     context_tokens, predicted_ms, measured_ms, low_ms and high_ms (quartiles), ratio (measured ÷ predicted), reading_ratio
-    (measured ÷ predicted at the bandwidth of reading; None where the run did not measure that), predicted_bytes, measured_bytes (peak memory), prefill_ms, path.
+    (measured ÷ predicted at the bandwidth of reading; None where the run did not measure that), predicted_bytes,
+    measured_bytes (peak memory), prefill_ms, energy_j_per_token (measured, of the whole card), path.
     """
     rows = [
         _compared(shape, record, model, plan)
@@ -84,5 +85,6 @@ def _compared(shape: ModelShape, record: TimingRecord, model: str, plan: str) ->
         "predicted_bytes": stored_bytes(shape, plan, record.batch_size, last, bytes_of(record.dtype)).total,
         "measured_bytes": timed.peak_memory_bytes,
         "prefill_ms": timed.prefill_s and timed.prefill_s.median * 1e3,
+        "energy_j_per_token": timed.energy_j_per_token,
         "path": record.path.as_posix(),
     }

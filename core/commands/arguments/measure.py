@@ -34,6 +34,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--compare-attention", action="store_true", help="also time the attention kernels there are (GPU)"
     )
+    parser.add_argument(
+        "--energy",
+        action="store_true",
+        help="also measure the energy that a token takes, of the whole card, over 3 s of steps of each model (NVIDIA GPU)",
+    )
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="where records are kept")
     parser.add_argument(
         "--rounds",

@@ -111,3 +111,15 @@ def test_the_roof_of_reading_is_stated_where_it_was_measured(view, timed):
     save_timing(timed, records[0].model_copy(update={"read_bytes_per_s": 4.6e12}))
     about = speed.draw(view, "Llama-3-8B", "22-26", *ASKED)[4]
     assert "which 2 of them have too" in about
+
+
+def test_the_energy_of_a_token_is_said_where_a_card_counted_it(view, timed):
+    assert "whole card" not in speed.draw(view, "Llama-3-8B", "22-26", *ASKED)[4]
+    record = load_timings(timed)[0][0]
+    sides = {"dense": 0.5, "shared": 0.4}
+    counted = {
+        side: getattr(record, side).model_copy(update={"energy_j_per_token": joules}) for side, joules in sides.items()
+    }
+    save_timing(timed, record.model_copy(update=counted))
+    about = speed.draw(view, "Llama-3-8B", "22-26", *ASKED)[4]
+    assert f"at 16 × 8,192, {record.plan}" in about and "(measured, whole card): dense 0.5 J, shared 0.4 J." in about

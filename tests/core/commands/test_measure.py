@@ -61,6 +61,20 @@ def test_what_is_stored_is_not_measured_again(measure):
     assert measure(*workload, "--overwrite")[2] != first
 
 
+def test_rounds_are_runs_of_their_own(measure, tmp_path):
+    code, _, records = measure("--plan", "17-22", "--context", 8, "--new", 2, "--rounds", 2)
+    assert code == 0 and records == []
+    runs = [load_timings(tmp_path / f"round-{number}")[0] for number in (1, 2)]
+    assert [len(run) for run in runs] == [1, 1] and runs[0] != runs[1]
+    assert len(runs[0][0].shared.step_s.times_s) == 2 and len(runs[0][0].dense.prefill_s.times_s) == 4
+    assert "stored already" in measure("--plan", "17-22", "--context", 8, "--new", 2, "--rounds", 2)[1].out
+
+
+def test_rounds_need_a_folder_of_their_own(capsys):
+    assert main(["measure", "--plan", "17-22", "--rounds", "2", "--device", "cpu"]) == 2
+    assert "name a folder of their own" in capsys.readouterr().err
+
+
 def test_random_weights_of_a_well_known_size_need_no_download(monkeypatch, measure, tiny_model):
     monkeypatch.setattr(measure_command, "random_model", lambda *_: ("Tiny-random", tiny_model()))
     record = measure("--shape", "tiny", "--plan", "1-2", "--context", 8, "--new", 2)[2][0]
@@ -76,6 +90,8 @@ def test_random_weights_of_a_well_known_size_need_no_download(monkeypatch, measu
         (("--plan", "17-22", "--shape", "llama-3-8b", "--model", "demo"), "leave out --model"),
         (("--plan", "17-22", "--shape", "no-such"), "There is no shape"),
         (("--plan", "17-22", "--skip-prefill"), "need a CUDA GPU"),
+        (("--plan", "17-22", "--energy"), "need a CUDA GPU"),
+        (("--plan", "17-22", "--rounds", 0), "--rounds is 0"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(measure, arguments, sentence):
