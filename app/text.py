@@ -674,6 +674,15 @@ PREFILL_TRUTH = (
     "stores its weights: followers cannot pick them up, and compute them again from the leader's queries and keys. "
     "They save two projections, and none of the attention. Sharing pays while text is written."
 )
+PREFILL_BASIS = (
+    "Reading the prompts is predicted as the sum of its parts, each as long as its computing or its memory takes, at rates of this hardware: {bases}. Measured "
+    "takes ×{low:.2f} to ×{high:.2f} of that."
+)
+PREFILL_BASES = {
+    "same run": "measured in the same run",
+    "other runs": "measured in other runs",
+    "data sheet": "of the data sheet, which are those of nothing but products",
+}
 FITS_HEADING = "What fits on which hardware"
 FITS_LEAD = (
     "For the model, plan, batch, context and number format chosen above; every number is predicted. A dash: it does "

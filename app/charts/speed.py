@@ -117,16 +117,19 @@ def _bars(rows: pd.DataFrame, side: str, tolerance: float) -> go.Bar:
     )
 
 
-def _predicted_circles(rows: pd.DataFrame, side: str) -> go.Scatter:
+def _predicted_circles(
+    rows: pd.DataFrame, side: str, column: str = "predicted_ms", words: list[str] | None = None
+) -> go.Scatter:
     return go.Scatter(
-        x=rows.predicted_ms,
+        x=rows[column],
+        text=words,
         y=_timing_names(rows),
         orientation="h",
         offsetgroup=side,
         mode="markers",
         name=f"{side}, predicted",
         marker={"size": 11, "color": "#ffffff", "line": {"width": 3, "color": _EDGES[side]}},
-        hovertemplate=f"%{{y}}<br>{side}, predicted <b>%{{x:,.3~g}}</b> ms<extra></extra>",
+        hovertemplate=f"%{{y}}<br>{side}, predicted <b>%{{x:,.3~g}}</b> ms{' (%{text})' if words else ''}<extra></extra>",
     )
 
 
@@ -147,7 +150,10 @@ def _timing_names(rows: pd.DataFrame) -> list[str]:
 
 
 def prefill_bars(frame: pd.DataFrame) -> go.Figure:
-    """Measured time to read the prompts of a batch, dense and shared; one group per timing."""
+    """Measured time to read the prompts of a batch, dense and shared, with circles where it was predicted; one group per timing.
+
+    frame: rows of `core.timing.predicted.compare_timings`.
+    """
     frame = frame.dropna(subset=["prefill_ms"])
     if frame.empty:
         return message("No measured prefill of this model on this hardware.")
@@ -156,16 +162,24 @@ def prefill_bars(frame: pd.DataFrame) -> go.Figure:
             x=rows.prefill_ms,
             y=_timing_names(rows),
             orientation="h",
+            offsetgroup=name,
             name=f"{name}, measured",
             marker={"color": SIDES[name][0]},
             hovertemplate=f"%{{y}}<br>{name}, measured <b>%{{x:,.4~g}}</b> ms<extra></extra>",
         )
         for name, rows in frame.groupby("model", sort=False)
     ]
+    predicted = frame.dropna(subset=["predicted_prefill_ms"])
+    traces += [
+        _predicted_circles(rows, name, "predicted_prefill_ms", [f"rates: {basis}" for basis in rows.prefill_basis])
+        for name, rows in predicted.groupby("model", sort=False)
+    ]
     return figure(
         traces,
-        "Measured time to read the prompts, dense and shared.",
-        title="Reading the prompts (ms), measured",
-        source=text.SOURCES["measured"],
-        **_lying(frame, _GROUP_PX // 2, 1.05 * frame.prefill_ms.max()),
+        "Measured time to read the prompts, dense and shared, with what was predicted.",
+        title="Reading the prompts (ms), measured; circles: predicted"
+        if len(predicted)
+        else "Reading the prompts (ms), measured",
+        source=text.SOURCES["both" if len(predicted) else "measured"],
+        **_lying(frame, _GROUP_PX // 2, 1.05 * frame[["prefill_ms", "predicted_prefill_ms"]].max(axis=None)),
     )

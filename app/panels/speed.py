@@ -305,6 +305,7 @@ def about(measured: pd.DataFrame, asked: Question, places: str) -> str:
     if len(read := measured.reading_ratio.dropna()):
         words += " " + text.READING_ROOF.format(count=len(read), low=read.min(), high=read.max())
     words += _energy_words(nearest(measured.dropna(subset=["energy_j_per_token"]), asked))
+    words += _prefill_words(measured)
     plans = ", ".join(plan or "dense" for plan in measured.plan.unique())
     other = "" if str(asked.plan) in set(measured.plan) else text.OTHER_PLANS
     return f'{html.badge("measured_there")}<p class="sentence">{words} {text.MEASURED_PLANS.format(plans=plans)} {other}</p>'
@@ -319,3 +320,12 @@ def _energy_words(measured: pd.DataFrame) -> str:
     point = f"{row.batch_size} × {row.context_tokens:,}, {row.plan or 'dense'}"
     joules = {side: f"{pair.energy_j_per_token[side]:.3g} J" for side in pair.index}
     return " " + text.ENERGY.format(point=point, **joules)
+
+
+def _prefill_words(measured: pd.DataFrame) -> str:
+    """By which rates the prefills were predicted, and how far off that is; nothing where none was."""
+    if (predicted := measured.dropna(subset=["predicted_prefill_ms"])).empty:
+        return ""
+    bases = ", ".join(text.PREFILL_BASES[basis] for basis in predicted.prefill_basis.unique())
+    ratios = predicted.prefill_ratio
+    return " " + text.PREFILL_BASIS.format(bases=bases, low=ratios.min(), high=ratios.max())

@@ -19,6 +19,7 @@ from core.sharing.families import num_layers_of
 from core.timing.bench import Bench
 from core.timing.clock import free_memory
 from core.timing.measure import WARM_UP_STEPS, Workload
+from core.timing.predicted import compare_timings
 from core.timing.probes import copy_bytes_per_s, read_bytes_per_s
 
 
@@ -106,7 +107,7 @@ def _tell(bench: Bench, workload: Workload, record: TimingRecord, path: Path) ->
     ratio = record.shared.step_s.median / record.dense.step_s.median
     print(
         f"{_words(plan, workload)}: dense {_ms(record.dense.step_s)}, shared {_ms(record.shared.step_s)} a step, shared ÷ "
-        f"dense {ratio:.3f}{_prefill_words(record)}{_energy_words(record)}"
+        f"dense {ratio:.3f}{_prefill_words(bench, record)}{_energy_words(record)}"
         f"{_predicted_words(bench, plan, workload, record)} → {path}",
         flush=True,
     )  # fmt: skip
@@ -147,9 +148,20 @@ def _ms(spread: Quartiles) -> str:
     return f"{spread.median * 1e3:.3g} ms ({spread.low * 1e3:.3g}–{spread.high * 1e3:.3g})"
 
 
-def _prefill_words(record: TimingRecord) -> str:
+def _prefill_words(bench: Bench, record: TimingRecord) -> str:
+    """What reading the prompts took, and beside it what is predicted, part by part, from the rates of the same run."""
     prefills = [side.prefill_s for side in (record.dense, record.shared) if side.prefill_s]
-    return f"; prefill {', '.join(map(_ms, prefills))}" if prefills else ""
+    if not prefills:
+        return ""
+    words = f"; prefill {', '.join(map(_ms, prefills))}"
+    try:
+        frame = compare_timings(ModelShape.from_config(bench.model.config), [record])
+    except ValueError:
+        return words
+    if frame.prefill_basis.isna().any():
+        return words
+    predicted, ratios = _and(frame.predicted_prefill_ms), _and(frame.prefill_ratio)
+    return f"{words}, predicted {predicted} ms (measured ÷ predicted {ratios}; rates: {frame.prefill_basis[0]})"
 
 
 def _energy_words(record: TimingRecord) -> str:

@@ -2,7 +2,7 @@
 
 Sizes of a model (`shapes`), what a layer keeps under each mechanism (`mechanisms`), FLOPs (`flops`), parameters and bytes
 held and moved (`memory`) under a plan, what quantized caches hold (`kv_caches`), what it saves in one table (`savings`), how
-long that takes (`roofline`) on which hardware (`devices`), and the same taken apart: for whoever adds up plans without
+long that takes (a step: `roofline`, prompts: `prefill`) on which hardware (`devices`), and the same taken apart: for whoever adds up plans without
 asking (`by_layer`), and one step with all its parts, to be drawn (`step`). Imports
 `core.plan` and `core.corrections` alone; what was timed lives in `core.records` and `core.timing`.
 """
@@ -29,6 +29,7 @@ from core.cost.memory import (
     parameter_count,
     stored_bytes,
 )
+from core.cost.prefill import PrefillPrediction, PrefillRates, predict_prefill, prefill_execution
 from core.cost.roofline import (
     MEMORY_SHARE,
     DecodePrediction,
@@ -47,10 +48,10 @@ EXECUTIONS, decode_bytes_read = FLOP_EXECUTIONS, decode_bytes_moved  # their fir
 __all__ = [
     "BYTES_PER_VALUE", "DEVICES", "EXECUTIONS", "FLOP_EXECUTIONS", "KV_CACHES", "MEMORY_SHARE", "QUANTITIES",
     "SOFTMAX_FLOPS_PER_WEIGHT",
-    "CacheBytes", "CacheKind", "CostsByLayer", "DecodeBytes", "DecodePrediction", "Device", "Experts", "Extras", "FlopCount", "LayerCost", "LayerCosts", "LayerSizes", "LayerStep", "ModelShape", "ParameterCount", "Part",
+    "CacheBytes", "CacheKind", "CostsByLayer", "DecodeBytes", "DecodePrediction", "Device", "Experts", "Extras", "FlopCount", "LayerCost", "LayerCosts", "LayerSizes", "LayerStep", "ModelShape", "ParameterCount", "Part", "PrefillPrediction", "PrefillRates",
     "StoredBytes",
     "bytes_of", "cache_kind", "cache_saved_percent", "costs_by_layer", "decode_bytes_moved", "decode_bytes_read", "fits_frame", "forward_flops", "generation_flops", "held_cache_bytes",
     "known_config",
-    "known_shapes", "kv_cache_bytes", "largest_batch", "parameter_count", "predict_decode", "savings_frame", "step_by_layer", "stored_bytes",
+    "known_shapes", "kv_cache_bytes", "largest_batch", "parameter_count", "predict_decode", "predict_prefill", "prefill_execution", "savings_frame", "step_by_layer", "stored_bytes",
     "usd_per_million_tokens",
 ]  # fmt: skip

@@ -29,6 +29,8 @@ from core.plan.phases import check_phases, held_for, of_phase, without_needless_
 from core.plan.reading import read_plan
 
 EXECUTIONS = ("auto", "reuse", "recompute")
+REUSE_LIMIT_BYTES = 64 * 2**20
+"""In `auto`, a prompt's attention weights are kept when they take at most this much memory per leader."""
 """How followers may get their output: see `core.sharing.share_attention`."""
 
 

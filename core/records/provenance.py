@@ -65,6 +65,8 @@ class Provenance(Strict):
             "scored_by",
             "tuning",
             "read_bytes_per_s",
+            "matmul_flops_per_s",
+            "attention_flops_per_s",
         ):  # and so do those from before these were known
             if fields.get(name, 0) is None:
                 del fields[name]

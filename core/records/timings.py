@@ -126,6 +126,9 @@ class TimingRecord(Provenance):
     attention_us: dict[str, Finite] = Field(default_factory=dict)
     copy_bytes_per_s: Positive | None = None  # measured device-to-device copy in the same run, bytes read and written
     read_bytes_per_s: Positive | None = None  # measured reading alone, in the same run
+    # of a product with weights of the model's shape, and of fused causal attention (the full rectangle), measured in the same run
+    matmul_flops_per_s: Positive | None = None
+    attention_flops_per_s: Positive | None = None
     variant: str = ""  # part of the file name where another point had the plain name first
 
     @model_validator(mode="after")

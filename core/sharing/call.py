@@ -12,11 +12,8 @@ from torch import nn
 from torch.nn.attention.flex_attention import BlockMask, create_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from core.plan import EXECUTIONS, Phase
+from core.plan import EXECUTIONS, REUSE_LIMIT_BYTES, Phase
 from core.sharing.families import AttentionModule, eager_attention
-
-# In `auto`, a prompt's attention weights are kept when they take at most this much memory per leader.
-REUSE_LIMIT_BYTES = 64 * 2**20
 
 
 def check_execution(execution: str) -> None:

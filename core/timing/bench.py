@@ -2,9 +2,11 @@
 
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel
 
 from core.cost import ModelShape
@@ -12,10 +14,10 @@ from core.gguf_source import quantization_of
 from core.plan import SharingPlan
 from core.records.provenance import machine, provenance
 from core.records.timings import TimedPoint, TimingRecord, device_name
-from core.timing.clock import gpus_of
+from core.timing.clock import free_memory, gpus_of
 from core.timing.energy import energy_counter
 from core.timing.measure import Workload, peak_memory_bytes, start_baseline, time_pair
-from core.timing.probes import time_attention, time_generate
+from core.timing.probes import attention_flops_per_s, matmul_flops_per_s, time_attention, time_generate
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class Bench:
             "generate": time_generate(self.model, workload) if self.generate else None,
             "attention_us": self._attention_us(workload) if self.attention else {},
         }
+        if workload.prefill:
+            probed |= self._prefill_rates(workload)
         baseline = start_baseline(self.model, workload, self.energy)
         for plan, view in views.items():
             begin = time.monotonic()
@@ -73,6 +77,19 @@ class Bench:
 
     def _attention_us(self, workload: Workload) -> dict[str, float]:
         return time_attention(ModelShape.from_config(self.model.config), workload, self.model.dtype)
+
+    def _prefill_rates(self, workload: Workload) -> dict[str, float]:
+        """What the prediction of a prefill needs, at this model's sizes; nothing where these are not known or do not fit."""
+        device, dtype, rates = self.model.device, self.model.dtype, {}
+        with suppress(ValueError, torch.OutOfMemoryError):
+            shape = ModelShape.from_config(self.model.config)
+            rows, inner = workload.batch_size * workload.context_tokens, max(shape.sizes[0].intermediate_size, 1)
+            sizes = workload.batch_size, workload.context_tokens
+            with torch.inference_mode():
+                rates["matmul_flops_per_s"] = matmul_flops_per_s(device, dtype, rows, shape.hidden_size, inner)
+                rates["attention_flops_per_s"] = attention_flops_per_s(device, dtype, shape, *sizes)
+        free_memory()
+        return rates
 
     def _record(self, plan: SharingPlan, workload: Workload, **measured: Any) -> TimingRecord:
         return TimingRecord(

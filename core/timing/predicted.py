@@ -13,12 +13,22 @@ from statistics import median
 
 import pandas as pd
 
-from core.cost import DEVICES, Device, ModelShape, bytes_of, predict_decode, stored_bytes
+from core.cost import (
+    DEVICES,
+    Device,
+    ModelShape,
+    PrefillRates,
+    bytes_of,
+    predict_decode,
+    predict_prefill,
+    stored_bytes,
+)
 from core.records.timings import TimingRecord
 
 COMPARED = (
     "model", "plan", "device", "devices", "dtype", "batch_size", "context_tokens", "predicted_ms", "measured_ms",
-    "low_ms", "high_ms", "ratio", "reading_ratio", "predicted_bytes", "measured_bytes", "prefill_ms", "energy_j_per_token", "path",
+    "low_ms", "high_ms", "ratio", "reading_ratio", "predicted_bytes", "measured_bytes", "prefill_ms",
+    "predicted_prefill_ms", "prefill_ratio", "prefill_parts_ms", "prefill_basis", "energy_j_per_token", "path",
 )  # fmt: skip
 
 
@@ -29,10 +39,13 @@ def compare_timings(shape: ModelShape, records: Iterable[TimingRecord]) -> pd.Da
     Columns: model (dense, shared), plan, device (its name in DEVICES if it has one), devices, dtype, batch_size,
     context_tokens, predicted_ms, measured_ms, low_ms and high_ms (quartiles), ratio (measured ÷ predicted), reading_ratio
     (measured ÷ predicted at the bandwidth of reading; None where the run did not measure that), predicted_bytes,
-    measured_bytes (peak memory), prefill_ms, energy_j_per_token (measured, of the whole card), path.
+    measured_bytes (peak memory), prefill_ms (measured), predicted_prefill_ms, prefill_ratio (measured ÷ predicted),
+    prefill_parts_ms (predicted, by part), prefill_basis (where the rates are from that predict it: "same run", "other runs" on
+    that hardware among these records, "data sheet"; None where there is no rate, and so no prediction), energy_j_per_token (measured, of the whole card), path.
     """
+    records = list(records)
     rows = [
-        _compared(shape, record, model, plan)
+        _compared(shape, record, model, plan) | _prefill(shape, record, model, plan, records)
         for record in records
         for model, plan in (("dense", ""), ("shared", record.plan))
     ]
@@ -87,4 +100,44 @@ def _compared(shape: ModelShape, record: TimingRecord, model: str, plan: str) ->
         "prefill_ms": timed.prefill_s and timed.prefill_s.median * 1e3,
         "energy_j_per_token": timed.energy_j_per_token,
         "path": record.path.as_posix(),
+    }
+
+
+def prefill_rates(record: TimingRecord, records: Iterable[TimingRecord] = ()) -> PrefillRates | None:
+    """The rates that predict the prefill of a timing: of its own run, else of other runs, else of the data sheet; or None.
+
+    records: where other runs on the same hardware, in the same number format, are looked for. Of these the median of those with
+    the nearest number of tokens is taken, since attention on short prompts is slower.
+    """
+    bandwidth = _machine_of(record).bandwidth_bytes_per_s
+    if record.matmul_flops_per_s and record.attention_flops_per_s:
+        return PrefillRates(record.matmul_flops_per_s, record.attention_flops_per_s, bandwidth, "same run")
+    same = (record.machine, record.dtype)
+    others = [
+        (max(other.context_tokens, record.context_tokens) / min(other.context_tokens, record.context_tokens), other)
+        for other in records
+        if (other.machine, other.dtype) == same and other.matmul_flops_per_s and other.attention_flops_per_s
+    ]
+    if others:
+        nearest = min(distance for distance, _ in others)
+        chosen = [other for distance, other in others if distance == nearest]
+        matmul = median(other.matmul_flops_per_s or 0 for other in chosen)
+        attention = median(other.attention_flops_per_s or 0 for other in chosen)
+        return PrefillRates(matmul, attention, bandwidth, "other runs")
+    rate = _machine_of(record).flops_per_s.get(record.dtype)
+    return PrefillRates(rate, rate, bandwidth, "data sheet") if rate else None
+
+
+def _prefill(shape: ModelShape, record: TimingRecord, model: str, plan: str, records: list[TimingRecord]) -> dict:
+    measured = getattr(record, model).prefill_s
+    rates = measured and prefill_rates(record, records)
+    if not rates:
+        return {"predicted_prefill_ms": None, "prefill_ratio": None, "prefill_parts_ms": None, "prefill_basis": None}
+    sizes = record.batch_size, record.context_tokens, record.dtype, record.execution
+    predicted = predict_prefill(shape, plan, rates, *sizes)
+    return {
+        "predicted_prefill_ms": predicted.seconds * 1e3,
+        "prefill_ratio": measured.median / predicted.seconds,
+        "prefill_parts_ms": {name: part.seconds * 1e3 for name, part in predicted.parts.items()},
+        "prefill_basis": rates.basis,
     }

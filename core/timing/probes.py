@@ -1,4 +1,5 @@
-"""What is timed beside the two models: transformers' own `generate`, kernels of attention, copying and reading memory."""
+"""What is timed beside the two models: transformers' own `generate`, kernels of attention, and what the device does in a second: copying and
+reading memory, products with weights, fused attention."""
 
 import time
 from collections.abc import Callable
@@ -150,3 +151,51 @@ def _median_s(device: torch.device, function: Callable[[], object], repeats: int
             torch.cuda.synchronize(device)
         times_s.append(time.perf_counter() - begin)
     return float(np.median(times_s[1:]))
+
+
+_MOST_ROWS = 2**15  # of a product or of attention that is timed: more are no faster, and take room
+_LEAST_S = {"cuda": 0.5, "cpu": 0.2}  # so long that a GPU's clock falls to what it holds
+
+
+def matmul_flops_per_s(device: torch.device, dtype: torch.dtype, rows: int, inputs: int, outputs: int) -> float:
+    """FLOPs per second of `[rows, inputs] · [inputs, outputs]`, random numbers: those of prompts and a matrix of an MLP.
+
+    Raises torch.OutOfMemoryError where it does not fit.
+    """
+    rows = min(rows, _MOST_ROWS)
+    tokens, weights = (_random((size, inputs), device, dtype) for size in (rows, outputs))
+    return 2 * rows * inputs * outputs / _sustained_s(device, lambda: torch.nn.functional.linear(tokens, weights))
+
+
+def attention_flops_per_s(
+    device: torch.device, dtype: torch.dtype, shape: ModelShape, batch_size: int, tokens: int
+) -> float:
+    """FLOPs per second of one layer's fused causal attention on prompts, counted as the full rectangle (`core.cost.flops`).
+
+    Raises torch.OutOfMemoryError where it does not fit.
+    """
+    batch_size = max(1, min(batch_size, _MOST_ROWS // tokens))
+    query, key, value = (
+        _random((batch_size, tokens, heads, shape.head_dim), device, dtype).transpose(1, 2)
+        for heads in (shape.num_heads, shape.num_kv_heads, shape.num_kv_heads)
+    )
+    groups: dict[str, Any] = {"enable_gqa": True} if shape.num_heads != shape.num_kv_heads else {}
+    attend = partial(scaled_dot_product_attention, query, key, value, is_causal=True, **groups)
+    return 4 * batch_size * shape.query_size * tokens**2 / _sustained_s(device, attend)
+
+
+def _random(size: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    return torch.empty(size, dtype=dtype, device=device).normal_(std=0.02)
+
+
+def _sustained_s(device: torch.device, function: Callable[[], object]) -> float:
+    """Seconds of one of many in a row: the median over groups that are waited for, for at least `_LEAST_S`."""
+    least_s = _LEAST_S.get(device.type, _LEAST_S["cpu"])
+    once_s = _median_s(device, function, repeats=1)
+    group = max(1, round(least_s / 10 / once_s))
+
+    def several() -> None:
+        for _ in range(group):
+            function()
+
+    return _median_s(device, several, repeats=max(1, round(least_s / (group * once_s)))) / group

@@ -127,8 +127,7 @@ def only_on_one_side(a: Sequence[Run], b: Sequence[Run]) -> int:
 
 def _times(run: Run, point: TimedPoint, time: str) -> Quartiles | None:
     side, what = time.split()
-    record = run.get(point)
-    spread: Quartiles | None = record and getattr(getattr(record, side), f"{what}_s")
+    spread: Quartiles | None = getattr(getattr(run[point], side), f"{what}_s") if point in run else None
     return spread
 
 
@@ -139,7 +138,7 @@ def _known(spreads: list[Quartiles | None]) -> list[Quartiles]:
 def _slowdown(point: TimedPoint, time: str, a: list[Quartiles], b: list[Quartiles], alpha: float) -> Slowdown:
     between = min(len(a), len(b)) > 1
     logs = [np.log([run.low for run in runs] if between else _blocks(runs, time)) for runs in (a, b)]
-    middle, half = _difference(*logs, alpha)
+    middle, half = _difference(logs[0], logs[1], alpha)
     ratio, low, high = (float(np.exp(end)) for end in (middle, middle - half, middle + half))
     a_s, b_s = (float(np.exp(side.mean())) for side in logs)
     return Slowdown(point, time, a_s, b_s, ratio, low, high, (len(a), len(b)), between)

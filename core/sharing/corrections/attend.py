@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from core.plan import REUSE_LIMIT_BYTES
 from core.sharing.call import (
-    REUSE_LIMIT_BYTES,
     AttentionCall,
     explicit_attention,
     one_row_a_head,

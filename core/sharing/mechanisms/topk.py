@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 from transformers import AttentionInterface, PreTrainedModel
 
 from core.configs import text_config
-from core.sharing import call as calls
+from core.plan import REUSE_LIMIT_BYTES
 from core.sharing.call import AttentionCall, explicit_attention
 from core.sharing.families import KNOWN, AttentionModule, attention_modules, has_attention_function
 from core.sharing.hooks import call_of, set_forward
@@ -180,7 +180,7 @@ def _ranked(weights: torch.Tensor, visible: torch.Tensor, positions: int) -> tor
 def _blocks(query: torch.Tensor, key: torch.Tensor) -> list[slice]:
     """Queries in blocks whose weights take at most REUSE_LIMIT_BYTES each."""
     batch, heads, queries, _ = query.shape
-    step = max(1, calls.REUSE_LIMIT_BYTES // (batch * heads * key.shape[2] * query.element_size()))
+    step = max(1, REUSE_LIMIT_BYTES // (batch * heads * key.shape[2] * query.element_size()))
     return [slice(start, start + step) for start in range(0, queries, step)]
 
 

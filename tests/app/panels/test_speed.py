@@ -55,7 +55,9 @@ def test_speed_shows_predictions_of_the_core_and_measured_points_beside_them(vie
         and text.BADGES["measured_there"] in about
     )
     assert "against that roof" not in about  # nobody measured reading
-    assert len(json.loads(prefill)["data"]) == 2
+    names = [trace["name"] for trace in json.loads(prefill)["data"]]
+    assert sorted(names) == [f"{side}, {kind}" for side in ("dense", "shared") for kind in ("measured", "predicted")]
+    assert "rates: data sheet" in prefill and "Reading the prompts is predicted" in about
     assert table.count("<tr>") == 1 + len(DEVICES) and "too big" in table
 
 

@@ -36,7 +36,8 @@ def test_a_record_holds_dense_and_shared_of_one_run(measure):
     assert record.dense.weight_bytes - record.shared.weight_bytes == 5 * 4 * 192 * (192 + 96)
     assert record.copy_bytes_per_s > 1e8 and record.read_bytes_per_s > 1e8
     assert "shared ÷ dense" in output.out and "predicted from bytes by copying" in output.out
-    assert "by reading" in output.out and "reading: " in output.err
+    assert record.matmul_flops_per_s > 1e7 and record.attention_flops_per_s > 1e6
+    assert "rates: same run" in output.out and "by reading" in output.out and "reading: " in output.err
 
 
 @pytest.mark.parametrize("execution", ["auto", "recompute"])

@@ -19,6 +19,7 @@ from core.cost import ModelShape, forward_flops, kv_cache_bytes, parameter_count
 from core.sharing import call as calls
 from core.sharing.cache import cache_bytes
 from core.sharing.families import CHECKED, attention_modules, layer_kinds, static_cache_is_wrong
+from core.sharing.mechanisms import topk
 from core.sharing.native import native_sources
 from tests.core.cost.test_flops import ALWAYS_REUSE, count_flops
 from tests.support.families import close
@@ -132,7 +133,8 @@ def test_any_mixture_in_any_family_is_and_costs_what_it_says(variant, execution,
         logits.append(view(ids[:, begin:end], attention_mask=visible[:, :end], **options).logits)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(calls, "REUSE_LIMIT_BYTES", limit)
+        for module in (calls, topk):
+            patch.setattr(module, "REUSE_LIMIT_BYTES", limit)
         for piece in pieces[:-1]:
             run(*piece)
         counts = count_flops(view, partial(run, *pieces[-1]))

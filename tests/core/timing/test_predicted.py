@@ -6,13 +6,15 @@ import pytest
 
 from core.cost import (
     DEVICES,
+    PrefillRates,
     decode_bytes_moved,
     known_shapes,
     predict_decode,
+    predict_prefill,
     stored_bytes,
 )
 from core.records.timings import Quartiles, Timed, TimingRecord
-from core.timing.predicted import compare_timings, with_measured_bandwidth
+from core.timing.predicted import compare_timings, prefill_rates, with_measured_bandwidth
 
 LLAMA = known_shapes()["Llama-3-8B"]
 H200 = DEVICES["NVIDIA H200"]
@@ -65,3 +67,23 @@ def test_measured_bandwidths_replace_those_of_data_sheets():
     assert devices["NVIDIA H200"] == replace(H200, bandwidth_bytes_per_s=4e12)
     assert devices["NVIDIA L4"] is DEVICES["NVIDIA L4"]
     assert devices["some CPU, 2 cores"].bandwidth_bytes_per_s == 2e10 and len(devices) == len(DEVICES) + 1
+
+
+def test_prefill_is_predicted_by_the_rates_of_its_run_else_of_others_else_of_the_data_sheet():
+    rates = {"matmul_flops_per_s": 7e14, "attention_flops_per_s": 5e14}
+    own, near, far = (_timing(context_tokens=tokens, **rates) for tokens in (8000, 4000, 1000))
+    far = far.model_copy(update={"matmul_flops_per_s": 1e14})
+    without, elsewhere = _timing(), _timing(machine={"cpu": "some", "cpu_cores": 8})
+    predicted = predict_prefill(LLAMA, "8-16", PrefillRates(7e14, 5e14, 4e12, "same run"), 16, 8000)
+    frame = compare_timings(LLAMA, [own]).set_index("model")
+    assert frame.predicted_prefill_ms["shared"] != frame.predicted_prefill_ms["dense"]
+    assert sum(frame.prefill_parts_ms["dense"].values()) == pytest.approx(frame.predicted_prefill_ms["dense"])
+    assert frame.prefill_ratio["dense"] == pytest.approx(10 / frame.predicted_prefill_ms["dense"])
+    assert prefill_rates(own) == PrefillRates(7e14, 5e14, 4e12, "same run")
+    assert prefill_rates(without, [far, near]) == replace(prefill_rates(own), basis="other runs")
+    assert prefill_rates(without) == PrefillRates(989.5e12, 989.5e12, 4e12, "data sheet")
+    assert prefill_rates(elsewhere, [near]) is None  # a processor whose rate nobody measured
+    shared = own.model_copy(update={"shared": own.dense})
+    assert compare_timings(LLAMA, [shared]).predicted_prefill_ms[1] == pytest.approx(predicted.seconds * 1e3)
+    row = compare_timings(LLAMA, [elsewhere]).iloc[0]
+    assert row.prefill_ms == 10 and row.predicted_prefill_ms is None and row.prefill_basis is None

@@ -1,9 +1,19 @@
 """What is timed beside the two models."""
 
+import time
+
 import torch
 
+from core.cost import known_shapes
+from core.timing import probes
 from core.timing.measure import Workload
-from core.timing.probes import copy_bytes_per_s, read_bytes_per_s, time_generate
+from core.timing.probes import (
+    attention_flops_per_s,
+    copy_bytes_per_s,
+    matmul_flops_per_s,
+    read_bytes_per_s,
+    time_generate,
+)
 
 
 def test_generate_is_timed_step_by_step(tiny_model):
@@ -38,3 +48,15 @@ def test_where_little_room_is_left_a_smaller_copy_is_measured(monkeypatch):
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
     assert copy_bytes_per_s(torch.device("cuda")) > 0
     assert asked == [2**30, 2**29, 2**28]
+
+
+def test_products_and_attention_are_measured_in_flops(monkeypatch):
+    shape, cpu = known_shapes()["Llama-3-8B"], torch.device("cpu")
+    monkeypatch.setattr("core.timing.probes._sustained_s", lambda device, function: function() is not None and 0.5)
+    assert matmul_flops_per_s(cpu, torch.float32, 4, 8, 16) == 2 * 4 * 8 * 16 / 0.5
+    assert attention_flops_per_s(cpu, torch.float32, shape, 2, 8) == 2 * 4 * 8 * 8 * 4096 / 0.5
+
+
+def test_what_is_sustained_is_the_time_of_one_among_many(monkeypatch):
+    monkeypatch.setitem(probes._LEAST_S, "cpu", 0.02)
+    assert 0.001 <= probes._sustained_s(torch.device("cpu"), lambda: time.sleep(0.001)) < 0.05
