@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from core.timing.slowdown import ALPHA, Slowdown, compare_runs, load_runs, only_on_one_side
+from core.timing.slowdown import ALPHA, Slowdown, compare_runs, load_runs, only_on_one_side, took_turns
 
 
 def compare_timings(before: str, after: str, max_slowdown: float | None) -> int:
@@ -25,6 +25,11 @@ def compare_timings(before: str, after: str, max_slowdown: float | None) -> int:
         print(
             "Note: one side has a single run. Intervals are from its repeats, and leave out what differs from run to run: "
             "measure --rounds 10 brings that in."
+        )
+    if len(a) > 1 < len(b) and not took_turns(a, b):
+        print(
+            "Note: the two sides did not take turns, so neighbouring runs count as one, and a machine that was busier for one side "
+            "than for the other still counts as a difference: measure in turn for sharper intervals."
         )
     if left_out := only_on_one_side(a, b):
         print(f"Note: {left_out} points are left out, since one side alone holds them.")

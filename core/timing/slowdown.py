@@ -8,6 +8,10 @@ tests.benchmarks.gate` says by how much), and code that takes longer moves it ju
 spread between runs wherever both sides have several; of a side with a single run there are only its repeats, in blocks
 of neighbours since these are alike, and `Slowdown.between_runs` says that what changes from run to run is not in them.
 
+*Drift.* Where all of one side was timed before the other, a machine that is busier by then looks like slower code, and runs that follow
+on each other are alike. So unless the two sides took turns, neighbouring runs count as one measurement: three of them, or as many
+as leave four measurements.
+
 *The interval.* Welch's, of the difference of the means of logarithms (Welch 1947, Biometrika 34): a bad run widens it, and so hides
 slowdowns rather than making one up. All intervals of a comparison hold together (Bonferroni): that any of them lies above the
 truth happens in at most ALPHA of all comparisons, and as often that one lies below. Leaving out the outermost runs (Yuen's trimmed
@@ -29,6 +33,8 @@ from core.records.timings import Quartiles, TimedPoint, TimingRecord, load_timin
 
 ALPHA = 0.01
 """Of comparisons of a version with itself, the share in which any interval may lie above 1."""
+NEIGHBOURS, FEWEST = 3, 4
+"""Unless the two sides took turns, so many runs, one after the other, are one measurement, where so many of these are left."""
 BLOCK = 4
 """Repeats of one run, one after the other, that count as one measurement where a side has no other runs."""
 
@@ -114,7 +120,8 @@ def compare_runs(a: Sequence[Run], b: Sequence[Run]) -> list[Slowdown]:
     ]
     pairs = [(point, time, _known(before), _known(after)) for point, time, before, after in found]
     pairs = [pair for pair in pairs if pair[2] and pair[3]]
-    return [_slowdown(*pair, ALPHA / len(pairs)) for pair in pairs]
+    turns = took_turns(a, b)
+    return [_slowdown(*pair, ALPHA / len(pairs), turns) for pair in pairs]
 
 
 TIMES = ("dense step", "shared step", "dense prefill", "shared prefill")
@@ -131,17 +138,32 @@ def _times(run: Run, point: TimedPoint, time: str) -> Quartiles | None:
     return spread
 
 
+def took_turns(a: Sequence[Run], b: Sequence[Run]) -> bool:
+    """Whether the runs of both sides alternate in time, as in a b a b or a b b a: at most two of one side in a row."""
+    sides = [side for _, side in sorted([(_began(run), 0) for run in a] + [(_began(run), 1) for run in b])]
+    return all(len(set(three)) > 1 for three in zip(sides, sides[1:], sides[2:], strict=False))
+
+
 def _known(spreads: list[Quartiles | None]) -> list[Quartiles]:
     return [spread for spread in spreads if spread]
 
 
-def _slowdown(point: TimedPoint, time: str, a: list[Quartiles], b: list[Quartiles], alpha: float) -> Slowdown:
+def _slowdown(
+    point: TimedPoint, time: str, a: list[Quartiles], b: list[Quartiles], alpha: float, turns: bool
+) -> Slowdown:
     between = min(len(a), len(b)) > 1
-    logs = [np.log([run.low for run in runs] if between else _blocks(runs, time)) for runs in (a, b)]
+    logs = [_between(runs, turns) if between else np.log(_blocks(runs, time)) for runs in (a, b)]
     middle, half = _difference(logs[0], logs[1], alpha)
     ratio, low, high = (float(np.exp(end)) for end in (middle, middle - half, middle + half))
     a_s, b_s = (float(np.exp(side.mean())) for side in logs)
     return Slowdown(point, time, a_s, b_s, ratio, low, high, (len(a), len(b)), between)
+
+
+def _between(runs: list[Quartiles], turns: bool) -> np.ndarray:
+    """The logarithm of each run, or where sides took no turns the means of neighbours."""
+    logs = np.log([run.low for run in runs])
+    parts = len(logs) if turns else min(len(logs), max(FEWEST, len(logs) // NEIGHBOURS))
+    return np.array([part.mean() for part in np.array_split(logs, parts)])
 
 
 def _blocks(runs: list[Quartiles], time: str) -> list[float]:

@@ -12,6 +12,8 @@ import argparse
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -51,8 +53,10 @@ def noise_of(records: Sequence[TimingRecord], least: int = 3) -> dict[str, Noise
     return {device: {what: np.array(offs) for what, offs in kinds.items()} for device, kinds in found.items()}
 
 
-def simulated(record: TimingRecord, noise: Noise, random: np.random.Generator, slowed: bool = False) -> Run:
-    """A run like the record with noise of its own. slowed: its shared model's step takes longer by SLOWER."""
+def simulated(
+    record: TimingRecord, noise: Noise, random: np.random.Generator, slowed: bool = False, minute: float = 0
+) -> Run:
+    """A run like the record with noise of its own, at a minute. slowed: its shared model's step takes longer by SLOWER."""
     sides: dict[str, Any] = {}
     for side in ("dense", "shared"):
         timed = getattr(record, side)
@@ -62,7 +66,7 @@ def simulated(record: TimingRecord, noise: Noise, random: np.random.Generator, s
             factor = np.exp(random.choice(offs)) * (1 + SLOWER * (slowed and (side, what) == ("shared", "step")))
             spreads[f"{what}_s"] = spread and spread.model_copy(update={"low": spread.low * factor})
         sides[side] = timed.model_copy(update=spreads)
-    return {record.point: record.model_copy(update=sides)}
+    return {record.point: record.model_copy(update={**sides, "date": record.date + timedelta(minutes=minute)})}
 
 
 def alarms(pairs: Iterator[tuple[Sequence[Run], Sequence[Run]]]) -> int:
@@ -71,12 +75,14 @@ def alarms(pairs: Iterator[tuple[Sequence[Run], Sequence[Run]]]) -> int:
 
 
 def simulated_pairs(
-    record: TimingRecord, noise: Noise, runs: int, slowed: bool, pairs: int, seed: int = 0
+    record: TimingRecord, noise: Noise, runs: int, slowed: bool, pairs: int, in_turn: bool = True, seed: int = 0
 ) -> Iterator[tuple[list[Run], list[Run]]]:
-    """Runs before and after, with the second ones slowed or not."""
+    """Runs before and after, in turn or one set after the other, with the second ones slowed or not."""
     random = np.random.default_rng(seed)
     for _ in range(pairs):
-        yield tuple([simulated(record, noise, random, slow) for _ in range(runs)] for slow in (False, slowed))  # type: ignore[misc]
+        a = [simulated(record, noise, random, False, number) for number in range(runs)]
+        later = 0.5 if in_turn else runs
+        yield a, [simulated(record, noise, random, slowed, number + later) for number in range(runs)]
 
 
 def measure_rounds(folder: Path, rounds: int) -> None:
@@ -132,18 +138,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--measured", type=Path, metavar="DIR", help="measure rounds here, and keep them there")
     parser.add_argument("--rounds", type=int, default=150, help="of each kind (default: %(default)s)")
-    parser.add_argument("--runs", type=int, nargs="+", default=[5, 8, 12], help="a side (default: 5, 8 and 12)")
+    parser.add_argument("--runs", type=int, nargs="+", default=[8, 12, 18], help="a side (default: 8, 12 and 18)")
     parser.add_argument("--out", type=Path, help="where the record goes (default: tests/benchmarks/records)")
     args = parser.parse_args()
-    benchmark, rows = Benchmark("gate"), []
+    rows: list[dict[str, Any]] = []
+    benchmark = Benchmark("gate-measured" if args.measured else "gate")
     if args.measured:
         measure_rounds(args.measured, args.rounds)
         plain, slowed = (load_runs(args.measured / kind) for kind in ("plain", "slowed"))
         for runs in args.runs:
             for in_turn in (True, False):
-                noise = "rounds in turn" if in_turn else "rounds one set after the other"
                 both = [alarms(measured_pairs(plain, other, runs, in_turn, PAIRS)) for other in (plain, slowed)]
-                rows.append({"noise": noise, "runs": runs, "alarms": both[0], "caught": both[1]})
+                rows.append(
+                    {"noise": "measured", "in_turn": in_turn, "runs": runs, "alarms": both[0], "caught": both[1]}
+                )
     else:
         records = load_timings(RESULTS)[0]
         for device, noise_here in noise_of(records).items():
@@ -151,10 +159,15 @@ def main() -> None:
                 one for one in records if one.device == device and (one.dense.prefill_s or "prefill" not in noise_here)
             )
             for runs in args.runs:
-                both = [alarms(simulated_pairs(record, noise_here, runs, slow, PAIRS)) for slow in (False, True)]
-                rows.append({"noise": device, "runs": runs, "alarms": both[0], "caught": both[1]})
+                for in_turn in (True, False):
+                    draw = partial(simulated_pairs, record, noise_here, runs, pairs=PAIRS, in_turn=in_turn)
+                    found = {"alarms": alarms(draw(slowed=False)), "caught": alarms(draw(slowed=True))}
+                    rows.append({"noise": device, "in_turn": in_turn, "runs": runs, **found})
     for row in rows:
-        print("{noise}: {runs} runs a side: {alarms} alarms of 100, {caught} of 100 slowdowns caught".format(**row))
+        how = "in turn" if row["in_turn"] else "one side after the other"
+        print(
+            f"{row['noise']}, {row['runs']} runs a side {how}: {row['alarms']} alarms and {row['caught']} caught of {PAIRS}"
+        )
     benchmark.write(args.out, slower=SLOWER, pairs=PAIRS, rates=rows)
 
 

@@ -8,7 +8,7 @@ import pytest
 from core.__main__ import main
 from core.records.provenance import Machine
 from core.records.timings import Quartiles, Timed, TimingRecord, save_timing
-from core.timing.slowdown import compare_runs, load_runs
+from core.timing.slowdown import compare_runs, load_runs, took_turns
 from tests.benchmarks.gate import SLOWER, alarms, drawn_out, measured_pairs, noise_of, simulated_pairs
 
 BEGAN = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -140,6 +140,15 @@ def test_what_is_missing_broken_or_of_scores_is_one_sentence(gate, tmp_path, cap
     assert code == 2 and "is not a timing" in output.err
 
 
+def test_whoever_did_not_take_turns_is_told(gate, tmp_path):
+    random = np.random.default_rng(0)
+    sides = [_kept(tmp_path / name, _noisy(random, 2)) for name in "ab"]
+    assert "did not take turns" not in gate(*sides)[1].out  # a b a b, by their dates
+    for number in (2, 3):
+        save_timing(tmp_path / f"b/round-{number}", _run(number=number + 7))
+    assert "did not take turns" in gate(*sides)[1].out
+
+
 def test_points_of_one_side_alone_are_left_out_and_counted(gate, tmp_path):
     random = np.random.default_rng(0)
     a, b = _kept(tmp_path / "a", _noisy(random, 2)), _kept(tmp_path / "b", _noisy(random, 2))
@@ -154,6 +163,18 @@ def test_it_cries_rarely_for_nothing_and_finds_an_injected_slowdown():
     record = _run(prefill_s=(0.1, 0.1))
     assert alarms(simulated_pairs(record, noise, 8, slowed=False, pairs=100)) <= 5
     assert alarms(simulated_pairs(record, noise, 8, slowed=True, pairs=100)) >= 95
+
+
+def test_sides_that_took_no_turns_are_compared_by_neighbouring_runs():
+    record = _run()
+    noise = {"step": np.array([-0.01, 0.01])}
+    draws = [next(simulated_pairs(record, noise, 9, False, 1, in_turn=turns)) for turns in (True, False)]
+    assert [took_turns(*draw) for draw in draws] == [True, False]
+    in_turn, apart = (compare_runs(*draw)[0] for draw in draws)  # the same times
+    assert in_turn.runs == apart.runs == (9, 9) and (in_turn.low, in_turn.high) != (apart.low, apart.high)
+    logs = [np.log([run[record.point].dense.step_s.low for run in side]) for side in draws[1]]
+    of_neighbours = [[part.mean() for part in np.split(side, (3, 5, 7))] for side in logs]
+    assert apart.ratio == pytest.approx(np.exp(np.mean(of_neighbours[1]) - np.mean(of_neighbours[0])))
 
 
 def test_noise_is_the_spread_between_records_of_one_point():
