@@ -87,6 +87,8 @@ class _Layer(nn.Module):
         size = (batch_size, weight.shape[0] // self.head_dim, max_tokens, self.head_dim)
         self.register_buffer("keys", weight.new_zeros(size))
         self.register_buffer("values", weight.new_zeros(size))
+        for buffer in (self.keys, self.values):  # else a step that writes them would not be recorded as a graph
+            torch._dynamo.mark_static_address(buffer)
 
     def forward(self, hidden: torch.Tensor, positions: torch.Tensor, rotary: Any, mask: torch.Tensor) -> torch.Tensor:
         hidden = hidden + self._attended(self.before_attention(hidden), positions, rotary, mask)
