@@ -38,6 +38,7 @@ from app.panels import (
     how,
     mechanisms,
     model,
+    peers,
     savings,
     scores,
     similarity,
@@ -57,7 +58,7 @@ PARTS: dict[str, tuple[ModuleType, ...]] = {
     "where": (where,),
     "mechanisms": (mechanisms,),
     "savings": (savings,),
-    "speed": (speed,),
+    "speed": (speed, peers),
     "scores": (scores, answers, contexts, curves, when),
     "evaluate": (evaluate, tune),
     "how": (how,),
@@ -103,6 +104,7 @@ def build() -> gr.Blocks:
         mechanisms.wire(bar, controls, parts[mechanisms])
         savings.wire(bar, parts[savings])
         speed.wire(bar, parts[speed])
+        peers.wire(bar, parts[speed], parts[peers])
         latest = evaluate.wire(bar, parts[evaluate])
         tune.wire(bar, controls.name, parts[tune])
         latest.change(model.learn, bar, layers, **LATEST)
@@ -199,6 +201,7 @@ def warm_up() -> None:
         pass
     measured.findings(loaded.identity.name)
     measured.timings()
+    measured.peers()
 
 
 demo = build()

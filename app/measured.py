@@ -30,6 +30,7 @@ from core.evaluation.resolve import (
     twins_of,
 )
 from core.records.files import safe_name
+from core.records.peers import PeersRecord, list_peers, load_peers
 from core.records.scores import Record, list_records, load_records, to_frame
 from core.records.searches import StoredSearch, list_searches, load_searches
 from core.records.timings import TimingRecord, list_timings, load_timings, timings_frame
@@ -83,7 +84,14 @@ def store() -> Store:
     """
     folder = settings.server.results
     loaded = *loaded_shapes().items(), *dense_twins().items()
-    state = folder, list_records(folder).state, list_timings(folder).state, loaded, _learner.learnt
+    state = (
+        folder,
+        list_records(folder).state,
+        list_timings(folder).state,
+        list_peers(folder).state,
+        loaded,
+        _learner.learnt,
+    )
     shared = _shared_stores.get(state, lambda: _read(folder))
     mine = mine_if_any()
     own_state = list_records(mine.results).state if mine else ()
@@ -116,9 +124,20 @@ def _timings(folder: Path, state: tuple) -> list[TimingRecord]:
     return load_timings(folder)[0]
 
 
+def peers() -> list[PeersRecord]:
+    """All records of other programs beside this one; read again when a file changes."""
+    return _peers(settings.server.results, list_peers(settings.server.results).state)
+
+
+@lru_cache(2)
+def _peers(folder: Path, state: tuple) -> list[PeersRecord]:
+    return load_peers(folder)[0]
+
+
 def _read(folder: Path) -> Store:
     found, faults = load_records(folder)
     timed, more_faults = load_timings(folder)
+    more_faults += load_peers(folder)[1]
     index = _index(folder)
     places = {record.path.as_posix(): (folder, record) for record in found}
     pairs = _pairs(places)

@@ -22,6 +22,7 @@ from core.configs import text_config
 from core.cost import ModelShape
 from core.evaluation.resolve import BUNDLED_TWINS
 from core.plan import MECHANISMS, Part, SharingPlan, read_head_map
+from core.records.peers import PeersRecord
 from core.records.provenance import model_name, model_place
 from core.records.scores import Record
 from core.records.searches import SearchRecord
@@ -143,7 +144,7 @@ class ModelIdentity:
         """What records call a model of the same sizes whose weights may be others: a hub id without its owner."""
         return self.name.rpartition("/")[2]
 
-    def note_on(self, record: Record | SearchRecord | TimingRecord) -> str:
+    def note_on(self, record: Record | SearchRecord | TimingRecord | PeersRecord) -> str:
         """What has to be said of a record that is shown for this model but was measured on its twin."""
         if record.model == self.name:
             return ""
@@ -151,7 +152,7 @@ class ModelIdentity:
             return text.TWIN_QUANTIZED.format(file=record.quantization.removeprefix("GGUF "), model=record.model)
         return text.TWIN_RANDOM if getattr(record, "weights", "") == "random" else text.TWIN.format(model=record.model)
 
-    def was_timed(self, record: TimingRecord) -> bool:
+    def was_timed(self, record: TimingRecord | PeersRecord) -> bool:
         """Whether a timing is of this very model, or of random weights in its place, which take as long."""
         same = record.model == self.name and record.num_layers == text_config(self._model).num_hidden_layers
         return same and record.weights in ("random", self.weights_sha256)

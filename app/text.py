@@ -695,6 +695,48 @@ FITS_COLUMNS = (
 FITS = {True: "fits", False: "too big"}
 FITS_SOURCES = "Where the figures are from"
 
+PEERS_HEADING = "Beside other programs"
+PEERS_LEAD = (
+    "How fast other programs write with the very same model: equal weights and an equal prompt, on one machine, in turns within "
+    "one run. A longer bar is faster; its whisker is where the middle half of the steps lies. This project's decoder runs twice: "
+    "bars that differ by no more than these two say nothing about who is faster."
+)
+PEERS_RUN_LABEL = "Which run"
+PEERS_RUN = "{batch} × {context:,} tokens{threads}, {device}, {dtype}, plan {plan}"
+PEERS_THREADS = (", {threads} threads", ", 1 thread")
+PEERS_TITLE = "Tokens per second, with the ratio to this project (dense)"
+PEERS = {
+    "dense": "this project, dense",
+    "plan": "this project, plan {plan}",
+    "again": "this project, dense again",
+    "transformers-dynamic": "transformers, dynamic cache",
+    "transformers-static": "transformers, static cache",
+    "gpt-fast": "gpt-fast's approach, compiled PyTorch",
+    "llama.cpp-f32": "llama.cpp, F32",
+    "llama.cpp-f16": "llama.cpp, F16",
+}
+PEERS_KINDS = {
+    "dense": "this project",
+    "plan": "with a plan (another model)",
+    "again": "again: the instrument's error",
+    "other": "other programs",
+}
+PEERS_OTHER_MODEL = "with the plan it is another model: its tokens are not compared"
+PEERS_ALIKE = "chose the model's own tokens, {checked:.0f} of {checked:.0f}"
+PEERS_APART = (
+    "chose {alike:.0f} of {checked:.0f} of the model's own tokens, logits up to {apart:.2g} of the largest apart"
+)
+PEERS_EMPTY = "No other programs were timed here."
+PEERS_NONE = "No other programs were timed on this model yet. To do it: python -m core peers {option}."
+PEERS_VERSIONS = ("torch", "transformers", "llama-cpp-python")
+PEERS_ABOUT = "Measured in one run on {machine}, {date} ({versions})."
+PEERS_AGAINST = "×{ratio:.2f} of {name}"
+PEERS_RATIOS = "Tokens per second of this project, dense: {ratios}."
+PEERS_ERROR = "The same decoder timed twice differs by {error:.1f}%: what differs by less is not told apart."
+PEERS_DIFFER = "Did not choose all of the model's own tokens (marked with !): {names}."
+PEERS_LEFT_OUT = "Left out: {names}. {why}"
+PEERS_REPEAT = "To measure it again:"
+
 SCORES_LEAD = (
     "What sharing costs: answers of the dense and of the shared models to the same questions, scored by "
     "lm-evaluation-harness. Every point is a measurement kept as a file in this project; error bars are ± one "

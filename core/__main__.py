@@ -22,6 +22,7 @@ COMMANDS = {
     "compare": "core.commands.compare",
     "findings": "core.commands.findings",
     "measure": "core.commands.measure",
+    "peers": "core.commands.peers",
     "similarity": "core.commands.similarity",
     "sweep": "core.commands.sweep",
     "search": "core.commands.search",

@@ -16,7 +16,7 @@ from app.components.events import LIVE
 from app.measured import timings
 from app.panels import subject
 from app.panels.speed_html import fits_table
-from app.registry import View, get_model
+from app.registry import View
 from app.services import LOADED, contexts_up_to, longest_context, plan_for, shape_of
 from core.cost import (
     BYTES_PER_VALUE,
@@ -164,16 +164,8 @@ def draw(
 
 
 def _timings_of(view: View, choice: str, shape: ModelShape) -> tuple[list[TimingRecord], str]:
-    """The timings of the page's model or else of its twin, or of a well-known shape, and what has to be said of these."""
-    alike = [record for record in timings() if record.num_layers == shape.num_layers]
-    if choice != LOADED:
-        return [record for record in alike if record.model == choice], ""
-    identity = get_model(view["model"]).identity
-    if kept := [record for record in alike if identity.was_timed(record)]:
-        return kept, ""
-    if kept := [record for record in alike if record.model == identity.twin != identity.name]:
-        return kept, identity.note_on(kept[0])
-    return [], ""
+    """The timings of what is chosen, and what has to be said of them (`subject.records_of`)."""
+    return subject.records_of(timings(), view, choice, shape.num_layers)
 
 
 def _nothing(problem: ValueError) -> tuple:

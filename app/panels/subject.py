@@ -1,14 +1,20 @@
 """Whose numbers a view shows: the page's model, or another shape that is compared, which is said and can be left."""
 
+from collections.abc import Iterable
 from html import escape
 from types import SimpleNamespace
+from typing import TypeVar
 
 import gradio as gr
 
 from app import text
 from app.components.events import QUIET
-from app.registry import View
+from app.registry import View, get_model
 from app.services import LOADED, shape_choices
+from core.records.peers import PeersRecord
+from core.records.timings import TimingRecord
+
+Timed = TypeVar("Timed", TimingRecord, PeersRecord)
 
 
 def build(view: str) -> SimpleNamespace:
@@ -30,6 +36,19 @@ def wire(panel: SimpleNamespace) -> gr.events.Dependency:
 def of_figures(choice: str, plan: str) -> dict[str, str]:
     """What figures are about, for `figure_json`, where that is not the page's model."""
     return {} if choice == LOADED else {"model": choice, "plan": plan}
+
+
+def records_of(records: Iterable[Timed], view: View, choice: str, num_layers: int) -> tuple[list[Timed], str]:
+    """The records of the page's model or else of its twin, or of a well-known shape, and what has to be said of these."""
+    alike = [record for record in records if record.num_layers == num_layers]
+    if choice != LOADED:
+        return [record for record in alike if record.model == choice], ""
+    identity = get_model(view["model"]).identity
+    if kept := [record for record in alike if identity.was_timed(record)]:
+        return kept, ""
+    if kept := [record for record in alike if record.model == identity.twin != identity.name]:
+        return kept, identity.note_on(kept[0])
+    return [], ""
 
 
 def line(view: View, choice: str, plan: str) -> str:

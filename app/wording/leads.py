@@ -197,6 +197,18 @@ LEADS: dict[str, Wording] = {
             "does not fit, or no public price."
         ),
     ),
+    text.PEERS_LEAD: Wording(
+        newcomer=(
+            "Other programs can run this very model too. Here all of them write on from one text, on one machine, taking "
+            "turns: a longer bar is faster. The thin line at its end shows where half of the measurements lie. This project "
+            "runs twice, for two timings of one thing are never quite equal: bars that differ by less tell nothing."
+        ),
+        researcher=(
+            "Greedy decoding of one model by several programs with equal weights, prompt and threads, interleaved in "
+            "blocks within one run; medians and quartiles of a step. A second instance of this project's decoder is the "
+            "error of the instrument. Every program was fed the model's own greedy tokens, and choices of others are marked."
+        ),
+    ),
     text.SCORES_LEAD: Wording(
         newcomer=(
             "What gets worse: models with and without sharing answered the same questions. Every point was "

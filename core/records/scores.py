@@ -33,6 +33,7 @@ from core.records.files import (
     write_file,
     write_record,
 )
+from core.records.peers import FOLDER as PEERS
 from core.records.pretraining import FOLDER as PRETRAINING
 from core.records.provenance import Provenance
 from core.records.reading import Listing, Unreadable, fault_of, in_folder, list_store, read_file, shown, strict_json
@@ -45,7 +46,7 @@ FORMAT_VERSION: Literal[1] = 1
 MAX_PACKED_BYTES, MAX_UNPACKED_BYTES = 2**25, 2**26
 """Of a file of single answers. The largest that this project brings has 0.5 MB, and 11 MB unpacked."""
 _GROUP_CHARACTERS = 2**20
-_is_of_others = in_folder(EMERGENCE, PRETRAINING, SEARCHES, TIMINGS, TUNINGS)
+_is_of_others = in_folder(EMERGENCE, PEERS, PRETRAINING, SEARCHES, TIMINGS, TUNINGS)
 Kind = Literal["dense", "direct", "head-mapped", "tuned", "control"]
 """`control`: the dense model, trained on the tokens that a tuned one was trained on, in the same order."""
 ScoredBy = Literal["cache", "generation"]

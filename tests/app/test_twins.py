@@ -3,7 +3,7 @@
 import pytest
 
 from app import measured, searches, services, settings
-from app.panels import scores, speed
+from app.panels import scores, speed, subject
 from app.registry import LoadedModel, ModelIdentity
 from app.services import shape_of
 from core.records.scores import save_record
@@ -22,7 +22,7 @@ def original(monkeypatch) -> LoadedModel:
     identity = ModelIdentity("some-lab/tiny", model)
     monkeypatch.setitem(vars(identity), "weights_sha256", "original")
     loaded = LoadedModel("some-lab/tiny", identity, model, None, identity)
-    for module in (searches, scores, services, speed):
+    for module in (searches, scores, services, subject):
         monkeypatch.setattr(module, "get_model", lambda _: loaded)
     return loaded
 

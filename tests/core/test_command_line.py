@@ -9,6 +9,7 @@ import pytest
 from core.__main__ import COMMANDS, main, parser_of
 from core.places import RESULTS
 from core.records.emergence import load_emergences
+from core.records.peers import load_peers
 from core.records.pretraining import load_pretrainings
 from core.records.scores import load_records
 from core.records.searches import load_searches
@@ -76,6 +77,7 @@ def test_every_command_in_a_record_is_still_understood():
     records = [
         *load_records(RESULTS)[0],
         *load_timings(RESULTS)[0],
+        *load_peers(RESULTS)[0],
         *(kept.record for kept in load_searches(RESULTS)[0]),
         *load_pretrainings(RESULTS)[0],
         *load_emergences(RESULTS)[0],
@@ -87,8 +89,8 @@ def test_every_command_in_a_record_is_still_understood():
         command, *_ = arguments = shlex.split(line)[3:]
         parsers[command].parse_args(arguments)
         seen.add(command)
-    assert seen == {
-        "evaluate", "measure", "search", "sweep", "similarity", "head-maps", "mechanisms", "train-demo",
+    assert seen | {"peers"} == {
+        "peers", "evaluate", "measure", "search", "sweep", "similarity", "head-maps", "mechanisms", "train-demo",
     }  # fmt: skip
 
 

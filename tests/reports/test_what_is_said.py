@@ -76,14 +76,14 @@ def test_no_more_tokens_are_looked_at_than_the_model_has_places_for(tmp_path):
     assert found.tokens == 32 < found.text_tokens
 
 
-def test_broken_timings_are_named_like_broken_scores(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("folder", "what"), [("timings", "a timing"), ("peers", "a record of peers")])
+def test_broken_timings_are_named_like_broken_scores(tmp_path, monkeypatch, folder, what):
     """Broken timing records are not named anywhere on the page."""
     monkeypatch.setattr(settings.server, "results", tmp_path)
-    (tmp_path / "tiny/timings").mkdir(parents=True)
-    (tmp_path / "tiny/timings/broken.json").write_text("{")
-    assert (
-        "tiny/timings/broken.json is not a timing" in scores.choices({"model": "demo", "plan": "17-22", "heads": ""})[5]
-    )
+    (tmp_path / f"tiny/{folder}").mkdir(parents=True)
+    (tmp_path / f"tiny/{folder}/broken.json").write_text("{")
+    said = scores.choices({"model": "demo", "plan": "17-22", "heads": ""})[5]
+    assert f"tiny/{folder}/broken.json is not {what}" in said
 
 
 def test_evaluate_and_compare_name_other_versions(tiny, tmp_path, capsys, monkeypatch):
