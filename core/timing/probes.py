@@ -1,4 +1,4 @@
-"""What is timed beside the two models: transformers' own `generate`, kernels of attention, and copying memory."""
+"""What is timed beside the two models: transformers' own `generate`, kernels of attention, copying and reading memory."""
 
 import time
 from collections.abc import Callable
@@ -102,21 +102,51 @@ def copy_bytes_per_s(device: torch.device) -> float:
 
     Where a model leaves little room, the copy is smaller. Raises torch.OutOfMemoryError where none fits.
     """
+    return _with_room(device, partial(_copied_per_s, device))
+
+
+def read_bytes_per_s(device: torch.device) -> float:
+    """Memory bandwidth of reading alone: bytes per second that a sum takes in (median of 9), by the fastest of three sums.
+
+    A decode step writes next to nothing, so that this is the roof above it. Sums of a vector, of the rows and of the
+    columns of a matrix run as different kernels, of which now one and now another comes nearest to what memory can do.
+    Where a model leaves little room, less is read. Raises torch.OutOfMemoryError where nothing fits.
+    """
+    return _with_room(device, partial(_read_per_s, device))
+
+
+def _with_room(device: torch.device, probe: Callable[[int], float]) -> float:
+    """What a probe finds with as many bytes as fit."""
     *larger, smallest = _PROBE_BYTES.get(device.type, _PROBE_BYTES["cpu"])
     for size in larger:
         with suppress(torch.OutOfMemoryError):
-            return _copied_per_s(device, size)
-    return _copied_per_s(device, smallest)
+            return probe(size)
+    return probe(smallest)
 
 
 def _copied_per_s(device: torch.device, size: int) -> float:
     source = torch.ones(size, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
+    return 2 * size / _median_s(device, lambda: target.copy_(source))
+
+
+def _read_per_s(device: torch.device, size: int) -> float:
+    vector = torch.ones(size // 4, dtype=torch.float32, device=device)
+    rows = vector.view(-1, _ROW)
+    ways: tuple[Callable[[], object], ...] = (vector.sum, partial(rows.sum, 1), partial(rows.sum, 0))
+    return size / min(_median_s(device, way) for way in ways)
+
+
+_ROW = 2**12  # numbers, so that what the sums of rows and columns write is next to nothing beside what they read
+
+
+def _median_s(device: torch.device, function: Callable[[], object], repeats: int = 9) -> float:
+    """Seconds until the device has done it: the median after one to warm up."""
     times_s: list[float] = []
-    for _ in range(10):
+    for _ in range(1 + repeats):
         begin = time.perf_counter()
-        target.copy_(source)
+        function()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         times_s.append(time.perf_counter() - begin)
-    return 2 * size / float(np.median(times_s[1:]))
+    return float(np.median(times_s[1:]))

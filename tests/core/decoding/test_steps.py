@@ -9,6 +9,7 @@ from transformers import DynamicCache
 from core import load_model, share_attention
 from core.decoding import compiler
 from core.decoding.eager import Decoder
+from core.decoding.generation import generate_pair
 from core.decoding.start import alike, start_decoding
 from core.sharing import Corrections
 from core.sharing.cache import cache_bytes
@@ -295,3 +296,14 @@ def test_weights_that_are_trained_on_are_read_where_they_are():
         model.model.layers[1].mlp.down_proj.weight.mul_(1.5)
     expected = logits_of_steps(Decoder(model), ids[:, :5], ids[:, 5:])
     torch.testing.assert_close(logits_of_steps(decoder, ids[:, :5], ids[:, 5:]), expected, rtol=0, atol=1e-4)
+
+
+def test_a_text_that_nobody_wants_any_more_holds_up_no_other(demo):
+    model, tokenizer = demo
+    how = (model, share_attention(model, "17-22"), tokenizer, "The old man looked at the sea", 12)
+    whole = [step.shared.text for step in generate_pair(*how)]
+    begun = generate_pair(*how)
+    assert next(begun).shared.text == whole[0]
+    meanwhile = list(generate_pair(*how))
+    begun.close()
+    assert [step.shared.text for step in meanwhile] == whole == [step.shared.text for step in generate_pair(*how)]
