@@ -21,6 +21,9 @@ _log = logging.getLogger(__name__)
 PATHS = ("compiled", "lean", "eager")
 """Of a CPU, the fastest first."""
 
+_UNKNOWN = (AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What comes of reading or running a model that has not what models of its family have."""
+
 _tried: WeakKeyDictionary[PreTrainedModel, dict[tuple, bool]] = WeakKeyDictionary()
 """Which steps of a model agree with its own forward."""
 
@@ -47,7 +50,7 @@ def start_decoding(
         return Decoder(model)
     try:
         recipe = recipe_of(model)
-    except (AttributeError, TypeError, ValueError) as reason:  # a module without what its family's modules have
+    except _UNKNOWN as reason:
         _log.debug("%s", reason)
         return Decoder(model)
     for decoder in _steps(model, recipe, batch_size, max_tokens, paths, wait_s):
@@ -99,7 +102,7 @@ def _can_be_trusted(decoder: StepDecoder) -> bool:
     if mark not in tried:
         try:
             tried[mark] = agrees(decoder)
-        except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as reason:
+        except _UNKNOWN as reason:
             _log.debug("%s", reason)
             tried[mark] = False
         if not tried[mark]:
