@@ -51,6 +51,7 @@ from app.panels import (
 )
 from app.registry import get_model, load_first
 from app.theme import FONT_URLS, THEME
+from core.decoding import compiler
 
 PARTS: dict[str, tuple[ModuleType, ...]] = {
     "generate": (generate,),
@@ -192,8 +193,10 @@ def _with(script: str, **known: Any) -> str:
 def warm_up() -> None:
     """Load the first model, and what is read and imported for the first sight of it, before the page answers.
 
-    The first visitor waits for none of it then. Records that nobody has read yet are read in the background.
+    The first visitor waits for none of it then. Records that nobody has read yet are read in the background, and meanwhile a
+    machine's first decode step is compiled.
     """
+    compiler.begin()
     load_first()
     loaded = get_model("")
     plan = plans.default_plan(loaded.num_layers, settings.default_plan(loaded.name), loaded.kinds)

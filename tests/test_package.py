@@ -78,6 +78,11 @@ def test_the_entry_points_are_there(installed):
     assert dict(re.findall(r"^(\S+) = (\S+)$", points, re.MULTILINE)) == COMMANDS
 
 
+def test_the_source_of_compiled_steps_comes_along(installed):
+    source = Path("core/decoding/step.c")
+    assert (installed / source).read_bytes() == (ROOT / source).read_bytes()
+
+
 def test_an_installed_copy_finds_its_models_and_records(installed, tmp_path):
     code = "import core; model, _ = core.load_model('demo'); print(core.__file__, model.config.num_hidden_layers)"
     assert run_installed(installed, tmp_path, "-c", code).split() == [str(installed / "core" / "__init__.py"), "24"]

@@ -18,7 +18,8 @@ from transformers import (
 
 from core.configs import context_tokens
 from core.decoding.chat import chat_ids
-from core.decoding.graph import start_decoding
+from core.decoding.eager import Decoder
+from core.decoding.start import alike, start_decoding
 from core.tokens import check_ids, embedding_rows, prompt_ids
 
 
@@ -125,7 +126,9 @@ def _sides(
     _check_settings(max_new_tokens, temperature, top_p, seed)
     ids = _prompt_ids(dense, tokenizer, prompt, chat, system)
     limit = min(max_new_tokens, _context_tokens(dense) - ids.shape[1])
-    return [_Side(model, tokenizer, ids, limit, temperature, top_p, seed) for model in (dense, shared)]
+    room = ids.shape[1] + limit
+    decoders = alike([start_decoding(model, 1, room) for model in (dense, shared)], 1, room)
+    return [_Side(decoder, tokenizer, ids, limit, temperature, top_p, seed) for decoder in decoders]
 
 
 AT_ONCE_S, LATER_S = 1.0, 4.0
@@ -241,7 +244,7 @@ class _Side:
 
     def __init__(
         self,
-        model: PreTrainedModel,
+        decoder: Decoder,
         tokenizer: PreTrainedTokenizerBase,
         ids: torch.Tensor,
         limit: int,
@@ -249,11 +252,10 @@ class _Side:
         top_p: float,
         seed: int,
     ):
-        self.model, self.tokenizer, self.limit = model, tokenizer, limit
-        self.ids = ids.to(model.device)
+        self.decoder, self.model, self.tokenizer, self.limit = decoder, decoder.model, tokenizer, limit
+        self.ids = ids.to(self.model.device)
         self.prompt_text = self._text()
-        self.decoder = start_decoding(model, 1, ids.shape[1] + limit)
-        self.random = torch.Generator(model.device).manual_seed(seed) if temperature else None
+        self.random = torch.Generator(self.model.device).manual_seed(seed) if temperature else None
         self.warpers = LogitsProcessorList([TemperatureLogitsWarper(temperature)] if temperature else [])
         if temperature and top_p < 1:
             self.warpers.append(TopPLogitsWarper(top_p))

@@ -3,11 +3,10 @@
 On a GPU a step is recorded as a CUDA graph over a preallocated cache and replayed for every further token: attention
 reads what is cached and no more, leaders write their weights once, followers read only them and their values, layers that
 skip attention nothing, and those of `kv` and `keys` their leader's rows in place. The
-layers are the transformers model's own; their norms, rotary embeddings and MLPs are compiled. Elsewhere, and for models
-whose attention is more than a softmax over cached keys, a step is the model's own forward on its own dynamic cache.
+layers are the transformers model's own; their norms, rotary embeddings and MLPs are compiled. Models whose attention is more
+than a softmax over cached keys are refused: `core.decoding.start` has their own forward for a step.
 """
 
-import logging
 import os
 from collections.abc import Callable
 from functools import cache
@@ -28,33 +27,13 @@ from core.sharing.families import (
     attention_modules,
     decoder_of,
     hands_keywords_on,
-    learned_positions,
 )
 from core.sharing.hooks import call_of
 from core.sharing.native import native_plan_of
 from core.sharing.storage import twin_of
 from core.sharing.view import plan_of
 
-_log = logging.getLogger(__name__)
 _STEP = "shared_attention_step"
-
-
-def start_decoding(model: PreTrainedModel, batch_size: int, max_tokens: int, like: Decoder | None = None) -> Decoder:
-    """The fastest decoder for `model`, dense or a view, on its device; the log says why steps on a GPU are not recorded.
-
-    batch_size: rows, all of one length. max_tokens: room for the prompt and all new tokens of a row. like: see
-    GraphDecoder. Raises ValueError for more tokens than the model has learned positions.
-    """
-    check_positions(model, max_tokens, learned_positions(model))
-    if model.device.type != "cuda":
-        return Decoder(model)
-    try:
-        return GraphDecoder(model, batch_size, max_tokens, like=like)
-    except torch.OutOfMemoryError:
-        raise
-    except (ImportError, ValueError, RuntimeError) as reason:
-        _log.warning("Steps are not recorded: %s", str(reason).splitlines()[0])
-        return Decoder(model)
 
 
 class GraphDecoder(Decoder):

@@ -59,7 +59,7 @@ class Quartiles(Strict):
 class Timed(Strict):
     """One model in one run. Bytes are those of the memory of the device."""
 
-    path: str  # how steps were run: "cuda graph", "eager", "generate, static cache"
+    path: str  # how steps were run: "cuda graph", "compiled", "lean", "eager", "generate, static cache"
     attention: str  # what computed a decode step's attention in dense layers
     prefill_s: Quartiles | None = (
         None  # reading all prompts of the batch; None: the cache was filled with random values

@@ -1,6 +1,6 @@
 """Time prefill and decoding of the dense and the shared model, in turn, in one run.
 
-The steps are those that the app takes (`core.decoding.graph`), for both models; who goes first alternates from step to
+The steps are those that the app takes (`core.decoding.start`), for both models; who goes first alternates from step to
 step.
 """
 
@@ -11,7 +11,8 @@ import torch
 from transformers import PreTrainedModel
 
 from core.decoding.eager import Decoder
-from core.decoding.graph import GraphDecoder, start_decoding
+from core.decoding.graph import GraphDecoder
+from core.decoding.start import alike, start_decoding
 from core.records.timings import Quartiles, Timed
 from core.sharing.families import vocab_size_of
 from core.sharing.storage import stored_tensors
@@ -78,7 +79,8 @@ def time_pair(
     workload that cannot be measured, torch.OutOfMemoryError where a model does not fit.
     """
     like = None if workload.prefill else baseline.decoder
-    decoders = [baseline.decoder, start_decoding(shared, workload.batch_size, workload.max_tokens, like)]
+    size = (workload.batch_size, workload.max_tokens)
+    decoders = alike([baseline.decoder, start_decoding(shared, *size, like)], *size)
     prefills: Sequence[Quartiles | None] = (None, None)
     if workload.prefill:
         prefills = _time_prefills(decoders, workload)

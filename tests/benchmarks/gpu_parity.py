@@ -13,7 +13,7 @@ from datetime import date
 import torch
 
 from core import load_model, share_attention
-from core.decoding.graph import start_decoding
+from core.decoding.start import start_decoding
 from core.records.provenance import git_commit, machine, versions
 
 PLANS = ("17-22", "12-22", "2-3,5-6,7-8,10-11,16-17")

@@ -10,6 +10,7 @@ from core import load_model, share_attention
 from core.decoding import generation
 from core.decoding.eager import Decoder
 from core.decoding.generation import generate_pair, times_differ
+from core.decoding.start import start_decoding
 
 PROMPT = "The old man looked at the sea and"
 
@@ -80,7 +81,9 @@ def test_a_slow_prompt_is_shown_first_and_timed_afterwards(two_dense, monkeypatc
 
 def test_steps_that_one_model_takes_alone_are_not_timed(two_dense):
     """The model that goes on alone is timed under other conditions than the one it is compared with."""
-    side = generation._Side(two_dense[0], two_dense[2], two_dense[2](PROMPT, return_tensors="pt").input_ids, 9, 0, 1, 0)
+    model, _, tokenizer = two_dense
+    ids = tokenizer(PROMPT, return_tensors="pt").input_ids
+    side = generation._Side(start_decoding(model, 1, 99), tokenizer, ids, 9, 0, 1, 0)
     for alone in (False, False, True, True):
         side.step(alone)
     assert side.stream.tokens == 4 and len(side.step_times_s) == 1

@@ -28,7 +28,7 @@ def test_a_record_holds_dense_and_shared_of_one_run(measure):
         12,
     )
     for side in (record.dense, record.shared):
-        assert side.path == "eager" and side.step_s.repeats == 3
+        assert side.path == "lean" and side.step_s.repeats == 3
         assert 0 < side.step_s.low <= side.step_s.median <= side.step_s.high
         assert side.prefill_s.repeats == 4
     held = 24 * 2 * 2 * 3 * 32 * 4 * (12 + 3 + 3)  # layers × K and V × rows × KV heads × width × bytes × tokens

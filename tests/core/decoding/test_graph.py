@@ -10,7 +10,8 @@ import torch
 
 from core import share_attention
 from core.decoding.eager import Decoder
-from core.decoding.graph import GraphDecoder, start_decoding
+from core.decoding.graph import GraphDecoder
+from core.decoding.start import start_decoding
 from core.sharing.cache import cache_bytes
 from core.sharing.families import CHECKED
 from tests.support import step_reference
@@ -162,10 +163,6 @@ def test_the_model_and_its_other_views_stay_as_they_are(tiny_model):
 def test_too_long_a_prompt_is_refused(tiny_model):
     with pytest.raises(ValueError, match="room for 8 tokens"):
         GraphDecoder(tiny_model(), 1, 8, fuse=False).prefill(torch.ones(1, 9, dtype=torch.long))
-
-
-def test_on_a_cpu_steps_are_the_models_own_forward(tiny_model):
-    assert type(start_decoding(tiny_model(), 1, 20)) is Decoder
 
 
 def test_the_log_says_why_steps_are_not_recorded(monkeypatch, caplog):
