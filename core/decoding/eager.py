@@ -30,6 +30,10 @@ class Decoder:
         """Append one token per row, [batch]; the logits [batch, vocabulary] of the next, valid until the next step."""
         return self._forward(tokens[:, None])
 
+    def step_greedily(self, tokens: torch.Tensor) -> torch.Tensor:
+        """`step`, then the likeliest token of each row, [batch]: valid until the next step."""
+        return self.step(tokens).argmax(-1)
+
     def restart(self) -> None:
         """Forget all tokens."""
         self.cache = DynamicCache(config=self.model.config)

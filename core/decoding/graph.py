@@ -2,17 +2,20 @@
 
 On a GPU a step is recorded as a CUDA graph over a preallocated cache and replayed for every further token: attention
 reads what is cached and no more, leaders write their weights once, followers read only them and their values, layers that
-skip attention nothing, and those of `kv` and `keys` their leader's rows in place. The
-layers are the transformers model's own; their norms, rotary embeddings and MLPs are compiled. Models whose attention is more
+skip attention nothing, and those of `kv` and `keys` their leader's rows in place. A model like Llama, up to 32 texts at once, is run
+by a few kernels for each layer (`core.decoding.plain_step`), and recorded on each of its devices. Of others, layers are the
+transformers model's own, with compiled norms, rotary embeddings and MLPs. Models whose attention is more
 than a softmax over cached keys are refused: `core.decoding.start` has their own forward for a step.
 """
 
+import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from types import FunctionType, MethodType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -33,6 +36,10 @@ from core.sharing.native import native_plan_of
 from core.sharing.storage import twin_of
 from core.sharing.view import plan_of
 
+if TYPE_CHECKING:
+    from core.decoding.plain_step import PlainStep
+
+_log = logging.getLogger(__name__)
 _STEP = "shared_attention_step"
 
 
@@ -40,7 +47,8 @@ class GraphDecoder(Decoder):
     """Decoding by a recorded step over a preallocated cache.
 
     capture: record a CUDA graph; otherwise the same kernels are started one by one (a model on several devices).
-    fuse: compile norms, rotary embeddings and MLPs. like: a decoder of the dense model whose buffers this one uses too,
+    fuse: compile norms, rotary embeddings and MLPs of a model that is not plain. plain: step by `plain_step`, which needs
+    Triton; None: where the model is plain and on GPUs. like: a decoder of the dense model whose buffers this one uses too,
     for timing two models of which only one fits; their texts would be wrong.
 
     Raises ValueError for a model whose attention needs more than these steps do; RuntimeError when it cannot be recorded.
@@ -54,6 +62,7 @@ class GraphDecoder(Decoder):
         capture: bool | None = None,
         fuse: bool | None = None,
         like: Decoder | None = None,
+        plain: bool | None = None,
     ):
         if not hands_keywords_on(model):
             raise ValueError(
@@ -72,8 +81,8 @@ class GraphDecoder(Decoder):
             raise ValueError("recorded steps read all that is cached, and choose no positions (topk).")
         super().__init__(model)
         self.attending = plan.num_layers - len(plan.skipped)
+        self.max_tokens = max_tokens
         self.attention = "triton"
-        self.capture = _is_on_one_gpu(model) if capture is None else capture
         self.clocks: dict[torch.device, Clock] = {}
         shared_with = like.buffers if isinstance(like, GraphDecoder) else None
         self.buffers: list[Buffer] = buffers_of(model, max_tokens, self.clocks, shared_with)
@@ -81,11 +90,32 @@ class GraphDecoder(Decoder):
         self.length, self.room = 0, room_of(self.buffers)
         self.heads: dict[int, torch.Tensor] = {}  # layer → whose weights each of its query heads uses
         self.tokens = torch.zeros(batch_size, 1, dtype=torch.long, device=model.device)
-        fuse = "SPACES_ZERO_GPU" not in os.environ if fuse is None else fuse  # ZeroGPU has no torch.compile
-        self.stepper = _stepping_view(model, fuse)
-        self.graph: torch.cuda.CUDAGraph | None = None
+        self.plain = self._plain_step(plain)
+        if self.plain is not None:
+            self.logits = self.plain.logits
+            self.room = min(self.room or max_tokens, max_tokens)  # its rotation is known that far
+        else:
+            fuse = "SPACES_ZERO_GPU" not in os.environ if fuse is None else fuse  # ZeroGPU has no torch.compile
+            self.stepper = _stepping_view(model, fuse)
+        recordable = _is_on_gpus(model) if self.plain is not None else _is_on_one_gpu(model)
+        self.capture = recordable if capture is None else capture
+        self.graphs: list[torch.cuda.CUDAGraph] = []
         self._rehearse()
         self.restart()
+
+    def _plain_step(self, plain: bool | None) -> "PlainStep | None":
+        """Raises ValueError where a plain step is asked for and the model has none."""
+        if plain is False or (plain is None and self.model.device.type != "cuda"):
+            return None
+        try:
+            step = import_module("core.decoding.plain_step")  # needs Triton
+            with torch.inference_mode():
+                return step.PlainStep(self.model, self.tokens, self.max_tokens, self.buffers, self.clocks)
+        except ValueError as reason:
+            if plain:
+                raise
+            _log.info("Steps go by the model's own code: %s", reason)
+            return None
 
     def prefill(self, input_ids: torch.Tensor, **kwargs: Any) -> torch.Tensor:
         """See `Decoder.prefill`; the whole prompt at once, on an empty cache."""
@@ -130,14 +160,19 @@ class GraphDecoder(Decoder):
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
         """See `Decoder.step`; ValueError where the buffers are full."""
         self._check(tokens, self.length + 1)
+        if tokens.data_ptr() != self.tokens.data_ptr():  # else the step before has chosen them
+            self.tokens.copy_(tokens[:, None])
+        logits = self._replay() if self.graphs else self._run()
         self.length += 1
-        self.tokens.copy_(tokens[:, None])
         for buffer in self.buffers:
             buffer.cumulative_length += 1
-        if self.graph is None:
-            return self._run()
-        self.graph.replay()
-        return self.logits
+        return logits
+
+    @torch.inference_mode()
+    def step_greedily(self, tokens: torch.Tensor) -> torch.Tensor:
+        """See `Decoder.step_greedily`; a plain step has chosen already."""
+        logits = self.step(tokens)
+        return logits.argmax(-1) if self.plain is None else self.plain.choice
 
     def _check(self, rows: torch.Tensor, tokens: int) -> None:
         """Refuse other rows than this decoder has, and more tokens than fit: the step would write over the oldest."""
@@ -169,22 +204,49 @@ class GraphDecoder(Decoder):
             self.path = "kernels"
             self._run()
             return
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(3):
-                self._run()
-        torch.cuda.current_stream().wait_stream(side)
-        self.graph, self.path = torch.cuda.CUDAGraph(), "cuda graph"
-        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
-            self.logits = self._run()
+        self.path = "cuda graph"
+        for _ in range(3):
+            self._go_to(0)
+            for device, receive, run in self._stages():
+                receive()
+                with torch.cuda.device(device), _beside():
+                    run()
+        for device, receive, run in self._stages():
+            receive()
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.device(device), torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                run()
+            self.graphs.append(graph)
+
+    def _stages(self) -> "list[tuple[torch.device, Callable[[], object], Callable[[], object]]]":
+        """What a step is made of: the device, what it waits for from others, and what is recorded there."""
+        if self.plain is None:
+            return [(self.model.device, lambda: None, self._forward_once)]
+        return [(stage.device, stage.receive, stage.run) for stage in self.plain.stages]
+
+    def _replay(self) -> torch.Tensor:
+        if len(self.graphs) == 1:
+            self.graphs[0].replay()
+            return self.logits
+        for graph, (device, receive, _) in zip(self.graphs, self._stages(), strict=True):
+            receive()
+            with torch.cuda.device(device):
+                graph.replay()
+        return self.logits
 
     def _run(self) -> torch.Tensor:
+        for _, receive, run in self._stages():
+            receive()
+            run()
+        return self.logits
+
+    def _forward_once(self) -> None:
+        """A step by the model's own code."""
         for clock in self.clocks.values():
             clock.tick()
         clock = self.clocks.setdefault(self.tokens.device, Clock(self.tokens.device))
         call = _StepCall(self.buffers, self.heads)
-        logits = self.stepper(
+        self.logits = self.stepper(
             input_ids=self.tokens, position_ids=clock.position[None], past_key_values=self.cache, use_cache=True,
             logits_to_keep=1, shared_attention=call,
         ).logits[:, -1]  # fmt: skip
@@ -192,7 +254,20 @@ class GraphDecoder(Decoder):
             raise ValueError(f"{self.model.config.model_type} models do not compute attention where these steps can.")
         for clock in self.clocks.values():
             clock.position.add_(1)
-        return logits
+
+
+@contextmanager
+def _beside() -> Iterator[None]:
+    """On a stream of its own, as what is to be recorded has to run before."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        yield
+    torch.cuda.current_stream().wait_stream(side)
+
+
+def _is_on_gpus(model: PreTrainedModel) -> bool:
+    return all(parameter.device.type == "cuda" for parameter in model.parameters())
 
 
 def _is_on_one_gpu(model: PreTrainedModel) -> bool:

@@ -1,12 +1,12 @@
 """What a decode step of a Llama-like model is made of: its weights where they lie, and what each layer does in decoding.
 
 A model is taken by what its modules are: their forwards have the code of transformers' Llama, Mistral, Qwen2 or Qwen3 to
-the letter (many families' do), nothing hooks into them, and their weights are plain tensors on a CPU. Everything else is refused,
-and so has its own forward for a step.
+the letter (many families' do), nothing hooks into them, and their weights are plain tensors. Everything else is refused. Steps on a CPU
+(`compiled`, `lean`) and on GPUs (`plain_step`) are made from it.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -67,6 +67,11 @@ class LayerRecipe:
     down: Linear
     activation: nn.Module
 
+    @property
+    def tensors(self) -> list[torch.Tensor]:
+        """All weights."""
+        return _tensors_of(vars(self).values())
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -90,11 +95,16 @@ class Recipe:
     @property
     def tensors(self) -> list[torch.Tensor]:
         """All weights, some of them twice."""
-        found = [self.embedding]
-        for part in (self.norm, self.head, *(one for layer in self.layers for one in vars(layer).values())):
-            if isinstance(part, Linear | Norm):
-                found += [one for one in vars(part).values() if isinstance(one, torch.Tensor)]
-        return found
+        return [
+            self.embedding,
+            *_tensors_of((self.norm, self.head)),
+            *(one for layer in self.layers for one in layer.tensors),
+        ]
+
+    @property
+    def devices(self) -> set[torch.device]:
+        """Of all weights."""
+        return {tensor.device for tensor in self.tensors}
 
     @property
     def mark(self) -> tuple:
@@ -104,6 +114,12 @@ class Recipe:
             for one in self.layers
         )
         return layers, self.implementation, tuple(tensor.data_ptr() for tensor in self.tensors)
+
+
+def _tensors_of(parts: Iterable[Any]) -> list[torch.Tensor]:
+    """The weights and biases of those parts that are projections or norms."""
+    known = (vars(part).values() for part in parts if isinstance(part, Linear | Norm))
+    return [one for values in known for one in values if isinstance(one, torch.Tensor)]
 
 
 def recipe_of(model: PreTrainedModel) -> Recipe:
@@ -138,8 +154,9 @@ def _known(what: str) -> frozenset[tuple]:
     return frozenset(found)
 
 
-_OURS = ("core.sharing.", "transformers.utils.output_capturing")
-"""Whose hooks change nothing in a step: those that begin a view's call, and those that copy what was asked for."""
+_OURS = ("core.sharing.", "transformers.utils.output_capturing", "accelerate.hooks")
+"""Whose hooks change nothing in a step: those that begin a view's call, those that copy what was asked for, and those that bring
+inputs to a layer's device, as long as its weights are there already."""
 _DOES = (None, "share", "skip", "kv", "keys")
 
 
@@ -152,7 +169,6 @@ class _Reader:
 
     def read(self) -> Recipe:
         model, plan = self.model, self.plan
-        _demand(model.device.type == "cpu", "it is not on a CPU")
         _demand(not corrections_of(model), "its followers have corrections")
         _demand(not any(part.mechanism not in _DOES for part in plan.parts), "it chooses positions (topk)")
         _demand(_is(model, "model"), f"{type(model).__name__} is not known")
@@ -225,7 +241,7 @@ class _Reader:
         _demand(dtype in (torch.float32, torch.bfloat16, torch.float16), f"its weights are {dtype}")
         for tensor in recipe.tensors:
             _demand(
-                type(tensor) in (nn.Parameter, torch.Tensor) and tensor.device.type == "cpu" and tensor.dtype == dtype
+                type(tensor) in (nn.Parameter, torch.Tensor) and not tensor.is_meta and tensor.dtype == dtype
                 and tensor.is_contiguous(),
                 "its weights are not plain tensors of one kind",
             )  # fmt: skip
@@ -279,10 +295,11 @@ def _check_untouched(module: nn.Module) -> None:
     """Refuse modules whose call is more than their class's forward, but for what views do."""
     hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
     own = [vars(module)[name] for name in ("forward", "_old_forward") if name in vars(module)]
+    own = [function for function in own if getattr(function, "__func__", None) is not type(module).forward]
     for one in (*hooks, *(getattr(function, "func", function) for function in own)):
         where = getattr(one, "__module__", "") or ""
         _demand(where.startswith(_OURS), f"something hooks into its {type(module).__name__}")
-    _demand(not hasattr(module, "_hf_hook"), "accelerate moves its weights")
+    _demand(not getattr(getattr(module, "_hf_hook", None), "offload", False), "accelerate moves its weights")
 
 
 def _windows(model: PreTrainedModel) -> list[int | None]:

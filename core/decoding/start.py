@@ -53,6 +53,8 @@ def start_decoding(
     except _UNKNOWN as reason:
         _log.debug("%s", reason)
         return Decoder(model)
+    if {device.type for device in recipe.devices} != {"cpu"}:
+        return Decoder(model)
     for decoder in _steps(model, recipe, batch_size, max_tokens, paths, wait_s):
         if _can_be_trusted(decoder):
             return decoder
@@ -72,13 +74,15 @@ def alike(decoders: Sequence[Decoder], batch_size: int, max_tokens: int) -> list
 
 
 def _recorded(model: PreTrainedModel, batch_size: int, max_tokens: int, like: Decoder | None) -> Decoder:
-    try:
-        return GraphDecoder(model, batch_size, max_tokens, like=like)
-    except torch.OutOfMemoryError:
-        raise
-    except (ImportError, ValueError, RuntimeError) as reason:
-        _log.warning("Steps are not recorded: %s", str(reason).splitlines()[0])
-        return Decoder(model)
+    for plain in (None, False):  # where plain steps fail, the model's own code may still be recorded
+        try:
+            return GraphDecoder(model, batch_size, max_tokens, like=like, plain=plain)
+        except torch.OutOfMemoryError:
+            raise
+        except (ImportError, ValueError, RuntimeError) as reason:
+            why = str(reason).splitlines()[0]
+    _log.warning("Steps are not recorded: %s", why)
+    return Decoder(model)
 
 
 def _steps(

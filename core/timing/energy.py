@@ -44,7 +44,7 @@ def _repeat(decoder: GraphDecoder, tokens: torch.Tensor, context_tokens: int, st
     while not taken or time.perf_counter() - begin < least_s:
         decoder.rewind(context_tokens)
         for _ in range(steps):
-            tokens = decoder.step(tokens).argmax(-1)
+            tokens = decoder.step_greedily(tokens)
         wait(decoder.model)
         taken += steps
     decoder.rewind(context_tokens)

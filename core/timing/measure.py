@@ -140,7 +140,7 @@ def _time_steps(decoders: list[Decoder], workload: Workload) -> list[Quartiles]:
     for step in range(WARM_UP_STEPS + workload.new_tokens):
         for side in (0, 1) if step % 2 else (1, 0):
             with stopwatch(decoders[side].model, times_s[side]):
-                tokens[side] = decoders[side].step(tokens[side]).argmax(-1)
+                tokens[side] = decoders[side].step_greedily(tokens[side])
     return [quartiles(found[WARM_UP_STEPS:]) for found in times_s]
 
 
@@ -163,7 +163,7 @@ def peak_memory_bytes(model: PreTrainedModel, workload: Workload) -> int | None:
         torch.cuda.reset_peak_memory_stats(device)
     tokens = prompt_of(model, workload)[:, -1]
     for _ in range(WARM_UP_STEPS):
-        tokens = decoder.step(tokens).argmax(-1)
+        tokens = decoder.step_greedily(tokens)
     wait(model)
     peak = sum(map(torch.cuda.max_memory_allocated, gpus)) - before
     del decoder, tokens

@@ -3,12 +3,12 @@
 import torch
 from transformers import PreTrainedModel
 
-from core.decoding.graph import start_decoding
+from core.decoding.start import start_decoding
 from core.timing.peers.peer import Peer
 
 
 class OwnPeer(Peer):
-    """`core.decoding.graph.start_decoding` of a model, dense or a view."""
+    """`core.decoding.start.start_decoding` of a model, dense or a view."""
 
     def __init__(self, model: PreTrainedModel, batch_size: int, max_tokens: int):
         self.decoder = start_decoding(model, batch_size, max_tokens)
