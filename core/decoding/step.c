@@ -89,36 +89,38 @@ static inline float total(lanes a) {
     return sum;
 }
 
-/* Products of `rows` rows (a constant where it is inlined) with x, all in the same order of sums. */
-static inline __attribute__((always_inline)) void dots(int rows, const float *w, int64_t width, const float *x, float *out) {
+/* Products with x of `rows` rows (a constant where it is inlined) that lie `apart`, each in the same order of sums. */
+static inline __attribute__((always_inline)) void dots(
+    int rows, const float *w, int64_t apart, int64_t width, const float *x, float *out, int64_t out_apart) {
     lanes a[4] = {{0}}, b[4] = {{0}};
     int64_t i = 0;
     for (; i + 2 * LANES <= width; i += 2 * LANES) {
         lanes left = *(const loose *)(x + i), right = *(const loose *)(x + i + LANES);
         for (int r = 0; r < rows; r++) {
-            a[r] += *(const loose *)(w + r * width + i) * left;
-            b[r] += *(const loose *)(w + r * width + i + LANES) * right;
+            a[r] += *(const loose *)(w + r * apart + i) * left;
+            b[r] += *(const loose *)(w + r * apart + i + LANES) * right;
         }
     }
     for (int r = 0; r < rows; r++) {
         float rest = 0;
-        for (int64_t j = i; j < width; j++) rest += w[r * width + j] * x[j];
-        out[r] = total(a[r] + b[r]) + rest;
+        for (int64_t j = i; j < width; j++) rest += w[r * apart + j] * x[j];
+        out[r * out_apart] = total(a[r] + b[r]) + rest;
     }
 }
 
-/* out = w x + bias, for w [rows, width]. */
+/* out = w x + bias, for w [rows, width]: four rows at a time, a quarter of all apart, since memory is read faster in
+ * a few long streams than in rows that end soon. */
 static void product(const float *w, const float *bias, int64_t rows, int64_t width, const float *x, float *out) {
-    int64_t r = 0;
-    for (; r + 4 <= rows; r += 4) dots(4, w + r * width, width, x, out + r);
-    for (; r < rows; r++) dots(1, w + r * width, width, x, out + r);
+    int64_t quarter = rows / 4;
+    for (int64_t r = 0; r < quarter; r++) dots(4, w + r * width, quarter * width, width, x, out + r, quarter);
+    for (int64_t r = 4 * quarter; r < rows; r++) dots(1, w + r * width, 0, width, x, out + r, 0);
     if (bias)
-        for (r = 0; r < rows; r++) out[r] += bias[r];
+        for (int64_t r = 0; r < rows; r++) out[r] += bias[r];
 }
 
 static inline float dot(const float *a, const float *b, int64_t width) {
     float out;
-    dots(1, a, width, b, &out);
+    dots(1, a, 0, width, b, &out, 0);
     return out;
 }
 
@@ -284,9 +286,9 @@ static long claim(Phase *phase, long chunks) {
 
 static inline void finish(Phase *phase) { atomic_fetch_add_explicit(&phase->done, 1, memory_order_release); }
 
-/* Rows of a chunk: a few chunks for each thread, of four rows at a time, and no more than work space holds. */
+/* Rows of a chunk: two chunks for each thread, of four rows at a time, and no more than work space holds. */
 static int64_t chunk_rows(const Runner *run, int64_t rows) {
-    int64_t parts = run->threads == 1 ? 1 : 4 * run->threads;
+    int64_t parts = run->threads == 1 ? 1 : 2 * run->threads;
     int64_t size = ((rows + parts - 1) / parts + 3) / 4 * 4;
     return size < 8 ? 8 : size > MOST_ROWS ? MOST_ROWS : size;
 }
