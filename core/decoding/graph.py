@@ -11,7 +11,7 @@ than a softmax over cached keys are refused: `core.decoding.start` has their own
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from importlib import import_module
 from types import FunctionType, MethodType
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _STEP = "shared_attention_step"
+STAGES_APART = {torch.float32: 1e-3, torch.bfloat16: 0.15}
+"""‖logits − the own forward's‖ ÷ ‖those‖, a few times what rounding makes of it (docs/decisions.md)."""
 
 
 class GraphDecoder(Decoder):
@@ -101,7 +103,20 @@ class GraphDecoder(Decoder):
         self.capture = recordable if capture is None else capture
         self.graphs: list[torch.cuda.CUDAGraph] = []
         self._rehearse()
+        if len(self._stages()) > 1:
+            self._check_stages()
         self.restart()
+
+    @torch.inference_mode()
+    def _check_stages(self) -> None:
+        """Raise RuntimeError where steps over several devices are not those of the model's own forward, rounding apart."""
+        own = Decoder(self.model)
+        expected = own.prefill(torch.zeros_like(self.tokens)).float()
+        self._go_to(0)
+        found = self.step(torch.zeros_like(self.tokens[:, 0])).float().to(expected.device)
+        apart = (found - expected).norm() / expected.norm()
+        if not apart < STAGES_APART[self.model.dtype]:
+            raise RuntimeError(f"a step over several devices is {apart:.1%} apart from the model's own forward.")
 
     def _plain_step(self, plain: bool | None) -> "PlainStep | None":
         """Raises ValueError where a plain step is asked for and the model has none."""
@@ -214,8 +229,10 @@ class GraphDecoder(Decoder):
         for device, receive, run in self._stages():
             receive()
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.device(device), torch.cuda.graph(graph, capture_error_mode="thread_local"):
-                run()
+            with torch.cuda.device(device):
+                beside = torch.cuda.Stream()  # torch's own is of the device that recorded first, and would record there
+                with torch.cuda.graph(graph, stream=beside, capture_error_mode="thread_local"):
+                    run()
             self.graphs.append(graph)
 
     def _stages(self) -> "list[tuple[torch.device, Callable[[], object], Callable[[], object]]]":
@@ -235,9 +252,10 @@ class GraphDecoder(Decoder):
         return self.logits
 
     def _run(self) -> torch.Tensor:
-        for _, receive, run in self._stages():
+        for device, receive, run in self._stages():
             receive()
-            run()
+            with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+                run()
         return self.logits
 
     def _forward_once(self) -> None:

@@ -24,14 +24,14 @@ def can_overlap(device: torch.device) -> bool:
 
 
 @triton.jit
-def begin(OVERLAP: tl.constexpr):
+def begin(OVERLAP: tl.constexpr) -> None:
     """Let the next kernel start: first of all that a kernel does."""
     if OVERLAP:
         gdc_launch_dependents()
 
 
 @triton.jit
-def wait(OVERLAP: tl.constexpr):
+def wait(OVERLAP: tl.constexpr) -> None:
     """Until the kernel before has ended: ahead of all that reads what it wrote, or writes what it reads."""
     if OVERLAP:
         gdc_wait()

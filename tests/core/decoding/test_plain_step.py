@@ -207,6 +207,9 @@ def test_layers_of_several_stages_hand_the_stream_and_the_leaders_scores_on(monk
     decoder = assert_equal(share_attention(plain_model(), "0-2"), 1)
     stages = decoder.plain.stages
     assert len(stages) == 5 and [len(stage.moves) for stage in stages] == [0, 3, 5, 5, 3]
+    decoder.plain.stages[1].moves.clear()
+    with pytest.raises(RuntimeError, match="apart from the model's own forward"):
+        decoder._check_stages()
 
 
 @pytest.mark.parametrize(
