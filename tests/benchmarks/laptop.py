@@ -60,6 +60,9 @@ def main() -> None:
     parser.add_argument(
         "--rest-ms", type=float, default=2.0, help="between two steps, in which threads of the last one go to sleep"
     )
+    parser.add_argument(
+        "--only", choices=PATHS, nargs="+", default=PATHS, help="those alone: others throw weights out of the caches"
+    )
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     cpu = torch.device("cpu")
@@ -73,7 +76,7 @@ def main() -> None:
         view = share_attention(model, plan) if plan else model
         room = args.context + args.steps + 1
         begun = time.perf_counter()
-        decoders = [start_decoding(view, 1, room, paths=(path,), wait_s=120) for path in PATHS]
+        decoders = [start_decoding(view, 1, room, paths=(path,), wait_s=120) for path in args.only]
         started_ms = 1000 * (time.perf_counter() - begun)
         paths = list(dict.fromkeys(decoder.path for decoder in decoders))
         decoders = [next(decoder for decoder in decoders if decoder.path == path) for path in paths]
