@@ -4,7 +4,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from app import text
-from app.charts.style import DENSE, SHARED, figure, hover_safe, message, short
+from app.charts.style import ABOVE, DENSE, SHARED, figure, hover_safe, message, short
 from core.records.peers import AGAIN, OWN, PLANNED
 
 _BAR_PX = 52  # two lines of a name, and room between them
@@ -30,7 +30,7 @@ def tokens_per_second(frame: pd.DataFrame) -> go.Figure:
         table=_table(frame),
         height=110 + _BAR_PX * len(frame),
         margin={"t": 84},
-        legend={"yref": "container", "y": 1, "yanchor": "top"},
+        legend=ABOVE,
         xaxis={"range": [0, longest], "nticks": 5, "side": "top"},
         yaxis={"categoryorder": "array", "categoryarray": names[::-1], "showgrid": False},
         bargap=0.25,

@@ -4,7 +4,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from app import text
-from app.charts.style import SIDES, across, figure, label, message, over_context, short
+from app.charts.style import ABOVE, SIDES, across, figure, label, message, over_context, short
 from app.units import scale_of, tokens_short
 
 _GROUP_PX = 44  # of a timing: two bars, of which each can carry a ratio in letters that can be read
@@ -92,7 +92,7 @@ def _lying(frame: pd.DataFrame, group_px: int, longest: float) -> dict:
         "height": 110 + group_px * groups,
         "margin": {"t": 64},
         # above the axis, however high the bars make the chart
-        "legend": {"yref": "container", "y": 1, "yanchor": "top"},
+        "legend": ABOVE,
         "xaxis": {"range": [0, longest], "nticks": 5, "side": "top"},
         "yaxis": {"autorange": "reversed", "showgrid": False},
     }

@@ -60,6 +60,9 @@ MECHANISMS = {
 }
 """By mechanism, in the order of `core.records.mechanisms.CURVES`."""
 
+ABOVE = {"yref": "container", "y": 1, "yanchor": "top", "maxheight": 1}
+"""A legend above an axis that is on top, however low or high the chart: of a low one it would else take half and be cut."""
+
 
 def _template(ink: str, grid: str, card: str) -> go.layout.Template:
     axis = {

@@ -4,19 +4,29 @@ import json
 from pathlib import Path
 
 from core.places import RESULTS
-from core.records import load_emergences, load_pretrainings, load_records, load_searches, load_timings, save_search
+from core.records import (
+    load_emergences,
+    load_peers,
+    load_pretrainings,
+    load_records,
+    load_searches,
+    load_timings,
+    save_search,
+)
 from core.records.files import write_record
 from core.records.scores import Record
 from core.records.timings import TimingRecord
 
 GOLDEN = Path(__file__).parents[2] / "golden_records"
-OTHERS = {"timings", "tunings", "pretraining", "emergence"}
+OTHERS = {"timings", "tunings", "pretraining", "emergence", "peers"}
 SCORES = sorted(path for path in RESULTS.glob("*/*/*.json") if path.parent.name not in OTHERS)
+PEERS = sorted(RESULTS.glob("*/peers/*.json"))
 TIMINGS, SEARCHES = sorted(RESULTS.glob("*/timings/*.json")), sorted(RESULTS.glob("*/searches/*.jsonl"))
 
 
 def test_nothing_is_left_out():
-    for load, files in ((load_records, SCORES), (load_timings, TIMINGS), (load_searches, SEARCHES)):
+    kinds = ((load_records, SCORES), (load_timings, TIMINGS), (load_searches, SEARCHES), (load_peers, PEERS))
+    for load, files in kinds:
         records, problems = load(RESULTS)
         assert problems == [] and len(records) == len(files) > 0
         assert {RESULTS / record.path for record in records} == set(files)

@@ -147,7 +147,7 @@ def test_recompute_mixes_heads_in_blocks_of_queries(monkeypatch):
     view = trained(corrected(fastest("llama"), "rank=3,alignment"))
     expected = logits_of(view, padding(), execution="reuse")
     monkeypatch.setattr("core.sharing.corrections.attend.REUSE_LIMIT_BYTES", 2 * 4 * 11 * 4 * 3)  # three queries
-    close(logits_of(view, padding(), execution="recompute"), expected, 1e-6)
+    close(logits_of(view, padding(), execution="recompute"), expected, 3e-6)  # processors round in different orders
 
 
 @pytest.mark.parametrize(
@@ -453,7 +453,7 @@ def of(view, layer: int):
 
 
 @torch.no_grad()
-def assert_ordinary(view, expected: torch.Tensor, folder, tolerance: float = 1e-6) -> None:
+def assert_ordinary(view, expected: torch.Tensor, folder, tolerance: float = 3e-6) -> None:
     """The view has no corrections any more, gives the same logits, and so does its folder."""
     assert not corrections_of(view) and not correction_parameters(view)
     for execution in EXECUTIONS:
