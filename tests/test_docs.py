@@ -248,7 +248,7 @@ def test_the_table_of_times_is_what_the_records_say():
         ]
         ratios = [steps_ms[0] / steps_ms[1], moved[0] / moved[1]]
         assert figures == [f"{ms:.1f}" for ms in steps_ms] + [f"{ratio:.2f}" for ratio in ratios]
-    assert len(rows) == 8
+    assert len(rows) == 14
 
 
 def test_the_table_of_cpu_times_is_what_the_records_say():

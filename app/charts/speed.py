@@ -174,6 +174,9 @@ def prefill_bars(frame: pd.DataFrame) -> go.Figure:
         _predicted_circles(rows, name, "predicted_prefill_ms", [f"rates: {basis}" for basis in rows.prefill_basis])
         for name, rows in predicted.groupby("model", sort=False)
     ]
+    layout = _lying(frame, _GROUP_PX // 2, 1.05 * frame[["prefill_ms", "predicted_prefill_ms"]].max(axis=None))
+    # four names stand in as many lines on a telephone, and of so low a chart plotly would leave nothing to its bars
+    layout |= {"height": layout["height"] + 60, "margin": {"t": 124}}
     return figure(
         traces,
         "Measured time to read the prompts, dense and shared, with what was predicted.",
@@ -181,5 +184,5 @@ def prefill_bars(frame: pd.DataFrame) -> go.Figure:
         if len(predicted)
         else "Reading the prompts (ms), measured",
         source=text.SOURCES["both" if len(predicted) else "measured"],
-        **_lying(frame, _GROUP_PX // 2, 1.05 * frame[["prefill_ms", "predicted_prefill_ms"]].max(axis=None)),
+        **layout,
     )
