@@ -270,10 +270,9 @@ class PlainStep:
 
     def _room(self, name: str, width: int, device: torch.device) -> torch.Tensor:
         """[batch, width], the same for all layers."""
-        room = partial(torch.empty, self.batch, width, dtype=self.recipe.dtype, device=device)
         key = (name, width, device)
         if key not in self.rooms:
-            self.rooms[key] = room()
+            self.rooms[key] = torch.empty(self.batch, width, dtype=self.recipe.dtype, device=device)
         return self.rooms[key]
 
     def _new_stream(self, device: torch.device, width: int, parts: int) -> _Stream:
