@@ -38,6 +38,7 @@ from core.records.tunings import CARD, RECORD, TuningRecord, list_tunings, load_
 METHODS = ("full", "lora")
 _POLL_S = 0.5
 _LEAVE_S = 120.0
+_STOP = signal.SIGINT if os.name == "posix" else signal.SIGTERM
 """How long a process that was asked to stop may take for its checkpoint."""
 _PROBLEM_BYTES = 4000
 
@@ -290,12 +291,15 @@ def _leave(process: "subprocess.Popen[bytes]") -> None:
 
 def _signal(process: "subprocess.Popen[bytes]") -> None:
     with suppress(OSError):
-        process.send_signal(signal.SIGINT if os.name == "posix" else signal.SIGTERM)
+        process.send_signal(_STOP)
 
 
 def _problem(code: int, said: Any) -> str:
-    """The last line of what a command said that failed; 0 is done, 1 and 130 were stopped with a checkpoint."""
-    if code in (0, 1, 130):
+    """The last line of what a command said that failed; 0 is done, 1 and 130 were stopped with a checkpoint.
+
+    Stopped while it was still being loaded, Python ends by the signal itself; what it had before is as it was.
+    """
+    if code in (0, 1, 130, -_STOP):
         return ""
     said.seek(max(0, said.seek(0, os.SEEK_END) - _PROBLEM_BYTES))
     lines = [line.strip() for line in said.read().decode("utf-8", "replace").splitlines() if line.strip()]

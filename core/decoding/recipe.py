@@ -21,7 +21,15 @@ from transformers.models.llama import modeling_llama
 
 from core.plan import Mechanism, SharingPlan
 from core.sharing.corrections import corrections_of
-from core.sharing.families import AttentionModule, attention_modules, decoder_of, layers_of
+from core.sharing.families import (
+    AttentionModule,
+    attention_modules,
+    decoder_of,
+    heads_per_group,
+    layers_of,
+    num_heads_of,
+    num_layers_of,
+)
 from core.sharing.native import native_plan_of
 from core.sharing.view import plan_of
 
@@ -182,19 +190,17 @@ class _Reader:
         _demand(implementation in ("sdpa", "eager"), f"its attention is {implementation}")
         windows = _windows(model)
         modules = [_acting(module) for module in attention_modules(model)]
-        _demand(decoder.config.num_hidden_layers == len(modules) == len(windows), "not all of its layers are used")
+        _demand(num_layers_of(model) == len(modules) == len(windows), "not all of its layers are used")
         layers = tuple(self._layer(*one) for one in enumerate(zip(layers_of(model), modules, windows, strict=True)))
         whole = next((one for one in layers if one.o is not None), None)
         _demand(whole is not None, "no layer attends")
         parts: Any = decoder
         embedding, head = parts.embed_tokens, model.get_output_embeddings()
         _demand(type(embedding) is nn.Embedding and embedding.max_norm is None, "its embedding is not plain")
-        config = decoder.config
-        head_dim = modules[0].head_dim
-        kv_heads = config.num_key_value_heads
+        num_heads = num_heads_of(model)
         recipe = Recipe(
             embedding.weight, layers, _norm(parts.norm), _linear(head), parts.rotary_emb, implementation,
-            config.num_attention_heads, kv_heads, head_dim,
+            num_heads, num_heads // heads_per_group(model), modules[0].head_dim,
         )  # fmt: skip
         self._check_weights(recipe)
         return recipe
@@ -210,14 +216,13 @@ class _Reader:
         if (own := getattr(module, "sliding_window", None)) is not None:
             _demand(own == window, "its cache holds another window than its layers see")
         heads = getattr(module, "head_map", None) if does == "share" else None
-        count = self.model.config.get_text_config().num_attention_heads
         attends = does != "skip"
         needs_q, needs_k, needs_v = attends and does != "share", does is None, attends and does != "kv"
         return LayerRecipe(
             does=does,
             source=source,
             leads=number in plan.leaders,
-            heads=tuple(range(count) if heads is None else heads),
+            heads=tuple(range(num_heads_of(self.model)) if heads is None else heads),
             window=window,
             rotates=bool(getattr(module, "use_rope", True)),
             scaling=float(module.scaling) if needs_q else 1.0,

@@ -317,14 +317,19 @@ from core.evaluation.resolve import pairs_of
 from pathlib import Path
 folder = Path(sys.argv[1])
 load_records(folder / "none")
+began = time.process_time()
+sum(number * number for number in range(10**7))
+unit = time.process_time() - began
 before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
 records, problems = load_records(folder)
 problems += load_searches(folder)[1] + load_timings(folder)[1]
 index = load_index(folder)
 list(index.learn(pairs_of((folder, record) for record in records)))
 after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(json.dumps([len(records), len(problems), (after - before) / 1024, time.process_time() - began, index.problems]))
+print(json.dumps([len(records), len(problems), (after - before) / 1024, (time.process_time() - began) / unit, index.problems]))
 """
+"""Prints records, problems, megabytes, and how much of this processor's time it took as a multiple of ten million squares in
+Python, 0.5 to 0.9 s."""
 
 
 def test_everything_at_once_within_a_second_and_100_mb(results, tmp_path):
@@ -357,9 +362,9 @@ def test_everything_at_once_within_a_second_and_100_mb(results, tmp_path):
         [sys.executable, "-c", MEASURE, str(results)], check=True, capture_output=True, text=True, env=environment,
         timeout=PATIENCE_S, cwd=Path(places.PACKAGE).parent,
     )  # fmt: skip
-    count, problems, megabytes, seconds, answers = json.loads(told.stdout)
+    count, problems, megabytes, times, answers = json.loads(told.stdout)
     assert count == 2 and problems > 100
-    assert megabytes < 120 and seconds < 3
+    assert megabytes < 120 and times < 6
     assert len(answers) == 1 and "when it is unpacked" in answers[0]
 
 

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from core.configs import text_config
+from core.cost import ModelShape
 from core.timing.peers.peer import LeftOut
 from core.timing.peers.plain import check_shape
 
@@ -45,29 +47,28 @@ def write_gguf(model: PreTrainedModel, path: Path, precision: str, max_tokens: i
 
 
 def _write_sizes(writer: gguf.GGUFWriter, model: PreTrainedModel, max_tokens: int) -> None:
-    config = model.config
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    writer.add_context_length(max(max_tokens, config.max_position_embeddings))
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_key_length(head_dim)
-    writer.add_value_length(head_dim)
-    writer.add_rope_dimension_count(head_dim)
+    config, shape = text_config(model), ModelShape.from_config(model.config)
+    writer.add_context_length(max(max_tokens, shape.max_context or 0))
+    writer.add_embedding_length(shape.hidden_size)
+    writer.add_block_count(shape.num_layers)
+    writer.add_feed_forward_length(shape.intermediate_size)
+    writer.add_head_count(shape.num_heads)
+    writer.add_head_count_kv(shape.num_kv_heads)
+    writer.add_key_length(shape.head_dim)
+    writer.add_value_length(shape.head_dim)
+    writer.add_rope_dimension_count(shape.head_dim)
     writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_vocab_size(config.vocab_size)
+    writer.add_vocab_size(shape.vocab_size)
     writer.add_tokenizer_model("no_vocab")
 
 
 def _tensors(model: PreTrainedModel, architecture: str) -> Iterator[tuple[str, np.ndarray]]:
     """llama.cpp's name and the numbers of each tensor, in float32; tied ones once."""
-    config = model.config
+    shape = ModelShape.from_config(model.config)
     kind = next(kind for kind, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture)
-    names = gguf.get_tensor_name_map(kind, config.num_hidden_layers)
-    heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
+    names = gguf.get_tensor_name_map(kind, shape.num_layers)
+    heads = {"q_proj": shape.num_heads, "k_proj": shape.num_kv_heads}
     for name, parameter in model.named_parameters():
         module, _, part = name.rpartition(".")
         weights = parameter.detach().to("cpu", torch.float32).numpy()

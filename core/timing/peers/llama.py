@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from core.sharing.families import vocab_size_of
 from core.timing.peers.gguf_export import write_gguf
 from core.timing.peers.peer import LeftOut, Peer
 
@@ -52,7 +53,7 @@ class LlamaPeer(Peer):
     def __init__(self, model: PreTrainedModel, batch_size: int, max_tokens: int, precision: str, threads: int):
         self.lib: Any = library()
         self.precision, self.path = precision, "llama.cpp"
-        self.vocabulary, self.rows, self.threads = model.config.vocab_size, batch_size, threads
+        self.vocabulary, self.rows, self.threads = vocab_size_of(model), batch_size, threads
         with TemporaryDirectory(prefix="shared-attention-") as folder:
             file = Path(folder) / "model.gguf"
             write_gguf(model, file, precision, max_tokens)

@@ -87,6 +87,7 @@ def test_heads_teacher_and_corrections_are_in_the_command_and_in_the_link(page, 
     page.wait_for_function(
         "location.search.includes('tune-objective=distillation') && location.search.includes('tune-corrections=alignment')"
     )
+    wait_until_idle(page)
     page.reload(wait_until="domcontentloaded")
     wait_until_idle(page)
     wait_for_words(page, "#tune-command", "--objective distillation")
@@ -98,12 +99,12 @@ def test_heads_teacher_and_corrections_are_in_the_command_and_in_the_link(page, 
 def test_a_run_is_stopped_goes_on_and_ends_in_the_lists(page, own_address):
     page.goto(f"{page.url}&heads={HEADS}&tune-corrections=alignment", wait_until="domcontentloaded")
     wait_until_idle(page)
-    choose_steps(page, 10)
+    choose_steps(page, 60)  # long enough for Stop to be pressed meanwhile
     page.click("#tune-go")
     page.wait_for_function("document.querySelector('#tune-progress').innerText.includes('Step ')", timeout=LONG_MS)
     page.click("#tune-stop")
     wait_for_end(page)
-    assert "with a checkpoint" in page.inner_text("#tune-progress")
+    assert "with a checkpoint" in page.inner_text("#tune-progress"), page.inner_text("#tune-problem")
     wait_for_words(page, "#tune-go", "Go on")
     page.click("#tune-go")
     page.wait_for_selector("#tune-stop:not([disabled])")
@@ -112,10 +113,10 @@ def test_a_run_is_stopped_goes_on_and_ends_in_the_lists(page, own_address):
     page.wait_for_selector("#tune-losses .chart[data-drawn] .plot-container")
     wait_for_words(page, "#tune-about", "python -m core tune")
     tuned = page.get_attribute("#tune-progress a", "href")  # the tuned model, on the same view
-    assert "demo-17-22-full-10" in tuned
+    assert "demo-17-22-full-60" in tuned
     assert "heads mapped · full, text, alignment" in page.input_value("#tune-run input")
     page.click("#model-name input")
-    page.wait_for_selector("[role=option]:has-text('demo-17-22-full-10')")
+    page.wait_for_selector("[role=option]:has-text('demo-17-22-full-60')")
     page.goto(f"{own_address}{tuned}", wait_until="domcontentloaded")
     wait_until_idle(page)
     wait_for_words(page, "#tune-error", "This model is tuned already")  # it is open

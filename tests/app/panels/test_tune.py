@@ -11,6 +11,7 @@ import pytest
 
 from app import jobs, settings, text, tunings
 from app.charts import tuning as charts
+from app.components import html
 from app.panels import model as model_panel
 from app.panels import tune
 from core.records.tunings import TuningRecord
@@ -174,6 +175,15 @@ def test_stop_leaves_a_run_that_goes_on(own_machine, view):
     assert str(stopped_at) in seen[0]
     tune._stops.press(visitor)
     assert tunings.live(tunings.folder_of(wanted)).steps >= stopped_at and steps_of(again)
+
+
+def test_stop_while_the_command_is_being_loaded_is_no_fault(own_machine, view):
+    """Its last line, KeyboardInterrupt, was shown as an error: it had ended by the signal before it could note it."""
+    visitor = SimpleNamespace(session_hash="visitor")
+    running = tune.run(view, "full", False, 1000, "", *PLAIN, visitor)
+    assert text.TUNE_STARTS in next(running)[0]
+    tune._stops.press(visitor)
+    assert steps_of(running)[-1][:2] == (html.note(text.TUNE_NOT_BEGUN), "")
 
 
 def test_a_budget_of_seconds_ends_a_run_with_a_checkpoint(own_machine, view, monkeypatch):
