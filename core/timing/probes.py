@@ -56,20 +56,46 @@ class _StepClock(StoppingCriteria):
 
 def time_attention(shape: ModelShape, workload: Workload, dtype: torch.dtype) -> dict[str, float]:
     """Microseconds of one dense layer's attention in a decode step, by each kernel there is for it (median of 20)."""
-    from core.decoding import kernels as step_kernels  # needs Triton
+    ways = attention_ways(shape, workload, dtype, torch.device("cuda"))
+    return {name: found for name, way in ways.items() if (found := _device_us(way)) is not None}
 
-    sizes = (workload.batch_size, shape.num_kv_heads, workload.context_tokens, shape.head_dim)
-    keys, values = (torch.randn(sizes, device="cuda", dtype=dtype) for _ in range(2))
-    query = torch.randn(workload.batch_size, shape.num_heads, 1, shape.head_dim, device="cuda", dtype=dtype)
-    packed = query.view(workload.batch_size, shape.num_kv_heads, -1, shape.head_dim)
-    end, scaling = torch.tensor([workload.context_tokens], dtype=torch.int32, device="cuda"), shape.head_dim**-0.5
+
+def attention_ways(
+    shape: ModelShape, workload: Workload, dtype: torch.dtype, device: torch.device
+) -> dict[str, Callable[[], torch.Tensor]]:
+    """One dense layer's attention of the newest token over random keys and values, by each kernel there is: name → what gives
+    [batch, heads · head_dim], in some order of axes.
+
+    The kernel of plain steps rotates the token's query and key and puts it in its place in the cache besides.
+    """
+    from core.decoding import kernels as step_kernels  # needs Triton
+    from core.decoding import newest
+
+    batch, heads, kv_heads, head_dim = workload.batch_size, shape.num_heads, shape.num_kv_heads, shape.head_dim
+    tokens, scaling = workload.context_tokens, shape.head_dim**-0.5
+    keys, values = (torch.randn(batch, kv_heads, tokens, head_dim, device=device, dtype=dtype) for _ in range(2))
+    query = torch.randn(batch, heads, 1, head_dim, device=device, dtype=dtype)
+    packed = query.view(batch, kv_heads, -1, head_dim)
+    end = torch.tensor([tokens], dtype=torch.int32, device=device)
     sdpa = partial(scaled_dot_product_attention, packed, keys, values, scale=scaling)
+
+    cos, sin = (make(tokens, head_dim, device=device, dtype=dtype) for make in (torch.ones, torch.zeros))
+    of, position = newest.Heads(heads, kv_heads, head_dim, scaling, cos, sin), end.long() - 1
+    made = torch.cat([part.flatten(1) for part in (query, keys[:, :, -1], values[:, :, -1])], 1)
+    split = newest.split_for(newest.ATTEND, batch, kv_heads, heads // kv_heads, head_dim, tokens, device, dtype)
+    out = torch.empty(batch, heads * head_dim, device=device, dtype=dtype)
+
+    def plain_step() -> torch.Tensor:
+        newest.attend(made, keys, values, of, position, split, out)
+        return out
+
     ways: dict[str, Callable[[], torch.Tensor]] = {
-        "triton (this project)": lambda: step_kernels.attend(query, keys, values, end, scaling)
+        "triton, plain step (this project)": plain_step,
+        "triton (this project)": lambda: step_kernels.attend(query, keys, values, end, scaling),
     }
     ways |= {f"sdpa {backend.name.lower()}": partial(_with_backend, backend, sdpa) for backend in _BACKENDS}
     ways["matmul"] = lambda: torch.softmax(packed @ keys.mT * scaling, -1, dtype=torch.float32).to(dtype) @ values
-    return {name: found for name, way in ways.items() if (found := _device_us(way)) is not None}
+    return ways
 
 
 _BACKENDS = (SDPBackend.FLASH_ATTENTION, SDPBackend.CUDNN_ATTENTION, SDPBackend.EFFICIENT_ATTENTION)
@@ -81,10 +107,12 @@ def _with_backend(backend: SDPBackend, function: Callable[[], torch.Tensor]) -> 
 
 
 def _device_us(function: Callable[[], torch.Tensor], repeats: int = 20) -> float | None:
-    """Median time on the device; None where the kernel refuses the shape."""
+    """Median time on the device; None where the kernel refuses the shape, or the device has too little room for it."""
+    from triton.runtime.errors import OutOfResources
+
     try:
         function()
-    except RuntimeError:
+    except (RuntimeError, OutOfResources):
         return None
     events = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(repeats)]
     for begin, end in events:

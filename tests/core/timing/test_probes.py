@@ -1,7 +1,9 @@
 """What is timed beside the two models."""
 
 import time
+from dataclasses import replace
 
+import pytest
 import torch
 
 from core.cost import known_shapes
@@ -60,3 +62,17 @@ def test_products_and_attention_are_measured_in_flops(monkeypatch):
 def test_what_is_sustained_is_the_time_of_one_among_many(monkeypatch):
     monkeypatch.setitem(probes._LEAST_S, "cpu", 0.02)
     assert 0.001 <= probes._sustained_s(torch.device("cpu"), lambda: time.sleep(0.001)) < 0.05
+
+
+@pytest.mark.parametrize(("heads", "kv_heads", "head_dim", "tokens"), [(4, 2, 16, 7), (6, 1, 8, 40), (3, 3, 32, 130)])
+@torch.inference_mode()
+def test_kernels_of_attention_that_are_timed_beside_each_other_compute_the_same(heads, kv_heads, head_dim, tokens):
+    """Those of recorded steps were timed, and that of plain steps, which most models take, was not."""
+    pytest.importorskip("triton")
+    shape = replace(
+        known_shapes()["Llama-3-8B"], num_heads=heads, num_kv_heads=kv_heads, head_dim=head_dim, layer_sizes=()
+    )
+    ways = probes.attention_ways(shape, Workload(2, tokens, 1), torch.float32, torch.device("cpu"))
+    expected = ways["matmul"]().flatten()
+    for name in ("triton, plain step (this project)", "triton (this project)"):  # sdpa's backends are for GPUs
+        torch.testing.assert_close(ways[name]().flatten(), expected, rtol=1e-4, atol=1e-5)
