@@ -52,8 +52,9 @@ async function put_content({html, figure}) {
   clear_chart();
   slide.innerHTML = html;
   slide.querySelectorAll('.talk-arcs').forEach(draw_arcs);
+  const {name} = slides[at], mine = slide.firstElementChild;
   if (figure) await draw_chart(JSON.parse(figure));
-  slide.dataset.ready = slides[at].name;
+  if (mine.isConnected) slide.dataset.ready = name;  // else another slide was turned to while the chart was drawn
 }
 
 // Arcs over cells: of words, or of layers

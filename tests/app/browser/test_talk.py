@@ -88,6 +88,26 @@ def test_a_whole_talk_with_the_keyboard_alone(open_page):
     assert not is_open(page) and talk(page) == "" and page.evaluate("explorer.shown") == SLIDES[9].view
 
 
+def test_a_slide_whose_chart_is_still_drawn_makes_no_other_one_ready(open_page):
+    page = open_page("?talk=guide&model=demo", viewport=PROJECTOR)
+    wait_for_slide(page, "guide")
+    page.evaluate("""() => {
+      const draw = Plotly.newPlot;
+      window.held = [];
+      Plotly.newPlot = (...asked) => new Promise(go => held.push(go)).then(() => draw(...asked));
+    }""")
+    for number, name in enumerate(("alike", "guide"), start=1):
+        page.keyboard.press(str(NAMES.index(name) + 1))
+        page.wait_for_function(f"held.length === {number}")
+    ready = "document.querySelector('#talk .talk-slide').dataset.ready ?? ''"
+    assert (
+        page.evaluate(f"(async () => {{ held[0](); await new Promise(go => setTimeout(go, 300)); return {ready}; }})()")
+        == ""
+    )
+    page.evaluate("held[1]()")
+    wait_for_slide(page, "guide")
+
+
 def test_both_models_write_on_a_key(open_page):
     page = open_page("?talk=part&model=demo&plan=1-23", viewport=PROJECTOR)
     wait_for_slide(page, "part")
