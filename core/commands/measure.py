@@ -43,7 +43,16 @@ def _run(args: Namespace) -> int:
     plans = [SharingPlan.parse(text, num_layers_of(model)) for text in args.plan]
     views = {plan: share_attention(model, plan) for plan in plans}
     rates = copy_bytes_per_s(model.device), read_bytes_per_s(model.device)
-    bench = Bench(name, weights, model, *rates, args.generate, args.compare_attention, args.energy)
+    bench = Bench(
+        name,
+        weights,
+        model,
+        *rates,
+        args.generate,
+        args.compare_attention,
+        args.energy,
+        args.products or args.rounds > 1,
+    )
     copying, reading = (f"{rate / 1e9:,.0f} GB/s" for rate in rates)
     print(f"{name} on {machine(model.device)}; copying memory: {copying}, reading: {reading}", file=sys.stderr)
     for results in _folders(args):
@@ -133,11 +142,18 @@ def _check(args: Namespace) -> None:
             raise ValueError(f"--{option} is {min(values)}: it must be at least 1.")
     if args.rounds > 1 and args.results == RESULTS:
         raise ValueError("Rounds are runs to be compared: name a folder of their own, e.g. --results runs/before.")
+    if args.products and args.results == RESULTS:
+        raise ValueError(
+            "Steps take a little longer with products between them, and serve comparisons: name a folder of their own, e.g. "
+            "--results runs/before/1."
+        )
     cuda = torch.cuda.is_available() and not str(args.device or "cuda").startswith("cpu")
     if (args.skip_prefill or args.compare_attention or args.energy) and not cuda:
         raise ValueError(
             "--skip-prefill, --compare-attention and --energy need a CUDA GPU: leave them out on this device."
         )
+    if args.products and cuda:
+        raise ValueError("--products is for CPUs: leave it out on a GPU, whose runs are alike.")
 
 
 def _words(plan: SharingPlan, workload: Workload) -> str:

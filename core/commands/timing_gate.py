@@ -21,6 +21,11 @@ def compare_timings(before: str, after: str, max_slowdown: float | None) -> int:
         f"B ÷ A of the first quartile of repeats, averaged over {len(a)} and {len(b)} runs; all intervals together hold in "
         f"{1 - 2 * ALPHA:.0%} of comparisons."
     )
+    if any(one.point.products for one in found):
+        print(
+            "Note: of runs with products between the steps, B ÷ A is of time ÷ products, which takes out what the machine gave just "
+            "then, and what slows torch's own products just as much."
+        )
     if not all(one.between_runs for one in found):
         print(
             "Note: one side has a single run. Intervals are from its repeats, and leave out what differs from run to run: "
@@ -51,7 +56,8 @@ def _gate(found: Sequence[Slowdown], max_slowdown: float) -> int:
     hidden = sum(one.hides(max_slowdown) for one in found if one not in failed)
     if hidden:
         print(
-            f"Note: noise would hide a slowdown of {max_slowdown:.0%} in {hidden} of {len(found)} times: measure more rounds."
+            f"Note: noise would hide a slowdown of {max_slowdown:.0%} in {hidden} of {len(found)} times: measure more rounds"
+            + (", on a CPU with --products." if not all(one.point.products for one in found) else ".")
         )
     for one in failed:
         about = f"the {one.time} of {one.point.plan or 'dense'}, batch {one.point.batch_size} × {one.point.context_tokens:,},"

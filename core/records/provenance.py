@@ -65,6 +65,8 @@ class Provenance(Strict):
             "scored_by",
             "tuning",
             "read_bytes_per_s",
+            "step_products_s",
+            "prefill_products_s",
             "matmul_flops_per_s",
             "attention_flops_per_s",
         ):  # and so do those from before these were known

@@ -81,7 +81,7 @@ class TimedPoint(NamedTuple):
     """What was timed, under which conditions: two timings are of the same point when all of it is equal.
 
     weights: SHA-256, or `random`. device: as `device_name` says it. prefill: whether prompts were read, or the cache was
-    filled at random. execution: of the prefill.
+    filled at random. execution: of the prefill. products: whether products were timed between steps, which then take longer.
     """
 
     model: str
@@ -95,12 +95,14 @@ class TimedPoint(NamedTuple):
     execution: str
     new_tokens: int
     prefill: bool
+    products: bool
 
     @property
     def variant(self) -> str:
         """What the name of a file leaves out, for the second of two points that would have the same name."""
         parts = {"execution": self.execution, "new": self.new_tokens, "prefill": "yes" if self.prefill else "no"}
         parts |= {"layers": self.num_layers, "weights": self.weights[:12]}
+        parts |= {"products": "yes"} if self.products else {}
         return "+".join(f"{name}={value}" for name, value in parts.items())
 
 
@@ -121,6 +123,9 @@ class TimingRecord(Provenance):
     devices: AtLeastOne = 1
     dense: Timed
     shared: Timed
+    # products with the dense model's weights by torch alone, as often as steps and prefills and between them; on a CPU
+    step_products_s: Quartiles | None = None
+    prefill_products_s: Quartiles | None = None
     generate: Timed | None = None  # transformers' own `generate`, dense, in the same run
     # one dense layer's attention in a step, by each kernel that was tried (median)
     attention_us: dict[str, Finite] = Field(default_factory=dict)
@@ -142,7 +147,7 @@ class TimingRecord(Provenance):
         """What was timed, under which conditions."""
         return TimedPoint(
             self.model, self.weights, self.num_layers, self.plan, self.batch_size, self.context_tokens, self.dtype,
-            self.device, self.execution, self.new_tokens, self.dense.prefill_s is not None,
+            self.device, self.execution, self.new_tokens, self.dense.prefill_s is not None, self.step_products_s is not None,
         )  # fmt: skip
 
     @property

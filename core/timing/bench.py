@@ -18,6 +18,7 @@ from core.timing.clock import free_memory, gpus_of
 from core.timing.energy import energy_counter
 from core.timing.measure import Workload, peak_memory_bytes, start_baseline, time_pair
 from core.timing.probes import attention_flops_per_s, matmul_flops_per_s, time_attention, time_generate
+from core.timing.products import products_of
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Bench:
 
     weights: their SHA-256, or `random`. copy_bytes_per_s, read_bytes_per_s: of its device, from `core.timing.probes`.
     generate, attention: whether transformers' `generate` and the kernels of attention are timed too. energy: whether what a
-    token takes is measured.
+    token takes is measured. products: whether products are timed between steps and prefills, where they can be.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Bench:
     generate: bool = False
     attention: bool = False
     energy: bool = False
+    products: bool = False
 
     def point(self, plan: SharingPlan, workload: Workload) -> TimedPoint:
         """What the record of a plan at a workload is of."""
@@ -44,6 +46,7 @@ class Bench:
         return TimedPoint(
             self.name, self.weights, plan.num_layers, str(plan), workload.batch_size, workload.context_tokens,
             self._dtype, device, workload.execution, workload.new_tokens, workload.prefill,
+            self.products and products_of(self.model, 1) is not None,
         )  # fmt: skip
 
     def has_all(self, record: TimingRecord) -> bool:
@@ -71,9 +74,9 @@ class Bench:
         baseline = start_baseline(self.model, workload, self.energy)
         for plan, view in views.items():
             begin = time.monotonic()
-            dense, shared = time_pair(baseline, view, workload, peaks[plan], self.energy)
+            pair = time_pair(baseline, view, workload, peaks[plan], self.energy, self.products)
             about = provenance(begin, self.model.device)
-            yield self._record(plan, workload, dense=dense, shared=shared, **about, **probed)
+            yield self._record(plan, workload, **pair._asdict(), **about, **probed)
 
     def _attention_us(self, workload: Workload) -> dict[str, float]:
         return time_attention(ModelShape.from_config(self.model.config), workload, self.model.dtype)

@@ -1,11 +1,12 @@
 """Time prefill and decoding of the dense and the shared model, in turn, in one run.
 
 The steps are those that the app takes (`core.decoding.start`), for both models; who goes first alternates from step to
-step.
+step. For a gate, products with the same weights can be timed between them (`core.timing.products`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
 
 import torch
 from transformers import PreTrainedModel
@@ -19,6 +20,7 @@ from core.sharing.storage import stored_tensors
 from core.sharing.view import plan_of
 from core.timing.clock import free_memory, gpus_of, quartiles, stopwatch, wait
 from core.timing.energy import joules_per_token
+from core.timing.products import products_of
 
 WARM_UP_STEPS = 3
 PREFILL_REPEATS = 4  # even, so that each model begins equally often
@@ -56,6 +58,18 @@ class Baseline:
     energy_j_per_token: float | None = None
 
 
+_Three: TypeAlias = tuple[Quartiles, Quartiles, Quartiles | None]  # dense, shared, products
+
+
+class Pair(NamedTuple):
+    """Dense and shared model, and products with the dense model's weights that were timed between their steps and prefills."""
+
+    dense: Timed
+    shared: Timed
+    step_products_s: Quartiles | None
+    prefill_products_s: Quartiles | None
+
+
 def start_baseline(dense: PreTrainedModel, workload: Workload, energy: bool = False) -> Baseline:
     """Measure the dense model's memory alone, then bring up its decoder. Raises what `time_pair` raises.
 
@@ -70,23 +84,29 @@ def start_baseline(dense: PreTrainedModel, workload: Workload, energy: bool = Fa
 
 
 def time_pair(
-    baseline: Baseline, shared: PreTrainedModel, workload: Workload, peak_bytes: int | None, energy: bool = False
-) -> tuple[Timed, Timed]:
+    baseline: Baseline,
+    shared: PreTrainedModel,
+    workload: Workload,
+    peak_bytes: int | None,
+    energy: bool = False,
+    products: bool = False,
+) -> Pair:
     """Dense and shared model timed in turn at one workload; `peak_bytes`: the shared model's, from `peak_memory_bytes`.
 
-    energy: also measure what the shared model's steps draw, after they were timed.
+    energy: also measure what the shared model's steps draw, after they were timed. products: also time products between
+    steps and prefills, where that can be; steps take a little longer then.
     Without prefill, the two share their buffers, so that the larger cache alone has to fit. Raises ValueError for a
     workload that cannot be measured, torch.OutOfMemoryError where a model does not fit.
     """
     like = None if workload.prefill else baseline.decoder
     size = (workload.batch_size, workload.max_tokens)
     decoders = alike([baseline.decoder, start_decoding(shared, *size, like)], *size)
-    prefills: Sequence[Quartiles | None] = (None, None)
+    prefills: _Three | tuple[None, None, None] = (None, None, None)
     if workload.prefill:
-        prefills = _time_prefills(decoders, workload)
+        prefills = _time_prefills(decoders, workload, products)
     for decoder in decoders:
         _begin(decoder, workload)
-    steps = _time_steps(decoders, workload)
+    steps = _time_steps(decoders, workload, products)
     held = [decoder.cache_bytes for decoder in decoders]
     energies = baseline.energy_j_per_token, _energy(decoders[1], workload) if energy else None
     peaks = baseline.peak_memory_bytes, peak_bytes
@@ -96,10 +116,10 @@ def time_pair(
             weight_bytes=_weight_bytes(decoder.model), peak_memory_bytes=peak, energy_j_per_token=joules,
         )
         for decoder, prefill, step, cache_bytes, peak, joules in zip(
-            decoders, prefills, steps, held, peaks, energies, strict=True
+            decoders, prefills[:2], steps[:2], held, peaks, energies, strict=True
         )
     )  # fmt: skip
-    return dense, timed
+    return Pair(dense, timed, steps[2], prefills[2])
 
 
 def _energy(decoder: Decoder, workload: Workload) -> float | None:
@@ -125,23 +145,41 @@ def _execution(model: PreTrainedModel, workload: Workload) -> dict[str, str]:
     return {"execution": workload.execution} if any(plan_of(model).phases) else {}
 
 
-def _time_prefills(decoders: list[Decoder], workload: Workload) -> list[Quartiles]:
-    times_s: list[list[float]] = [[] for _ in decoders]
-    for repeat in range(1 + PREFILL_REPEATS):
-        for decoder, found in list(zip(decoders, times_s, strict=True))[:: -1 if repeat % 2 else 1]:
-            with stopwatch(decoder.model, found):
-                _begin(decoder, workload)
-    return [quartiles(found[1:]) for found in times_s]  # the first one warms up
+def _time_prefills(decoders: list[Decoder], workload: Workload, products: bool) -> _Three:
+    """Of both decoders, and of products between them."""
+    between = products_of(decoders[0].model, workload.batch_size * workload.context_tokens) if products else None
+
+    def read(side: int) -> None:
+        _begin(decoders[side], workload)
+
+    return _in_turn(decoders, read, between, 1, PREFILL_REPEATS)
 
 
-def _time_steps(decoders: list[Decoder], workload: Workload) -> list[Quartiles]:
+def _time_steps(decoders: list[Decoder], workload: Workload, products: bool) -> _Three:
+    """Of both decoders, and of products between them."""
     tokens = [prompt_of(decoder.model, workload)[:, -1] for decoder in decoders]
-    times_s: list[list[float]] = [[] for _ in decoders]
-    for step in range(WARM_UP_STEPS + workload.new_tokens):
-        for side in (0, 1) if step % 2 else (1, 0):
+
+    def step(side: int) -> None:
+        tokens[side] = decoders[side].step_greedily(tokens[side])
+
+    between = products_of(decoders[0].model, workload.batch_size) if products else None
+    return _in_turn(decoders, step, between, WARM_UP_STEPS, workload.new_tokens)
+
+
+def _in_turn(
+    decoders: list[Decoder], do: Callable[[int], None], between: Callable[[], None] | None, warm_up: int, repeats: int
+) -> _Three:
+    """Times of `do(0)` and of `do(1)`, and of what is done between them; who begins alternates."""
+    times_s: tuple[list[float], list[float], list[float]] = ([], [], [])
+    for repeat in range(warm_up + repeats):
+        for side in (0, 1) if repeat % 2 else (1, 0):
             with stopwatch(decoders[side].model, times_s[side]):
-                tokens[side] = decoders[side].step_greedily(tokens[side])
-    return [quartiles(found[WARM_UP_STEPS:]) for found in times_s]
+                do(side)
+        if between is not None:
+            with stopwatch(decoders[0].model, times_s[2]):
+                between()
+    first, second, products = (found[warm_up:] for found in times_s)
+    return quartiles(first), quartiles(second), quartiles(products) if products else None
 
 
 def _weight_bytes(model: PreTrainedModel) -> int:

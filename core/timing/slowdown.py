@@ -4,6 +4,10 @@
 which was disturbed least differs less from run to run than the median does (of the stored timings, `python -m
 tests.benchmarks.gate` says by how much), and code that takes longer moves it just as far.
 
+*The yardstick.* Other work on a machine slows a CPU's steps by half for seconds. Runs that have products with the same weights between steps
+(`core.timing.products`) are compared by the median of time ÷ products. What slows torch's own products as much as steps is not
+seen then.
+
 *What noise is.* Runs differ by more than repeats within them do: clocks, memory and neighbours change. So intervals come from the
 spread between runs wherever both sides have several; of a side with a single run there are only its repeats, in blocks
 of neighbours since these are alike, and `Slowdown.between_runs` says that what changes from run to run is not in them.
@@ -41,9 +45,28 @@ BLOCK = 4
 Run = Mapping[TimedPoint, TimingRecord]
 
 
+class _Times(NamedTuple):
+    """Of one run: what was timed, and the products that were timed between."""
+
+    spread: Quartiles
+    products: Quartiles | None
+
+    @property
+    def log(self) -> float:
+        """What stands for the run, as a logarithm."""
+        return float(np.log(self.spread.low) if self.products is None else np.median(np.log(self.single)))
+
+    @property
+    def single(self) -> np.ndarray:
+        """The single times, or each ÷ the products beside it."""
+        times_s = np.array(self.spread.times_s)
+        return times_s if self.products is None else times_s / np.array(self.products.times_s)
+
+
 class Slowdown(NamedTuple):
     """One time of one point, before (a) and after (b): seconds, and their ratio b ÷ a with its interval.
 
+    The ratio is of times ÷ products where the point has these, and then not that of the seconds.
     runs: of a and b. between_runs: whether the interval is from the spread between these, or from repeats within one.
     """
 
@@ -118,7 +141,7 @@ def compare_runs(a: Sequence[Run], b: Sequence[Run]) -> list[Slowdown]:
         for point in points
         for time in TIMES
     ]
-    pairs = [(point, time, _known(before), _known(after)) for point, time, before, after in found]
+    pairs = [(point, time, [*filter(None, before)], [*filter(None, after)]) for point, time, before, after in found]
     pairs = [pair for pair in pairs if pair[2] and pair[3]]
     turns = took_turns(a, b)
     return [_slowdown(*pair, ALPHA / len(pairs), turns) for pair in pairs]
@@ -132,10 +155,12 @@ def only_on_one_side(a: Sequence[Run], b: Sequence[Run]) -> int:
     return len(set().union(*a) ^ set().union(*b))
 
 
-def _times(run: Run, point: TimedPoint, time: str) -> Quartiles | None:
+def _times(run: Run, point: TimedPoint, time: str) -> _Times | None:
+    if point not in run:
+        return None
     side, what = time.split()
-    spread: Quartiles | None = getattr(getattr(run[point], side), f"{what}_s") if point in run else None
-    return spread
+    spread, products = getattr(getattr(run[point], side), f"{what}_s"), getattr(run[point], f"{what}_products_s")
+    return _Times(spread, products) if spread else None
 
 
 def took_turns(a: Sequence[Run], b: Sequence[Run]) -> bool:
@@ -144,40 +169,34 @@ def took_turns(a: Sequence[Run], b: Sequence[Run]) -> bool:
     return all(len(set(three)) > 1 for three in zip(sides, sides[1:], sides[2:], strict=False))
 
 
-def _known(spreads: list[Quartiles | None]) -> list[Quartiles]:
-    return [spread for spread in spreads if spread]
-
-
-def _slowdown(
-    point: TimedPoint, time: str, a: list[Quartiles], b: list[Quartiles], alpha: float, turns: bool
-) -> Slowdown:
+def _slowdown(point: TimedPoint, time: str, a: list[_Times], b: list[_Times], alpha: float, turns: bool) -> Slowdown:
     between = min(len(a), len(b)) > 1
     logs = [_between(runs, turns) if between else np.log(_blocks(runs, time)) for runs in (a, b)]
     middle, half = _difference(logs[0], logs[1], alpha)
     ratio, low, high = (float(np.exp(end)) for end in (middle, middle - half, middle + half))
-    a_s, b_s = (float(np.exp(side.mean())) for side in logs)
+    a_s, b_s = (float(np.exp(np.mean([np.log(run.spread.low) for run in runs]))) for runs in (a, b))
     return Slowdown(point, time, a_s, b_s, ratio, low, high, (len(a), len(b)), between)
 
 
-def _between(runs: list[Quartiles], turns: bool) -> np.ndarray:
+def _between(runs: list[_Times], turns: bool) -> np.ndarray:
     """The logarithm of each run, or where sides took no turns the means of neighbours."""
-    logs = np.log([run.low for run in runs])
+    logs = np.array([run.log for run in runs])
     parts = len(logs) if turns else min(len(logs), max(FEWEST, len(logs) // NEIGHBOURS))
     return np.array([part.mean() for part in np.array_split(logs, parts)])
 
 
-def _blocks(runs: list[Quartiles], time: str) -> list[float]:
+def _blocks(runs: list[_Times], time: str) -> list[float]:
     """Medians of neighbouring repeats; fewer than two blocks of several repeats: the repeats themselves."""
-    if any(len(run.times_s) < 2 for run in runs):
+    if any(len(run.single) < 2 for run in runs):
         raise ValueError(
             f"One side has a single run, and no single times of its {time}s from which noise could be told: measure again, best "
             "with --rounds 10."
         )
-    size = BLOCK if all(len(run.times_s) >= 2 * BLOCK for run in runs) else 1
+    size = BLOCK if all(len(run.single) >= 2 * BLOCK for run in runs) else 1
     return [
-        float(np.median(run.times_s[begin : begin + size]))
+        float(np.median(run.single[begin : begin + size]))
         for run in runs
-        for begin in range(0, len(run.times_s) - size + 1, size)
+        for begin in range(0, len(run.single) - size + 1, size)
     ]
 
 
@@ -206,4 +225,5 @@ _CONDITIONS = {
     "model": "models", "weights": "weights", "device": "devices", "dtype": "number formats", "plan": "plans",
     "batch_size": "batches", "context_tokens": "contexts", "new_tokens": "numbers of steps (--new)",
     "execution": "executions of the prefill", "prefill": "prefills (--skip-prefill)",
+    "products": "work between the steps (--products)",
 }  # fmt: skip

@@ -90,7 +90,7 @@ def measure_rounds(folder: Path, rounds: int) -> None:
     torch.set_num_threads(1)
     model, _ = load_model("demo", None, "cpu")
     plan = SharingPlan.parse("17-22", 24)
-    bench = Bench("demo", weights_sha256(model), model, 1.0, 1.0)
+    bench = Bench("demo", weights_sha256(model), model, 1.0, 1.0, products=True)
     view = share_attention(model, plan)
     for number in range(rounds):
         for kind, start in (("plain", measure.start_decoding), ("slowed", _start_slowed(measure.start_decoding))):

@@ -46,6 +46,12 @@ def add_arguments(parser: ArgumentParser) -> None:
         default=1,
         metavar="N",
         help="measure everything N times, and keep each as a run of its own in DIR/round-1, DIR/round-2, … for "
-        "`compare --timings` (default: once, in DIR itself)",
+        "`compare --timings` (default: once, in DIR itself); on a CPU with --products",
+    )
+    parser.add_argument(
+        "--products",
+        action="store_true",
+        help="also time products with the same weights between steps and prefills, so that `compare --timings` can take out what "
+        "other work on the machine does; steps take a little longer then (CPU)",
     )
     parser.add_argument("--overwrite", action="store_true", help="measure again what is stored")

@@ -67,13 +67,24 @@ def test_rounds_are_runs_of_their_own(measure, tmp_path):
     assert code == 0 and records == []
     runs = [load_timings(tmp_path / f"round-{number}")[0] for number in (1, 2)]
     assert [len(run) for run in runs] == [1, 1] and runs[0] != runs[1]
+    assert all(run[0].step_products_s.repeats == 2 for run in runs)
     assert len(runs[0][0].shared.step_s.times_s) == 2 and len(runs[0][0].dense.prefill_s.times_s) == 4
     assert "stored already" in measure("--plan", "17-22", "--context", 8, "--new", 2, "--rounds", 2)[1].out
 
 
-def test_rounds_need_a_folder_of_their_own(capsys):
-    assert main(["measure", "--plan", "17-22", "--rounds", "2", "--device", "cpu"]) == 2
+@pytest.mark.parametrize("option", [("--rounds", "2"), ("--products",)])
+def test_runs_to_be_compared_need_a_folder_of_their_own(capsys, option):
+    assert main(["measure", "--plan", "17-22", *option, "--device", "cpu"]) == 2
     assert "name a folder of their own" in capsys.readouterr().err
+
+
+def test_timings_with_products_between_are_another_point(measure):
+    asked = ("--plan", "17-22", "--context", 8, "--new", 2)
+    measure(*asked)
+    records = measure(*asked, "--products")[2]
+    assert sorted(record.point.products for record in records) == [False, True]
+    assert {bool(record.prefill_products_s) for record in records if record.point.products} == {True}
+    assert "stored already" in measure(*asked, "--products")[1].out and "stored already" in measure(*asked)[1].out
 
 
 def test_random_weights_of_a_well_known_size_need_no_download(monkeypatch, measure, tiny_model):

@@ -98,6 +98,35 @@ def test_a_single_run_is_judged_by_its_repeats_and_says_so(gate, tmp_path):
     assert gate(file, file, "--max-slowdown", 0.05)[0] == 0
 
 
+def test_what_a_machine_gave_just_then_is_taken_out_by_the_products_between(gate, tmp_path):
+    """Steps of a busy CPU took half as long again from one run to the next, and no slowdown of 5% was found."""
+    random = np.random.default_rng(0)
+    for name, slower in (("a", 1), ("b", 1.06)):
+        for number in range(8):
+            given = np.exp(random.normal(0, 0.15)) * np.exp(random.normal(0, 0.05, 32))
+            steps = 0.01 * slower * given * np.exp(random.normal(0, 0.02, 32))
+            products = _spread(0.02 * given)
+            for folder, more in ((name, {"step_products_s": products}), (f"plain-{name}", {})):
+                save_timing(tmp_path / folder / f"round-{number}", _run(steps, steps, number=number, **more))
+    code, output = gate(tmp_path / "a", tmp_path / "b", "--max-slowdown", 0.05)
+    assert code == 1 and output.out.count("Gate failed") == 2 and "time ÷ products" in output.out
+    assert gate(tmp_path / "a", tmp_path / "a", "--max-slowdown", 0.05)[0] == 0
+    code, output = gate(tmp_path / "plain-a", tmp_path / "plain-b", "--max-slowdown", 0.05)
+    assert code == 0 and "time ÷ products" not in output.out
+    assert "noise would hide" in output.out and "measure more rounds, on a CPU with --products." in output.out
+    code, output = gate(tmp_path / "a", tmp_path / "plain-b")
+    assert code == 2 and "different work between the steps (--products)" in output.err
+
+
+def test_single_runs_with_products_are_judged_by_their_quotients(gate, tmp_path):
+    random = np.random.default_rng(0)
+    for name, slower in (("a", 1), ("b", 1.2)):
+        given = np.exp(random.normal(0, 0.3, 32))
+        save_timing(tmp_path / name, _run(0.01 * slower * given, 0.01 * given, step_products_s=_spread(0.02 * given)))
+    code, output = gate(tmp_path / "a", tmp_path / "b", "--max-slowdown", 0.05)
+    assert code == 1 and output.out.count("Gate failed: the dense step") == output.out.count("Gate failed") == 1
+
+
 def test_without_a_bound_the_slowdowns_are_shown_alone(gate, tmp_path):
     a, b = (_noisy(np.random.default_rng(1), slower=factor) for factor in (1, 2))
     code, output = gate(_kept(tmp_path / "a", a), _kept(tmp_path / "b", b))
