@@ -38,8 +38,8 @@ from core.records.tunings import CARD, RECORD, TuningRecord, list_tunings, load_
 METHODS = ("full", "lora")
 _POLL_S = 0.5
 _LEAVE_S = 120.0
-_STOP = signal.SIGINT if os.name == "posix" else signal.SIGTERM
 """How long a process that was asked to stop may take for its checkpoint."""
+_STOP = signal.SIGINT if os.name == "posix" else signal.SIGTERM
 _PROBLEM_BYTES = 4000
 
 

@@ -44,15 +44,9 @@ def _run(args: Namespace) -> int:
     views = {plan: share_attention(model, plan) for plan in plans}
     rates = copy_bytes_per_s(model.device), read_bytes_per_s(model.device)
     bench = Bench(
-        name,
-        weights,
-        model,
-        *rates,
-        args.generate,
-        args.compare_attention,
-        args.energy,
-        args.products or args.rounds > 1,
-    )
+        name, weights, model, *rates, generate=args.generate, attention=args.compare_attention, energy=args.energy,
+        products=args.products or args.rounds > 1,
+    )  # fmt: skip
     copying, reading = (f"{rate / 1e9:,.0f} GB/s" for rate in rates)
     print(f"{name} on {machine(model.device)}; copying memory: {copying}, reading: {reading}", file=sys.stderr)
     for results in _folders(args):

@@ -18,13 +18,13 @@ def compare_timings(before: str, after: str, max_slowdown: float | None) -> int:
     found = compare_runs(a, b)
     print(pd.DataFrame([_row(one) for one in found]).to_string(index=False, float_format="{:.4g}".format))
     print(
-        f"B ÷ A of the first quartile of repeats, averaged over {len(a)} and {len(b)} runs; all intervals together hold in "
-        f"{1 - 2 * ALPHA:.0%} of comparisons."
+        f"A and B: the first quartile of repeats, averaged over {len(a)} and {len(b)} runs. B ÷ A with intervals that hold all "
+        f"together in {1 - 2 * ALPHA:.0%} of comparisons."
     )
     if any(one.point.products for one in found):
         print(
-            "Note: of runs with products between the steps, B ÷ A is of time ÷ products, which takes out what the machine gave just "
-            "then, and what slows torch's own products just as much."
+            "Note: where products were timed between the steps, B ÷ A is of time ÷ products and not of the times: that takes out what "
+            "the machine gave just then, and what slows torch's own products just as much."
         )
     if not all(one.between_runs for one in found):
         print(

@@ -142,6 +142,17 @@ class TimingRecord(Provenance):
             raise ValueError(f"plan {self.plan!r} has {count} followers, not {self.followers}")
         return self
 
+    @model_validator(mode="after")
+    def _products_stand_beside_what_was_timed(self) -> "TimingRecord":
+        for what in ("step", "prefill"):
+            products = getattr(self, f"{what}_products_s")
+            timed = [getattr(one, f"{what}_s") for one in (self.dense, self.shared)]
+            if products and any(one is None or len(one.times_s) != len(products.times_s) for one in timed):
+                raise ValueError(f"{what}_products_s has other numbers of times than the {what}s beside it")
+        if self.step_products_s and bool(self.prefill_products_s) != bool(self.dense.prefill_s):
+            raise ValueError("products were timed beside steps or prefills alone")
+        return self
+
     @property
     def point(self) -> TimedPoint:
         """What was timed, under which conditions."""

@@ -1,9 +1,8 @@
 """Products with a model's own weights, by torch alone: timed between what is measured on a CPU, they say what the machine gave then.
 
-Cores and memory of a CPU are shared with whoever else runs on the machine, who may take half of its bandwidth for seconds: run to
-run, steps of equal code differ by 3 to 15%. What a step takes and what these products take rises together, since both read the
-same weights, so that their quotient differs by 3% from run to run (docs/decisions.md). Runs of a GPU differ by 1% and
-need none.
+Cores and memory of a CPU are shared with whoever else runs on the machine: run to run, steps of equal code differed by 13%. What
+a step takes and what these products take rises together, since both read the same weights, so that their quotient differed
+by 5% (docs/decisions.md). Runs of a GPU differ by 1% and need none.
 """
 
 from collections.abc import Callable

@@ -54,7 +54,7 @@ async function put_content({html, figure}) {
   slide.querySelectorAll('.talk-arcs').forEach(draw_arcs);
   const {name} = slides[at], mine = slide.firstElementChild;
   if (figure) await draw_chart(JSON.parse(figure));
-  if (mine.isConnected) slide.dataset.ready = name;  // else another slide was turned to while the chart was drawn
+  if (mine?.isConnected) slide.dataset.ready = name;  // else another slide was turned to while the chart was drawn
 }
 
 // Arcs over cells: of words, or of layers

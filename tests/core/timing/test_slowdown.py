@@ -109,7 +109,7 @@ def test_what_a_machine_gave_just_then_is_taken_out_by_the_products_between(gate
             for folder, more in ((name, {"step_products_s": products}), (f"plain-{name}", {})):
                 save_timing(tmp_path / folder / f"round-{number}", _run(steps, steps, number=number, **more))
     code, output = gate(tmp_path / "a", tmp_path / "b", "--max-slowdown", 0.05)
-    assert code == 1 and output.out.count("Gate failed") == 2 and "time ÷ products" in output.out
+    assert code == 1 and output.out.count("Gate failed") == 2 and "B ÷ A is of time ÷ products" in output.out
     assert gate(tmp_path / "a", tmp_path / "a", "--max-slowdown", 0.05)[0] == 0
     code, output = gate(tmp_path / "plain-a", tmp_path / "plain-b", "--max-slowdown", 0.05)
     assert code == 0 and "time ÷ products" not in output.out
@@ -233,3 +233,14 @@ def test_runs_are_loaded_in_the_order_of_their_dates(tmp_path):
         save_timing(tmp_path / f"round-{9 - number}", _run(number=number))
     runs = load_runs(tmp_path)
     assert [record.date.minute for run in runs for record in run.values()] == [0, 1, 2]
+
+
+def test_products_that_stand_beside_nothing_are_refused(tmp_path):
+    steps, longer = [0.01] * 4, _spread([0.02] * 5)
+    for more in (
+        {"step_products_s": longer},
+        {"step_products_s": _spread(steps), "prefill_s": steps},
+        {"prefill_products_s": longer},
+    ):
+        with pytest.raises(ValueError, match="other numbers of times|steps or prefills alone"):
+            _run(steps, steps, **more)
